@@ -1,0 +1,1 @@
+//! What server.properties and the dynamic configs may say: every key with its type, default, rule and update mode.

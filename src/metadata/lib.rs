@@ -1,0 +1,1 @@
+//! The cluster's metadata: image and delta, and the controller's decisions.

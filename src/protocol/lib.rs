@@ -1,0 +1,1 @@
+//! Kafka's messages, record schemas and record batches: bytes in, values out, and back.

@@ -1,0 +1,1 @@
+//! KRaft's consensus as a state machine: one event in, effects out.

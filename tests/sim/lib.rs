@@ -1,0 +1,1 @@
+//! The cores under a simulated network, disk and clock.
