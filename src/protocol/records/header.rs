@@ -213,12 +213,6 @@ impl BatchHeader {
         self.crc = crc32c::crc32c_append(head, payload);
     }
 
-    /// As [`Self::seal`], for a payload whose CRC-32C is known already: costs no pass over the payload.
-    pub fn seal_with_payload_crc(&mut self, payload_crc: u32, payload_len: usize) {
-        let head = crc32c::crc32c(&self.encode()[ATTRIBUTES_START..]);
-        self.crc = crc32c::crc32c_combine(head, payload_crc, payload_len);
-    }
-
     /// Bytes of the whole batch.
     #[inline]
     pub fn size_in_bytes(&self) -> usize {
@@ -280,13 +274,18 @@ impl BatchHeader {
         if self.base_sequence == -1 { -1 } else { super::sequence_plus(self.base_sequence, self.last_offset_delta) }
     }
 
-    /// Sets type and largest timestamp. The CRC isn't updated.
+    /// Sets timestamp type and largest timestamp. The CRC, which was right before, is so after; that takes no pass over the
+    /// records, as a CRC is linear in the bytes that change.
     pub fn set_max_timestamp(&mut self, timestamp_type: TimestampType, max_timestamp: TimestampMs) {
+        let head_crc = |header: &BatchHeader| crc32c::crc32c(&header.encode()[ATTRIBUTES_START..]);
+        let before = head_crc(self);
         self.attributes = match timestamp_type {
             TimestampType::CreateTime => self.attributes & !TIMESTAMP_TYPE_BIT,
             TimestampType::LogAppendTime => self.attributes | TIMESTAMP_TYPE_BIT,
         };
         self.max_timestamp = max_timestamp;
+        let change = before ^ head_crc(self);
+        self.crc ^= crc32c::crc32c_combine(change, 0, self.size_in_bytes() - BATCH_HEADER_LEN);
     }
 }
 

@@ -20,7 +20,7 @@ pub enum RecordError {
     /// The record's fields end before its length does.
     #[error("{0} bytes of the record are left over")]
     TrailingBytes(usize),
-    /// The offset delta is outside of the batch, or doesn't rise.
+    /// Base offset and delta pass 64 bits.
     #[error("offset delta {0} is out of range")]
     InvalidOffsetDelta(i32),
     /// Base timestamp and delta pass 64 bits.
@@ -146,28 +146,25 @@ fn read_record<'a>(input: &mut &'a [u8]) -> Result<RawRecord<'a>, RecordError> {
 }
 
 /// Walks a batch's records. Bounded by the batch's record count and by its bytes. The first error ends it; bytes that
-/// are left after the last record are an error too.
+/// are left after the last record are an error too. As in Kafka, offset deltas aren't checked against each other or
+/// against the header: the append path does that.
 #[derive(Debug, Clone)]
 pub struct RecordIter<'a> {
     header: BatchHeader,
     input: &'a [u8],
     index: i32,
-    offset_delta_min: i32,
     failed: bool,
 }
 
 impl<'a> RecordIter<'a> {
     /// Over the uncompressed records of a batch with this header.
     pub fn new(header: BatchHeader, records: &'a [u8]) -> RecordIter<'a> {
-        RecordIter { header, input: records, index: 0, offset_delta_min: 0, failed: false }
+        RecordIter { header, input: records, index: 0, failed: false }
     }
 
     fn read(&mut self) -> Result<RecordRef<'a>, RecordError> {
         let raw = read_record(&mut self.input)?;
-        if raw.offset_delta < self.offset_delta_min || raw.offset_delta > self.header.last_offset_delta {
-            return Err(RecordError::InvalidOffsetDelta(raw.offset_delta));
-        }
-        self.offset_delta_min = raw.offset_delta.saturating_add(1);
+        let offset = self.header.base_offset.0.checked_add(i64::from(raw.offset_delta));
         let timestamp = match self.header.timestamp_type() {
             TimestampType::LogAppendTime => self.header.max_timestamp,
             TimestampType::CreateTime => TimestampMs(
@@ -177,7 +174,7 @@ impl<'a> RecordIter<'a> {
             ),
         };
         Ok(RecordRef {
-            offset: self.header.base_offset.plus(i64::from(raw.offset_delta)),
+            offset: Offset(offset.ok_or(RecordError::InvalidOffsetDelta(raw.offset_delta))?),
             timestamp,
             key: raw.key,
             value: raw.value,
