@@ -21,6 +21,7 @@ mod list_offsets;
 mod log;
 mod log_batch;
 mod producer_state;
+mod recovery;
 mod retention;
 mod segment;
 
@@ -35,5 +36,6 @@ pub use producer_state::{
     BATCHES_RETAINED, CompletedTransaction, ProducerBatch, ProducerCheck, ProducerError, ProducerStateEntry,
     ProducerStateManager, TransactionRules, VerificationGuard,
 };
+pub use recovery::{LoadedIndexes, Recovered, Recovery, RecoveryAction, RecoveryInput, RecoveryStep, SegmentOnDisk};
 pub use retention::{RetentionOutcome, RetentionReason};
 pub use segment::{ActiveSegment, SealedSegment, SegmentPosition};
