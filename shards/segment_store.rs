@@ -57,6 +57,8 @@ pub struct SegmentStore {
     directory: RefCell<PathBuf>,
     tails: RefCell<VecDeque<Tail>>,
     writing: Cell<bool>,
+    /// It is in the cache's queue of stores that have frames to give up.
+    offered: Cell<bool>,
 }
 
 /// The young end of a segment. All but the last tail of a store belong to sealed segments that are being written out.
@@ -118,11 +120,13 @@ impl SegmentStore {
         base_offset: Offset,
         size: u64,
         file_len: Option<u64>,
-    ) -> SegmentStore {
+    ) -> Rc<SegmentStore> {
         let id = context.files.new_store();
         let tail = Tail::new(base_offset, size, file_len);
         let tails = RefCell::new(VecDeque::from([tail]));
-        SegmentStore { context, id, directory: RefCell::new(directory), tails, writing: Cell::new(false) }
+        let directory = RefCell::new(directory);
+        let (writing, offered) = (Cell::new(false), Cell::new(false));
+        Rc::new(SegmentStore { context, id, directory, tails, writing, offered })
     }
 
     /// Where its files lie.
@@ -175,14 +179,14 @@ impl SegmentStore {
     }
 
     /// Writes everything that was appended before the call. One pass runs at a time: the caller sees to it.
-    pub async fn write_out(&self) -> io::Result<()> {
+    pub async fn write_out(self: &Rc<Self>) -> io::Result<()> {
         assert!(!self.writing.replace(true), "one write pass at a time");
         let outcome = self.write_pass().await;
         self.writing.set(false);
         outcome
     }
 
-    async fn write_pass(&self) -> io::Result<()> {
+    async fn write_pass(self: &Rc<Self>) -> io::Result<()> {
         let jobs: SmallVec<[Job; 2]> =
             self.tails.borrow().iter().filter(|tail| tail.is_dirty()).map(Tail::job).collect();
         for job in jobs {
@@ -194,11 +198,11 @@ impl SegmentStore {
             tail.create = false;
             tail.written = job.end;
             tail.file_len = file_len;
-            for full in tail.full.iter().filter(|full| full.position + full.frame.len() as u64 <= job.end) {
-                self.context.frames.on_clean(full.frame.len());
-            }
         }
         self.drop_finished_tails();
+        if !self.offered.replace(true) {
+            self.context.frames.on_clean(self);
+        }
         Ok(())
     }
 
@@ -314,11 +318,14 @@ impl SegmentStore {
 
     /// Gives up frames whose bytes are all in the file; returns how many bytes that freed for others.
     pub fn release_clean_frames(&self) -> usize {
+        self.offered.set(false);
+        // While it is being written to, its pass offers it again.
+        let Ok(mut tails) = self.tails.try_borrow_mut() else { return 0 };
         if self.writing.get() {
             return 0;
         }
         let mut released = 0;
-        for tail in self.tails.borrow_mut().iter_mut() {
+        for tail in tails.iter_mut() {
             while let Some(full) = tail.full.front().filter(|full| full.end() <= tail.written) {
                 released += full.frame.capacity();
                 tail.full.pop_front();
@@ -330,6 +337,7 @@ impl SegmentStore {
                 }
             }
         }
+        drop(tails);
         self.drop_finished_tails();
         released
     }
