@@ -97,6 +97,17 @@ const EDITS: &[Edit] = &[
         find: "            assert_ne!(refs, i16::max_value());",
         replace: "            assert_ne!(refs, i32::MAX);",
     },
+    // Frames own their memory: let a write refer to a part of it instead of copying it into one of glommio's buffers.
+    Edit {
+        file: "src/sys/dma_buffer.rs",
+        find: "    pub(crate) fn uring_buffer_id(&self) -> Option<u32> {",
+        replace: "    /// Refers to `size` bytes that somebody else keeps valid and unchanged until this is dropped.
+    pub unsafe fn borrowed(data: *mut u8, size: usize) -> DmaBuffer {
+        DmaBuffer::with_storage(size, BufferStorage::EventFd(data))
+    }
+
+    pub(crate) fn uring_buffer_id(&self) -> Option<u32> {",
+    },
     // Cargo caps the lints of registry crates but not those of path dependencies.
     Edit {
         file: "src/lib.rs",
