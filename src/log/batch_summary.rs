@@ -16,8 +16,8 @@ pub enum AppendOrigin {
 /// The end of a transaction, as a control batch carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndTransactionMarker {
-    /// Commit rather than abort.
-    pub committed: bool,
+    /// Commit or abort.
+    pub is_commit: bool,
     /// Epoch of the transaction coordinator that wrote it.
     pub coordinator_epoch: i32,
 }

@@ -446,7 +446,7 @@ impl ProducerStateManager {
             producer_id: batch.producer_id,
             first_offset,
             last_offset: batch.last_offset,
-            aborted: !marker.committed,
+            aborted: !marker.is_commit,
             last_stable_offset: self.ongoing.keys().next().copied().unwrap_or(batch.next_offset()),
         })
     }
