@@ -423,6 +423,26 @@ fn followers_copy_batches_of_known_epochs_and_trail_the_leader() {
 }
 
 #[test]
+fn an_empty_follower_may_have_to_start_inside_of_a_batch() {
+    let mut partition = new_partition();
+    follow(&mut partition, 1);
+    partition.replace_log(Log::new(Offset(5), TimestampMs(0), 0));
+    let mut bytes = records(4, None).to_vec();
+    set_base_offset_and_epoch(&mut bytes, Offset(3), LeaderEpoch(1));
+    let now = Now { monotonic: at(0), wall: TimestampMs(0) };
+    let prepare = |partition: &mut Partition| partition.follower_prepare(&bytes, LeaderEpoch(1), &config(1), now);
+    let error = prepare(&mut partition).unwrap_err();
+    assert_eq!(error, crate::FollowerAppendError::StartsBelowEmptyLog(Offset(3)));
+    partition.replace_log(Log::new(Offset(3), TimestampMs(0), 0));
+    assert_eq!(prepare(&mut partition).unwrap().next_offset, Offset(7));
+}
+
+#[test]
+fn an_idle_partition_is_small() {
+    assert!(size_of::<Partition>() <= 1024, "{}", size_of::<Partition>());
+}
+
+#[test]
 fn followers_truncate_where_histories_part() {
     let mut partition = new_partition();
     follow(&mut partition, 9);
