@@ -12,3 +12,4 @@ pub mod producer_snapshot;
 pub mod segment_index;
 pub mod time_index;
 pub mod transaction_index;
+pub mod validator;
