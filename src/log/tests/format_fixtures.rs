@@ -14,8 +14,9 @@ use ringlog_log::producer_snapshot::{decode_producer_snapshot, encode_producer_s
 use ringlog_log::segment_index::SegmentIndex;
 use ringlog_log::time_index::TimeIndex;
 use ringlog_log::transaction_index::TransactionIndex;
+use ringlog_log::validator::check_replicated;
 use ringlog_protocol::records::BatchIter;
-use ringlog_types::TimestampMs;
+use ringlog_types::{LeaderEpoch, Offset, Random, TimestampMs};
 
 const FIXTURES: [&str; 3] = ["single-node", "unclean", "dynamic-quorum-jbod"];
 
@@ -81,7 +82,7 @@ fn indexes_are_loaded_with_or_without_a_preallocated_tail() {
     let unclean = load("unclean");
     let active = &unclean["fx-none-0/00000000000000000000.index"];
     assert_eq!(active.len(), 4096);
-    assert_eq!(OffsetIndex::load(ringlog_types::Offset(0), active).unwrap().len(), 1);
+    assert_eq!(OffsetIndex::load(Offset(0), active).unwrap().len(), 1);
 }
 
 #[test]
@@ -179,4 +180,40 @@ fn check_meta_properties(bytes: &[u8]) {
         lines
     };
     assert_eq!(lines(&written), lines(std::str::from_utf8(bytes).unwrap()));
+}
+
+/// A torn or overwritten file gives an error or other content, never a panic.
+#[test]
+fn hostile_files_are_survived() {
+    let mut random = Random::from_seed(3);
+    let files = load("single-node");
+    for (path, bytes) in &files {
+        for _ in 0..20 {
+            let mut bytes = bytes.clone();
+            for _ in 0..1 + random.below(4) {
+                if !bytes.is_empty() {
+                    let at = random.below(bytes.len() as u64) as usize;
+                    bytes[at] = random.next_u64() as u8;
+                }
+            }
+            bytes.truncate(random.below(2 * bytes.len() as u64 + 1) as usize);
+            let base_offset = SegmentFile::parse(file_name(path)).map_or(Offset(0), |file| file.offset);
+            let _ = OffsetIndex::load(base_offset, &bytes).map(|index| index.lookup(Offset(i64::MAX)));
+            let _ = TimeIndex::load(base_offset, &bytes).map(|index| index.lookup(TimestampMs(i64::MAX)));
+            let _ = TransactionIndex::load(base_offset, &bytes)
+                .map(|index| index.collect_aborted(Offset(0), Offset(i64::MAX)));
+            let _ = decode_producer_snapshot(&bytes);
+            let _ = parse_offset_checkpoint(&bytes);
+            let _ = parse_leader_epoch_checkpoint(&bytes);
+            let _ = parse_partition_metadata(&bytes);
+            let _ = parse_clean_shutdown(&bytes);
+            let _ = MetaProperties::parse(&bytes);
+            let _ = check_replicated(&bytes, base_offset, LeaderEpoch(i32::MAX));
+        }
+        let name: String = path.chars().rev().collect();
+        let _ = (PartitionDirectory::parse(&name), SegmentFile::parse(&name), SnapshotFile::parse(&name));
+    }
+    for name in ["é.log", "0é-0", "-é", "t-0.é-delete", "00000000000000000000é", "é-0000000001.checkpoint"] {
+        let _ = (PartitionDirectory::parse(name), SegmentFile::parse(name), SnapshotFile::parse(name));
+    }
 }
