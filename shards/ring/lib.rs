@@ -1,1 +1,47 @@
-//! The one crate that knows the async runtime: executors, sockets, direct-I/O files, frames, channels, clock.
+//! Executors, clocks, sockets, direct files and frames: everything that touches the kernel.
+//!
+//! Runs on: every core; an object belongs to the executor that made it unless its type is `Send`. Knows bytes, offsets
+//! in files and addresses, nothing of Kafka. The only crate that may use glommio and `unsafe`.
+//!
+//! The public types come from one back end, chosen at compile time: glommio here; a simulated one (virtual time,
+//! faulty disk and network) takes its place under `--cfg ringlog_sim`. What no back end differs in (frames, local
+//! synchronisation, host checks) lies beside it.
+
+#[path = "glommio_backend/mod.rs"]
+mod backend;
+mod frame;
+pub mod fs;
+mod gate;
+mod host;
+mod lease;
+mod local;
+mod outside;
+mod semaphore;
+mod stall;
+mod timing;
+
+pub use backend::executors::{ExecutorContext, ExecutorOptions, Executors, StartError, StopHandle, Stopped};
+pub use backend::file::{Direct, File, Open};
+pub use backend::mesh::{MeshBuilder, MeshEndpoint, TrySendError};
+pub use backend::tasks::{
+    Task, TaskQueue, blocking, needs_preempt, spawn, spawn_detached, spawn_into, yield_if_needed, yield_now,
+};
+pub use backend::tcp::{Connection, Listener, SocketOptions};
+pub use backend::timer::{sleep_ms, sleep_until};
+pub use frame::{Frame, FramePool, MAX_FRAME_BYTES, MIN_FRAME_BYTES};
+pub use gate::{Gate, GateClosed, GatePass};
+pub use host::{Refusal, allowed_cpus, probe, raise_nofile, usable_cpus};
+pub use local::{
+    Disconnected, LocalReceiver, LocalSender, Notified, Notify, OneshotReceiver, OneshotSender, TryLocalSendError,
+    local_channel, oneshot,
+};
+pub use outside::{OutsideReceiver, OutsideSender, outside_channel};
+pub use semaphore::{BytePermit, ByteSemaphore};
+pub use stall::{StallStats, stall_stats};
+pub use timing::{Alarm, Elapsed, now, timeout_ms};
+
+/// Positions and lengths of direct I/O are multiples of this.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// The most one disk operation moves; larger ones are split. Some devices hang on reads above their maximum transfer.
+pub const MAX_IO_BYTES: usize = 1 << 20;

@@ -1,1 +1,7 @@
-//! Group coordination as replicated state: decide returns records and a response, only replay changes state.
+//! Group coordination as replicated state: a request decides which records to write and what to answer, and an answer
+//! leaves only when its records are written.
+//!
+//! Runs on the shard that leads a partition of `__consumer_offsets`; its view is that partition's groups. It knows
+//! neither sockets nor logs nor clocks: time, randomness and the topics that exist are passed in.
+
+pub mod group;

@@ -13,3 +13,25 @@ pub mod segment_index;
 pub mod time_index;
 pub mod transaction_index;
 pub mod validator;
+
+mod batch_summary;
+mod config;
+mod leader_epoch_cache;
+mod log;
+mod producer_state;
+mod segment;
+
+pub use batch_summary::{AppendOrigin, BatchSummary, EndTransactionMarker, sequence_plus};
+pub use config::{LogConfig, MessageTimestampType, TopicCompression};
+pub use leader_epoch_cache::{EpochEndOffset, EpochEntry, LeaderEpochCache};
+pub use log::{
+    DeletedSegment, ListOffsetPlan, Location, Log, LogAppendError, OffsetOutOfRange, OpenedLog, Placement, ReadEnd,
+    Roll, collect_aborted, list_offsets_timestamp,
+};
+pub use producer_state::{
+    BATCHES_RETAINED, CompletedTransaction, ProducerBatch, ProducerCheck, ProducerError, ProducerSnapshotEntry,
+    ProducerStateEntry, ProducerStateManager, TransactionRules, VerificationGuard,
+};
+pub use segment::{
+    ActiveSegment, OffsetIndexEntry, SealedSegment, SegmentPosition, TimeIndexEntry, lookup_position,
+};

@@ -1,0 +1,233 @@
+//! From a request's bytes to the handler of its API.
+//!
+//! The table at the end is the list of what this node serves: an API that isn't in it is neither advertised by
+//! ApiVersions nor answered.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringlog_protocol::frame::{self, Frame};
+use ringlog_protocol::messages::{ApiVersionsRequest, ProduceRequest};
+use ringlog_protocol::{ApiKey, DecodeError, Decoder, EncodeError, Message, RequestBody, ResponseBody, StrBytes};
+use ringlog_types::ErrorCode;
+use tracing::trace;
+
+use crate::connection::Peer;
+use crate::mesh::LocalFuture;
+use crate::shard::Shard;
+use crate::{admin, controller_api, coordinator, fetch, produce};
+
+/// What a handler knows of its request beside the body.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// Who sent it and by which listener.
+    pub peer: Peer,
+    /// The API.
+    pub api_key: ApiKey,
+    /// The version of request and response.
+    pub api_version: i16,
+    /// The client's number of the request.
+    pub correlation_id: i32,
+    /// What the client calls itself.
+    pub client_id: Option<StrBytes>,
+}
+
+/// What is to happen to a request that was begun.
+pub enum Disposition {
+    /// The future gives the response; `None` when none is due after all (Produce with acks 0).
+    Respond(LocalFuture<Option<Frame>>),
+    /// There is nothing to send.
+    Silent,
+}
+
+/// A request that Kafka, too, answers by closing the connection.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseReason {
+    /// The header or body can't be read.
+    #[error("{api} version {version}: {source}")]
+    Malformed {
+        /// The API's name or number.
+        api: String,
+        /// As in the header; -1 when the header itself is damaged.
+        version: i16,
+        /// What is wrong.
+        source: DecodeError,
+    },
+    /// No such API, or not on this listener.
+    #[error("API key {0} is not served on listener {1}")]
+    UnknownApi(i16, String),
+    /// The API exists but not at this version.
+    #[error("{0} version {1} is not supported")]
+    UnsupportedVersion(&'static str, i16),
+    /// The response doesn't fit the version: a fault of this node.
+    #[error("the response could not be encoded: {0}")]
+    Encode(#[from] EncodeError),
+    /// Produce with acks 0 failed: Kafka closes so that the client refreshes its metadata.
+    #[error("a Produce request with acks=0 failed")]
+    UnacknowledgedProduce,
+}
+
+/// Reads one request and starts it. When this returns, a Produce has its place in the log.
+pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Disposition, CloseReason> {
+    let mut input = Decoder::new(request);
+    let header = frame::decode_request_header(&mut input).map_err(|source| CloseReason::Malformed {
+        api: "request header".to_owned(),
+        version: -1,
+        source,
+    })?;
+    let unknown = || CloseReason::UnknownApi(header.api_key, peer.listener.name.clone());
+    let api_key = ApiKey::from_code(header.api_key).ok_or_else(unknown)?;
+    let context = RequestContext {
+        peer: peer.clone(),
+        api_key,
+        api_version: header.api_version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id,
+    };
+    trace!(api = api_key.name(), version = context.api_version, client = ?context.client_id, "request");
+    shard.metrics.requests.add(1);
+    if api_key == ApiKey::ApiVersions && !supported_version(api_key, context.api_version) {
+        return respond_unsupported_api_versions(shard, &context);
+    }
+    if !serves(api_key, peer.listener.is_controller) {
+        return Err(unknown());
+    }
+    if !supported_version(api_key, context.api_version) {
+        return Err(CloseReason::UnsupportedVersion(api_key.name(), context.api_version));
+    }
+    let body = RequestBody::decode(api_key, context.api_version, &mut input).map_err(|source| {
+        CloseReason::Malformed { api: api_key.name().to_owned(), version: context.api_version, source }
+    })?;
+    match body {
+        RequestBody::Produce(request) => begin_produce(shard, context, request).await,
+        body => {
+            let response = if peer.listener.is_controller {
+                controller_api::handle(shard, &context, body).await
+            } else {
+                handle(shard, &context, body).await?
+            };
+            Ok(Disposition::Respond(ready(encode(&context, &response)?)))
+        }
+    }
+}
+
+async fn begin_produce(
+    shard: &Rc<Shard>,
+    context: RequestContext,
+    request: ProduceRequest,
+) -> Result<Disposition, CloseReason> {
+    let acks = request.acks;
+    let pending = produce::begin(shard, &context, request).await;
+    if acks == 0 {
+        // Bounded like the others: the next request waits until these records are in the log.
+        let response = pending.await;
+        let failed = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        if failed.into_iter().any(|partition| partition.error_code != 0) {
+            return Err(CloseReason::UnacknowledgedProduce);
+        }
+        return Ok(Disposition::Silent);
+    }
+    Ok(Disposition::Respond(Box::pin(async move {
+        let response = pending.await;
+        frame::encode_response(&response, context.api_key, context.api_version, context.correlation_id).ok()
+    })))
+}
+
+fn ready(frame: Frame) -> LocalFuture<Option<Frame>> {
+    Box::pin(std::future::ready(Some(frame)))
+}
+
+fn encode(context: &RequestContext, response: &ResponseBody) -> Result<Frame, EncodeError> {
+    frame::encode_response_body(response, context.api_version, context.correlation_id)
+}
+
+/// KIP-511: a client that asks in too new a version is answered in version 0, with what it needs to ask again.
+fn respond_unsupported_api_versions(shard: &Rc<Shard>, context: &RequestContext) -> Result<Disposition, CloseReason> {
+    let mut response = admin::api_versions::handle(shard, context, &ApiVersionsRequest::default());
+    response.error_code = ErrorCode::UnsupportedVersion.code();
+    response.api_keys.retain(|api| api.api_key == ApiKey::ApiVersions.code());
+    let frame = frame::encode_response(&response, ApiKey::ApiVersions, 0, context.correlation_id)?;
+    Ok(Disposition::Respond(ready(frame)))
+}
+
+fn supported_version(api: ApiKey, version: i16) -> bool {
+    (api.min_version()..=api.max_version()).contains(&version)
+}
+
+/// Whether this node answers `api` on a listener of that kind.
+pub fn serves(api: ApiKey, on_controller_listener: bool) -> bool {
+    if on_controller_listener { api.on_controller() && controller_api::serves(api) } else { api.on_broker() && served(api) }
+}
+
+/// Calls the handler of every API that brokers serve. Produce has its own way, see [`begin`].
+macro_rules! broker_apis {
+    ($($request:ident => |$shard:ident, $context:ident, $body:ident| $handler:expr),+ $(,)?) => {
+        fn served(api: ApiKey) -> bool {
+            matches!(api, ApiKey::Produce $(| ApiKey::$request)+)
+        }
+
+        async fn handle(
+            shard: &Rc<Shard>,
+            context: &RequestContext,
+            body: RequestBody,
+        ) -> Result<ResponseBody, CloseReason> {
+            Ok(match body {
+                $(RequestBody::$request($body) => {
+                    let ($shard, $context) = (shard, context);
+                    $handler.into()
+                })+
+                other => {
+                    return Err(CloseReason::UnknownApi(other.api_key().code(), context.peer.listener.name.clone()));
+                }
+            })
+        }
+    };
+}
+
+broker_apis! {
+    ApiVersions => |shard, context, body| admin::api_versions::handle(shard, context, &body),
+    Metadata => |shard, context, body| admin::metadata::handle(shard, context, body).await,
+    DescribeTopicPartitions => |shard, context, body| admin::describe_topic_partitions::handle(shard, context, body),
+    DescribeCluster => |shard, context, body| admin::describe_cluster::handle(shard, context, body),
+    Fetch => |shard, context, body| fetch::handle(shard, context, body).await,
+    ListOffsets => |shard, context, body| admin::list_offsets::handle(shard, context, body).await,
+    OffsetForLeaderEpoch => |shard, context, body| admin::offset_for_leader_epoch::handle(shard, context, body).await,
+    DeleteRecords => |shard, context, body| admin::delete_records::handle(shard, context, body).await,
+    DescribeProducers => |shard, context, body| admin::describe_producers::handle(shard, context, body).await,
+    DescribeLogDirs => |shard, context, body| admin::describe_log_dirs::handle(shard, context, body).await,
+    DescribeConfigs => |shard, context, body| admin::describe_configs::handle(shard, context, body),
+    ListConfigResources => |shard, context, body| admin::list_config_resources::handle(shard, context, body),
+    InitProducerId => |shard, context, body| admin::init_producer_id::handle(shard, context, body).await,
+    FindCoordinator => |shard, context, body| admin::find_coordinator::handle(shard, context, body).await,
+    DescribeClientQuotas => |shard, context, body| admin::describe_client_quotas::handle(shard, context, body),
+    DescribeUserScramCredentials => |shard, context, body| admin::describe_scram::handle(shard, context, body),
+    DescribeAcls => |shard, context, body| admin::describe_acls::handle(shard, context, body),
+    CreateTopics => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    DeleteTopics => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    CreatePartitions => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AlterConfigs => |shard, context, body| admin::alter_configs::legacy(shard, context, body).await,
+    IncrementalAlterConfigs => |shard, context, body| admin::alter_configs::incremental(shard, context, body).await,
+    AlterClientQuotas => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AlterUserScramCredentials =>
+        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AlterPartitionReassignments =>
+        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    ListPartitionReassignments =>
+        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    ElectLeaders => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    UpdateFeatures => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    UnregisterBroker => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    DescribeQuorum => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AddRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    RemoveRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    JoinGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    SyncGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    Heartbeat => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    LeaveGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    OffsetCommit => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    OffsetFetch => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    OffsetDelete => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    ListGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    DescribeGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    DeleteGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+}

@@ -1,0 +1,35 @@
+//! What one core counts. Plain cells: only their own core touches them.
+
+use std::cell::Cell;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(Cell<u64>);
+
+impl Counter {
+    /// Adds `amount`.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.0.set(self.0.get().wrapping_add(amount));
+    }
+
+    /// The sum so far.
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// The counters of one shard.
+#[derive(Debug, Default)]
+pub struct ShardMetrics {
+    /// Requests received.
+    pub requests: Counter,
+    /// Bytes of record batches appended.
+    pub appended_bytes: Counter,
+    /// Bytes of responses sent.
+    pub response_bytes: Counter,
+    /// Fetches answered from memory.
+    pub fetch_from_memory_bytes: Counter,
+    /// Fetches answered from disk.
+    pub fetch_from_disk_bytes: Counter,
+}

@@ -1,0 +1,177 @@
+//! A Produce request, from its decoded body to its response. Read from the top:
+//!
+//! 1. [`begin`] finds the home of each partition and sends its records there ([`Shard::begin_on`], in order).
+//! 2. [`append_here`], on the home core: [`Replica::append`] decides by `ringlog_partition` (checks, offsets) and
+//!    copies the batch, once, into the tail of the log (`segment_store`). A writer task is woken.
+//! 3. `segment_store` writes to the device and reports the durable end to the partition, which moves the high
+//!    watermark: for one replica at once, for several when followers have fetched (`fetch`).
+//! 4. [`acknowledge`] waits for that, or for the request's timeout.
+//! 5. The future that [`begin`] returned collects the answers into the response.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringlog_protocol::Records;
+use ringlog_protocol::messages::produce_request::ProduceRequest;
+use ringlog_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
+use ringlog_ring as ring;
+use ringlog_types::{ErrorCode, MonotonicMs, Offset, PartitionIndex, TopicIdPartition};
+use smallvec::SmallVec;
+
+use crate::dispatch::RequestContext;
+use crate::mesh::LocalFuture;
+use crate::replica::{Appended, ProduceFault, Replica};
+use crate::shard::Shard;
+
+/// Records for one partition, on their way to its home and, to be freed where they were received, back.
+struct Part {
+    /// Where the answer goes: topic and partition in the request.
+    place: (usize, usize),
+    id: TopicIdPartition,
+    records: Bytes,
+    outcome: Result<Appended, ProduceFault>,
+}
+
+/// How long to wait, and for what.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// -1 for all in-sync replicas, 1 for the leader, 0 for no answer.
+    acks: i16,
+    api_version: i16,
+    deadline: MonotonicMs,
+}
+
+/// Starts a Produce: when this returns, its records are on their way in the order of requests. The inner future gives
+/// the response.
+pub async fn begin(
+    shard: &Rc<Shard>,
+    context: &RequestContext,
+    request: ProduceRequest,
+) -> LocalFuture<ProduceResponse> {
+    let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
+    let deadline = ring::now().monotonic.plus_ms(timeout_ms);
+    let wanted = Wanted { acks: request.acks, api_version: context.api_version, deadline };
+    let (mut response, by_home) = split_by_home(shard, request);
+    let mut pending: SmallVec<[LocalFuture<Vec<Part>>; 4]> = SmallVec::new();
+    for (home, parts) in by_home {
+        pending.push(shard.begin_on(home, move |shard| append_here(shard, parts, wanted)).await);
+    }
+    Box::pin(async move {
+        for parts in pending {
+            for part in parts.await {
+                let (topic, partition) = part.place;
+                answer(&mut response.responses[topic].partition_responses[partition], part.outcome);
+            }
+        }
+        response
+    })
+}
+
+type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
+
+/// Prepares a response of the request's shape, with an error where a partition isn't known, and sorts the rest.
+fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, ByHome) {
+    let image = shard.image();
+    let invalid_acks = !(-1..=1).contains(&request.acks);
+    let mut by_home = ByHome::new();
+    let mut response = ProduceResponse::default();
+    response.responses.reserve(request.topic_data.len());
+    for (topic_place, topic) in request.topic_data.into_iter().enumerate() {
+        let by_id = !topic.topic_id.is_zero();
+        let known = if by_id { image.topic_by_id(topic.topic_id) } else { image.topic(&topic.name) };
+        let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
+        let mut answers = Vec::with_capacity(topic.partition_data.len());
+        for (place, data) in topic.partition_data.into_iter().enumerate() {
+            let mut unanswered = PartitionProduceResponse::default();
+            unanswered.index = data.index;
+            unanswered.base_offset = -1;
+            let partition = PartitionIndex(data.index);
+            let records = data.records.map(Records::into_contiguous).unwrap_or_default();
+            match known {
+                _ if invalid_acks => unanswered.error_code = ErrorCode::InvalidRequiredAcks.code(),
+                None => unanswered.error_code = unknown.code(),
+                Some(topic) if topic.partition(partition).is_none() => {
+                    unanswered.error_code = ErrorCode::UnknownTopicOrPartition.code();
+                }
+                Some(topic) => {
+                    let id = TopicIdPartition { topic_id: topic.id(), partition };
+                    let part =
+                        Part { place: (topic_place, place), id, records, outcome: Err(ProduceFault::NOT_LEADER) };
+                    let home = shard.home_of(id);
+                    match by_home.iter_mut().find(|(shard, _)| *shard == home) {
+                        Some((_, parts)) => parts.push(part),
+                        None => by_home.push((home, vec![part])),
+                    }
+                }
+            }
+            answers.push(unanswered);
+        }
+        response.responses.push(TopicProduceResponse {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            partition_responses: answers,
+        });
+    }
+    (response, by_home)
+}
+
+/// On the home core: appends at once, then waits for what `wanted` asks.
+fn append_here(shard: &Rc<Shard>, mut parts: Vec<Part>, wanted: Wanted) -> LocalFuture<Vec<Part>> {
+    let now = ring::now();
+    let mut waiting: SmallVec<[(usize, Rc<Replica>, Offset); 4]> = SmallVec::new();
+    for (place, part) in parts.iter_mut().enumerate() {
+        let Some(replica) = shard.replica(part.id) else { continue };
+        shard.metrics.appended_bytes.add(part.records.len() as u64);
+        part.outcome = replica.append(part.records.clone(), wanted.acks, wanted.api_version, now);
+        if let Ok(appended) = &part.outcome {
+            waiting.push((place, replica, appended.end_offset));
+        }
+    }
+    Box::pin(async move {
+        for (place, replica, end_offset) in waiting {
+            if let Err(fault) = acknowledge(&replica, end_offset, wanted).await {
+                parts[place].outcome = Err(fault);
+            }
+        }
+        parts
+    })
+}
+
+/// Waits until the records before `end_offset` are durable here (acks 0 and 1), or committed (acks -1).
+async fn acknowledge(replica: &Replica, end_offset: Offset, wanted: Wanted) -> Result<(), ProduceFault> {
+    loop {
+        let changed = replica.progress.listen();
+        if let Some(outcome) = replica.acknowledged(end_offset, wanted.acks) {
+            return outcome;
+        }
+        if !ring::until(wanted.deadline, changed).await {
+            return Err(ErrorCode::RequestTimedOut.into());
+        }
+    }
+}
+
+fn answer(response: &mut PartitionProduceResponse, outcome: Result<Appended, ProduceFault>) {
+    match outcome {
+        Ok(appended) => {
+            response.base_offset = appended.base_offset.0;
+            response.log_append_time_ms = appended.log_append_time.0;
+            response.log_start_offset = appended.log_start_offset.0;
+        }
+        Err(fault) => {
+            response.error_code = fault.code.code();
+            response.error_message = fault.message.map(Into::into);
+            response.record_errors = fault
+                .record_errors
+                .into_iter()
+                .map(|(index, message)| {
+                    let mut error = BatchIndexAndErrorMessage::default();
+                    error.batch_index = index;
+                    error.batch_index_error_message = Some(message.into());
+                    error
+                })
+                .collect();
+        }
+    }
+}

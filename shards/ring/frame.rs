@@ -1,0 +1,362 @@
+//! Frames: the memory that appended records live in, from the socket's copy until the last reader has them.
+//!
+//! One owner appends; what is appended is published and never changes again, so slices of it go to the disk and to
+//! sockets of any core without a copy. Memory is aligned for direct I/O, comes from a pool with a budget, and goes back
+//! to the pool of the executor that took it, whoever drops it last.
+//!
+//! # Why sharing is sound
+//!
+//! A frame's bytes `0..len` are published: only `&[u8]` to them are ever made. Bytes `len..capacity` are unpublished:
+//! only the owning [`Frame`], which isn't `Clone`, makes a `&mut [u8]` to them, under `&mut self`. The two ranges never
+//! overlap, and `len` only grows while anybody else holds the memory ([`Frame::try_truncate`] checks that nobody does).
+//! A slice reaches another thread through a channel, which orders the owner's writes before the reader's reads. The
+//! memory stays mapped until every holder of the block is gone, because each holds the same `Arc`.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::slice;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_queue::ArrayQueue;
+
+use crate::BLOCK_BYTES;
+use crate::backend::timer::sleep_ms;
+
+/// The smallest frame.
+pub const MIN_FRAME_BYTES: usize = 16 * 1024;
+/// The largest frame.
+pub const MAX_FRAME_BYTES: usize = 1 << 20;
+
+/// 16 KiB, 32 KiB, … 1 MiB.
+const CLASSES: usize = (MAX_FRAME_BYTES / MIN_FRAME_BYTES).ilog2() as usize + 1;
+/// How often a task that waits for memory looks again.
+const RETRY_MS: u64 = 1;
+
+/// Frames of one executor, within a budget. Clones share it.
+#[derive(Clone)]
+pub struct FramePool(Rc<PoolShared>);
+
+struct PoolShared {
+    budget_bytes: usize,
+    home: Arc<Home>,
+    state: RefCell<PoolState>,
+}
+
+#[derive(Default)]
+struct PoolState {
+    /// Taken from the system: in use or free.
+    allocated_bytes: usize,
+    free_bytes: usize,
+    free: [Vec<Memory>; CLASSES],
+    next_ticket: u64,
+    waiting: VecDeque<u64>,
+}
+
+/// Where memory comes back to, from any core.
+struct Home {
+    returned: ArrayQueue<Memory>,
+}
+
+impl FramePool {
+    /// A pool that takes at most `budget_bytes` from the system.
+    pub fn new(budget_bytes: usize) -> FramePool {
+        // Room for the most blocks there can be: then a return never fails.
+        let home = Arc::new(Home { returned: ArrayQueue::new(budget_bytes / MIN_FRAME_BYTES + 1) });
+        FramePool(Rc::new(PoolShared { budget_bytes, home, state: RefCell::default() }))
+    }
+
+    /// An empty frame of at least `bytes` (up to [`MAX_FRAME_BYTES`]), or nothing when the budget doesn't allow it or
+    /// others wait.
+    pub fn try_frame(&self, bytes: usize) -> Option<Frame> {
+        if !self.0.state.borrow().waiting.is_empty() {
+            return None;
+        }
+        self.take(bytes)
+    }
+
+    /// An empty frame, waiting until memory comes back. First come, first served.
+    ///
+    /// Foreign cores can't wake this one cheaply, so waiting looks again every millisecond.
+    pub async fn acquire(&self, bytes: usize) -> Frame {
+        assert!(size_of_class(class_of(bytes)) <= self.0.budget_bytes, "the budget never allows {bytes} bytes");
+        if let Some(frame) = self.try_frame(bytes) {
+            return frame;
+        }
+        let ticket = Ticket::new(&self.0);
+        loop {
+            if ticket.is_first()
+                && let Some(frame) = self.take(bytes)
+            {
+                return frame;
+            }
+            sleep_ms(RETRY_MS).await;
+        }
+    }
+
+    /// Bytes in frames and slices of them.
+    pub fn in_use_bytes(&self) -> usize {
+        let mut state = self.0.state.borrow_mut();
+        state.collect(&self.0.home);
+        state.allocated_bytes - state.free_bytes
+    }
+
+    /// The most that may be in use.
+    pub fn budget_bytes(&self) -> usize {
+        self.0.budget_bytes
+    }
+
+    /// Tasks that wait for memory.
+    pub fn waiters(&self) -> usize {
+        self.0.state.borrow().waiting.len()
+    }
+
+    /// Gives free memory back to the system.
+    pub fn trim(&self) {
+        let mut state = self.0.state.borrow_mut();
+        state.collect(&self.0.home);
+        state.release_free(usize::MAX);
+    }
+
+    fn take(&self, bytes: usize) -> Option<Frame> {
+        let class = class_of(bytes);
+        let size = size_of_class(class);
+        let mut state = self.0.state.borrow_mut();
+        state.collect(&self.0.home);
+        let memory = match state.free[class].pop() {
+            Some(memory) => {
+                state.free_bytes -= size;
+                memory
+            }
+            None => {
+                let room = self.0.budget_bytes - state.allocated_bytes;
+                if room < size {
+                    state.release_free(size - room);
+                }
+                if self.0.budget_bytes - state.allocated_bytes < size {
+                    return None;
+                }
+                state.allocated_bytes += size;
+                Memory::allocate(size)
+            }
+        };
+        let block = Arc::new(Block { memory: ManuallyDrop::new(memory), home: Arc::clone(&self.0.home) });
+        Some(Frame { block, len: 0 })
+    }
+}
+
+impl PoolState {
+    fn collect(&mut self, home: &Home) {
+        while let Some(memory) = home.returned.pop() {
+            self.free_bytes += memory.bytes;
+            self.free[class_of(memory.bytes)].push(memory);
+        }
+    }
+
+    /// Gives back to the system at least `wanted` bytes of free memory, if that much is free.
+    fn release_free(&mut self, wanted: usize) {
+        let mut released = 0;
+        for list in &mut self.free {
+            while released < wanted
+                && let Some(memory) = list.pop()
+            {
+                released += memory.bytes;
+            }
+        }
+        self.free_bytes -= released;
+        self.allocated_bytes -= released;
+    }
+}
+
+/// A place in the queue for memory; given up on drop.
+struct Ticket<'a> {
+    pool: &'a PoolShared,
+    number: u64,
+}
+
+impl Ticket<'_> {
+    fn new(pool: &PoolShared) -> Ticket<'_> {
+        let mut state = pool.state.borrow_mut();
+        let number = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.push_back(number);
+        Ticket { pool, number }
+    }
+
+    fn is_first(&self) -> bool {
+        self.pool.state.borrow().waiting.front() == Some(&self.number)
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.pool.state.borrow_mut().waiting.retain(|number| *number != self.number);
+    }
+}
+
+fn class_of(bytes: usize) -> usize {
+    assert!(bytes <= MAX_FRAME_BYTES, "a frame of {bytes} bytes is too large");
+    (bytes.max(MIN_FRAME_BYTES).next_power_of_two() / MIN_FRAME_BYTES).ilog2() as usize
+}
+
+fn size_of_class(class: usize) -> usize {
+    MIN_FRAME_BYTES << class
+}
+
+/// Initialised memory aligned to [`BLOCK_BYTES`].
+struct Memory {
+    data: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: it owns plain bytes that no thread is tied to.
+unsafe impl Send for Memory {}
+// SAFETY: shared access hands out a pointer only; who dereferences it argues for that (see the module's text).
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn allocate(bytes: usize) -> Memory {
+        let layout = Memory::layout(bytes);
+        // SAFETY: the layout's size isn't zero: the smallest class is 16 KiB.
+        let data = unsafe { alloc_zeroed(layout) };
+        let Some(data) = NonNull::new(data) else { handle_alloc_error(layout) };
+        Memory { data, bytes }
+    }
+
+    fn layout(bytes: usize) -> Layout {
+        Layout::from_size_align(bytes, BLOCK_BYTES).expect("frame sizes are small powers of two")
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `allocate` with the same layout, and dropped once.
+        unsafe { dealloc(self.data.as_ptr(), Memory::layout(self.bytes)) };
+    }
+}
+
+/// A frame's memory as its frame, slices and writes hold it.
+pub(crate) struct Block {
+    memory: ManuallyDrop<Memory>,
+    home: Arc<Home>,
+}
+
+impl Block {
+    pub(crate) fn data(&self) -> *mut u8 {
+        self.memory.data.as_ptr()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here, and not used after.
+        let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
+        // The queue has room for all of the pool's blocks; were it full, the memory would be freed right here.
+        let _ = self.home.returned.push(memory);
+    }
+}
+
+/// Memory that one owner appends to. Goes back to its pool when it and all slices of it are gone.
+pub struct Frame {
+    block: Arc<Block>,
+    len: usize,
+}
+
+impl Frame {
+    /// Bytes appended so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was appended yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that fit in all.
+    pub fn capacity(&self) -> usize {
+        self.block.memory.bytes
+    }
+
+    /// Bytes that still fit.
+    pub fn remaining(&self) -> usize {
+        self.capacity() - self.len
+    }
+
+    /// Whether a slice or a running write holds the memory too.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.block) > 1
+    }
+
+    /// What was appended.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: published bytes are initialised and never written again; the block lives as long as `self`.
+        unsafe { slice::from_raw_parts(self.block.data(), self.len) }
+    }
+
+    /// Appends a copy of `bytes`, which must fit.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.append_with(bytes.len(), |place| place.copy_from_slice(bytes));
+    }
+
+    /// Appends `len` bytes, which must fit, that `fill` writes. What it leaves alone holds arbitrary old bytes.
+    pub fn append_with<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        assert!(len <= self.remaining(), "{len} bytes don't fit into the {} that remain", self.remaining());
+        // SAFETY: unpublished bytes within the block, initialised at its allocation; `&mut self` makes this the only
+        // reference to them, and it ends before they are published below.
+        let place = unsafe { slice::from_raw_parts_mut(self.block.data().add(self.len), len) };
+        let result = fill(place);
+        self.len += len;
+        result
+    }
+
+    /// Shares the appended bytes of `range` without a copy, for any core.
+    pub fn slice(&self, range: Range<usize>) -> Bytes {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} isn't within {} bytes", self.len);
+        if range.is_empty() {
+            return Bytes::new();
+        }
+        Bytes::from_owner(Published { block: Arc::clone(&self.block), start: range.start, len: range.len() })
+    }
+
+    /// Takes back what was appended from `len` on. Refused (false) while anybody else holds the memory: then copy what
+    /// remains into a new frame.
+    #[must_use]
+    pub fn try_truncate(&mut self, len: usize) -> bool {
+        assert!(len <= self.len, "can't truncate {} bytes to {len}", self.len);
+        // `get_mut` also orders this after all that former holders read.
+        if len < self.len && Arc::get_mut(&mut self.block).is_none() {
+            return false;
+        }
+        self.len = len;
+        true
+    }
+
+    /// For a write that outlives the borrow.
+    pub(crate) fn block(&self) -> Arc<Block> {
+        Arc::clone(&self.block)
+    }
+}
+
+/// A shared range of published bytes.
+struct Published {
+    block: Arc<Block>,
+    start: usize,
+    len: usize,
+}
+
+impl AsRef<[u8]> for Published {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the range lay within the published bytes when this was made; those are initialised and never written
+        // again while this holds the block.
+        unsafe { slice::from_raw_parts(self.block.data().add(self.start), self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

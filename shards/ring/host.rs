@@ -1,0 +1,179 @@
+//! What the host lets us do: asked before the first executor starts, so that a refusal comes with its remedy.
+
+use std::fs;
+use std::io;
+use std::mem;
+use std::path::{Path, PathBuf};
+
+/// Locked memory below which glommio refuses to start.
+const MIN_MEMLOCK_BYTES: u64 = 512 * 1024;
+
+/// Why io_uring can't be used here; the text says what an operator does about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// EPERM.
+    #[error(
+        "io_uring is forbidden here: {sysctl}. Set the sysctl kernel.io_uring_disabled to 0; in a container also use a \
+         seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register (Docker: --security-opt \
+         seccomp=unconfined or a profile of your own)"
+    )]
+    Forbidden {
+        /// What `kernel.io_uring_disabled` says.
+        sysctl: String,
+    },
+    /// ENOSYS.
+    #[error("this kernel has no io_uring: use Linux 5.15 or later (running: {release})")]
+    NoIoUring {
+        /// The kernel's release.
+        release: String,
+    },
+    /// Not enough locked memory.
+    #[error(
+        "the limit on locked memory is too small ({limit_bytes} bytes): raise it to 8 MiB or more per shard, best \
+         unlimited (ulimit -l unlimited; LimitMEMLOCK=infinity in a systemd unit; --ulimit memlock=-1 for Docker)"
+    )]
+    LockedMemory {
+        /// RLIMIT_MEMLOCK, soft.
+        limit_bytes: u64,
+    },
+    /// Out of file descriptors.
+    #[error("out of file descriptors: raise the limit on open files (ulimit -n, LimitNOFILE in a systemd unit)")]
+    FileDescriptors,
+    /// Anything else.
+    #[error("io_uring can't be set up: {message}")]
+    Other {
+        /// The kernel's word for it.
+        message: String,
+    },
+}
+
+/// Tries to set up a ring and throws it away.
+pub fn probe() -> Result<(), Refusal> {
+    // The kernel writes its answer into this: struct io_uring_params is 120 bytes, zero means defaults.
+    let mut params = [0u32; 30];
+    // SAFETY: the second argument points to 120 writable, zeroed bytes, which live through the call.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 8 as libc::c_long, params.as_mut_ptr()) };
+    if fd < 0 {
+        return Err(refusal(&io::Error::last_os_error()));
+    }
+    // SAFETY: the call above made this descriptor, and nobody else knows it.
+    unsafe { libc::close(fd as libc::c_int) };
+    let (soft, _) = limit(libc::RLIMIT_MEMLOCK);
+    if soft < MIN_MEMLOCK_BYTES {
+        return Err(Refusal::LockedMemory { limit_bytes: soft });
+    }
+    Ok(())
+}
+
+fn refusal(error: &io::Error) -> Refusal {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => Refusal::Forbidden { sysctl: describe_sysctl() },
+        Some(libc::ENOSYS) => Refusal::NoIoUring { release: read_word("/proc/sys/kernel/osrelease") },
+        Some(libc::ENOMEM) => Refusal::LockedMemory { limit_bytes: limit(libc::RLIMIT_MEMLOCK).0 },
+        Some(libc::EMFILE | libc::ENFILE) => Refusal::FileDescriptors,
+        _ => Refusal::Other { message: error.to_string() },
+    }
+}
+
+fn describe_sysctl() -> String {
+    match read_word("/proc/sys/kernel/io_uring_disabled").as_str() {
+        "0" => "kernel.io_uring_disabled is 0, so a seccomp filter or a security module forbids it".to_owned(),
+        "" => "a seccomp filter or a security module forbids it".to_owned(),
+        value => format!("kernel.io_uring_disabled is {value}"),
+    }
+}
+
+fn read_word(path: &str) -> String {
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// Soft and hard limit.
+fn limit(resource: libc::__rlimit_resource_t) -> (u64, u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer.
+    let result = unsafe { libc::getrlimit(resource, &mut limit) };
+    if result == 0 { (limit.rlim_cur, limit.rlim_max) } else { (u64::MAX, u64::MAX) }
+}
+
+/// Raises the soft limit of open files to the hard one; the soft limit then in force.
+pub fn raise_nofile() -> u64 {
+    let (soft, hard) = limit(libc::RLIMIT_NOFILE);
+    if soft >= hard {
+        return soft;
+    }
+    let wanted = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+    // SAFETY: `wanted` is a valid limit, read during the call only.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) };
+    limit(libc::RLIMIT_NOFILE).0
+}
+
+/// The CPUs that this process may run on (its affinity mask), ascending.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // 8192 CPUs; the kernel refuses a mask smaller than its own.
+    let mut mask = [0u64; 128];
+    // SAFETY: the mask is valid for its size in bytes, and pid 0 is this thread.
+    let result = unsafe { libc::sched_getaffinity(0, mem::size_of_val(&mask), mask.as_mut_ptr().cast()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let bits = |(word, bits): (usize, &u64)| {
+        let bits = *bits;
+        (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
+    };
+    Ok(mask.iter().enumerate().flat_map(bits).collect())
+}
+
+/// [`allowed_cpus`] cut to the cgroup's CPU quota, rounded up: what to start executors on. Never empty.
+pub fn usable_cpus() -> io::Result<Vec<usize>> {
+    let mut cpus = allowed_cpus()?;
+    if let Some(quota) = cpu_quota(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")) {
+        cpus.truncate((quota.ceil() as usize).max(1));
+    }
+    Ok(cpus)
+}
+
+/// CPUs' worth of time that the cgroup grants: the least along the way from this process's group to the root.
+fn cpu_quota(own_groups: &Path, mount: &Path) -> Option<f64> {
+    let groups = fs::read_to_string(own_groups).ok()?;
+    let mut least: Option<f64> = None;
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let base = match controllers {
+            "" => mount.to_path_buf(),
+            list if list.split(',').any(|name| name == "cpu") => mount.join(list),
+            _ => continue,
+        };
+        for folder in ancestors(&base, path) {
+            if let Some(quota) = quota_v2(&folder).or_else(|| quota_v1(&folder)) {
+                least = Some(least.map_or(quota, |found| found.min(quota)));
+            }
+        }
+    }
+    least
+}
+
+/// The folder of the group `path` under `base`, and those above it up to `base`.
+fn ancestors(base: &Path, path: &str) -> Vec<PathBuf> {
+    let full = base.join(path.trim_start_matches('/'));
+    full.ancestors().take_while(|folder| folder.starts_with(base)).map(Path::to_path_buf).collect()
+}
+
+/// `cpu.max`: "quota period" in microseconds, or "max period".
+fn quota_v2(folder: &Path) -> Option<f64> {
+    let text = fs::read_to_string(folder.join("cpu.max")).ok()?;
+    let mut words = text.split_whitespace();
+    ratio(words.next()?, words.next()?)
+}
+
+/// `cpu.cfs_quota_us` is -1 without a quota.
+fn quota_v1(folder: &Path) -> Option<f64> {
+    let quota = fs::read_to_string(folder.join("cpu.cfs_quota_us")).ok()?;
+    let period = fs::read_to_string(folder.join("cpu.cfs_period_us")).ok()?;
+    ratio(quota.trim(), period.trim())
+}
+
+fn ratio(quota: &str, period: &str) -> Option<f64> {
+    let (quota, period) = (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?);
+    (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
+}

@@ -1,0 +1,184 @@
+//! The watchdog: a thread that looks whether every executor still answers, and nudges one that doesn't.
+//!
+//! Each executor has a pulse task whose waker lies in a shared cell. The watchdog asks for a beat by waking that waker
+//! by reference (never by value: a consumed waker was seen to get lost with the executor it should have woken). An
+//! executor that burnt CPU since the last look is asked every 10 ms, an idle one every 100 ms; one that hasn't answered
+//! is woken again at every look. The time to the answer is the stall.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const IDLE_LOOKS: u64 = 10;
+/// An answer slower than this counts as a stall.
+const STALL_NS: u64 = 20_000_000;
+/// CPU time between two looks above which an executor counts as busy.
+const BUSY_NS: u64 = 200_000;
+
+static STALLS: AtomicU64 = AtomicU64::new(0);
+static LONGEST_STALL_NS: AtomicU64 = AtomicU64::new(0);
+
+/// How often and how long executors of this process didn't answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StallStats {
+    /// Answers that took longer than 20 ms.
+    pub stalls: u64,
+    /// The slowest answer, in milliseconds.
+    pub longest_stall_ms: u64,
+}
+
+/// Stalls since the process started.
+pub fn stall_stats() -> StallStats {
+    let longest_stall_ms = LONGEST_STALL_NS.load(Ordering::Relaxed) / 1_000_000;
+    StallStats { stalls: STALLS.load(Ordering::Relaxed), longest_stall_ms }
+}
+
+/// What an executor and the threads outside of it share: whether it answers, and whether it shall stop.
+pub(crate) struct Pulse {
+    /// Replaced by the executor only.
+    waker: Mutex<Option<Waker>>,
+    asked: AtomicU64,
+    answered: AtomicU64,
+    stop: AtomicBool,
+    ended: AtomicBool,
+    cpu_clock: Mutex<Option<libc::clockid_t>>,
+}
+
+impl Pulse {
+    pub(crate) fn new() -> Arc<Pulse> {
+        Arc::new(Pulse {
+            waker: Mutex::new(None),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            cpu_clock: Mutex::new(None),
+        })
+    }
+
+    /// To be called on the executor's thread.
+    pub(crate) fn attach(&self) {
+        let mut clock: libc::clockid_t = 0;
+        // SAFETY: the thread is the calling one, so it is alive, and `clock` is a valid place.
+        let result = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &mut clock) };
+        if result == 0 {
+            *self.cpu_clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock);
+        }
+    }
+
+    /// The executor is about to end: nobody may wake it any more.
+    pub(crate) fn detach(&self) {
+        self.ended.store(true, Ordering::Release);
+        *self.cpu_clock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(waker);
+    }
+
+    /// The pulse task: answers; resolves when asked to stop.
+    pub(crate) async fn beat(&self) {
+        poll_fn(|context| {
+            {
+                let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+                if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                    *waker = Some(context.waker().clone());
+                }
+            }
+            self.answered.store(self.asked.load(Ordering::Acquire), Ordering::Release);
+            if self.stop.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Goes on answering after a stop.
+    pub(crate) async fn beat_forever(&self) -> ! {
+        poll_fn(|context| -> Poll<()> {
+            let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                *waker = Some(context.waker().clone());
+            }
+            self.answered.store(self.asked.load(Ordering::Acquire), Ordering::Release);
+            Poll::Pending
+        })
+        .await;
+        unreachable!("the pulse has no end")
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// CPU time of the executor's thread so far, in nanoseconds.
+    fn cpu_ns(&self) -> Option<u64> {
+        let clock = self.cpu_clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let clock = (*clock)?;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid place; a clock of an ended thread yields an error, no harm.
+        let result = unsafe { libc::clock_gettime(clock, &mut time) };
+        (result == 0).then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    }
+}
+
+/// Starts the watchdog for these executors; it ends when all of them have.
+pub(crate) fn watch(pulses: Vec<Arc<Pulse>>) -> std::io::Result<()> {
+    std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || run(pulses)).map(drop)
+}
+
+struct Watched {
+    pulse: Arc<Pulse>,
+    cpu_ns: u64,
+    asked_at: Option<Instant>,
+    looks: u64,
+}
+
+fn run(pulses: Vec<Arc<Pulse>>) {
+    let watch = |pulse| Watched { pulse, cpu_ns: 0, asked_at: None, looks: 0 };
+    let mut watched: Vec<Watched> = pulses.into_iter().map(watch).collect();
+    while !watched.is_empty() {
+        std::thread::sleep(LOOK_EVERY);
+        watched.retain(|watched| !watched.pulse.ended.load(Ordering::Acquire));
+        for executor in &mut watched {
+            executor.look();
+        }
+    }
+}
+
+impl Watched {
+    fn look(&mut self) {
+        self.looks += 1;
+        if let Some(asked_at) = self.asked_at {
+            let waited_ns = asked_at.elapsed().as_nanos() as u64;
+            if self.pulse.answered.load(Ordering::Acquire) != self.pulse.asked.load(Ordering::Relaxed) {
+                LONGEST_STALL_NS.fetch_max(waited_ns, Ordering::Relaxed);
+                self.pulse.wake();
+                return;
+            }
+            self.asked_at = None;
+            // The answer came at some time since the last look; a slow one was seen unanswered at least once before.
+            if waited_ns > STALL_NS + LOOK_EVERY.as_nanos() as u64 {
+                STALLS.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let cpu_ns = self.pulse.cpu_ns().unwrap_or(self.cpu_ns);
+        let busy = cpu_ns.saturating_sub(self.cpu_ns) > BUSY_NS;
+        self.cpu_ns = cpu_ns;
+        if busy || self.looks.is_multiple_of(IDLE_LOOKS) {
+            self.pulse.asked.fetch_add(1, Ordering::AcqRel);
+            self.asked_at = Some(Instant::now());
+            self.pulse.wake();
+        }
+    }
+}

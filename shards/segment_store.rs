@@ -1,0 +1,534 @@
+//! The bytes of one log: in memory while they are young, in direct-I/O files for good.
+//!
+//! ```text
+//!   segment file   |■■■■■■■■|■■■■■■■■|■■■■■■■■|■■■■□□□□|        □ zeros up to the block or the preallocated end
+//!   frames              ....|■■■■■■■■|■■■■■■■■|■■■■    |        kept while memory lasts: the tail cache
+//!                           full     full     open   ↑ end
+//!                                         ↑ written
+//! ```
+//!
+//! An append copies a batch once, into the open frame. [`SegmentStore::write_out`] writes what is new: a full frame
+//! from where it lies, the rest of the open one padded to its 4 KiB block, which is written again when it has grown.
+//! Readers get slices of the frames themselves, or of buffers that were read from the file.
+//!
+//! A log that nobody writes holds no frame. Its next append begins in the middle of a block, whose earlier bytes are
+//! then read back once, by the writer (`Head`).
+//!
+//! Bounds: one write pass at a time; frames beyond the shard's budget are taken only for bytes that are not yet
+//! written, and those are bounded by the connections' request memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use ringlog_log::{OffsetIndexEntry, ProducerSnapshotEntry, Roll, TimeIndexEntry, names};
+use ringlog_ring::{self as ring, BLOCK_BYTES, Direct, File, Frame, Open};
+use ringlog_types::{Offset, align_down};
+use smallvec::SmallVec;
+
+use crate::frames::FrameCache;
+use crate::open_files::{FileKey, OpenFiles};
+
+/// Slices that follow each other in a log.
+pub type Slices = SmallVec<[Bytes; 4]>;
+
+const FIRST_FRAME_BYTES: usize = 16 * 1024;
+const LARGEST_FRAME_BYTES: usize = 256 * 1024;
+const FIRST_ALLOCATION_BYTES: u64 = 1024 * 1024;
+const LARGEST_ALLOCATION_BYTES: u64 = 32 * 1024 * 1024;
+
+/// What the stores of one core share.
+pub struct StoreContext {
+    /// Frames and the order in which clean ones are given up.
+    pub frames: FrameCache,
+    /// Open segment files.
+    pub files: OpenFiles,
+    /// Whether to ask for O_DIRECT.
+    pub direct: Direct,
+}
+
+/// The bytes of one log.
+pub struct SegmentStore {
+    context: Rc<StoreContext>,
+    id: u64,
+    directory: RefCell<PathBuf>,
+    tails: RefCell<VecDeque<Tail>>,
+    /// Sealed segments whose index files are not written yet, and those for which that is under way.
+    rolls: RefCell<Vec<Rc<Roll>>>,
+    finishing: RefCell<Vec<Offset>>,
+    /// The sealed segment read last, with its offset index.
+    index: RefCell<Option<(Offset, Rc<[OffsetIndexEntry]>)>>,
+    writing: Cell<bool>,
+    /// It is in the cache's queue of stores that have frames to give up.
+    offered: Cell<bool>,
+}
+
+/// The young end of a segment. All but the last tail of a store belong to sealed segments that are being written out.
+struct Tail {
+    base_offset: Offset,
+    full: VecDeque<Rc<FullFrame>>,
+    open: Option<OpenFrame>,
+    /// Bytes of the segment.
+    end: u64,
+    /// Bytes of it that are in the file.
+    written: u64,
+    /// Length of the file.
+    file_len: u64,
+    next_frame_bytes: usize,
+    /// Its file doesn't exist yet.
+    create: bool,
+    /// No more is appended: cut the file to `end` once everything is written.
+    sealed: bool,
+}
+
+struct FullFrame {
+    position: u64,
+    gap: usize,
+    frame: Frame,
+}
+
+struct OpenFrame {
+    /// Place of the frame's first byte in the file; a multiple of the block.
+    position: u64,
+    /// Bytes at its beginning that only the file has.
+    gap: usize,
+    frame: Frame,
+}
+
+/// One contiguous write.
+enum Write {
+    Whole(Rc<FullFrame>),
+    Part { position: u64, bytes: Bytes },
+}
+
+/// What one pass has to do for one segment.
+struct Job {
+    base_offset: Offset,
+    create: bool,
+    sealed: bool,
+    end: u64,
+    allocate_to: Option<u64>,
+    /// The first block begins with bytes that only the file has: so many.
+    head: usize,
+    writes: Vec<Write>,
+}
+
+impl SegmentStore {
+    /// A store for the log in `directory` whose active segment is `base_offset` with `size` bytes, in a file of
+    /// `file_len` bytes; `None` when that file is still to be created.
+    pub fn new(
+        context: Rc<StoreContext>,
+        directory: PathBuf,
+        base_offset: Offset,
+        size: u64,
+        file_len: Option<u64>,
+    ) -> Rc<SegmentStore> {
+        let id = context.files.new_store();
+        let tail = Tail::new(base_offset, size, file_len);
+        let tails = RefCell::new(VecDeque::from([tail]));
+        let directory = RefCell::new(directory);
+        let (writing, offered) = (Cell::new(false), Cell::new(false));
+        let (rolls, finishing, index) = Default::default();
+        Rc::new(SegmentStore { context, id, directory, tails, rolls, finishing, index, writing, offered })
+    }
+
+    /// Where its files lie.
+    pub fn directory(&self) -> PathBuf {
+        self.directory.borrow().clone()
+    }
+
+    /// Its directory was renamed. Open files stay valid.
+    pub fn set_directory(&self, directory: PathBuf) {
+        *self.directory.borrow_mut() = directory;
+    }
+
+    /// Path of a file of the log.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.borrow().join(name)
+    }
+
+    /// Starts a new segment. The one before is cut to its size once it is written out; then its indexes are due, see
+    /// [`SegmentStore::take_finished`].
+    pub fn roll(&self, roll: Box<Roll>) {
+        let mut tails = self.tails.borrow_mut();
+        let mut tail = Tail::new(roll.new_base_offset, 0, None);
+        if let Some(last) = tails.back_mut() {
+            last.sealed = true;
+            last.retire_open_frame();
+            tail.next_frame_bytes = last.next_frame_bytes;
+        }
+        tails.push_back(tail);
+        self.rolls.borrow_mut().push(Rc::from(roll));
+    }
+
+    /// Sealed segments whose bytes are all in their files, but whose indexes and producer snapshots are not.
+    pub fn take_finished(&self) -> SmallVec<[Rc<Roll>; 1]> {
+        let tails = self.tails.borrow();
+        let is_written = |roll: &Rc<Roll>| {
+            !tails.iter().any(|tail| tail.base_offset == roll.sealed.base_offset && tail.is_dirty())
+        };
+        let mut finishing = self.finishing.borrow_mut();
+        let finished: SmallVec<[Rc<Roll>; 1]> =
+            self.rolls.borrow().iter().filter(|roll| is_written(roll) && !finishing.contains(&roll.sealed.base_offset)).cloned().collect();
+        finishing.extend(finished.iter().map(|roll| roll.sealed.base_offset));
+        finished
+    }
+
+    /// Writes a sealed segment's indexes and producer snapshot and makes all of it survive a power failure.
+    pub async fn finish(&self, roll: &Roll) -> io::Result<()> {
+        let base_offset = roll.sealed.base_offset;
+        self.open(base_offset, false).await?.fdatasync().await?;
+        write_indexes(&self.directory(), base_offset, &roll.offset_index, &roll.time_index).await?;
+        if let Some((offset, producers)) = &roll.producer_snapshot {
+            write_producer_snapshot(&self.directory(), *offset, producers).await?;
+        }
+        self.rolls.borrow_mut().retain(|other| other.sealed.base_offset != base_offset);
+        self.finishing.borrow_mut().retain(|other| *other != base_offset);
+        Ok(())
+    }
+
+    /// Copies `parts`, which follow each other, to the end of the active segment, which must be at `position`.
+    pub fn append(&self, position: u64, parts: &[&[u8]]) {
+        let mut tails = self.tails.borrow_mut();
+        let tail = tails.back_mut().expect("a store has an active segment");
+        assert_eq!(tail.end, position, "an append goes to the end of the segment");
+        for part in parts {
+            tail.append(&self.context.frames, part);
+        }
+    }
+
+    /// Whether bytes wait to be written, or a sealed segment to be finished.
+    pub fn is_dirty(&self) -> bool {
+        self.tails.borrow().iter().any(Tail::is_dirty)
+    }
+
+    /// Bytes that are not in the file yet.
+    pub fn dirty_bytes(&self) -> u64 {
+        self.tails.borrow().iter().map(|tail| tail.end - tail.written).sum()
+    }
+
+    /// Writes everything that was appended before the call. One pass runs at a time: the caller sees to it.
+    pub async fn write_out(self: &Rc<Self>) -> io::Result<()> {
+        assert!(!self.writing.replace(true), "one write pass at a time");
+        let outcome = self.write_pass().await;
+        self.writing.set(false);
+        outcome
+    }
+
+    async fn write_pass(self: &Rc<Self>) -> io::Result<()> {
+        let jobs: SmallVec<[Job; 2]> =
+            self.tails.borrow().iter().filter(|tail| tail.is_dirty()).map(Tail::job).collect();
+        for job in jobs {
+            let file = self.open(job.base_offset, job.create).await?;
+            let file_len = self.write_job(&file, &job).await?;
+            let mut tails = self.tails.borrow_mut();
+            let tail = tails.iter_mut().find(|tail| tail.base_offset == job.base_offset);
+            let Some(tail) = tail else { continue };
+            tail.create = false;
+            tail.written = job.end;
+            tail.file_len = file_len;
+        }
+        self.drop_finished_tails();
+        if !self.offered.replace(true) {
+            self.context.frames.on_clean(self);
+        }
+        Ok(())
+    }
+
+    /// Returns the file's length afterwards.
+    async fn write_job(&self, file: &File, job: &Job) -> io::Result<u64> {
+        let mut file_len = self.file_len(job.base_offset);
+        if let Some(to) = job.allocate_to {
+            // On a file system that can't, the file grows by its writes.
+            if file.preallocate(to).await? {
+                file_len = file_len.max(to);
+            }
+        }
+        let mut running = SmallVec::<[ring::Task<io::Result<u64>>; 8]>::new();
+        for (place, write) in job.writes.iter().enumerate() {
+            let head = if place == 0 { job.head } else { 0 };
+            let (file, write) = (file.clone(), write.share());
+            running.push(ring::spawn(async move { write.run(&file, head).await }));
+        }
+        for write in running {
+            file_len = file_len.max(write.await?);
+        }
+        if job.sealed && file_len > job.end {
+            file.truncate(job.end).await?;
+            file_len = job.end;
+        }
+        Ok(file_len)
+    }
+
+    fn file_len(&self, base_offset: Offset) -> u64 {
+        let tails = self.tails.borrow();
+        tails.iter().find(|tail| tail.base_offset == base_offset).map_or(0, |tail| tail.file_len)
+    }
+
+    fn drop_finished_tails(&self) {
+        let mut tails = self.tails.borrow_mut();
+        while tails.len() > 1 && tails.front().is_some_and(|tail| !tail.is_dirty() && tail.full.is_empty()) {
+            tails.pop_front();
+        }
+    }
+
+    /// Makes what has been written survive a power failure.
+    pub async fn sync(&self) -> io::Result<()> {
+        let segments: SmallVec<[Offset; 2]> = {
+            let tails = self.tails.borrow();
+            tails.iter().filter(|tail| !tail.create).map(|tail| tail.base_offset).collect()
+        };
+        for base_offset in segments {
+            self.open(base_offset, false).await?.fdatasync().await?;
+        }
+        Ok(())
+    }
+
+    /// Cuts the active file to its bytes, as an orderly stop leaves it. Everything must have been written.
+    pub async fn trim(&self) -> io::Result<()> {
+        let (base_offset, end, file_len, create) = {
+            let tails = self.tails.borrow();
+            let tail = tails.back().expect("a store has an active segment");
+            assert!(!tail.is_dirty(), "trimmed before it was written out");
+            (tail.base_offset, tail.end, tail.file_len, tail.create)
+        };
+        let file = self.open(base_offset, create).await?;
+        if file_len != end {
+            file.truncate(end).await?;
+        }
+        if let Some(tail) = self.tails.borrow_mut().back_mut() {
+            tail.create = false;
+            tail.file_len = end;
+        }
+        Ok(())
+    }
+
+    /// Bytes from `position` of a segment as they lie in memory, at most `max_bytes` and not beyond `limit`; `None`
+    /// when the first of them is only in the file.
+    pub fn read_memory(&self, base_offset: Offset, position: u64, limit: u64, max_bytes: usize) -> Option<Slices> {
+        let tails = self.tails.borrow();
+        let tail = tails.iter().find(|tail| tail.base_offset == base_offset)?;
+        tail.read(position, limit.min(tail.end).min(position + max_bytes as u64))
+    }
+
+    /// Bytes from `position` of a segment's file.
+    pub async fn read_file(&self, base_offset: Offset, position: u64, len: usize) -> io::Result<Bytes> {
+        let file = self.open(base_offset, false).await?;
+        file.read(position, len).await
+    }
+
+    async fn open(&self, base_offset: Offset, create: bool) -> io::Result<File> {
+        let key = FileKey { store: self.id, base_offset };
+        if let Some(file) = self.context.files.get(key) {
+            return Ok(file);
+        }
+        let path = self.path(names::segment_file(base_offset, names::LOG_SUFFIX));
+        let file = File::open(&path, Open { create, direct: self.context.direct, ..Open::WRITE }).await?;
+        self.context.files.insert(key, file.clone());
+        Ok(file)
+    }
+
+    /// A segment's file is about to be renamed or removed: forgets what is held of it.
+    pub fn forget(&self, base_offset: Offset) {
+        self.context.files.remove(FileKey { store: self.id, base_offset });
+        let mut tails = self.tails.borrow_mut();
+        if tails.len() > 1 {
+            tails.retain(|tail| tail.base_offset != base_offset);
+        }
+    }
+
+    /// The log was cut: its active segment is now `base_offset` with `size` bytes, and nothing is in memory. The
+    /// file, if there is one, has `file_len` bytes.
+    pub fn reset(&self, base_offset: Offset, size: u64, file_len: Option<u64>) {
+        *self.tails.borrow_mut() = VecDeque::from([Tail::new(base_offset, size, file_len)]);
+    }
+
+    /// Gives up frames whose bytes are all in the file; returns how many bytes that freed for others.
+    pub fn release_clean_frames(&self) -> usize {
+        self.offered.set(false);
+        // While it is being written to, its pass offers it again.
+        let Ok(mut tails) = self.tails.try_borrow_mut() else { return 0 };
+        if self.writing.get() {
+            return 0;
+        }
+        let mut released = 0;
+        for tail in tails.iter_mut() {
+            while let Some(full) = tail.full.front().filter(|full| full.end() <= tail.written) {
+                released += full.frame.capacity();
+                tail.full.pop_front();
+            }
+            if tail.full.is_empty() && tail.written == tail.end {
+                if let Some(open) = tail.open.take() {
+                    released += open.frame.capacity();
+                    tail.next_frame_bytes = FIRST_FRAME_BYTES;
+                }
+            }
+        }
+        drop(tails);
+        self.drop_finished_tails();
+        released
+    }
+}
+
+impl FullFrame {
+    fn end(&self) -> u64 {
+        self.position + self.frame.len() as u64
+    }
+}
+
+impl Tail {
+    fn new(base_offset: Offset, size: u64, file_len: Option<u64>) -> Tail {
+        Tail {
+            base_offset,
+            full: VecDeque::new(),
+            open: None,
+            end: size,
+            written: size,
+            file_len: file_len.unwrap_or(0),
+            next_frame_bytes: FIRST_FRAME_BYTES,
+            create: file_len.is_none(),
+            sealed: false,
+        }
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.written < self.end || (self.sealed && (self.file_len != self.end || self.create))
+    }
+
+    fn retire_open_frame(&mut self) {
+        if let Some(OpenFrame { position, gap, frame }) = self.open.take() {
+            self.full.push_back(Rc::new(FullFrame { position, gap, frame }));
+        }
+    }
+
+    fn append(&mut self, frames: &FrameCache, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.open.as_ref().is_some_and(|open| open.frame.remaining() == 0) {
+                self.retire_open_frame();
+            }
+            let open = match &mut self.open {
+                Some(open) => open,
+                None => {
+                    let position = align_down(self.end, BLOCK_BYTES as u64);
+                    let gap = (self.end - position) as usize;
+                    let mut frame = frames.take(self.next_frame_bytes);
+                    self.next_frame_bytes = (self.next_frame_bytes * 2).min(LARGEST_FRAME_BYTES);
+                    frame.append_with(gap, |unknown| unknown.fill(0));
+                    self.open.insert(OpenFrame { position, gap, frame })
+                }
+            };
+            let (now, later) = bytes.split_at(bytes.len().min(open.frame.remaining()));
+            open.frame.append(now);
+            self.end += now.len() as u64;
+            bytes = later;
+        }
+    }
+
+    /// What has to be written now. The bytes themselves are shared, so that appends go on meanwhile.
+    fn job(&self) -> Job {
+        let from = align_down(self.written, BLOCK_BYTES as u64);
+        let mut head = 0;
+        let mut writes = Vec::new();
+        if self.written < self.end {
+            for full in self.full.iter().filter(|full| full.end() > from) {
+                let start = from.saturating_sub(full.position) as usize;
+                if writes.is_empty() && start < full.gap {
+                    head = full.gap - start;
+                }
+                let aligned = full.frame.len() % BLOCK_BYTES == 0;
+                writes.push(if start == 0 && full.gap == 0 && aligned {
+                    Write::Whole(full.clone())
+                } else {
+                    let bytes = full.frame.slice(start..full.frame.len());
+                    Write::Part { position: full.position + start as u64, bytes }
+                });
+            }
+            if let Some(open) = self.open.as_ref().filter(|open| open.position + open.frame.len() as u64 > from) {
+                let start = from.saturating_sub(open.position) as usize;
+                if writes.is_empty() && start < open.gap {
+                    head = open.gap - start;
+                }
+                let bytes = open.frame.slice(start..open.frame.len());
+                writes.push(Write::Part { position: open.position + start as u64, bytes });
+            }
+        }
+        Job {
+            base_offset: self.base_offset,
+            create: self.create,
+            sealed: self.sealed,
+            end: self.end,
+            allocate_to: self.allocation(),
+            head,
+            writes,
+        }
+    }
+
+    /// Preallocation keeps the file's length ahead of the writes of a busy log, which then don't wait for the inode.
+    fn allocation(&self) -> Option<u64> {
+        let busy = self.next_frame_bytes == LARGEST_FRAME_BYTES && !self.sealed;
+        if !busy || self.end <= self.file_len {
+            return None;
+        }
+        let step = self.end.clamp(FIRST_ALLOCATION_BYTES, LARGEST_ALLOCATION_BYTES);
+        Some(ringlog_types::align_up(self.end + step, FIRST_ALLOCATION_BYTES))
+    }
+
+    fn read(&self, position: u64, end: u64) -> Option<Slices> {
+        let mut slices = Slices::new();
+        let mut at = position;
+        let full = self.full.iter().map(|full| (full.position, full.gap, &full.frame));
+        let open = self.open.iter().map(|open| (open.position, open.gap, &open.frame));
+        for (start, gap, frame) in full.chain(open) {
+            let frame_end = start + frame.len() as u64;
+            if at >= end || frame_end <= at {
+                continue;
+            }
+            if at < start + gap as u64 {
+                break;
+            }
+            let stop = frame_end.min(end);
+            slices.push(frame.slice((at - start) as usize..(stop - start) as usize));
+            at = stop;
+        }
+        (at > position || position >= end).then_some(slices)
+    }
+}
+
+impl Write {
+    fn share(&self) -> Write {
+        match self {
+            Write::Whole(full) => Write::Whole(full.clone()),
+            Write::Part { position, bytes } => Write::Part { position: *position, bytes: bytes.clone() },
+        }
+    }
+
+    /// Returns the file's length as this write leaves it.
+    async fn run(self, file: &File, head: usize) -> io::Result<u64> {
+        match self {
+            Write::Whole(full) => {
+                file.write_frame(full.position, &full.frame, 0..full.frame.len()).await?;
+                Ok(full.end())
+            }
+            Write::Part { position, bytes } => {
+                let bytes = if head == 0 { bytes } else { with_head(file, position, head, bytes).await? };
+                file.write_all_at(position, &bytes).await?;
+                Ok(ringlog_types::align_up(position + bytes.len() as u64, BLOCK_BYTES as u64))
+            }
+        }
+    }
+}
+
+/// `bytes` with its first `head` ones taken from the file.
+async fn with_head(file: &File, position: u64, head: usize, bytes: Bytes) -> io::Result<Bytes> {
+    let before = file.read(position, head).await?;
+    if before.len() != head {
+        let message = format!("wanted {head} bytes before position {}, found {}", position + head as u64, before.len());
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+    }
+    let mut merged = BytesMut::from(&bytes[..]);
+    merged[..head].copy_from_slice(&before);
+    Ok(merged.freeze())
+}

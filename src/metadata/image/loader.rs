@@ -1,0 +1,175 @@
+//! From committed batches and snapshots to images that may be published.
+//!
+//! Records after a BeginTransaction stay unpublished until EndTransaction; AbortTransaction drops them (KIP-868).
+
+use ringlog_protocol::metadata_records::MetadataRecord;
+use ringlog_types::{LeaderEpoch, Offset, TimestampMs};
+
+use super::{MetadataChanges, MetadataDelta, MetadataImage, Provenance, ReplayError};
+
+/// An image that publishers may see now, and how it differs from the last one they saw.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The new image.
+    pub image: MetadataImage,
+    /// What changed since the previous publication.
+    pub changes: MetadataChanges,
+}
+
+/// The log or a snapshot can't be replayed. Fatal on a controller; a broker would go on with a wrong image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// A record is refused.
+    #[error("error replaying the metadata record at offset {offset}: {error}")]
+    Replay {
+        /// Where the record is.
+        offset: Offset,
+        /// Why it is refused.
+        error: ReplayError,
+    },
+    /// A transaction began inside another.
+    #[error("the transaction at offset {0} begins inside another one")]
+    NestedTransaction(Offset),
+    /// A transaction ended that never began.
+    #[error("the transaction that ends at offset {0} never began")]
+    NoTransaction(Offset),
+    /// A snapshot holds a transaction marker.
+    #[error("the snapshot holds a {0}")]
+    TransactionInSnapshot(&'static str),
+}
+
+/// Builds images from the committed metadata log of one node.
+#[derive(Debug, Default)]
+pub struct MetadataLoader {
+    published: MetadataImage,
+    delta: Option<MetadataDelta>,
+    /// The first offset of the open transaction.
+    transaction_start: Option<Offset>,
+    /// How far the replayed records go, published or not.
+    position: Option<Provenance>,
+}
+
+impl MetadataLoader {
+    /// A loader at the empty image.
+    pub fn new() -> MetadataLoader {
+        MetadataLoader::default()
+    }
+
+    /// The newest image that may be published.
+    pub fn image(&self) -> &MetadataImage {
+        &self.published
+    }
+
+    /// The last offset that was replayed, published or not; -1 at first.
+    pub fn last_offset(&self) -> Offset {
+        self.position.map_or(Offset(-1), |position| position.last_contained_offset)
+    }
+
+    /// The first offset of the transaction that is open, if there is one. Its records are in no published image.
+    pub fn open_transaction(&self) -> Option<Offset> {
+        self.transaction_start
+    }
+
+    /// Replays one committed batch: `records` lie at `base_offset` and up. A control batch has none, but moves the
+    /// offset to `last_offset`. Returns an image that must be published before this batch's transaction, if there is.
+    pub fn load_batch(
+        &mut self,
+        base_offset: Offset,
+        last_offset: Offset,
+        leader_epoch: LeaderEpoch,
+        append_time: TimestampMs,
+        records: &[MetadataRecord],
+    ) -> Result<Option<Publication>, LoadError> {
+        let mut early = None;
+        for (index, record) in records.iter().enumerate() {
+            let offset = base_offset.plus(index as i64);
+            match record {
+                MetadataRecord::BeginTransaction(_) => {
+                    if self.transaction_start.is_some() {
+                        return Err(LoadError::NestedTransaction(offset));
+                    }
+                    early = self.publish_at(Provenance {
+                        is_offset_batch_aligned: index == 0,
+                        ..self.position.unwrap_or(Provenance::EMPTY)
+                    });
+                    self.transaction_start = Some(offset);
+                }
+                MetadataRecord::EndTransaction(_) => {
+                    self.transaction_start.take().ok_or(LoadError::NoTransaction(offset))?;
+                }
+                MetadataRecord::AbortTransaction(_) => {
+                    self.transaction_start.take().ok_or(LoadError::NoTransaction(offset))?;
+                    self.delta = None;
+                }
+                record => {
+                    let delta = self.delta.get_or_insert_with(|| MetadataDelta::new(&self.published));
+                    delta.replay(record).map_err(|error| LoadError::Replay { offset, error })?;
+                }
+            }
+            self.position = Some(Provenance {
+                last_contained_offset: offset,
+                last_contained_epoch: leader_epoch,
+                last_contained_timestamp: append_time,
+                is_offset_batch_aligned: offset == last_offset,
+            });
+        }
+        self.position = Some(Provenance {
+            last_contained_offset: last_offset,
+            last_contained_epoch: leader_epoch,
+            last_contained_timestamp: append_time,
+            is_offset_batch_aligned: true,
+        });
+        Ok(early)
+    }
+
+    /// Ends a commit callback: the image of all that was replayed, unless a transaction is open or nothing came.
+    pub fn publish(&mut self) -> Option<Publication> {
+        if self.transaction_start.is_some() {
+            return None;
+        }
+        self.publish_at(self.position?)
+    }
+
+    fn publish_at(&mut self, provenance: Provenance) -> Option<Publication> {
+        if self.delta.is_none() && provenance.last_contained_offset == self.published.provenance.last_contained_offset {
+            return None;
+        }
+        let delta = self.delta.take().unwrap_or_else(|| MetadataDelta::new(&self.published));
+        let (image, changes) = delta.apply(provenance);
+        self.published = image.clone();
+        Some(Publication { image, changes })
+    }
+
+    /// Replaces everything by a snapshot that covers offsets up to `provenance`; what the snapshot doesn't hold is gone.
+    pub fn load_snapshot<'a>(
+        &mut self,
+        provenance: Provenance,
+        records: impl IntoIterator<Item = &'a MetadataRecord>,
+    ) -> Result<Publication, LoadError> {
+        let mut delta = MetadataDelta::new(&MetadataImage::empty());
+        for (index, record) in records.into_iter().enumerate() {
+            match record {
+                MetadataRecord::BeginTransaction(_) => {
+                    return Err(LoadError::TransactionInSnapshot("BeginTransactionRecord"));
+                }
+                MetadataRecord::EndTransaction(_) => {
+                    return Err(LoadError::TransactionInSnapshot("EndTransactionRecord"));
+                }
+                MetadataRecord::AbortTransaction(_) => {
+                    return Err(LoadError::TransactionInSnapshot("AbortTransactionRecord"));
+                }
+                record => {
+                    let offset = Offset(index as i64);
+                    delta.replay(record).map_err(|error| LoadError::Replay { offset, error })?;
+                }
+            }
+        }
+        let (image, _) = delta.apply(provenance);
+        let changes = MetadataChanges::between(&self.published, &image);
+        self.delta = None;
+        self.transaction_start = None;
+        self.position = Some(provenance);
+        self.published = image.clone();
+        Ok(Publication { image, changes })
+    }
+}
