@@ -12,7 +12,7 @@ pub mod producer_snapshot;
 pub mod segment_index;
 pub mod time_index;
 pub mod transaction_index;
-
+pub mod validator;
 
 mod batch_summary;
 mod config;
