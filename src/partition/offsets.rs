@@ -87,11 +87,7 @@ impl Partition {
     }
 
     /// Judges an offset that a scan found for a timestamp: `Ok(false)` when the asker may not see it yet.
-    pub fn filter_found_offset(
-        &self,
-        offset: Offset,
-        isolation: Option<IsolationLevel>,
-    ) -> Result<bool, OffsetError> {
+    pub fn filter_found_offset(&self, offset: Offset, isolation: Option<IsolationLevel>) -> Result<bool, OffsetError> {
         if offset < self.last_fetchable_offset(isolation) {
             return Ok(true);
         }

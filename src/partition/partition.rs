@@ -1,9 +1,7 @@
 //! The replica itself: role, epochs, high watermark and in-sync replicas.
 
 use ringlog_log::{Log, LogConfig};
-use ringlog_types::{
-    LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionEpoch, TimestampMs, TopicIdPartition,
-};
+use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionEpoch, TimestampMs, TopicIdPartition};
 
 use crate::{AlterPartitionOutcome, AlterPartitionProposal, FollowerFetch, InSyncReplicas, RemoteReplica};
 
@@ -347,11 +345,7 @@ impl Partition {
         };
         remote.on_fetch(fetch, leader_end, now);
         let alter_partition = self.propose_expansion(fetch.replica);
-        Effects {
-            high_watermark: self.advance_high_watermark(config, now),
-            alter_partition,
-            ..Effects::default()
-        }
+        Effects { high_watermark: self.advance_high_watermark(config, now), alter_partition, ..Effects::default() }
     }
 
     fn propose_expansion(&mut self, replica: NodeId) -> Option<AlterPartitionProposal> {
@@ -378,10 +372,7 @@ impl Partition {
         let lag_max_ms = self.limits.replica_lag_time_max_ms;
         let in_sync = |replica: &NodeId| {
             *replica == self.local
-                || self
-                    .remotes
-                    .iter()
-                    .any(|r| r.replica == *replica && r.is_caught_up(leader_end, now, lag_max_ms))
+                || self.remotes.iter().any(|r| r.replica == *replica && r.is_caught_up(leader_end, now, lag_max_ms))
         };
         if self.isr.committed().iter().all(in_sync) {
             return None;
