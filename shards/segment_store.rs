@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use ringlog_log::names;
+use ringlog_log::{OffsetIndexEntry, ProducerSnapshotEntry, Roll, TimeIndexEntry, names};
 use ringlog_ring::{self as ring, BLOCK_BYTES, Direct, File, Frame, Open};
 use ringlog_types::{Offset, align_down};
 use smallvec::SmallVec;
@@ -56,6 +56,11 @@ pub struct SegmentStore {
     id: u64,
     directory: RefCell<PathBuf>,
     tails: RefCell<VecDeque<Tail>>,
+    /// Sealed segments whose index files are not written yet, and those for which that is under way.
+    rolls: RefCell<Vec<Rc<Roll>>>,
+    finishing: RefCell<Vec<Offset>>,
+    /// The sealed segment read last, with its offset index.
+    index: RefCell<Option<(Offset, Rc<[OffsetIndexEntry]>)>>,
     writing: Cell<bool>,
     /// It is in the cache's queue of stores that have frames to give up.
     offered: Cell<bool>,
@@ -126,7 +131,8 @@ impl SegmentStore {
         let tails = RefCell::new(VecDeque::from([tail]));
         let directory = RefCell::new(directory);
         let (writing, offered) = (Cell::new(false), Cell::new(false));
-        Rc::new(SegmentStore { context, id, directory, tails, writing, offered })
+        let (rolls, finishing, index) = Default::default();
+        Rc::new(SegmentStore { context, id, directory, tails, rolls, finishing, index, writing, offered })
     }
 
     /// Where its files lie.
@@ -144,18 +150,44 @@ impl SegmentStore {
         self.directory.borrow().join(name)
     }
 
-    /// Starts a new segment; the one before is cut to its size once it is written out.
-    pub fn roll(&self, new_base_offset: Offset) {
+    /// Starts a new segment. The one before is cut to its size once it is written out; then its indexes are due, see
+    /// [`SegmentStore::take_finished`].
+    pub fn roll(&self, roll: Box<Roll>) {
         let mut tails = self.tails.borrow_mut();
+        let mut tail = Tail::new(roll.new_base_offset, 0, None);
         if let Some(last) = tails.back_mut() {
             last.sealed = true;
             last.retire_open_frame();
-        }
-        let mut tail = Tail::new(new_base_offset, 0, None);
-        if let Some(last) = tails.back() {
             tail.next_frame_bytes = last.next_frame_bytes;
         }
         tails.push_back(tail);
+        self.rolls.borrow_mut().push(Rc::from(roll));
+    }
+
+    /// Sealed segments whose bytes are all in their files, but whose indexes and producer snapshots are not.
+    pub fn take_finished(&self) -> SmallVec<[Rc<Roll>; 1]> {
+        let tails = self.tails.borrow();
+        let is_written = |roll: &Rc<Roll>| {
+            !tails.iter().any(|tail| tail.base_offset == roll.sealed.base_offset && tail.is_dirty())
+        };
+        let mut finishing = self.finishing.borrow_mut();
+        let finished: SmallVec<[Rc<Roll>; 1]> =
+            self.rolls.borrow().iter().filter(|roll| is_written(roll) && !finishing.contains(&roll.sealed.base_offset)).cloned().collect();
+        finishing.extend(finished.iter().map(|roll| roll.sealed.base_offset));
+        finished
+    }
+
+    /// Writes a sealed segment's indexes and producer snapshot and makes all of it survive a power failure.
+    pub async fn finish(&self, roll: &Roll) -> io::Result<()> {
+        let base_offset = roll.sealed.base_offset;
+        self.open(base_offset, false).await?.fdatasync().await?;
+        write_indexes(&self.directory(), base_offset, &roll.offset_index, &roll.time_index).await?;
+        if let Some((offset, producers)) = &roll.producer_snapshot {
+            write_producer_snapshot(&self.directory(), *offset, producers).await?;
+        }
+        self.rolls.borrow_mut().retain(|other| other.sealed.base_offset != base_offset);
+        self.finishing.borrow_mut().retain(|other| *other != base_offset);
+        Ok(())
     }
 
     /// Copies `parts`, which follow each other, to the end of the active segment, which must be at `position`.
@@ -207,14 +239,12 @@ impl SegmentStore {
     }
 
     /// Returns the file's length afterwards.
-    async fn write_job(&self, file: &Rc<File>, job: &Job) -> io::Result<u64> {
+    async fn write_job(&self, file: &File, job: &Job) -> io::Result<u64> {
         let mut file_len = self.file_len(job.base_offset);
         if let Some(to) = job.allocate_to {
-            match file.preallocate(to).await {
-                Ok(()) => file_len = file_len.max(to),
-                // A file system that can't: the file grows by its writes.
-                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-                Err(error) => return Err(error),
+            // On a file system that can't, the file grows by its writes.
+            if file.preallocate(to).await? {
+                file_len = file_len.max(to);
             }
         }
         let mut running = SmallVec::<[ring::Task<io::Result<u64>>; 8]>::new();
@@ -290,13 +320,13 @@ impl SegmentStore {
         file.read(position, len).await
     }
 
-    async fn open(&self, base_offset: Offset, create: bool) -> io::Result<Rc<File>> {
+    async fn open(&self, base_offset: Offset, create: bool) -> io::Result<File> {
         let key = FileKey { store: self.id, base_offset };
         if let Some(file) = self.context.files.get(key) {
             return Ok(file);
         }
         let path = self.path(names::segment_file(base_offset, names::LOG_SUFFIX));
-        let file = Rc::new(File::open(&path, Open { create, write: true, direct: self.context.direct }).await?);
+        let file = File::open(&path, Open { create, direct: self.context.direct, ..Open::WRITE }).await?;
         self.context.files.insert(key, file.clone());
         Ok(file)
     }

@@ -48,11 +48,7 @@ fn parse(line: &str) -> Vector {
 pub enum Recoded {
     Undecodable(DecodeError),
     Unencodable(EncodeError),
-    Done {
-        bytes: Bytes,
-        size: usize,
-        debug: String,
-    },
+    Done { bytes: Bytes, size: usize, debug: String },
 }
 
 /// Decodes and encodes again.

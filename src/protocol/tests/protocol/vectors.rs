@@ -1,20 +1,18 @@
 //! The generated codec against 1456 messages that Kafka 4.3.1's own classes wrote, and against damaged ones.
 
-mod common;
-
+use crate::common::{Kind, Recoded, Vector};
 use bytes::Bytes;
-use common::{Kind, Recoded, Vector};
 use ringlog_types::Random;
 use std::collections::{BTreeMap, BTreeSet};
 
 fn kinds_by_name() -> BTreeMap<&'static str, Kind> {
-    common::kinds().into_iter().map(|kind| (kind.name, kind)).collect()
+    crate::common::kinds().into_iter().map(|kind| (kind.name, kind)).collect()
 }
 
 #[test]
 fn every_vector_reads_and_writes_back_to_the_same_bytes() {
     let kinds = kinds_by_name();
-    let vectors = common::vectors();
+    let vectors = crate::common::vectors();
     assert_eq!(vectors.len(), 1456);
     for Vector { message, version, bytes, full, json } in &vectors {
         let kind = kinds.get(message.as_str()).unwrap_or_else(|| panic!("no type {message}"));
@@ -83,8 +81,8 @@ fn snake(name: &str) -> String {
 #[test]
 fn every_type_and_version_has_a_vector() {
     let covered: BTreeSet<(String, i16)> =
-        common::vectors().into_iter().map(|vector| (vector.message, vector.version)).collect();
-    for kind in common::kinds() {
+        crate::common::vectors().into_iter().map(|vector| (vector.message, vector.version)).collect();
+    for kind in crate::common::kinds() {
         for version in kind.min_version..=kind.max_version {
             assert!(covered.contains(&(kind.name.to_string(), version)), "{} version {version}", kind.name);
         }
@@ -94,7 +92,7 @@ fn every_type_and_version_has_a_vector() {
 #[test]
 fn a_vector_that_is_cut_short_is_an_error() {
     let kinds = kinds_by_name();
-    for Vector { message, version, bytes, .. } in common::vectors() {
+    for Vector { message, version, bytes, .. } in crate::common::vectors() {
         // Every prefix of small vectors, and a bounded number of those of large ones.
         let step = bytes.len() / 64 + 1;
         for length in (0..bytes.len()).step_by(step) {
@@ -108,7 +106,7 @@ fn a_vector_that_is_cut_short_is_an_error() {
 fn flipped_bits_never_panic_and_what_is_read_can_be_read_again() {
     let kinds = kinds_by_name();
     let mut random = Random::from_seed(0x5eed);
-    for Vector { message, version, bytes, .. } in common::vectors() {
+    for Vector { message, version, bytes, .. } in crate::common::vectors() {
         for _ in 0..24 {
             let mut damaged = bytes.to_vec();
             for _ in 0..=random.below(3) {
@@ -124,15 +122,14 @@ fn flipped_bits_never_panic_and_what_is_read_can_be_read_again() {
 #[test]
 fn random_bytes_never_panic_in_any_type_and_version() {
     let mut random = Random::from_seed(0xf00d);
-    for kind in common::kinds() {
+    for kind in crate::common::kinds() {
         for version in kind.min_version..=kind.max_version {
             for _ in 0..48 {
                 let length = random.below(160) as usize;
                 // Small numbers make counts and lengths that are met, so that decoding gets beyond the first field.
                 let small = random.below(2) == 0;
-                let bytes: Bytes = (0..length)
-                    .map(|_| if small { random.below(4) as u8 } else { random.next_u64() as u8 })
-                    .collect();
+                let bytes: Bytes =
+                    (0..length).map(|_| if small { random.below(4) as u8 } else { random.next_u64() as u8 }).collect();
                 assert_stable(&kind, version, bytes);
             }
         }
