@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use ringlog_log::names;
+use ringlog_log::{OffsetIndexEntry, ProducerSnapshotEntry, Roll, TimeIndexEntry, names};
 use ringlog_ring::{self as ring, BLOCK_BYTES, Direct, File, Frame, Open};
 use ringlog_types::{Offset, align_down};
 use smallvec::SmallVec;
@@ -56,7 +56,14 @@ pub struct SegmentStore {
     id: u64,
     directory: RefCell<PathBuf>,
     tails: RefCell<VecDeque<Tail>>,
+    /// Sealed segments whose index files are not written yet, and those for which that is under way.
+    rolls: RefCell<Vec<Rc<Roll>>>,
+    finishing: RefCell<Vec<Offset>>,
+    /// The sealed segment read last, with its offset index.
+    index: RefCell<Option<(Offset, Rc<[OffsetIndexEntry]>)>>,
     writing: Cell<bool>,
+    /// It is in the cache's queue of stores that have frames to give up.
+    offered: Cell<bool>,
 }
 
 /// The young end of a segment. All but the last tail of a store belong to sealed segments that are being written out.
@@ -118,11 +125,14 @@ impl SegmentStore {
         base_offset: Offset,
         size: u64,
         file_len: Option<u64>,
-    ) -> SegmentStore {
+    ) -> Rc<SegmentStore> {
         let id = context.files.new_store();
         let tail = Tail::new(base_offset, size, file_len);
         let tails = RefCell::new(VecDeque::from([tail]));
-        SegmentStore { context, id, directory: RefCell::new(directory), tails, writing: Cell::new(false) }
+        let directory = RefCell::new(directory);
+        let (writing, offered) = (Cell::new(false), Cell::new(false));
+        let (rolls, finishing, index) = Default::default();
+        Rc::new(SegmentStore { context, id, directory, tails, rolls, finishing, index, writing, offered })
     }
 
     /// Where its files lie.
@@ -140,18 +150,44 @@ impl SegmentStore {
         self.directory.borrow().join(name)
     }
 
-    /// Starts a new segment; the one before is cut to its size once it is written out.
-    pub fn roll(&self, new_base_offset: Offset) {
+    /// Starts a new segment. The one before is cut to its size once it is written out; then its indexes are due, see
+    /// [`SegmentStore::take_finished`].
+    pub fn roll(&self, roll: Box<Roll>) {
         let mut tails = self.tails.borrow_mut();
+        let mut tail = Tail::new(roll.new_base_offset, 0, None);
         if let Some(last) = tails.back_mut() {
             last.sealed = true;
             last.retire_open_frame();
-        }
-        let mut tail = Tail::new(new_base_offset, 0, None);
-        if let Some(last) = tails.back() {
             tail.next_frame_bytes = last.next_frame_bytes;
         }
         tails.push_back(tail);
+        self.rolls.borrow_mut().push(Rc::from(roll));
+    }
+
+    /// Sealed segments whose bytes are all in their files, but whose indexes and producer snapshots are not.
+    pub fn take_finished(&self) -> SmallVec<[Rc<Roll>; 1]> {
+        let tails = self.tails.borrow();
+        let is_written = |roll: &Rc<Roll>| {
+            !tails.iter().any(|tail| tail.base_offset == roll.sealed.base_offset && tail.is_dirty())
+        };
+        let mut finishing = self.finishing.borrow_mut();
+        let finished: SmallVec<[Rc<Roll>; 1]> =
+            self.rolls.borrow().iter().filter(|roll| is_written(roll) && !finishing.contains(&roll.sealed.base_offset)).cloned().collect();
+        finishing.extend(finished.iter().map(|roll| roll.sealed.base_offset));
+        finished
+    }
+
+    /// Writes a sealed segment's indexes and producer snapshot and makes all of it survive a power failure.
+    pub async fn finish(&self, roll: &Roll) -> io::Result<()> {
+        let base_offset = roll.sealed.base_offset;
+        self.open(base_offset, false).await?.fdatasync().await?;
+        write_indexes(&self.directory(), base_offset, &roll.offset_index, &roll.time_index).await?;
+        if let Some((offset, producers)) = &roll.producer_snapshot {
+            write_producer_snapshot(&self.directory(), *offset, producers).await?;
+        }
+        self.rolls.borrow_mut().retain(|other| other.sealed.base_offset != base_offset);
+        self.finishing.borrow_mut().retain(|other| *other != base_offset);
+        Ok(())
     }
 
     /// Copies `parts`, which follow each other, to the end of the active segment, which must be at `position`.
@@ -175,14 +211,14 @@ impl SegmentStore {
     }
 
     /// Writes everything that was appended before the call. One pass runs at a time: the caller sees to it.
-    pub async fn write_out(&self) -> io::Result<()> {
+    pub async fn write_out(self: &Rc<Self>) -> io::Result<()> {
         assert!(!self.writing.replace(true), "one write pass at a time");
         let outcome = self.write_pass().await;
         self.writing.set(false);
         outcome
     }
 
-    async fn write_pass(&self) -> io::Result<()> {
+    async fn write_pass(self: &Rc<Self>) -> io::Result<()> {
         let jobs: SmallVec<[Job; 2]> =
             self.tails.borrow().iter().filter(|tail| tail.is_dirty()).map(Tail::job).collect();
         for job in jobs {
@@ -194,23 +230,21 @@ impl SegmentStore {
             tail.create = false;
             tail.written = job.end;
             tail.file_len = file_len;
-            for full in tail.full.iter().filter(|full| full.position + full.frame.len() as u64 <= job.end) {
-                self.context.frames.on_clean(full.frame.len());
-            }
         }
         self.drop_finished_tails();
+        if !self.offered.replace(true) {
+            self.context.frames.on_clean(self);
+        }
         Ok(())
     }
 
     /// Returns the file's length afterwards.
-    async fn write_job(&self, file: &Rc<File>, job: &Job) -> io::Result<u64> {
+    async fn write_job(&self, file: &File, job: &Job) -> io::Result<u64> {
         let mut file_len = self.file_len(job.base_offset);
         if let Some(to) = job.allocate_to {
-            match file.preallocate(to).await {
-                Ok(()) => file_len = file_len.max(to),
-                // A file system that can't: the file grows by its writes.
-                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-                Err(error) => return Err(error),
+            // On a file system that can't, the file grows by its writes.
+            if file.preallocate(to).await? {
+                file_len = file_len.max(to);
             }
         }
         let mut running = SmallVec::<[ring::Task<io::Result<u64>>; 8]>::new();
@@ -286,13 +320,13 @@ impl SegmentStore {
         file.read(position, len).await
     }
 
-    async fn open(&self, base_offset: Offset, create: bool) -> io::Result<Rc<File>> {
+    async fn open(&self, base_offset: Offset, create: bool) -> io::Result<File> {
         let key = FileKey { store: self.id, base_offset };
         if let Some(file) = self.context.files.get(key) {
             return Ok(file);
         }
         let path = self.path(names::segment_file(base_offset, names::LOG_SUFFIX));
-        let file = Rc::new(File::open(&path, Open { create, write: true, direct: self.context.direct }).await?);
+        let file = File::open(&path, Open { create, direct: self.context.direct, ..Open::WRITE }).await?;
         self.context.files.insert(key, file.clone());
         Ok(file)
     }
@@ -314,11 +348,14 @@ impl SegmentStore {
 
     /// Gives up frames whose bytes are all in the file; returns how many bytes that freed for others.
     pub fn release_clean_frames(&self) -> usize {
+        self.offered.set(false);
+        // While it is being written to, its pass offers it again.
+        let Ok(mut tails) = self.tails.try_borrow_mut() else { return 0 };
         if self.writing.get() {
             return 0;
         }
         let mut released = 0;
-        for tail in self.tails.borrow_mut().iter_mut() {
+        for tail in tails.iter_mut() {
             while let Some(full) = tail.full.front().filter(|full| full.end() <= tail.written) {
                 released += full.frame.capacity();
                 tail.full.pop_front();
@@ -330,6 +367,7 @@ impl SegmentStore {
                 }
             }
         }
+        drop(tails);
         self.drop_finished_tails();
         released
     }

@@ -1,8 +1,7 @@
 //! What goes into and comes out of the coordinator.
 
 use bytes::Bytes;
-use ringlog_protocol::messages::ResponseBody;
-use ringlog_protocol::StrBytes;
+use ringlog_protocol::{ResponseBody, StrBytes};
 use ringlog_types::{ProducerEpoch, ProducerId, Uuid};
 
 /// Names one request to the driver; answered exactly once unless [`super::GroupCoordinator::forget`] took it back.
@@ -16,7 +15,7 @@ pub struct WriteToken(pub u64);
 /// Who asks, and in which version.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    /// Under which the answer comes back. Not used by any other request that is still unanswered.
+    /// Under which the answer comes back. Never used for another request.
     pub token: Token,
     /// The version of the request's API.
     pub api_version: i16,

@@ -18,10 +18,27 @@
 //! undoing. Membership is session state, as in Kafka: it lives in memory, and what outlasts a move is the
 //! `GroupMetadata` record that is written before the answers to SyncGroup.
 
+mod admin;
 mod api;
+mod classic;
+mod commit;
 mod config;
 mod coordinator;
+mod expiry;
+mod fanout;
+mod fetch;
+mod membership;
+mod offsets;
+mod rebalance;
+mod records;
+mod requests;
+mod shared;
+mod state;
+mod subscription;
+mod timer;
 
 pub use api::{Effects, LogRecord, RequestContext, Token, TopicView, TransactionalProducer, Write, WriteToken};
 pub use config::GroupConfig;
 pub use coordinator::GroupCoordinator;
+pub use fanout::{Route, error_response, merge, partition_of_group, split};
+pub use records::ReplayError;

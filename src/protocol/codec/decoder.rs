@@ -250,6 +250,11 @@ impl Decoder {
         (self.i8() >= 0).then(|| T::read(self, version))
     }
 
+    /// A struct in a tagged field, behind a varint that is 0 for null.
+    pub(crate) fn nullable_tagged_struct<T: Fields>(&mut self, version: i16) -> Option<T> {
+        (self.uvarint() > 0).then(|| T::read(self, version))
+    }
+
     /// The tagged fields at a struct's end. `known` reads the field of a tag and returns true, or returns false for a
     /// tag that it doesn't know, which is then skipped. A known field has to take up all of its length.
     pub(crate) fn tags(&mut self, known: &mut dyn FnMut(u32, &mut Decoder) -> bool) {

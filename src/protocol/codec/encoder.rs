@@ -233,6 +233,14 @@ impl Encoder {
         }
     }
 
+    /// A varint, 0 for null, and the struct, as tagged fields hold it.
+    pub(crate) fn nullable_tagged_struct<T: Fields>(&mut self, value: &Option<T>, version: i16) {
+        self.uvarint(u32::from(value.is_some()));
+        if let Some(value) = value {
+            value.write(self, version);
+        }
+    }
+
     /// How many tagged fields follow.
     pub(crate) fn tag_count(&mut self, count: u32) {
         if self.flexible {

@@ -85,6 +85,11 @@ fn reading(message: &Schema, of: &Struct) -> String {
     text + "_ => return false,\n}\ntrue\n});\n"
 }
 
+/// Whether null is told in the way of tagged fields.
+fn in_tag(field: &Field) -> bool {
+    field.nullable.is_some() && field.tag.is_some()
+}
+
 fn read_value(field: &Field) -> String {
     let (plain, nullable) = match &field.ty {
         Type::Fixed { method, .. } => (format!("d.{method}()"), String::new()),
@@ -94,6 +99,7 @@ fn read_value(field: &Field) -> String {
         Type::String => ("d.string()".to_string(), "d.nullable_string()".to_string()),
         Type::Bytes => ("d.bytes()".to_string(), "d.nullable_bytes()".to_string()),
         Type::Records => ("Some(d.records())".to_string(), "d.nullable_records()".to_string()),
+        Type::Struct(_) if in_tag(field) => (String::new(), "d.nullable_tagged_struct(v)".to_string()),
         Type::Struct(name) => (format!("{name}::read(d, v)"), "d.nullable_struct(v)".to_string()),
         Type::Array(_) => ("d.array(v)".to_string(), "d.nullable_array(v)".to_string()),
     };
@@ -146,6 +152,7 @@ fn write_value(field: &Field, owner: &str) -> String {
         Type::String => ("string", "nullable_string"),
         Type::Bytes => ("bytes", "nullable_bytes"),
         Type::Records => ("records", "nullable_records"),
+        Type::Struct(_) if in_tag(field) => ("", "nullable_tagged_struct"),
         Type::Struct(_) => ("", "nullable_struct"),
         Type::Array(_) => ("array", "nullable_array"),
     };

@@ -46,7 +46,7 @@ pub fn generate(schema: &Path, out: &Path) {
 
 /// What generated code may do: it is plain rather than idiomatic.
 const LINTS: &str = "clippy::too_many_lines, clippy::field_reassign_with_default, clippy::collapsible_if, \
-    clippy::collapsible_else_if, clippy::manual_range_contains";
+    clippy::collapsible_else_if, clippy::manual_range_contains, clippy::nonminimal_bool";
 
 /// A module for each message, with its top struct re-exported beside it.
 fn modules(messages: &[Schema], path: &str, registry: &mut Vec<String>) -> String {
