@@ -87,9 +87,12 @@ impl GroupCoordinator {
         let response = DeleteGroupsResponse { results, ..Default::default() };
         if records.is_empty() {
             self.shared.reply(context.token, response);
-        } else {
-            self.shared.write(records, AfterWrite::Reply(context.token, response.into()));
+            return;
         }
+        for record in &records {
+            self.note_deletion(record);
+        }
+        self.shared.write(records, AfterWrite::Reply(context.token, response.into()));
     }
 
     /// The tombstones that make a group disappear, offsets first.

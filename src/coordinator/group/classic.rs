@@ -108,6 +108,8 @@ pub(crate) struct ClassicGroup {
     /// The number of the last write with a record of this group, so that a tombstone written before it is known as
     /// outdated.
     pub(crate) last_write: Option<u64>,
+    /// Its tombstone is being written: whoever joins now joins a new group.
+    pub(crate) deleting: bool,
 }
 
 impl ClassicGroup {
@@ -132,6 +134,7 @@ impl ClassicGroup {
             sync_deadline: Deadline::default(),
             assignment_pending: false,
             last_write: None,
+            deleting: false,
         }
     }
 
