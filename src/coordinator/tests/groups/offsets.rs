@@ -126,6 +126,8 @@ fn commits_are_checked_against_the_group() {
     cases(&mut harness, member_commit("g", 1, "other"), ErrorCode::UnknownMemberId);
     cases(&mut harness, commit("g", "orders", 0, 1), ErrorCode::UnknownMemberId);
     cases(&mut harness, commit("simple", "nothing", 0, 1), ErrorCode::UnknownTopicOrPartition);
+    cases(&mut harness, commit("simple", "orders", 16, 1), ErrorCode::UnknownTopicOrPartition);
+    cases(&mut harness, commit("simple", "orders", -1, 1), ErrorCode::UnknownTopicOrPartition);
     let mut long = commit("simple", "orders", 0, 1);
     long.topics[0].partitions[0].committed_metadata = Some(text(&"x".repeat(4_097)));
     cases(&mut harness, long.clone(), ErrorCode::OffsetMetadataTooLarge);
