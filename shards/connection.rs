@@ -29,6 +29,8 @@ const MAX_IN_FLIGHT: usize = 64;
 const READ_CHUNK_BYTES: usize = 64 * 1024;
 /// The most by which the room grows at once.
 const READ_CHUNK_MAX_BYTES: usize = 1024 * 1024;
+/// Received while waiting; the rest is read into room made for it.
+const FIRST_BYTES: usize = 128;
 /// A request that has begun, and a response on its way out, must move on within this time.
 const STALL_LIMIT_MS: u64 = 30_000;
 /// The smallest frame: API key, version, correlation id.
@@ -125,7 +127,7 @@ async fn next_frame(
     connection: &Connection,
     received: &mut BytesMut,
 ) -> Result<Option<Bytes>, Close> {
-    let max_bytes = shard.node.config.network.socket_request_max_bytes as usize;
+    let max_bytes = shard.node.config.network.request_max_bytes as usize;
     loop {
         let wanted = match frame_size(received, max_bytes)? {
             Some(size) if received.len() >= 4 + size => {
@@ -135,23 +137,25 @@ async fn next_frame(
             Some(size) => 4 + size - received.len(),
             None => READ_CHUNK_BYTES,
         };
-        if received.is_empty() {
-            // An idle connection holds no memory.
-            *received = BytesMut::new();
-        }
         let idle = received.is_empty();
-        let limit_ms = if idle { shard.node.config.network.connections_max_idle_ms } else { STALL_LIMIT_MS };
-        match ring::timeout_ms(limit_ms, connection.socket.readable()).await {
-            Some(ready) => ready?,
-            None => return Err(if idle { Close::Idle } else { Close::Stalled }),
-        }
-        let room = wanted.min(received.len().clamp(READ_CHUNK_BYTES, READ_CHUNK_MAX_BYTES)).max(4096);
-        received.reserve(room);
-        match connection.socket.try_read_buf(received) {
+        received.reserve(wanted.min(received.len().clamp(READ_CHUNK_BYTES, READ_CHUNK_MAX_BYTES)));
+        match connection.socket.try_read(received) {
             Ok(0) => return Ok(None),
-            Ok(_) => {}
+            Ok(_) => continue,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
+        }
+        if idle {
+            // An idle connection holds no memory but this.
+            *received = BytesMut::new();
+        }
+        let mut first = [0; FIRST_BYTES];
+        let limit_ms = if idle { shard.node.config.network.connections_max_idle_ms } else { STALL_LIMIT_MS };
+        match ring::timeout_ms(limit_ms, connection.socket.read(&mut first)).await {
+            Ok(Ok(0)) => return Ok(None),
+            Ok(Ok(count)) => received.extend_from_slice(&first[..count]),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(ring::Elapsed) => return Err(if idle { Close::Idle } else { Close::Stalled }),
         }
     }
 }

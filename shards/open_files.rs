@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use ringlog_ring::File;
 use ringlog_types::Offset;
@@ -29,7 +28,7 @@ pub struct OpenFiles {
 
 #[derive(Default)]
 struct State {
-    files: FxHashMap<FileKey, (Rc<File>, u64)>,
+    files: FxHashMap<FileKey, (File, u64)>,
     by_use: BTreeMap<u64, FileKey>,
     uses: u64,
 }
@@ -48,7 +47,7 @@ impl OpenFiles {
     }
 
     /// The file, if it is open; counts as a use.
-    pub fn get(&self, key: FileKey) -> Option<Rc<File>> {
+    pub fn get(&self, key: FileKey) -> Option<File> {
         let state = &mut *self.state.borrow_mut();
         let (file, used) = state.files.get_mut(&key)?;
         state.uses += 1;
@@ -59,7 +58,7 @@ impl OpenFiles {
     }
 
     /// Takes in an opened file. The file that gives way closes when its last user drops it.
-    pub fn insert(&self, key: FileKey, file: Rc<File>) {
+    pub fn insert(&self, key: FileKey, file: File) {
         let state = &mut *self.state.borrow_mut();
         state.uses += 1;
         if let Some((_, used)) = state.files.insert(key, (file, state.uses)) {

@@ -24,7 +24,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use ringlog_log::names;
+use ringlog_log::Roll;
+use ringlog_log::names::{FileKind, SegmentFile};
+use ringlog_log::offset_index::OffsetIndex;
+use ringlog_log::producer_snapshot::encode_producer_snapshot;
+use ringlog_log::transaction_index::TransactionIndex;
 use ringlog_ring::{self as ring, BLOCK_BYTES, Direct, File, Frame, Open};
 use ringlog_types::{Offset, align_down};
 use smallvec::SmallVec;
@@ -37,6 +41,8 @@ pub type Slices = SmallVec<[Bytes; 4]>;
 
 const FIRST_FRAME_BYTES: usize = 16 * 1024;
 const LARGEST_FRAME_BYTES: usize = 256 * 1024;
+/// No index is larger: a segment has at most 2 GiB.
+const INDEX_BYTES_MAX: usize = 64 * 1024 * 1024;
 const FIRST_ALLOCATION_BYTES: u64 = 1024 * 1024;
 const LARGEST_ALLOCATION_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -56,6 +62,11 @@ pub struct SegmentStore {
     id: u64,
     directory: RefCell<PathBuf>,
     tails: RefCell<VecDeque<Tail>>,
+    /// Sealed segments whose index files are not written yet, and those for which that is under way.
+    rolls: RefCell<Vec<Rc<Roll>>>,
+    finishing: RefCell<Vec<Offset>>,
+    /// The sealed segment read last, with its offset index.
+    index: RefCell<Option<(Offset, Rc<OffsetIndex>)>>,
     writing: Cell<bool>,
     /// It is in the cache's queue of stores that have frames to give up.
     offered: Cell<bool>,
@@ -126,7 +137,8 @@ impl SegmentStore {
         let tails = RefCell::new(VecDeque::from([tail]));
         let directory = RefCell::new(directory);
         let (writing, offered) = (Cell::new(false), Cell::new(false));
-        Rc::new(SegmentStore { context, id, directory, tails, writing, offered })
+        let (rolls, finishing, index) = Default::default();
+        Rc::new(SegmentStore { context, id, directory, tails, rolls, finishing, index, writing, offered })
     }
 
     /// Where its files lie.
@@ -144,18 +156,83 @@ impl SegmentStore {
         self.directory.borrow().join(name)
     }
 
-    /// Starts a new segment; the one before is cut to its size once it is written out.
-    pub fn roll(&self, new_base_offset: Offset) {
+    /// Starts a new segment. The one before is cut to its size once it is written out; then its indexes are due, see
+    /// [`SegmentStore::take_finished`].
+    pub fn roll(&self, roll: Box<Roll>) {
         let mut tails = self.tails.borrow_mut();
+        let mut tail = Tail::new(roll.new_base_offset, 0, None);
         if let Some(last) = tails.back_mut() {
             last.sealed = true;
             last.retire_open_frame();
-        }
-        let mut tail = Tail::new(new_base_offset, 0, None);
-        if let Some(last) = tails.back() {
             tail.next_frame_bytes = last.next_frame_bytes;
         }
         tails.push_back(tail);
+        self.rolls.borrow_mut().push(Rc::from(roll));
+    }
+
+    /// Sealed segments whose bytes are all in their files, but whose indexes and producer snapshots are not.
+    pub fn take_finished(&self) -> SmallVec<[Rc<Roll>; 1]> {
+        let tails = self.tails.borrow();
+        let is_written = |roll: &Rc<Roll>| {
+            !tails.iter().any(|tail| tail.base_offset == roll.sealed.base_offset && tail.is_dirty())
+        };
+        let mut finishing = self.finishing.borrow_mut();
+        let finished: SmallVec<[Rc<Roll>; 1]> =
+            self.rolls.borrow().iter().filter(|roll| is_written(roll) && !finishing.contains(&roll.sealed.base_offset)).cloned().collect();
+        finishing.extend(finished.iter().map(|roll| roll.sealed.base_offset));
+        finished
+    }
+
+    /// Writes a sealed segment's indexes and producer snapshot and makes all of it survive a power failure.
+    pub async fn finish(&self, roll: &Roll) -> io::Result<()> {
+        let base_offset = roll.sealed.base_offset;
+        self.open(base_offset, false).await?.fdatasync().await?;
+        self.write_file(base_offset, FileKind::OffsetIndex, roll.index.offsets.encode_from(0)).await?;
+        self.write_file(base_offset, FileKind::TimeIndex, roll.index.times.encode_from(0)).await?;
+        if !roll.transaction_index.is_empty() {
+            self.write_file(base_offset, FileKind::TransactionIndex, roll.transaction_index.encode()).await?;
+        }
+        if let Some((offset, producers)) = &roll.producer_snapshot {
+            self.write_file(*offset, FileKind::ProducerSnapshot, encode_producer_snapshot(producers)).await?;
+        }
+        self.rolls.borrow_mut().retain(|other| other.sealed.base_offset != base_offset);
+        self.finishing.borrow_mut().retain(|other| *other != base_offset);
+        Ok(())
+    }
+
+    /// Writes one of the small files beside a segment, whole.
+    pub async fn write_file(&self, offset: Offset, kind: FileKind, bytes: Vec<u8>) -> io::Result<()> {
+        ring::fs::write_atomically(self.path(SegmentFile::live(offset, kind).to_string()), bytes).await
+    }
+
+    /// The offset index of a sealed segment.
+    pub async fn offset_index(&self, base_offset: Offset) -> io::Result<Rc<OffsetIndex>> {
+        if let Some((_, index)) = self.index.borrow().as_ref().filter(|(cached, _)| *cached == base_offset) {
+            return Ok(index.clone());
+        }
+        let unwritten = self.rolls.borrow().iter().find(|roll| roll.sealed.base_offset == base_offset).cloned();
+        let index = match unwritten {
+            Some(roll) => Rc::new(roll.index.offsets.clone()),
+            None => {
+                let path = self.path(SegmentFile::live(base_offset, FileKind::OffsetIndex).to_string());
+                let bytes = ring::fs::read_to_vec(path, INDEX_BYTES_MAX).await?;
+                let damaged = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+                Rc::new(OffsetIndex::load(base_offset, &bytes).map_err(damaged)?)
+            }
+        };
+        *self.index.borrow_mut() = Some((base_offset, index.clone()));
+        Ok(index)
+    }
+
+    /// The aborted transactions of a sealed segment.
+    pub async fn transaction_index(&self, base_offset: Offset) -> io::Result<TransactionIndex> {
+        let unwritten = self.rolls.borrow().iter().find(|roll| roll.sealed.base_offset == base_offset).cloned();
+        if let Some(roll) = unwritten {
+            return Ok(roll.transaction_index.clone());
+        }
+        let path = self.path(SegmentFile::live(base_offset, FileKind::TransactionIndex).to_string());
+        let bytes = ring::fs::read_to_vec(path, INDEX_BYTES_MAX).await?;
+        TransactionIndex::load(base_offset, &bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// Copies `parts`, which follow each other, to the end of the active segment, which must be at `position`.
@@ -207,14 +284,12 @@ impl SegmentStore {
     }
 
     /// Returns the file's length afterwards.
-    async fn write_job(&self, file: &Rc<File>, job: &Job) -> io::Result<u64> {
+    async fn write_job(&self, file: &File, job: &Job) -> io::Result<u64> {
         let mut file_len = self.file_len(job.base_offset);
         if let Some(to) = job.allocate_to {
-            match file.preallocate(to).await {
-                Ok(()) => file_len = file_len.max(to),
-                // A file system that can't: the file grows by its writes.
-                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-                Err(error) => return Err(error),
+            // On a file system that can't, the file grows by its writes.
+            if file.preallocate(to).await? {
+                file_len = file_len.max(to);
             }
         }
         let mut running = SmallVec::<[ring::Task<io::Result<u64>>; 8]>::new();
@@ -290,13 +365,13 @@ impl SegmentStore {
         file.read(position, len).await
     }
 
-    async fn open(&self, base_offset: Offset, create: bool) -> io::Result<Rc<File>> {
+    async fn open(&self, base_offset: Offset, create: bool) -> io::Result<File> {
         let key = FileKey { store: self.id, base_offset };
         if let Some(file) = self.context.files.get(key) {
             return Ok(file);
         }
-        let path = self.path(names::segment_file(base_offset, names::LOG_SUFFIX));
-        let file = Rc::new(File::open(&path, Open { create, write: true, direct: self.context.direct }).await?);
+        let path = self.path(SegmentFile::live(base_offset, FileKind::Log).to_string());
+        let file = File::open(&path, Open { create, direct: self.context.direct, ..Open::WRITE }).await?;
         self.context.files.insert(key, file.clone());
         Ok(file)
     }

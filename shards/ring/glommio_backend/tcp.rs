@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use glommio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -119,6 +119,27 @@ impl Connection {
             futures_io::AsyncRead::poll_read(Pin::new(&mut *stream), context, buffer)
         })
         .await
+    }
+
+    /// Reads what is there into the room that `buffer` has left; never waits (`WouldBlock`). 0 at the end, or when
+    /// there is no room.
+    pub fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let room = buffer.spare_capacity_mut();
+        let (data, len) = (room.as_mut_ptr(), room.len());
+        loop {
+            // SAFETY: `room` is writable for `len` bytes, and the descriptor is open as long as `self` lives.
+            let received = unsafe { libc::recv(self.0.descriptor, data.cast(), len, libc::MSG_DONTWAIT) };
+            if let Ok(received) = usize::try_from(received) {
+                let filled = buffer.len() + received;
+                // SAFETY: the kernel has just written these bytes.
+                unsafe { buffer.set_len(filled) };
+                return Ok(received);
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
     }
 
     /// Writes all chunks, removing what is written, without copying them together. One task writes at a time. When

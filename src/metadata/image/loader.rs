@@ -84,7 +84,7 @@ impl MetadataLoader {
         for (index, record) in records.iter().enumerate() {
             let offset = base_offset.plus(index as i64);
             match record {
-                MetadataRecord::BeginTransactionRecord(_) => {
+                MetadataRecord::BeginTransaction(_) => {
                     if self.transaction_start.is_some() {
                         return Err(LoadError::NestedTransaction(offset));
                     }
@@ -94,10 +94,10 @@ impl MetadataLoader {
                     });
                     self.transaction_start = Some(offset);
                 }
-                MetadataRecord::EndTransactionRecord(_) => {
+                MetadataRecord::EndTransaction(_) => {
                     self.transaction_start.take().ok_or(LoadError::NoTransaction(offset))?;
                 }
-                MetadataRecord::AbortTransactionRecord(_) => {
+                MetadataRecord::AbortTransaction(_) => {
                     self.transaction_start.take().ok_or(LoadError::NoTransaction(offset))?;
                     self.delta = None;
                 }
@@ -149,13 +149,13 @@ impl MetadataLoader {
         let mut delta = MetadataDelta::new(&MetadataImage::empty());
         for (index, record) in records.into_iter().enumerate() {
             match record {
-                MetadataRecord::BeginTransactionRecord(_) => {
+                MetadataRecord::BeginTransaction(_) => {
                     return Err(LoadError::TransactionInSnapshot("BeginTransactionRecord"));
                 }
-                MetadataRecord::EndTransactionRecord(_) => {
+                MetadataRecord::EndTransaction(_) => {
                     return Err(LoadError::TransactionInSnapshot("EndTransactionRecord"));
                 }
-                MetadataRecord::AbortTransactionRecord(_) => {
+                MetadataRecord::AbortTransaction(_) => {
                     return Err(LoadError::TransactionInSnapshot("AbortTransactionRecord"));
                 }
                 record => {

@@ -108,34 +108,34 @@ impl MetadataImage {
     /// nothing here.
     pub fn replay(&mut self, record: &MetadataRecord, changes: &mut MetadataChanges) -> Result<(), ReplayError> {
         match record {
-            MetadataRecord::RegisterBrokerRecord(record) => self.replay_register_broker(record, changes),
-            MetadataRecord::UnregisterBrokerRecord(record) => {
+            MetadataRecord::RegisterBroker(record) => self.replay_register_broker(record, changes),
+            MetadataRecord::UnregisterBroker(record) => {
                 self.broker_mut("UnregisterBrokerRecord", record.broker_id, record.broker_epoch)?;
                 Arc::make_mut(&mut self.cluster).brokers.remove(&NodeId(record.broker_id));
                 changes.brokers.insert(NodeId(record.broker_id));
                 return Ok(());
             }
-            MetadataRecord::BrokerRegistrationChangeRecord(record) => {
+            MetadataRecord::BrokerRegistrationChange(record) => {
                 return self.replay_registration_change(record, changes);
             }
-            MetadataRecord::FenceBrokerRecord(record) => {
+            MetadataRecord::FenceBroker(record) => {
                 self.broker_mut("FenceBrokerRecord", record.id, record.epoch)?.is_fenced = true;
                 changes.brokers.insert(NodeId(record.id));
             }
-            MetadataRecord::UnfenceBrokerRecord(record) => {
+            MetadataRecord::UnfenceBroker(record) => {
                 self.broker_mut("UnfenceBrokerRecord", record.id, record.epoch)?.is_fenced = false;
                 changes.brokers.insert(NodeId(record.id));
             }
-            MetadataRecord::RegisterControllerRecord(record) => self.replay_register_controller(record, changes),
-            MetadataRecord::TopicRecord(record) => self.replay_topic(record, changes),
-            MetadataRecord::PartitionRecord(record) => return self.replay_partition(record, changes),
-            MetadataRecord::PartitionChangeRecord(record) => return self.replay_partition_change(record, changes),
-            MetadataRecord::RemoveTopicRecord(record) => return self.replay_remove_topic(record.topic_id, changes),
-            MetadataRecord::ClearElrRecord(record) => return self.replay_clear_elr(&record.topic_name, changes),
-            MetadataRecord::ConfigRecord(record) => return self.replay_config(record, changes),
-            MetadataRecord::FeatureLevelRecord(record) => return self.replay_feature_level(record, changes),
-            MetadataRecord::ClientQuotaRecord(record) => self.replay_client_quota(record, changes),
-            MetadataRecord::ProducerIdsRecord(record) => {
+            MetadataRecord::RegisterController(record) => self.replay_register_controller(record, changes),
+            MetadataRecord::Topic(record) => self.replay_topic(record, changes),
+            MetadataRecord::Partition(record) => return self.replay_partition(record, changes),
+            MetadataRecord::PartitionChange(record) => return self.replay_partition_change(record, changes),
+            MetadataRecord::RemoveTopic(record) => return self.replay_remove_topic(record.topic_id, changes),
+            MetadataRecord::ClearElr(record) => return self.replay_clear_elr(&record.topic_name, changes),
+            MetadataRecord::Config(record) => return self.replay_config(record, changes),
+            MetadataRecord::FeatureLevel(record) => return self.replay_feature_level(record, changes),
+            MetadataRecord::ClientQuota(record) => self.replay_client_quota(record, changes),
+            MetadataRecord::ProducerIds(record) => {
                 if record.next_producer_id <= self.next_producer_id.0 {
                     return Err(ReplayError::InvalidField {
                         record: "ProducerIdsRecord",
@@ -146,11 +146,11 @@ impl MetadataImage {
                 self.next_producer_id = ProducerId(record.next_producer_id);
                 changes.producer_ids = true;
             }
-            MetadataRecord::ZkMigrationStateRecord(record) => self.zk_migration_state = record.zk_migration_state,
-            MetadataRecord::NoOpRecord(_)
-            | MetadataRecord::BeginTransactionRecord(_)
-            | MetadataRecord::EndTransactionRecord(_)
-            | MetadataRecord::AbortTransactionRecord(_) => {}
+            MetadataRecord::ZkMigrationState(record) => self.zk_migration_state = record.zk_migration_state,
+            MetadataRecord::NoOp(_)
+            | MetadataRecord::BeginTransaction(_)
+            | MetadataRecord::EndTransaction(_)
+            | MetadataRecord::AbortTransaction(_) => {}
             record => return self.replay_security(record, changes),
         }
         Ok(())
@@ -158,21 +158,21 @@ impl MetadataImage {
 
     fn replay_security(&mut self, record: &MetadataRecord, changes: &mut MetadataChanges) -> Result<(), ReplayError> {
         match record {
-            MetadataRecord::AccessControlEntryRecord(record) => self.replay_acl(record, changes),
-            MetadataRecord::RemoveAccessControlEntryRecord(record) => {
+            MetadataRecord::AccessControlEntry(record) => self.replay_acl(record, changes),
+            MetadataRecord::RemoveAccessControlEntry(record) => {
                 let removed = Arc::make_mut(&mut self.acls).entries.remove(&record.id);
                 removed.ok_or(ReplayError::UnknownAcl(record.id))?;
                 changes.acls.insert(record.id);
             }
-            MetadataRecord::UserScramCredentialRecord(record) => return self.replay_scram(record, changes),
-            MetadataRecord::RemoveUserScramCredentialRecord(record) => {
+            MetadataRecord::UserScramCredential(record) => return self.replay_scram(record, changes),
+            MetadataRecord::RemoveUserScramCredential(record) => {
                 let mechanism = scram_mechanism("RemoveUserScramCredentialRecord", record.mechanism)?;
                 let key = (mechanism, Arc::<str>::from(record.name.as_str()));
                 Arc::make_mut(&mut self.scram).credentials.remove(&key);
                 changes.scram.insert(key);
             }
-            MetadataRecord::DelegationTokenRecord(record) => self.replay_token(record, changes),
-            MetadataRecord::RemoveDelegationTokenRecord(record) => {
+            MetadataRecord::DelegationToken(record) => self.replay_token(record, changes),
+            MetadataRecord::RemoveDelegationToken(record) => {
                 let id = Arc::<str>::from(record.token_id.as_str());
                 Arc::make_mut(&mut self.tokens).tokens.remove(&id);
                 changes.tokens.insert(id);

@@ -49,7 +49,7 @@ impl PartitionImage {
             eligible_leader_replicas: elr(&self.eligible_leader_replicas),
             last_known_elr: elr(&self.last_known_elr),
         };
-        at_version(MetadataRecord::PartitionRecord(record), version)
+        at_version(MetadataRecord::Partition(record), version)
     }
 }
 
@@ -81,7 +81,7 @@ impl BrokerImage {
             log_dirs: if version >= 3 { self.directories.clone() } else { Vec::new() },
             cordoned_log_dirs: if version >= 4 { self.cordoned_directories.clone() } else { None },
         };
-        at_version(MetadataRecord::RegisterBrokerRecord(record), version)
+        at_version(MetadataRecord::RegisterBroker(record), version)
     }
 }
 
@@ -106,7 +106,7 @@ impl ControllerImage {
             end_points: end_points.collect(),
             features: features.collect(),
         };
-        at_version(MetadataRecord::RegisterControllerRecord(record), 0)
+        at_version(MetadataRecord::RegisterController(record), 0)
     }
 }
 
@@ -132,7 +132,7 @@ impl MetadataImage {
         }
         for topic in self.topics.iter() {
             let record = TopicRecord { name: text(&topic.name), topic_id: topic.id };
-            sink(at_version(MetadataRecord::TopicRecord(record), 0));
+            sink(at_version(MetadataRecord::Topic(record), 0));
             for (index, partition) in &topic.partitions {
                 sink(partition.to_record(topic.id, *index, metadata_version));
             }
@@ -144,7 +144,7 @@ impl MetadataImage {
     fn feature_records(&self, metadata_version: MetadataVersion, sink: &mut dyn FnMut(RecordAndVersion)) {
         let mut set_level = |name: &str, level: i16| {
             let record = FeatureLevelRecord { name: text(name), feature_level: level };
-            sink(at_version(MetadataRecord::FeatureLevelRecord(record), 0));
+            sink(at_version(MetadataRecord::FeatureLevel(record), 0));
         };
         if self.features.metadata_version.is_some() {
             set_level(METADATA_VERSION, metadata_version.0);
@@ -154,7 +154,7 @@ impl MetadataImage {
         }
         if self.zk_migration_state != 0 && metadata_version.is_migration_supported() {
             let record = ZkMigrationStateRecord { zk_migration_state: self.zk_migration_state };
-            sink(at_version(MetadataRecord::ZkMigrationStateRecord(record), 0));
+            sink(at_version(MetadataRecord::ZkMigrationState(record), 0));
         }
     }
 
@@ -167,7 +167,7 @@ impl MetadataImage {
                     name: text(name),
                     value: Some(text(value)),
                 };
-                sink(at_version(MetadataRecord::ConfigRecord(record), 0));
+                sink(at_version(MetadataRecord::Config(record), 0));
             }
         }
         for (entity, values) in &self.client_quotas.entities {
@@ -182,13 +182,13 @@ impl MetadataImage {
                     value: *value,
                     remove: false,
                 };
-                sink(at_version(MetadataRecord::ClientQuotaRecord(record), 0));
+                sink(at_version(MetadataRecord::ClientQuota(record), 0));
             }
         }
         if self.next_producer_id.0 >= 0 {
             let next_producer_id = self.next_producer_id.0;
             let record = ProducerIdsRecord { broker_id: -1, broker_epoch: -1, next_producer_id };
-            sink(at_version(MetadataRecord::ProducerIdsRecord(record), 0));
+            sink(at_version(MetadataRecord::ProducerIds(record), 0));
         }
     }
 
@@ -204,7 +204,7 @@ impl MetadataImage {
                 operation: entry.operation,
                 permission_type: entry.permission_type,
             };
-            sink(at_version(MetadataRecord::AccessControlEntryRecord(record), 0));
+            sink(at_version(MetadataRecord::AccessControlEntry(record), 0));
         }
         if metadata_version.is_scram_supported() {
             for ((mechanism, user), credential) in &self.scram.credentials {
@@ -216,7 +216,7 @@ impl MetadataImage {
                     server_key: credential.server_key.clone(),
                     iterations: credential.iterations,
                 };
-                sink(at_version(MetadataRecord::UserScramCredentialRecord(record), 0));
+                sink(at_version(MetadataRecord::UserScramCredential(record), 0));
             }
         }
         if metadata_version.is_delegation_token_supported() {
@@ -230,7 +230,7 @@ impl MetadataImage {
                     expiration_timestamp: token.expiration_timestamp.0,
                     token_id: text(&token.token_id),
                 };
-                sink(at_version(MetadataRecord::DelegationTokenRecord(record), 0));
+                sink(at_version(MetadataRecord::DelegationToken(record), 0));
             }
         }
     }

@@ -1,0 +1,419 @@
+//! A Fetch request, from its decoded body to its response; consumers and followers alike. Read from the top:
+//!
+//! 1. [`handle`] resolves the fetch session (KIP-227) to a list of partitions and finds the home of each.
+//! 2. [`read_here`], on the home core: the partition plans the read (`ringlog_partition`), `log_read` finds the bytes.
+//!    They stay where they are: slices of the tail's frames, or of the buffers that the disk read into. A follower's
+//!    offset is its acknowledgement and may move the high watermark.
+//! 3. While there is less than the client's minimum, [`wait_for_progress`] waits at the homes, and step 2 comes again.
+//! 4. The slices become the `records` of the response, and the connection sends them as they are.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringlog_log::transaction_index::AbortedTransaction as IndexedAbort;
+use ringlog_partition::{
+    FetchContext, FollowerFetch, ForgottenPartition, IsolationLevel, PartitionResult, ReadInfo, ReadPlan, ReadRequest,
+    Reader, SessionPartition, SessionRequest, SessionTopic,
+};
+use ringlog_protocol::messages::fetch_request::FetchRequest;
+use ringlog_protocol::messages::fetch_response::{
+    AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use ringlog_protocol::{Records, StrBytes};
+use ringlog_ring as ring;
+use ringlog_types::{
+    BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionIndex, TopicIdPartition, Uuid,
+};
+use smallvec::SmallVec;
+use tracing::error;
+
+use crate::dispatch::RequestContext;
+use crate::log_read::{ReadRange, available};
+use crate::replica::Replica;
+use crate::segment_store::Slices;
+use crate::shard::Shard;
+
+/// Who fetches, and under which limits.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    follower: Option<(NodeId, BrokerEpoch)>,
+    isolation: IsolationLevel,
+    from_follower: bool,
+    max_bytes: usize,
+}
+
+/// One partition to read, on its way to its home.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Its place in the session's list.
+    place: usize,
+    id: TopicIdPartition,
+    fetch_offset: Offset,
+    max_bytes: usize,
+    current_leader_epoch: LeaderEpoch,
+    last_fetched_epoch: LeaderEpoch,
+    log_start_offset: Offset,
+}
+
+/// What a read gave.
+#[derive(Debug, Default)]
+struct Outcome {
+    error: Option<ErrorCode>,
+    info: Option<ReadInfo>,
+    records: Slices,
+    aborted: Option<Vec<IndexedAbort>>,
+    diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
+
+/// Answers a Fetch.
+pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchRequest) -> FetchResponse {
+    let now = ring::now().monotonic;
+    let deadline = now.plus_ms(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let wanted = Wanted::of(&request, context.api_version);
+    let session = session_request(request, context.api_version, wanted.follower.is_some());
+    let fetch = match shard.fetch_sessions.borrow_mut().begin(session, now) {
+        Ok(fetch) => fetch,
+        Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
+    };
+    let (mut outcomes, by_home) = find_homes(shard, &fetch);
+    loop {
+        read(shard, &by_home, wanted, &mut outcomes).await;
+        let bytes: usize = outcomes.iter().map(|outcome| available(&outcome.records)).sum();
+        let urgent = outcomes.iter().any(|outcome| outcome.error.is_some() || outcome.diverging.is_some());
+        if bytes >= min_bytes || urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
+            break;
+        }
+        if shard.closing.is_set() {
+            break;
+        }
+        wait_for_progress(shard, &by_home, &outcomes, deadline).await;
+    }
+    respond(shard, context, fetch, outcomes, wanted.max_bytes)
+}
+
+impl Wanted {
+    fn of(request: &FetchRequest, version: i16) -> Wanted {
+        let (replica, epoch) = if version >= 15 {
+            (request.replica_state.replica_id, request.replica_state.replica_epoch)
+        } else {
+            (request.replica_id, -1)
+        };
+        Wanted {
+            follower: (replica >= 0).then_some((NodeId(replica), BrokerEpoch(epoch))),
+            isolation: if request.isolation_level == 1 {
+                IsolationLevel::ReadCommitted
+            } else {
+                IsolationLevel::ReadUncommitted
+            },
+            from_follower: version >= 11,
+            max_bytes: usize::try_from(request.max_bytes).unwrap_or(0),
+        }
+    }
+}
+
+fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> SessionRequest {
+    let uses_topic_ids = version >= 13;
+    let name_of = |id: Uuid, name: &StrBytes| {
+        if uses_topic_ids { SessionTopic::Id(id) } else { SessionTopic::Name(Arc::from(name.as_str())) }
+    };
+    let mut partitions = Vec::new();
+    for topic in &request.topics {
+        let name = name_of(topic.topic_id, &topic.topic);
+        partitions.extend(topic.partitions.iter().map(|partition| SessionPartition {
+            topic: name.clone(),
+            partition: PartitionIndex(partition.partition),
+            fetch_offset: Offset(partition.fetch_offset),
+            max_bytes: partition.partition_max_bytes,
+            current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+            last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
+            log_start_offset: Offset(partition.log_start_offset),
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let name = name_of(topic.topic_id, &topic.topic);
+        forgotten.extend(
+            topic
+                .partitions
+                .iter()
+                .map(|&partition| ForgottenPartition { topic: name.clone(), partition: PartitionIndex(partition) }),
+        );
+    }
+    SessionRequest {
+        session_id: request.session_id,
+        session_epoch: if version >= 7 { request.session_epoch } else { -1 },
+        is_follower,
+        uses_topic_ids,
+        partitions,
+        forgotten,
+    }
+}
+
+/// The home of each partition that is known; the others get their error at once.
+fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
+    let image = shard.image();
+    let mut by_home = ByHome::new();
+    let mut outcomes = Vec::with_capacity(fetch.partitions.len());
+    for (place, wanted) in fetch.partitions.iter().enumerate() {
+        let (topic, unknown) = match &wanted.topic {
+            SessionTopic::Id(id) => (image.topics.by_id(*id), ErrorCode::UnknownTopicId),
+            SessionTopic::Name(name) => (image.topics.by_name(name), ErrorCode::UnknownTopicOrPartition),
+        };
+        let mut outcome = Outcome::default();
+        match topic {
+            None => outcome.error = Some(unknown),
+            Some(topic) if topic.partition(wanted.partition).is_none() => {
+                outcome.error = Some(ErrorCode::UnknownTopicOrPartition);
+            }
+            Some(topic) => {
+                let id = TopicIdPartition { topic_id: topic.id, partition: wanted.partition };
+                let part = Part {
+                    place,
+                    id,
+                    fetch_offset: wanted.fetch_offset,
+                    max_bytes: usize::try_from(wanted.max_bytes).unwrap_or(0),
+                    current_leader_epoch: wanted.current_leader_epoch,
+                    last_fetched_epoch: wanted.last_fetched_epoch,
+                    log_start_offset: wanted.log_start_offset,
+                };
+                let home = shard.home_of(id);
+                match by_home.iter_mut().find(|(shard, _)| *shard == home) {
+                    Some((_, parts)) => parts.push(part),
+                    None => by_home.push((home, vec![part])),
+                }
+            }
+        }
+        outcomes.push(outcome);
+    }
+    (outcomes, by_home)
+}
+
+/// Reads at all homes, side by side.
+async fn read(shard: &Rc<Shard>, by_home: &ByHome, wanted: Wanted, outcomes: &mut [Outcome]) {
+    let mut pending = SmallVec::<[_; 4]>::new();
+    for (home, parts) in by_home {
+        let parts = parts.clone();
+        let work = move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<_> {
+            Box::pin(read_here(shard.clone(), parts, wanted))
+        };
+        pending.push(shard.begin_on(*home, work).await);
+    }
+    for read in pending {
+        for (place, outcome) in read.await {
+            outcomes[place] = outcome;
+        }
+    }
+}
+
+/// On the home core.
+async fn read_here(shard: Rc<Shard>, parts: Vec<Part>, wanted: Wanted) -> Vec<(usize, Outcome)> {
+    let mut left = wanted.max_bytes;
+    let mut outcomes = Vec::with_capacity(parts.len());
+    let mut nothing_yet = true;
+    for part in parts {
+        let outcome = match shard.replica(part.id) {
+            Some(replica) => read_partition(&replica, &part, wanted, left, nothing_yet).await,
+            None => Outcome { error: Some(ErrorCode::NotLeaderOrFollower), ..Outcome::default() },
+        };
+        let bytes = available(&outcome.records);
+        nothing_yet &= bytes == 0;
+        left = left.saturating_sub(bytes);
+        outcomes.push((part.place, outcome));
+    }
+    outcomes
+}
+
+async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, left: usize, first: bool) -> Outcome {
+    let reader = match wanted.follower {
+        Some((replica, _)) => Reader::Follower { replica, stale_broker_epoch: false },
+        None => Reader::Consumer { isolation: wanted.isolation, from_follower: wanted.from_follower },
+    };
+    let known = |epoch: LeaderEpoch| (epoch.0 >= 0).then_some(epoch);
+    let request = ReadRequest {
+        fetch_offset: part.fetch_offset,
+        reader,
+        current_leader_epoch: known(part.current_leader_epoch),
+        last_fetched_epoch: known(part.last_fetched_epoch),
+    };
+    let plan = match replica.partition.borrow().read(&request) {
+        Ok(plan) => plan,
+        Err(error) => return Outcome { error: Some(error.error_code()), ..Outcome::default() },
+    };
+    if let (Some(follower), ReadPlan::Records { .. } | ReadPlan::Empty(_)) = (wanted.follower, &plan) {
+        replica.on_follower_fetch(&FollowerFetch {
+            replica: follower.0,
+            fetch_offset: part.fetch_offset,
+            log_start_offset: part.log_start_offset,
+            broker_epoch: follower.1,
+            eligible_for_isr: true,
+        });
+    }
+    match plan {
+        ReadPlan::Empty(info) => Outcome { info: Some(info), ..Outcome::default() },
+        ReadPlan::Diverging { diverging_epoch, info } => Outcome {
+            info: Some(info),
+            diverging: Some((diverging_epoch.epoch, diverging_epoch.end_offset)),
+            ..Outcome::default()
+        },
+        ReadPlan::Records { location, limit, read_committed, info } => {
+            let max_bytes = part.max_bytes.min(left);
+            let range = ReadRange { location, from: part.fetch_offset, limit, max_bytes, at_least_one: first };
+            read_records(replica, &range, read_committed, info).await
+        }
+    }
+}
+
+async fn read_records(replica: &Replica, range: &ReadRange, read_committed: bool, info: ReadInfo) -> Outcome {
+    let mut outcome = Outcome { info: Some(info), ..Outcome::default() };
+    let read = async {
+        outcome.records = replica.read(range).await?;
+        if read_committed {
+            outcome.aborted = Some(replica.aborted_transactions(range.from, range.limit).await?);
+        }
+        Ok::<(), crate::log_read::LogReadError>(())
+    };
+    if let Err(fault) = read.await {
+        error!(partition = %replica.id, directory = %replica.store.directory().display(), "reading failed: {fault}");
+        return Outcome { error: Some(ErrorCode::KafkaStorageError), ..Outcome::default() };
+    }
+    outcome
+}
+
+/// Ends when something changed for one of the partitions since it was read, or at the deadline.
+async fn wait_for_progress(shard: &Rc<Shard>, by_home: &ByHome, outcomes: &[Outcome], deadline: MonotonicMs) {
+    let progress = ring::Notify::new();
+    let happened = Rc::new(std::cell::Cell::new(false));
+    for (home, parts) in by_home {
+        let seen: Vec<(TopicIdPartition, Option<ReadInfo>)> =
+            parts.iter().map(|part| (part.id, outcomes[part.place].info)).collect();
+        let watch = shard
+            .begin_on(*home, move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<()> {
+                Box::pin(watch_here(shard.clone(), seen, deadline))
+            })
+            .await;
+        let (progress, happened) = (progress.clone(), happened.clone());
+        ring::spawn_detached(async move {
+            watch.await;
+            happened.set(true);
+            progress.notify_all();
+        });
+    }
+    while !happened.get() {
+        progress.wait().await;
+    }
+}
+
+/// On the home core: ends when one of the partitions is no longer as it was `seen`, or at the deadline.
+async fn watch_here(shard: Rc<Shard>, seen: Vec<(TopicIdPartition, Option<ReadInfo>)>, deadline: MonotonicMs) {
+    let changed = Rc::new(ring::Notify::new());
+    for (id, info) in &seen {
+        let Some(replica) = shard.replica(*id) else { return };
+        if Some(replica.partition.borrow().read_info()) != *info {
+            return;
+        }
+        replica.watch(&changed);
+    }
+    let left_ms = deadline.since_ms(ring::now().monotonic);
+    // Time's up, or there is news: either way the fetch looks again.
+    let _ = ring::timeout_ms(left_ms, changed.wait()).await;
+}
+
+fn respond(
+    shard: &Shard,
+    context: &RequestContext,
+    fetch: FetchContext,
+    mut outcomes: Vec<Outcome>,
+    max_bytes: usize,
+) -> FetchResponse {
+    limit_total(&mut outcomes, max_bytes);
+    let results: Vec<PartitionResult> = outcomes.iter().map(result_of).collect();
+    let names: Vec<(SessionTopic, PartitionIndex)> =
+        fetch.partitions.iter().map(|partition| (partition.topic.clone(), partition.partition)).collect();
+    let now = ring::now().monotonic;
+    let finished =
+        shard.fetch_sessions.borrow_mut().finish(fetch, &results, now, &mut shard.random.borrow_mut());
+    let finished = match finished {
+        Ok(finished) => finished,
+        Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
+    };
+    let mut response = FetchResponse { session_id: finished.session_id, ..FetchResponse::default() };
+    for (place, (outcome, (topic, partition))) in outcomes.into_iter().zip(names).enumerate() {
+        if finished.include.as_ref().is_some_and(|include| !include[place]) {
+            continue;
+        }
+        let data = partition_data(partition, outcome, context.api_version);
+        match response.responses.last_mut().filter(|last| is_topic(last, &topic)) {
+            Some(last) => last.partitions.push(data),
+            None => {
+                let mut answer = FetchableTopicResponse { partitions: vec![data], ..FetchableTopicResponse::default() };
+                match topic {
+                    SessionTopic::Id(id) => answer.topic_id = id,
+                    SessionTopic::Name(name) => answer.topic = StrBytes::copy_from(&name),
+                }
+                response.responses.push(answer);
+            }
+        }
+    }
+    response
+}
+
+fn is_topic(answer: &FetchableTopicResponse, topic: &SessionTopic) -> bool {
+    match topic {
+        SessionTopic::Id(id) => answer.topic_id == *id,
+        SessionTopic::Name(name) => answer.topic.as_str() == &**name,
+    }
+}
+
+/// Homes read side by side, each up to the whole limit: what is too much is left for the next fetch.
+fn limit_total(outcomes: &mut [Outcome], max_bytes: usize) {
+    let mut total = 0;
+    for outcome in outcomes {
+        let bytes = available(&outcome.records);
+        if total > 0 && total + bytes > max_bytes {
+            outcome.records = Slices::new();
+        } else {
+            total += bytes;
+        }
+    }
+}
+
+fn result_of(outcome: &Outcome) -> PartitionResult {
+    PartitionResult {
+        error: outcome.error.unwrap_or(ErrorCode::None),
+        records_size: available(&outcome.records),
+        high_watermark: outcome.info.map_or(Offset::NONE, |info| info.high_watermark),
+        log_start_offset: outcome.info.map_or(Offset::NONE, |info| info.log_start_offset),
+        redirects_or_diverges: outcome.diverging.is_some(),
+    }
+}
+
+fn partition_data(partition: PartitionIndex, outcome: Outcome, version: i16) -> PartitionData {
+    let mut data = PartitionData {
+        partition_index: partition.0,
+        error_code: outcome.error.map_or(0, ErrorCode::code),
+        high_watermark: -1,
+        // Clients before flexible versions take null for an error.
+        records: Some(Records::from_chunks(outcome.records.into_vec())),
+        ..PartitionData::default()
+    };
+    if let Some(info) = outcome.info {
+        data.high_watermark = info.high_watermark.0;
+        data.last_stable_offset = info.last_stable_offset.0;
+        data.log_start_offset = info.log_start_offset.0;
+    }
+    if let Some((epoch, end_offset)) = outcome.diverging.filter(|_| version >= 12) {
+        data.diverging_epoch.epoch = epoch.0;
+        data.diverging_epoch.end_offset = end_offset.0;
+    }
+    data.aborted_transactions = outcome.aborted.map(|aborted| {
+        let entry = |transaction: IndexedAbort| AbortedTransaction {
+            producer_id: transaction.producer_id.0,
+            first_offset: transaction.first_offset.0,
+        };
+        aborted.into_iter().map(entry).collect()
+    });
+    data
+}

@@ -1,0 +1,136 @@
+//! What happens to partitions when a broker or a directory comes or goes.
+
+use ringlog_protocol::metadata_records::{BrokerRegistrationChangeRecord, RecordAndVersion, UnregisterBrokerRecord};
+use ringlog_types::{NodeId, TopicIdPartition, Uuid};
+
+use super::context::record;
+use super::state::ActiveController;
+use crate::image::{BrokerImage, PartitionImage};
+
+/// Which broker goes or comes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LeadershipChange {
+    /// Leaves in-sync sets and leads nothing.
+    pub(crate) remove: Option<NodeId>,
+    /// May lead although it is fenced still.
+    pub(crate) add: Option<NodeId>,
+    /// Came back from an unclean shutdown: leaves in-sync and eligible sets.
+    pub(crate) unclean: Option<NodeId>,
+}
+
+impl ActiveController {
+    fn partitions_where(&self, wanted: impl Fn(&PartitionImage) -> bool) -> Vec<TopicIdPartition> {
+        let mut ids = Vec::new();
+        for topic in self.image.topics.iter() {
+            let found = topic.partitions.iter().filter(|(_, partition)| wanted(partition));
+            ids.extend(found.map(|(index, _)| TopicIdPartition { topic_id: topic.id, partition: *index }));
+        }
+        ids
+    }
+
+    /// Elections and in-sync set changes for these partitions.
+    pub(crate) fn update_leadership(
+        &self,
+        partitions: impl IntoIterator<Item = TopicIdPartition>,
+        change: LeadershipChange,
+        records: &mut Vec<RecordAndVersion>,
+    ) {
+        let is_gone = |id: NodeId| Some(id) == change.remove || Some(id) == change.unclean;
+        let is_acceptable = |id: NodeId| !is_gone(id) && (Some(id) == change.add || self.is_active(id));
+        for id in partitions {
+            let record = self.change_partition(id, &is_acceptable, |builder| {
+                builder.in_sync_replicas.retain(|id| !is_gone(*id));
+                builder.unclean_replicas.extend(change.unclean);
+            });
+            records.extend(record);
+        }
+    }
+
+    fn leave_in_sync_sets(&self, id: NodeId, records: &mut Vec<RecordAndVersion>) {
+        let partitions = self.partitions_where(|partition| partition.in_sync_replicas.contains(&id));
+        self.update_leadership(partitions, LeadershipChange { remove: Some(id), ..Default::default() }, records);
+    }
+
+    fn leave_uncleanly(&self, id: NodeId, in_sync_too: bool, records: &mut Vec<RecordAndVersion>) {
+        let change = LeadershipChange { unclean: Some(id), ..Default::default() };
+        if in_sync_too {
+            let partitions = self.partitions_where(|partition| partition.in_sync_replicas.contains(&id));
+            self.update_leadership(partitions, change, records);
+        }
+        let partitions = self.partitions_where(|partition| partition.eligible_leader_replicas.contains(&id));
+        self.update_leadership(partitions, change, records);
+    }
+
+    /// Registration of a new incarnation: partitions forget the previous life.
+    pub(crate) fn on_previous_life_ended(&self, id: NodeId, was_clean: bool, records: &mut Vec<RecordAndVersion>) {
+        if was_clean || !self.image.features.is_elr_enabled() {
+            self.leave_in_sync_sets(id, records);
+        } else {
+            self.leave_uncleanly(id, true, records);
+        }
+    }
+
+    /// In-sync removals, then the fence record.
+    pub(crate) fn fence_broker(&self, broker: &BrokerImage, records: &mut Vec<RecordAndVersion>) {
+        self.leave_in_sync_sets(broker.id, records);
+        records.push(registration_change(broker, |change| change.fenced = 1, 0));
+    }
+
+    /// The unfence record, then elections for partitions without a leader.
+    pub(crate) fn unfence_broker(&self, broker: &BrokerImage, records: &mut Vec<RecordAndVersion>) {
+        records.push(registration_change(broker, |change| change.fenced = -1, 0));
+        let leaderless = self.indexes.leaderless.iter().copied();
+        self.update_leadership(leaderless, LeadershipChange { add: Some(broker.id), ..Default::default() }, records);
+    }
+
+    /// The shutdown record, then in-sync removals and leader moves.
+    pub(crate) fn begin_controlled_shutdown(&self, broker: &BrokerImage, records: &mut Vec<RecordAndVersion>) {
+        records.push(registration_change(broker, |change| change.in_controlled_shutdown = 1, 1));
+        self.leave_in_sync_sets(broker.id, records);
+    }
+
+    /// Removals from in-sync and eligible sets, then the unregister record. Replica lists stay.
+    pub(crate) fn unregister(&self, broker: &BrokerImage, records: &mut Vec<RecordAndVersion>) {
+        self.leave_in_sync_sets(broker.id, records);
+        self.leave_uncleanly(broker.id, false, records);
+        let gone = UnregisterBrokerRecord { broker_id: broker.id.0, broker_epoch: broker.epoch.0 };
+        records.push(record(gone.into(), 0));
+    }
+
+    /// Directories of the broker went offline: its replicas there leave in-sync sets, then the remaining directories
+    /// are recorded. Directories that were offline before are ignored.
+    pub(crate) fn on_directories_offline(
+        &self,
+        broker: &BrokerImage,
+        offline: &[Uuid],
+        records: &mut Vec<RecordAndVersion>,
+    ) {
+        let newly: Vec<Uuid> = broker.directories.iter().copied().filter(|id| offline.contains(id)).collect();
+        if newly.is_empty() {
+            return;
+        }
+        let remaining: Vec<Uuid> = broker.directories.iter().copied().filter(|id| !offline.contains(id)).collect();
+        let is_hit = |partition: &PartitionImage| {
+            partition.in_sync_replicas.contains(&broker.id)
+                && partition.directory(broker.id).is_some_and(|directory| newly.contains(&directory))
+        };
+        let change = LeadershipChange { remove: Some(broker.id), ..Default::default() };
+        self.update_leadership(self.partitions_where(is_hit), change, records);
+        records.push(registration_change(broker, |change| change.log_dirs = remaining, 2));
+    }
+}
+
+/// A record that changes `broker`'s registration.
+pub(crate) fn registration_change(
+    broker: &BrokerImage,
+    edit: impl FnOnce(&mut BrokerRegistrationChangeRecord),
+    version: i16,
+) -> RecordAndVersion {
+    let mut change = BrokerRegistrationChangeRecord {
+        broker_id: broker.id.0,
+        broker_epoch: broker.epoch.0,
+        ..BrokerRegistrationChangeRecord::default()
+    };
+    edit(&mut change);
+    record(change.into(), version)
+}

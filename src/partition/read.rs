@@ -1,0 +1,225 @@
+//! Reads: which bytes a fetch may see.
+
+use ringlog_log::{EpochEndOffset, Location};
+use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Offset};
+
+use crate::{Partition, Role};
+
+/// What a consumer wants to see of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IsolationLevel {
+    /// Everything below the high watermark.
+    ReadUncommitted,
+    /// Everything below the last stable offset, with a list of aborted transactions to skip.
+    ReadCommitted,
+}
+
+/// Who reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// A consumer.
+    Consumer {
+        /// How it sees transactions.
+        isolation: IsolationLevel,
+        /// Fetch version 11 on: a follower may answer too.
+        from_follower: bool,
+    },
+    /// A follower: sees everything durable, from the leader only.
+    Follower {
+        /// Which one.
+        replica: NodeId,
+        /// Its broker epoch is older than the one in metadata.
+        stale_broker_epoch: bool,
+    },
+    /// This broker itself (a coordinator that loads, a tool): everything durable, whatever the role.
+    Internal,
+}
+
+/// One partition of a fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The first offset wanted.
+    pub fetch_offset: Offset,
+    /// Who reads.
+    pub reader: Reader,
+    /// The leader epoch that the reader knows.
+    pub current_leader_epoch: Option<LeaderEpoch>,
+    /// Epoch of the record before `fetch_offset` in the reader's view.
+    pub last_fetched_epoch: Option<LeaderEpoch>,
+}
+
+/// Offsets that go with every answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadInfo {
+    /// The high watermark.
+    pub high_watermark: Offset,
+    /// The last stable offset.
+    pub last_stable_offset: Offset,
+    /// The log's start.
+    pub log_start_offset: Offset,
+    /// The durable end.
+    pub log_end_offset: Offset,
+}
+
+/// What to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadPlan {
+    /// Whole batches from the one that holds the fetch offset, up to `limit` (see [`ringlog_log::Log::read_end`]).
+    Records {
+        /// Where to start.
+        location: Location,
+        /// No batch at or above this offset.
+        limit: Offset,
+        /// The answer lists aborted transactions (see [`ringlog_log::Log::transaction_index_segments`]).
+        read_committed: bool,
+        /// The offsets.
+        info: ReadInfo,
+    },
+    /// Nothing to read yet.
+    Empty(ReadInfo),
+    /// The reader's history differs: it must truncate (KIP-595). No records, and its state is not noted.
+    Diverging {
+        /// The largest common epoch and where it ends here.
+        diverging_epoch: EpochEndOffset,
+        /// The offsets.
+        info: ReadInfo,
+    },
+}
+
+/// Why a read, or a question about offsets, is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The log directory failed.
+    #[error("the replica is offline")]
+    Offline,
+    /// This replica doesn't lead, or a follower asks that must not.
+    #[error("not the leader, or not its follower")]
+    NotLeaderOrFollower,
+    /// The reader's leader epoch is behind.
+    #[error("the reader's leader epoch is older than {0}")]
+    FencedLeaderEpoch(LeaderEpoch),
+    /// The reader's leader epoch is ahead.
+    #[error("the reader's leader epoch is newer than {0}")]
+    UnknownLeaderEpoch(LeaderEpoch),
+    /// Outside of the log.
+    #[error("offset {0} is out of range")]
+    OffsetOutOfRange(Offset),
+}
+
+impl ReadError {
+    /// The code for the response.
+    pub fn error_code(self) -> ErrorCode {
+        match self {
+            ReadError::Offline => ErrorCode::KafkaStorageError,
+            ReadError::NotLeaderOrFollower => ErrorCode::NotLeaderOrFollower,
+            ReadError::FencedLeaderEpoch(_) => ErrorCode::FencedLeaderEpoch,
+            ReadError::UnknownLeaderEpoch(_) => ErrorCode::UnknownLeaderEpoch,
+            ReadError::OffsetOutOfRange(_) => ErrorCode::OffsetOutOfRange,
+        }
+    }
+}
+
+impl Partition {
+    /// The offsets that go with an answer.
+    pub fn read_info(&self) -> ReadInfo {
+        ReadInfo {
+            high_watermark: self.high_watermark,
+            last_stable_offset: self.last_stable_offset(),
+            log_start_offset: self.log.log_start_offset(),
+            log_end_offset: self.durable_end_offset,
+        }
+    }
+
+    /// Compares the reader's leader epoch with ours, then checks the role (KIP-320).
+    pub(crate) fn check_epoch_and_role(
+        &self,
+        current_leader_epoch: Option<LeaderEpoch>,
+        leader_only: bool,
+    ) -> Result<(), ReadError> {
+        if self.role == Role::Offline {
+            return Err(ReadError::Offline);
+        }
+        if let Some(epoch) = current_leader_epoch {
+            if epoch < self.leader_epoch {
+                return Err(ReadError::FencedLeaderEpoch(self.leader_epoch));
+            }
+            if epoch > self.leader_epoch {
+                return Err(ReadError::UnknownLeaderEpoch(self.leader_epoch));
+            }
+        }
+        if leader_only && self.role != Role::Leader {
+            return Err(ReadError::NotLeaderOrFollower);
+        }
+        Ok(())
+    }
+
+    /// Plans a read. Offsets above what the reader may see, but within the log, give an empty answer.
+    pub fn read(&self, request: &ReadRequest) -> Result<ReadPlan, ReadError> {
+        let epoch = request.current_leader_epoch;
+        let (limit, read_committed) = match request.reader {
+            Reader::Consumer { isolation, from_follower } => {
+                self.check_epoch_and_role(epoch, !from_follower)?;
+                match isolation {
+                    IsolationLevel::ReadUncommitted => (self.high_watermark, false),
+                    IsolationLevel::ReadCommitted => (self.last_stable_offset(), true),
+                }
+            }
+            Reader::Follower { replica, stale_broker_epoch } => {
+                self.check_epoch_and_role(epoch, true)?;
+                if !self.knows_replica(replica) {
+                    // Its metadata may be newer than ours.
+                    return Err(match epoch {
+                        Some(_) => ReadError::UnknownLeaderEpoch(self.leader_epoch),
+                        None => ReadError::NotLeaderOrFollower,
+                    });
+                }
+                if stale_broker_epoch {
+                    return Err(ReadError::NotLeaderOrFollower);
+                }
+                (self.durable_end_offset, false)
+            }
+            Reader::Internal => {
+                self.check_epoch_and_role(epoch, false)?;
+                (self.durable_end_offset, false)
+            }
+        };
+        let offset = request.fetch_offset;
+        let info = self.read_info();
+        if let Some(last_fetched_epoch) = request.last_fetched_epoch {
+            let end = self.log.leader_epochs().end_offset_for(last_fetched_epoch, self.durable_end_offset);
+            if end == EpochEndOffset::UNDEFINED || offset < info.log_start_offset {
+                return Err(ReadError::OffsetOutOfRange(offset));
+            }
+            if end.epoch < last_fetched_epoch || end.end_offset < offset {
+                return Ok(ReadPlan::Diverging { diverging_epoch: end, info });
+            }
+        }
+        let location = self.log.locate(offset).map_err(|error| ReadError::OffsetOutOfRange(error.offset))?;
+        if offset >= limit {
+            return Ok(ReadPlan::Empty(info));
+        }
+        Ok(ReadPlan::Records { location, limit, read_committed, info })
+    }
+
+    /// Bytes that a waiting reader would get from `fetch_offset` by now, for [`crate::Waiters::on_data`]. `None`: read
+    /// it again in any case, as the offset lies above the log or in an older segment than the limit.
+    pub fn available_bytes(&self, fetch_offset: Offset, reader: Reader) -> Option<u32> {
+        let limit = match reader {
+            Reader::Consumer { isolation: IsolationLevel::ReadUncommitted, .. } => self.high_watermark,
+            Reader::Consumer { isolation: IsolationLevel::ReadCommitted, .. } => self.last_stable_offset(),
+            Reader::Follower { .. } | Reader::Internal => self.durable_end_offset,
+        };
+        let active = self.log.active_segment();
+        if fetch_offset > self.log.log_end_offset() || fetch_offset < active.base_offset {
+            return None;
+        }
+        if limit <= fetch_offset {
+            return Some(0);
+        }
+        let log_end_offset = self.log.log_end_offset();
+        let start = active.position_of(fetch_offset, log_end_offset).position;
+        let end = active.position_of(limit, log_end_offset).position;
+        // There is at least a batch, even where both positions are only known to the index's precision.
+        Some(end.saturating_sub(start).max(1))
+    }
+}
