@@ -355,6 +355,8 @@ impl ClassicGroup {
         let Some(mut member) = self.members.remove(old) else { return (None, None) };
         let waits = (member.awaiting_join.take(), member.awaiting_sync.take());
         member.session = Deadline::default();
+        // It waits for the group's deadlines from here on, not for that of a first join.
+        member.is_new = false;
         self.members.insert(new.clone(), member);
         if self.is_leader(old) {
             self.leader = Some(new.clone());

@@ -48,7 +48,7 @@ impl GroupCoordinator {
         }
         let Some(group) = classic(&mut self.groups, &id) else { return };
         let writes_before = self.shared.writes_begun();
-        let member = group.join(Join { context, request }, &mut self.shared, now);
+        let member = group.join(Join::new(context, request), &mut self.shared, now);
         let mut records = converted;
         if is_new && self.shared.writes_begun() == writes_before {
             // So that the group is known after a move even if it never gets beyond its first join.
