@@ -77,10 +77,9 @@ pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault>
     let node = Arc::new(Node {
         id: config.node_id,
         cluster_id: log_dirs.cluster_id.clone(),
-        directory_ids: log_dirs.directories.iter().map(|directory| directory.id).collect(),
         incarnation_id: Uuid::random(&mut random),
         shards,
-        controller_index: peers - 1 - (peers - shards).min(1).wrapping_sub(1).min(peers - 1),
+        controller_index: if peers > shards { shards } else { 0 },
         open_files_per_core: usize::try_from(open_files).unwrap_or(usize::MAX) / 10 * 6 / peers,
         config,
         log_dirs,

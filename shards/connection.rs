@@ -127,7 +127,7 @@ async fn next_frame(
     connection: &Connection,
     received: &mut BytesMut,
 ) -> Result<Option<Bytes>, Close> {
-    let max_bytes = shard.node.config.network.socket_request_max_bytes as usize;
+    let max_bytes = shard.node.config.network.request_max_bytes as usize;
     loop {
         let wanted = match frame_size(received, max_bytes)? {
             Some(size) if received.len() >= 4 + size => {

@@ -16,6 +16,8 @@ mod controller_api;
 mod coordinator;
 mod dispatch;
 mod fetch;
+mod flag;
+
 mod frames;
 mod listener;
 mod log_manager;

@@ -1,6 +1,5 @@
 //! Listeners: one socket per listener and core, which share the port, so that the kernel spreads connections.
 
-use std::cell::Cell;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 
@@ -56,9 +55,9 @@ pub fn open(shard: &Rc<Shard>, listener: &Listener, is_controller: bool) -> Resu
     let network = &shard.node.config.network;
     let buffer = |bytes: i32| usize::try_from(bytes).ok().filter(|&bytes| bytes > 0);
     let options = SocketOptions {
-        backlog: network.socket_listen_backlog_size,
-        send_buffer_bytes: buffer(network.socket_send_buffer_bytes),
-        receive_buffer_bytes: buffer(network.socket_receive_buffer_bytes),
+        backlog: network.listen_backlog_size,
+        send_buffer_bytes: buffer(network.send_buffer_bytes),
+        receive_buffer_bytes: buffer(network.receive_buffer_bytes),
     };
     let name = listener.name.clone();
     let socket = ring::Listener::bind(address, options)
@@ -77,10 +76,9 @@ fn resolve(listener: &Listener) -> Result<SocketAddr, ListenFault> {
 }
 
 async fn accept(shard: Rc<Shard>, socket: ring::Listener, listener: Rc<ListenerInfo>) {
-    let open = Rc::new(Cell::new(0_usize));
     let limit = usize::try_from(shard.node.config.network.max_connections).unwrap_or(usize::MAX);
     let limit = limit.div_ceil(shard.node.shards).max(1);
-    while !shard.stopping.get() {
+    while !shard.closing.is_set() {
         let connection = match race_stop(&shard, socket.accept()).await {
             None => return,
             Some(Ok(connection)) => connection,
@@ -90,15 +88,15 @@ async fn accept(shard: Rc<Shard>, socket: ring::Listener, listener: Rc<ListenerI
                 continue;
             }
         };
-        if open.get() >= limit {
+        if shard.connections.open() >= limit {
             warn!(listener = listener.name, peer = %connection.peer_addr(), "max.connections reached: connection closed");
             continue;
         }
-        open.set(open.get() + 1);
-        let (shard, listener, open) = (shard.clone(), listener.clone(), open.clone());
+        shard.connections.add();
+        let (shard, listener) = (shard.clone(), listener.clone());
         ring::spawn_detached(async move {
-            connection::serve(shard, connection, listener).await;
-            open.set(open.get() - 1);
+            connection::serve(shard.clone(), connection, listener).await;
+            shard.connections.remove();
         });
     }
 }
@@ -114,7 +112,6 @@ async fn race_stop<T>(shard: &Rc<Shard>, work: impl Future<Output = T>) -> Optio
 
 /// Stops accepting on this core and lets open connections finish what they have begun.
 pub async fn close(shard: Rc<Shard>) {
-    shard.stopping.set(true);
     shard.closing.set();
     for replica in shard.replicas.borrow().values() {
         // Long polls end with what there is.

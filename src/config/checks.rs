@@ -237,14 +237,8 @@ fn check_advertised(endpoints: &Endpoints) -> Result<(), ConfigError> {
     }
 }
 
-/// Checks everything but listeners and quorum.
-pub(crate) fn across_keys(
-    values: &Values,
-    endpoints: &Endpoints,
-    errors: &mut Vec<ConfigError>,
-    warnings: &mut Vec<Warning>,
-) {
-    consistency(values, errors);
+/// Points out what works, but not well.
+pub(crate) fn warn(values: &Values, endpoints: &Endpoints, warnings: &mut Vec<Warning>) {
     let heartbeat: i32 = values.get("broker.heartbeat.interval.ms");
     let session: i32 = values.get("broker.session.timeout.ms");
     if i64::from(heartbeat) * 2 > i64::from(session) {
@@ -264,7 +258,7 @@ pub(crate) fn across_keys(
     }
 }
 
-/// The checks that also hold for what dynamic configuration makes of the keys.
+/// Checks everything but listeners and quorum. It also holds for what dynamic configuration makes of the keys.
 pub(crate) fn consistency(values: &Values, errors: &mut Vec<ConfigError>) {
     let mut require = |holds: bool, text: String| {
         if !holds {

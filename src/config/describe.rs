@@ -1,7 +1,7 @@
 //! The entries of a DescribeConfigs answer. Callers leave out what wasn't asked for: entries by their name, synonyms
 //! when the request didn't include them.
 
-use crate::definition::{BrokerSynonym, ConfigDef, ConfigSource, ConfigType, UpdateMode};
+use crate::definition::{ConfigDef, ConfigSource, ConfigType, UpdateMode};
 use crate::registry;
 use crate::support::listener_base_key;
 use crate::topic::broker_value;
@@ -73,29 +73,39 @@ impl ConfigEntryDescription {
 
 /// All places that have a value for one of `names`, strongest place first. As in Kafka, what comes before the first
 /// occurrence of `name` itself is left out.
-fn synonyms_of(name: &str, names: &[BrokerSynonym], sensitive: bool, layers: &BrokerLayers<'_>) -> Vec<ConfigSynonym> {
-    let shown = |text: &str| (!sensitive).then(|| text.to_owned());
-    let places = [
+fn places(name: &str, names: &[&str], sensitive: bool, layers: &BrokerLayers<'_>) -> Vec<ConfigSynonym> {
+    let mut synonyms = Vec::new();
+    let mut add = |name: &str, text: &str, source| {
+        let value = (!sensitive).then(|| text.to_owned());
+        synonyms.push(ConfigSynonym { name: name.to_owned(), value, source });
+    };
+    for (layer, source) in [
         (layers.per_broker, ConfigSource::DynamicBroker),
         (layers.cluster_default, ConfigSource::DynamicDefaultBroker),
         (layers.static_config, ConfigSource::StaticBroker),
-    ];
-    let mut synonyms = Vec::new();
-    for (layer, source) in places {
-        for synonym in names {
-            if let Some(text) = layer.get(synonym.name) {
-                synonyms.push(ConfigSynonym { name: synonym.name.to_owned(), value: shown(text), source });
+    ] {
+        for name in names {
+            if let Some(text) = layer.get(*name) {
+                add(name, text, source);
             }
         }
     }
-    for synonym in names {
-        if let Some(text) = registry::broker().get(synonym.name).and_then(|definition| definition.default.value()) {
-            let source = ConfigSource::Default;
-            synonyms.push(ConfigSynonym { name: synonym.name.to_owned(), value: shown(text), source });
+    for name in names {
+        // Keys that are only dynamic have no place among the static defaults.
+        let definition = registry::broker().get(name).or_else(|| registry::ringlog().get(name));
+        if let Some(text) = definition.and_then(|definition| definition.default.value()) {
+            add(name, text, ConfigSource::Default);
         }
     }
     let first = synonyms.iter().position(|synonym| synonym.name == name).unwrap_or(synonyms.len());
     synonyms.split_off(first)
+}
+
+/// The places of the broker keys that stand in for a topic's or group's key.
+fn broker_places(definition: &ConfigDef, layers: &BrokerLayers<'_>) -> Option<Vec<ConfigSynonym>> {
+    let names: Vec<&str> = definition.synonyms.iter().map(|synonym| synonym.name).collect();
+    let first = names.first()?;
+    Some(places(first, &names, definition.sensitive, layers))
 }
 
 /// A topic with these overrides, on a broker with these layers.
@@ -109,10 +119,7 @@ pub fn topic(overrides: &ConfigMap, layers: &BrokerLayers<'_>) -> Vec<ConfigEntr
         let own = text.and_then(|text| parse_value(definition, text).ok());
         let value = own.clone().or_else(|| broker_value(definition, layers)).map(|value| value.to_string());
         let value = value.or_else(|| definition.default.value().map(str::to_owned));
-        let mut synonyms = match definition.synonyms.first() {
-            Some(first) => synonyms_of(first.name, &definition.synonyms, definition.sensitive, layers),
-            None => Vec::new(),
-        };
+        let mut synonyms = broker_places(definition, layers).unwrap_or_default();
         if own.is_some() {
             let source = ConfigSource::DynamicTopic;
             synonyms.insert(0, ConfigSynonym { name: definition.name.to_owned(), value: value.clone(), source });
@@ -164,42 +171,14 @@ fn broker_entry(name: &str, value: Option<String>, layers: &BrokerLayers<'_>) ->
     let definition = own.or_else(|| broker_definition(base?));
     let sensitive = definition.is_none_or(|definition| definition.sensitive);
     let read_only = own.is_none_or(|definition| definition.update_mode == UpdateMode::ReadOnly);
-    let synonyms = match own {
+    let names: Vec<&str> = match own {
         Some(definition) if !definition.synonyms.is_empty() => {
-            synonyms_of(name, &definition.synonyms, sensitive, layers)
+            definition.synonyms.iter().map(|synonym| synonym.name).collect()
         }
-        _ => own_synonyms(name, base, sensitive, layers),
+        _ => std::iter::once(name).chain(base).collect(),
     };
+    let synonyms = places(name, &names, sensitive, layers);
     ConfigEntryDescription::new(name, value, definition, read_only, synonyms)
-}
-
-/// Places of a key whose only other name is its base without a listener.
-fn own_synonyms(name: &str, base: Option<&str>, sensitive: bool, layers: &BrokerLayers<'_>) -> Vec<ConfigSynonym> {
-    let shown = |text: &str| (!sensitive).then(|| text.to_owned());
-    let names: Vec<&str> = std::iter::once(name).chain(base).collect();
-    let places = [
-        (layers.per_broker, ConfigSource::DynamicBroker),
-        (layers.cluster_default, ConfigSource::DynamicDefaultBroker),
-        (layers.static_config, ConfigSource::StaticBroker),
-    ];
-    let mut synonyms = Vec::new();
-    for (layer, source) in places {
-        for name in &names {
-            if let Some(text) = layer.get(*name) {
-                synonyms.push(ConfigSynonym { name: (*name).to_owned(), value: shown(text), source });
-            }
-        }
-    }
-    for name in &names {
-        // Keys that are only dynamic have no place among the static defaults.
-        let definition = registry::broker().get(name).or_else(|| registry::ringlog().get(name));
-        if let Some(text) = definition.and_then(|definition| definition.default.value()) {
-            let source = ConfigSource::Default;
-            synonyms.push(ConfigSynonym { name: (*name).to_owned(), value: shown(text), source });
-        }
-    }
-    let first = synonyms.iter().position(|synonym| synonym.name == name).unwrap_or(synonyms.len());
-    synonyms.split_off(first)
 }
 
 /// A group with these overrides, on a broker with these layers.
@@ -209,14 +188,10 @@ pub fn group(overrides: &ConfigMap, layers: &BrokerLayers<'_>) -> Vec<ConfigEntr
         let own = overrides.get(definition.name).and_then(|text| parse_value(definition, text).ok());
         let value = own.clone().or_else(|| broker_value(definition, layers)).map(|value| value.to_string());
         let value = value.or_else(|| definition.default.value().map(str::to_owned));
-        let mut synonyms = match definition.synonyms.first() {
-            Some(first) => synonyms_of(first.name, &definition.synonyms, definition.sensitive, layers),
-            None => vec![ConfigSynonym {
-                name: definition.name.to_owned(),
-                value: definition.default.value().map(str::to_owned),
-                source: ConfigSource::Default,
-            }],
-        };
+        let mut synonyms = broker_places(definition, layers).unwrap_or_else(|| {
+            let (name, source) = (definition.name.to_owned(), ConfigSource::Default);
+            vec![ConfigSynonym { name, value: definition.default.value().map(str::to_owned), source }]
+        });
         if own.is_some() {
             let source = ConfigSource::DynamicGroup;
             synonyms.insert(0, ConfigSynonym { name: definition.name.to_owned(), value: value.clone(), source });

@@ -224,3 +224,42 @@ pub fn parse_bootstrap_servers(entries: &[String]) -> Result<Vec<(String, u16)>,
     };
     entries.iter().map(parse).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Listener, String> {
+        let protocols = parse_security_protocol_map("PLAINTEXT:PLAINTEXT, S:ssl").expect("a map");
+        parse_listeners(&[text.to_owned()], &protocols, true)
+            .map(|mut listeners| listeners.remove(0))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn listeners_are_read_and_shown_alike() {
+        for text in ["PLAINTEXT://:9092", "PLAINTEXT://[::1]:0", "S://a-b_c.example.com:65535"] {
+            assert_eq!(parse(text).map(|listener| listener.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!(parse("plaintext://h:1").map(|listener| listener.name), Ok("PLAINTEXT".to_owned()));
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused() {
+        // Kafka takes the first two and fails when it binds.
+        for text in ["PLAINTEXT://h:65536", "PLAINTEXT://h:-1", "PLAINTEXT://h:+1", "PLAINTEXT://[::1:1", "://h:1", "x"]
+        {
+            let refusal =
+                format!("Error creating broker listeners from '[{text}]': Unable to parse {text} to a broker endpoint");
+            assert_eq!(parse(text), Err(refusal));
+        }
+    }
+
+    #[test]
+    fn of_a_repeated_voter_the_last_holds() {
+        let entries = ["1@a:1", "2@[::1]:2", "1@b:3"].map(str::to_owned);
+        let voters = parse_voters(&entries).expect("voters");
+        let shown: Vec<_> = voters.iter().map(|voter| (voter.id.0, voter.host.as_str(), voter.port)).collect();
+        assert_eq!(shown, [(2, "::1", 2), (1, "b", 3)]);
+    }
+}

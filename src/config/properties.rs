@@ -20,7 +20,7 @@ pub enum PropertiesFormatError {
     TooLarge(usize),
 }
 
-/// An `--override` that isn't `KEY=VALUE`.
+/// An `--override` without a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Invalid command line properties: {0}")]
 pub struct OverrideError(pub String);
@@ -43,14 +43,15 @@ pub fn parse(text: &[u8]) -> Result<ConfigMap, PropertiesFormatError> {
 }
 
 /// Applies the command line's `--override KEY=VALUE` arguments in order: each replaces what the file says. The value
-/// may hold further `=` and may be empty.
+/// may hold further `=`; without any `=` it is empty, as in Kafka.
 pub fn apply_overrides<S: AsRef<str>>(map: &mut ConfigMap, overrides: &[S]) -> Result<(), OverrideError> {
     for argument in overrides {
         let argument = argument.as_ref();
-        match argument.split_once('=') {
-            Some((key, value)) if !key.is_empty() => map.insert(key.to_owned(), value.to_owned()),
-            _ => return Err(OverrideError(argument.to_owned())),
-        };
+        let (key, value) = argument.split_once('=').unwrap_or((argument, ""));
+        if key.is_empty() {
+            return Err(OverrideError(argument.to_owned()));
+        }
+        map.insert(key.to_owned(), value.to_owned());
     }
     Ok(())
 }
@@ -108,9 +109,9 @@ mod tests {
     #[test]
     fn overrides_replace_and_keep_later_equal_signs() {
         let mut properties = map(&[("a", "1"), ("b", "2")]);
-        apply_overrides(&mut properties, &["a=x=y", "c="]).expect("overrides");
-        assert_eq!(properties, map(&[("a", "x=y"), ("b", "2"), ("c", "")]));
-        for bad in ["a", "=1", ""] {
+        apply_overrides(&mut properties, &["a=x=y", "c=", "d"]).expect("overrides");
+        assert_eq!(properties, map(&[("a", "x=y"), ("b", "2"), ("c", ""), ("d", "")]));
+        for bad in ["=1", ""] {
             assert_eq!(apply_overrides(&mut properties, &[bad]), Err(OverrideError(bad.to_owned())));
         }
     }

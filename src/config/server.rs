@@ -158,19 +158,26 @@ impl ServerConfig {
             }
         }
         let mut errors = Vec::new();
-        let values = Values::parse(&properties, &mut errors);
         let mut warnings = Vec::new();
+        let values = Values::parse(&properties, &mut errors);
+        // Roles and listeners make no sense with a default in the place of a value that was refused.
+        let endpoints = if errors.is_empty() { Some(checks::endpoints(&properties, &values)) } else { None };
+        checks::consistency(&values, &mut errors);
         support::check(&properties, &values, &mut errors, &mut warnings);
+        let endpoints = match endpoints {
+            Some(Ok(endpoints)) => endpoints,
+            Some(Err(error)) => {
+                errors.push(error);
+                return Err(errors);
+            }
+            None => return Err(errors),
+        };
+        checks::warn(&values, &endpoints, &mut warnings);
+        support::check_listeners(&endpoints.listeners, &mut errors);
         if !errors.is_empty() {
             return Err(errors);
         }
-        let network = checks::endpoints(&properties, &values).map_err(|error| vec![error])?;
-        checks::across_keys(&values, &network, &mut errors, &mut warnings);
-        support::check_listeners(&network.listeners, &mut errors);
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let config = ServerConfig::from_values(&values, network, properties);
+        let config = ServerConfig::from_values(&values, endpoints, properties);
         Ok((config, warnings))
     }
 
@@ -314,16 +321,23 @@ impl Values {
     pub(crate) fn parse(given: &ConfigMap, errors: &mut Vec<ConfigError>) -> Values {
         let mut values = FxHashMap::default();
         for definition in registry::broker().iter().chain(registry::ringlog().iter()) {
-            let parsed = match (given.get(definition.name), definition.default) {
-                (Some(text), _) => parse_value(definition, text).map_err(ConfigError::from),
-                (None, ConfigDefault::Value(text)) => parse_value(definition, text).map_err(ConfigError::from),
-                (None, ConfigDefault::Required) => Err(ConfigError::Missing(definition.name)),
-                (None, ConfigDefault::Null) => continue,
-            };
-            match parsed {
-                Ok(value) => drop(values.insert(definition.name, value)),
-                Err(error) => errors.push(error),
+            let text = given.get(definition.name);
+            let refused = text.and_then(|text| match parse_value(definition, text) {
+                Ok(value) => {
+                    values.insert(definition.name, value);
+                    None
+                }
+                Err(error) => Some(error),
+            });
+            if let (Some(text), true) = (definition.default.value(), text.is_none() || refused.is_some())
+                && let Ok(value) = parse_value(definition, text)
+            {
+                values.insert(definition.name, value);
             }
+            if text.is_none() && definition.default == ConfigDefault::Required {
+                errors.push(ConfigError::Missing(definition.name));
+            }
+            errors.extend(refused.map(ConfigError::from));
         }
         Values { values }
     }

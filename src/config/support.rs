@@ -105,7 +105,7 @@ pub fn of(key: &str) -> Option<Support> {
         Some(prefix) => key.starts_with(prefix),
         None => key == *pattern,
     };
-    let rule = RULES.iter().find(|(_, patterns)| patterns.iter().any(|pattern| matches(pattern)));
+    let rule = RULES.iter().find(|(_, patterns)| patterns.iter().any(&matches));
     Some(rule.map_or(Support::Supported, |(support, _)| *support))
 }
 

@@ -250,8 +250,18 @@ pub fn broker(new: &ConfigMap, per_broker: bool, layers: &BrokerLayers<'_>) -> R
         let what = "Cannot update these configs at default cluster level, broker id must be specified";
         refuse(what, &is_per_broker)?;
     }
-    check_support(new)?;
-    check_result(new, per_broker, layers)
+    check_result(new, per_broker, layers)?;
+    check_support(new)
+}
+
+/// Checks a change of a broker's or all brokers' `min.insync.replicas` while eligible leader replicas (KIP-966) are on:
+/// only the cluster's value may change, and it can't be removed. `removed` tells that the change deletes the key.
+pub fn min_insync_replicas_with_elr(per_broker: bool, removed: bool) -> Result<(), ValidationError> {
+    match (per_broker, removed) {
+        (true, _) => invalid_config("Broker-level min.insync.replicas cannot be altered while ELR is enabled."),
+        (false, true) => invalid_config("Cluster-level min.insync.replicas cannot be removed while ELR is enabled."),
+        (false, false) => Ok(()),
+    }
 }
 
 /// A key whose function isn't there can't be turned on dynamically either.

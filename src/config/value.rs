@@ -245,3 +245,51 @@ fn is_positive_iso_duration(text: &str) -> bool {
     };
     days_fit && (rest.is_empty() || rest.strip_suffix(['S', 's']).is_some_and(seconds))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry;
+
+    fn parse(key: &str, text: &str) -> Result<ConfigValue, String> {
+        parse_value(registry::broker().get(key).expect("a key"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn doubles_are_read_and_written_as_by_java() {
+        for (text, shown) in [
+            ("0.5", "0.5"),
+            (" 1e3 ", "1000.0"),
+            ("0.5f", "0.5"),
+            ("NaN", "NaN"),
+            ("-Infinity", "-Infinity"),
+            ("2147483647", "2.147483647E9"),
+            ("10000000", "1.0E7"),
+            ("0.0001", "1.0E-4"),
+            ("1.7976931348623157E308", "1.7976931348623157E308"),
+        ] {
+            let value = parse("log.cleaner.io.max.bytes.per.second", text).map(|value| value.to_string());
+            assert_eq!(value, Ok(shown.to_owned()), "{text}");
+        }
+        for text in ["inf", "nan", "", "f", "0x1p3", "1_000"] {
+            assert!(parse("log.cleaner.io.max.bytes.per.second", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_are_trimmed_element_by_element() {
+        let list = |elements: &[&str]| Ok(ConfigValue::List(elements.iter().map(|one| (*one).to_owned()).collect()));
+        assert_eq!(parse("log.dirs", " /a b , /c "), list(&["/a b", "/c"]));
+        assert_eq!(parse("log.cleanup.policy", "  "), list(&[]));
+    }
+
+    #[test]
+    fn durations_are_iso_8601() {
+        for text in ["PT1H", "P2D", "P1DT2H3M4.5S", "pt10m", "PT0S"] {
+            assert!(is_positive_iso_duration(text), "{text}");
+        }
+        for text in ["", "P", "PT", "P1H", "1H", "-PT1H", "PT-1H", "PT1S2H", "PT1.5H", "P1DT"] {
+            assert!(!is_positive_iso_duration(text), "{text}");
+        }
+    }
+}

@@ -24,6 +24,8 @@ mod producer_state;
 mod recovery;
 mod retention;
 mod segment;
+#[cfg(test)]
+mod test_batches;
 
 pub use config::LogConfig;
 pub use leader_epoch_cache::{EpochEndOffset, LeaderEpochCache};

@@ -21,7 +21,9 @@ use crate::producer_snapshot::ProducerSnapshotEntry;
 use crate::segment_index::SegmentIndex;
 use crate::time_index::{TimeIndex, TimestampOffset};
 use crate::transaction_index::TransactionIndex;
-use crate::{ActiveSegment, LeaderEpochCache, Log, LogBatch, LogConfig, OpenedLog, ProducerStateManager, SealedSegment};
+use crate::{
+    ActiveSegment, LeaderEpochCache, Log, LogBatch, LogConfig, OpenedLog, ProducerStateManager, SealedSegment,
+};
 
 /// One `.log` file and what is known of its indexes.
 #[derive(Debug, Clone)]
@@ -98,10 +100,7 @@ impl Log {
             last_modified: segment.last_modified,
             has_valid_indexes: true,
             has_transaction_index: segment.has_transaction_index,
-            newest: Some(TimestampOffset {
-                timestamp: segment.max_timestamp,
-                offset: segment.offset_of_max_timestamp,
-            }),
+            newest: Some(TimestampOffset { timestamp: segment.max_timestamp, offset: segment.offset_of_max_timestamp }),
         };
         TruncationPlan::Rebuild(Box::new(RecoveryInput {
             segments: self.sealed.iter().chain([&self.active.seal()]).map(on_disk).collect(),

@@ -41,7 +41,6 @@ impl GroupCoordinator {
                 },
                 group_state: StrBytes::from(group.state_name()),
                 group_type: StrBytes::from(group.group_type().name()),
-                ..Default::default()
             })
             .collect();
         self.shared.reply(context.token, ListGroupsResponse { groups, ..Default::default() });
@@ -83,11 +82,7 @@ impl GroupCoordinator {
                     ErrorCode::None
                 }
             };
-            results.push(DeletableGroupResult {
-                group_id: id.clone(),
-                error_code: error.code(),
-                ..Default::default()
-            });
+            results.push(DeletableGroupResult { group_id: id.clone(), error_code: error.code() });
         }
         let response = DeleteGroupsResponse { results, ..Default::default() };
         if records.is_empty() {
@@ -154,13 +149,8 @@ impl GroupCoordinator {
             let partitions = topic.partitions.iter().map(|partition| OffsetDeleteResponsePartition {
                 partition_index: partition.partition_index,
                 error_code: error.code(),
-                ..Default::default()
             });
-            answers.push(OffsetDeleteResponseTopic {
-                name: topic.name.clone(),
-                partitions: partitions.collect(),
-                ..Default::default()
-            });
+            answers.push(OffsetDeleteResponseTopic { name: topic.name.clone(), partitions: partitions.collect() });
         }
         let response = OffsetDeleteResponse { topics: answers, ..Default::default() };
         if records.is_empty() {
@@ -191,7 +181,6 @@ fn describe(group: &ClassicGroup) -> DescribedGroup {
         client_host: member.client_host.clone(),
         member_metadata: if is_stable { member.metadata(&protocol) } else { Default::default() },
         member_assignment: if is_stable { member.assignment.clone() } else { Default::default() },
-        ..Default::default()
     });
     DescribedGroup {
         group_id: group.id.clone(),
@@ -211,7 +200,6 @@ impl OtherGroup {
                 group_type: self.group_type,
                 group: id.clone(),
                 member: None,
-                is_group: false,
                 key: key.clone(),
                 deleted: true,
             })

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use ringlog_protocol::StrBytes;
-use ringlog_protocol::coordinator_records::group::{GroupMetadataKey, GroupMetadataValue};
 use ringlog_protocol::coordinator_records::group::group_metadata_value::MemberMetadata;
+use ringlog_protocol::coordinator_records::group::{GroupMetadataKey, GroupMetadataValue};
 use ringlog_protocol::messages::join_group_response::JoinGroupResponseMember;
 use ringlog_types::{ErrorCode, TimestampMs};
 
 use super::api::Token;
 use super::records::GroupRecord;
+use super::shared::{AfterWrite, Shared};
 use super::subscription;
 use super::timer::Deadline;
 
@@ -61,7 +62,11 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn metadata(&self, protocol: &str) -> Bytes {
-        self.protocols.iter().find(|(name, _)| name.as_str() == protocol).map(|(_, data)| data.clone()).unwrap_or_default()
+        self.protocols
+            .iter()
+            .find(|(name, _)| name.as_str() == protocol)
+            .map(|(_, data)| data.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -100,6 +105,9 @@ pub(crate) struct ClassicGroup {
     pub(crate) sync_deadline: Deadline,
     /// The leader's assignment of this generation is being written.
     pub(crate) assignment_pending: bool,
+    /// The number of the last write with a record of this group, so that a tombstone written before it is known as
+    /// outdated.
+    pub(crate) last_write: Option<u64>,
 }
 
 impl ClassicGroup {
@@ -123,6 +131,7 @@ impl ClassicGroup {
             join_deadline: Deadline::default(),
             sync_deadline: Deadline::default(),
             assignment_pending: false,
+            last_write: None,
         }
     }
 
@@ -180,10 +189,9 @@ impl ClassicGroup {
                 Some(assignments) => assignments.get(id).cloned().unwrap_or_default(),
                 None => member.assignment.clone(),
             },
-            ..Default::default()
         });
         GroupRecord::Group(
-            GroupMetadataKey { group: self.id.clone(), ..Default::default() },
+            GroupMetadataKey { group: self.id.clone() },
             Some(GroupMetadataValue {
                 protocol_type: self.protocol_type.clone().unwrap_or_default(),
                 generation: self.generation,
@@ -191,7 +199,6 @@ impl ClassicGroup {
                 leader: self.leader.clone().filter(|_| !self.members.is_empty()),
                 current_state_timestamp: self.state_since.unwrap_or(TimestampMs::NONE).0,
                 members: members.collect(),
-                ..Default::default()
             }),
         )
     }
@@ -199,9 +206,20 @@ impl ClassicGroup {
     /// The record of a group that was just made for its first member.
     pub(crate) fn empty_record(id: &StrBytes, wall: TimestampMs) -> GroupRecord {
         GroupRecord::Group(
-            GroupMetadataKey { group: id.clone(), ..Default::default() },
-            Some(GroupMetadataValue { current_state_timestamp: wall.0, ..Default::default() }),
+            GroupMetadataKey { group: id.clone() },
+            Some(GroupMetadataValue {
+                protocol: None,
+                leader: None,
+                current_state_timestamp: wall.0,
+                ..Default::default()
+            }),
         )
+    }
+
+    /// Writes this group's record.
+    pub(crate) fn write(&mut self, record: GroupRecord, after: AfterWrite, shared: &mut Shared) {
+        self.last_write = Some(shared.writes_begun());
+        shared.write(vec![record], after);
     }
 
     pub(crate) fn transition_to(&mut self, state: State, wall: TimestampMs) {
@@ -278,7 +296,6 @@ impl ClassicGroup {
                 member_id: id.clone(),
                 group_instance_id: member.instance.clone(),
                 metadata: member.metadata(&protocol),
-                ..Default::default()
             })
             .collect()
     }

@@ -82,15 +82,9 @@ impl GroupCoordinator {
                 partitions.push(OffsetCommitResponsePartition {
                     partition_index: partition.partition_index,
                     error_code: error.code(),
-                    ..Default::default()
                 });
             }
-            answers.push(OffsetCommitResponseTopic {
-                topic_id: topic.topic_id,
-                name: topic.name.clone(),
-                partitions,
-                ..Default::default()
-            });
+            answers.push(OffsetCommitResponseTopic { topic_id: topic.topic_id, name: topic.name.clone(), partitions });
         }
         let response = OffsetCommitResponse { topics: answers, ..Default::default() };
         if records.is_empty() {
@@ -115,7 +109,6 @@ impl GroupCoordinator {
             commit_timestamp: now.wall.0,
             expire_timestamp,
             topic_id,
-            ..Default::default()
         })
     }
 
@@ -170,10 +163,9 @@ impl GroupCoordinator {
                 partitions.push(TxnOffsetCommitResponsePartition {
                     partition_index: partition.partition_index,
                     error_code: metadata.err().unwrap_or(ErrorCode::None).code(),
-                    ..Default::default()
                 });
             }
-            answers.push(TxnOffsetCommitResponseTopic { name: topic.name.clone(), partitions, ..Default::default() });
+            answers.push(TxnOffsetCommitResponseTopic { name: topic.name.clone(), partitions });
         }
         let response = TxnOffsetCommitResponse { topics: answers, ..Default::default() };
         if records.is_empty() {
@@ -224,5 +216,5 @@ impl GroupCoordinator {
 }
 
 fn offset_key(group: &StrBytes, topic: StrBytes, partition: i32) -> OffsetCommitKey {
-    OffsetCommitKey { group: own(group), topic: own(&topic), partition, ..Default::default() }
+    OffsetCommitKey { group: own(group), topic: own(&topic), partition }
 }

@@ -220,8 +220,8 @@ impl ClassicGroup {
             response.leader = leader;
             response.members = Vec::new();
         }
-        shared.write(
-            vec![self.to_record(None)],
+        self.write(
+            self.to_record(None),
             AfterWrite::StaticMember(Box::new(StaticReplacement {
                 group: self.id.clone(),
                 token,
@@ -233,6 +233,7 @@ impl ClassicGroup {
                 old_rebalance_timeout_ms: before.rebalance_timeout_ms,
                 response,
             })),
+            shared,
         );
     }
 
@@ -289,7 +290,7 @@ impl ClassicGroup {
             self.assignment_pending = true;
             let record = self.to_record(Some(&assignments));
             let (group, generation) = (self.id.clone(), self.generation);
-            shared.write(vec![record], AfterWrite::Assignment { group, generation, assignments });
+            self.write(record, AfterWrite::Assignment { group, generation, assignments }, shared);
         }
     }
 
@@ -299,7 +300,8 @@ impl ClassicGroup {
             return Err(ErrorCode::IllegalGeneration);
         }
         let differs = |asked: &Option<StrBytes>, own: &Option<StrBytes>| asked.is_some() && asked != own;
-        if differs(&request.protocol_type, &self.protocol_type) || differs(&request.protocol_name, &self.protocol_name) {
+        if differs(&request.protocol_type, &self.protocol_type) || differs(&request.protocol_name, &self.protocol_name)
+        {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }
         match self.state {
@@ -327,7 +329,13 @@ impl ClassicGroup {
     }
 
     /// LeaveGroup.
-    pub(crate) fn leave(&mut self, request: &LeaveGroupRequest, version: i16, shared: &mut Shared, now: Now) -> LeaveGroupResponse {
+    pub(crate) fn leave(
+        &mut self,
+        request: &LeaveGroupRequest,
+        version: i16,
+        shared: &mut Shared,
+        now: Now,
+    ) -> LeaveGroupResponse {
         let mut rebalance = false;
         let mut members = Vec::new();
         for identity in leaving_members(request, version) {
@@ -337,7 +345,6 @@ impl ClassicGroup {
                 member_id: identity.member_id,
                 group_instance_id: identity.group_instance_id,
                 error_code: result.err().unwrap_or(ErrorCode::None).code(),
-                ..Default::default()
             });
         }
         if rebalance {

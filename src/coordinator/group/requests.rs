@@ -55,6 +55,7 @@ impl GroupCoordinator {
             records.push(ClassicGroup::empty_record(&id, now.wall));
         }
         if !records.is_empty() {
+            group.last_write = Some(self.shared.writes_begun());
             self.shared.write(records, AfterWrite::NewGroup { token, member });
         }
     }
@@ -137,7 +138,6 @@ fn unknown_members(request: &LeaveGroupRequest, version: i16, error: ErrorCode) 
             member_id: identity.member_id,
             group_instance_id: identity.group_instance_id,
             error_code: error.code(),
-            ..Default::default()
         })
         .collect()
 }

@@ -285,7 +285,7 @@ pub(super) struct FetchPosition {
 pub(super) fn fetch_request(config: &RaftConfig, position: &FetchPosition) -> FetchRequest {
     FetchRequest {
         cluster_id: cluster(config),
-        replica_id: config.node_id.0,
+        // Only where version 15 put it; older ones know no voters by Fetch that we would speak to.
         replica_state: fetch_request::ReplicaState { replica_id: config.node_id.0, replica_epoch: -1 },
         max_wait_ms: config.fetch_max_wait_ms as i32,
         min_bytes: 0,
