@@ -205,7 +205,8 @@ fn locate_archive() -> Result<PathBuf> {
     let status = Command::new(paths::cargo()).args(["fetch", "--quiet"]).current_dir(&scratch).status();
     fs::remove_dir_all(&scratch)?;
     ensure!(status.context("running cargo fetch")?.success(), "cargo could not fetch glommio {VERSION}");
-    cached_archive()?.with_context(|| format!("cargo fetched glommio {VERSION}, but its .crate is not in cargo's cache"))
+    cached_archive()?
+        .with_context(|| format!("cargo fetched glommio {VERSION}, but its .crate is not in cargo's cache"))
 }
 
 fn cached_archive() -> Result<Option<PathBuf>> {
