@@ -7,7 +7,7 @@ use ringlog_types::{LeaderEpoch, Offset, TimestampMs};
 
 use crate::producer_snapshot::ProducerSnapshotEntry;
 use crate::segment_index::SegmentIndex;
-use crate::transaction_index::AbortedTransaction;
+use crate::transaction_index::{AbortedTransaction, TransactionIndex};
 use crate::{ActiveSegment, LeaderEpochCache, LogBatch, LogConfig, ProducerStateManager, SealedSegment};
 
 /// One partition's log.
@@ -72,6 +72,8 @@ pub struct Roll {
     pub sealed: SealedSegment,
     /// Whole content of its `.index` and `.timeindex`.
     pub index: SegmentIndex,
+    /// Whole content of its `.txnindex`, which exists only if this isn't empty.
+    pub transaction_index: TransactionIndex,
     /// Base offset of the new segment.
     pub new_base_offset: Offset,
     /// A producer snapshot to write, named for the offset.
@@ -359,6 +361,7 @@ impl Log {
         Some(Box::new(Roll {
             sealed,
             index: old.index,
+            transaction_index: old.transaction_index,
             new_base_offset,
             producer_snapshot: self.producers.take_snapshot(),
         }))

@@ -1,7 +1,7 @@
 //! What the machine tells the driver to do.
 
 use bytes::Bytes;
-use ringlog_protocol::messages::{RequestBody, ResponseBody};
+use ringlog_protocol::{RequestBody, ResponseBody};
 use ringlog_types::{LeaderEpoch, NodeId, Offset};
 
 use crate::event::{ReadToken, ReplyToken, RequestToken};

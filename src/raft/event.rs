@@ -1,7 +1,7 @@
 //! What the driver tells the machine.
 
 use bytes::Bytes;
-use ringlog_protocol::messages::{RequestBody, ResponseBody};
+use ringlog_protocol::{RequestBody, ResponseBody};
 use ringlog_types::Offset;
 
 use crate::control_history::ControlHistory;

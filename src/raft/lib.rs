@@ -35,7 +35,7 @@ pub use epochs::{EpochStart, LeaderEpochs};
 pub use event::{
     Event, ReadFailed, ReadToken, ReplyToken, RequestToken, SendError, SnapshotChunk, SnapshotReadError,
 };
-pub use machine::{LoadedState, Proposed, ProposeError, Raft};
+pub use machine::{KRaftVersionError, LoadedState, ProposeError, Proposed, Raft};
 pub use quorum_state::{QuorumState, QuorumStateVersion};
 pub use snapshot_name::{SnapshotFile, SnapshotId};
 pub use voters::{Endpoint, Endpoints, ReplicaKey, VersionRange, Voter, VoterSet};

@@ -1,0 +1,205 @@
+//! Fetch as followers and observers send it: positions, records, divergence.
+
+use ringlog_protocol::messages::{FetchResponse, fetch_response};
+use ringlog_protocol::records::{BatchIter, BatchRef};
+use ringlog_types::{LeaderEpoch, Now, Offset};
+
+use super::Raft;
+use super::requests::{Asked, Pending};
+use super::responses::Outcome;
+use super::state::State;
+use super::wire::{self, FetchPosition};
+use crate::control_records::ControlRecord;
+use crate::effects::{Action, Destination, Effects, Fault};
+use crate::snapshot_name::SnapshotId;
+
+impl Raft {
+    /// What a follower has to ask its leader for, if nothing is awaited and what it has is durable.
+    pub(super) fn poll_follower(&mut self, now: Now, fx: &mut Effects) {
+        self.poll_membership(now, fx);
+        let State::Follower(follower) = &self.state else { return };
+        let download = follower.download;
+        let is_busy = self.requests.any(|asked| matches!(asked, Asked::Fetch | Asked::FetchSnapshot { .. }));
+        // The position acknowledges: only what is on stable storage may be acknowledged.
+        if is_busy || self.log.flushed < self.log.end || download.is_some_and(|download| download.is_installing) {
+            return;
+        }
+        let leader = self.leader.as_ref();
+        let Some(to) = leader.and_then(|leader| wire::leader_destination(leader, &self.config.default_listener)) else {
+            return self.fetch_from_bootstrap(now, fx);
+        };
+        if let Some(download) = download {
+            let (id, position) = (download.id, download.position);
+            let request = wire::snapshot_request(&self.config, self.epoch, id, position);
+            self.send(to, Asked::FetchSnapshot { id, position }, request, now, fx);
+        } else if self.requests.is_backing_off(&to, now.monotonic) {
+            // The leader can't be reached: perhaps somebody knows of another.
+            self.fetch_from_bootstrap(now, fx);
+        } else {
+            let request = wire::fetch_request(&self.config, &self.fetch_position());
+            self.send(to, Asked::Fetch, request, now, fx);
+        }
+    }
+
+    /// Asks a random bootstrap server, to learn of the leader.
+    pub(super) fn fetch_from_bootstrap(&mut self, now: Now, fx: &mut Effects) {
+        if self.log.flushed < self.log.end || self.requests.any(|asked| matches!(asked, Asked::Fetch)) {
+            return;
+        }
+        let own = self.config.endpoints.get(&self.config.default_listener);
+        let mut servers: Vec<Destination> = self
+            .config
+            .bootstrap_servers
+            .iter()
+            .filter(|endpoint| Some(*endpoint) != own)
+            .map(|endpoint| Destination { node_id: None, endpoint: endpoint.clone() })
+            .collect();
+        if servers.is_empty() {
+            servers = self
+                .voters()
+                .iter()
+                .filter(|voter| voter.key.id != self.config.node_id)
+                .filter_map(|voter| self.voter_destination(voter.key.id))
+                .collect();
+        }
+        servers.retain(|to| self.requests.is_ready(to, now.monotonic));
+        if servers.is_empty() {
+            return;
+        }
+        let chosen = self.random.below(servers.len() as u64) as usize;
+        let request = wire::fetch_request(&self.config, &self.fetch_position());
+        self.send(servers.swap_remove(chosen), Asked::Fetch, request, now, fx);
+    }
+
+    fn fetch_position(&self) -> FetchPosition {
+        FetchPosition {
+            epoch: self.epoch,
+            offset: self.log.end.0,
+            last_fetched_epoch: self.log.last_epoch(),
+            high_watermark: self.high_watermark.map_or(-1, |offset| offset.0),
+        }
+    }
+
+    pub(super) fn on_fetch_response(&mut self, pending: &Pending, response: FetchResponse, now: Now, fx: &mut Effects) {
+        let read = wire::read_fetch_response(&response).filter(|_| response.error_code == 0);
+        let Some((partition, leader)) = read else { return self.back_off(pending, now) };
+        match self.common_answer(partition.error_code, &leader, now, fx) {
+            Outcome::Proceed => {}
+            Outcome::Done => return,
+            Outcome::BackOff => return self.back_off(pending, now),
+        }
+        // From anyone but the leader it names, data means nothing.
+        let is_from_leader = pending.epoch == self.epoch && self.leader_id() == leader.leader_id;
+        if !matches!(self.state, State::Follower(_)) || !is_from_leader {
+            return;
+        }
+        if self.take_fetched(partition, now, fx) {
+            let fetch_deadline = now.monotonic.plus_ms(self.config.fetch_timeout_ms);
+            if let State::Follower(follower) = &mut self.state {
+                follower.fetch_deadline = fetch_deadline;
+                follower.has_fetched = true;
+            }
+        } else {
+            self.back_off(pending, now);
+        }
+    }
+
+    /// Whether the answer made sense.
+    fn take_fetched(&mut self, partition: &fetch_response::PartitionData, now: Now, fx: &mut Effects) -> bool {
+        let (diverging, snapshot) = (&partition.diverging_epoch, &partition.snapshot_id);
+        if diverging.epoch >= 0 || diverging.end_offset >= 0 {
+            if diverging.epoch < 0 || diverging.end_offset < 0 {
+                return false;
+            }
+            self.truncate_to_common(LeaderEpoch(diverging.epoch), Offset(diverging.end_offset), fx);
+            return true;
+        }
+        if snapshot.end_offset >= 0 || snapshot.epoch >= 0 {
+            if snapshot.end_offset < 0 || snapshot.epoch < 0 {
+                return false;
+            }
+            let id =
+                SnapshotId { end_offset: Offset(snapshot.end_offset), epoch: LeaderEpoch(snapshot.epoch) };
+            return self.begin_download(id, now);
+        }
+        let is_sound = match &partition.records {
+            Some(records) if !records.is_empty() => self.append_fetched(records.clone().into_contiguous(), fx),
+            _ => true,
+        };
+        if partition.high_watermark >= 0 {
+            self.raise_high_watermark(Offset(partition.high_watermark).min(self.log.end), fx);
+        }
+        is_sound
+    }
+
+    /// Appends what continues our log; leaves out what is damaged, misplaced, or of epochs yet to come. Whether all of
+    /// it was good.
+    fn append_fetched(&mut self, bytes: bytes::Bytes, fx: &mut Effects) -> bool {
+        let mut end = self.log.end;
+        let mut accepted = 0;
+        let mut is_sound = true;
+        let mut controls: Vec<(Offset, ControlRecord)> = Vec::new();
+        let mut batches = BatchIter::new(&bytes);
+        let mut last_epoch = self.log.last_epoch();
+        while let Some(batch) = batches.next() {
+            let Some(found) = batch.ok().and_then(|batch| self.check_fetched(&batch, end, last_epoch)) else {
+                is_sound = false;
+                break;
+            };
+            let (epoch, next, records) = found;
+            self.log.epochs.assign(epoch, end);
+            controls.extend(records);
+            (end, last_epoch, accepted) = (next, epoch, batches.position());
+        }
+        if accepted > 0 {
+            self.append(bytes.slice(..accepted), end, fx);
+            let changes_voters = controls.iter().any(|(_, record)| matches!(record, ControlRecord::Voters(_)));
+            for (offset, record) in controls {
+                self.history.apply(offset, record);
+            }
+            if changes_voters {
+                self.on_voters_changed(fx);
+            }
+        }
+        is_sound
+    }
+
+    /// Epoch, next offset and control records of a batch that may be appended at `end`.
+    fn check_fetched(
+        &self,
+        batch: &BatchRef<'_>,
+        end: Offset,
+        last_epoch: LeaderEpoch,
+    ) -> Option<(LeaderEpoch, Offset, Vec<(Offset, ControlRecord)>)> {
+        let header = &batch.header;
+        let epoch = header.partition_leader_epoch;
+        let is_in_place = header.base_offset == end && header.next_offset() > end;
+        if !is_in_place || epoch < last_epoch || epoch > self.epoch || batch.verify_crc().is_err() {
+            return None;
+        }
+        let controls = if header.is_control() { ControlRecord::parse_batch(batch).ok()? } else { Vec::new() };
+        Some((epoch, header.next_offset(), controls))
+    }
+
+    /// The leader's log parts from ours: drops what the leader doesn't have (KIP-101).
+    fn truncate_to_common(&mut self, epoch: LeaderEpoch, end_offset: Offset, fx: &mut Effects) {
+        let to = match self.log.epochs.end_of(epoch, self.log.end) {
+            _ if epoch == LeaderEpoch(0) => end_offset.min(self.log.end),
+            Some(own) if own.epoch == epoch => own.end_offset.min(end_offset),
+            Some(own) => own.end_offset,
+            None => self.log.start,
+        };
+        // The log never starts above what is committed, even while the high watermark isn't known yet.
+        let high_watermark = self.high_watermark.unwrap_or(self.log.start).max(self.log.start);
+        if to < high_watermark {
+            fx.push(Action::Fatal(Fault::TruncationBelowHighWatermark { to, high_watermark, epoch: self.epoch }));
+            return;
+        }
+        if to < self.log.end {
+            self.log.truncate_to(to);
+            self.history.truncate_to(to);
+            self.on_voters_changed(fx);
+            fx.push(Action::TruncateLog { to });
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Requests on their way: one awaited per destination, timeouts, back-off after failures.
+
+use std::collections::BTreeMap;
+
+use ringlog_types::{LeaderEpoch, MonotonicMs};
+
+use crate::effects::Destination;
+use crate::event::RequestToken;
+use crate::snapshot_name::SnapshotId;
+use crate::voters::ReplicaKey;
+
+/// What was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Vote { voter: ReplicaKey, is_pre_vote: bool },
+    BeginQuorumEpoch { voter: ReplicaKey },
+    EndQuorumEpoch { voter: ReplicaKey },
+    Fetch,
+    FetchSnapshot { id: SnapshotId, position: u64 },
+    ApiVersions,
+    AddVoter,
+    RemoveVoter,
+    UpdateVoter,
+}
+
+/// A request whose answer is awaited.
+#[derive(Debug, Clone)]
+pub(super) struct Pending {
+    pub to: Destination,
+    pub asked: Asked,
+    /// Our epoch when it was sent.
+    pub epoch: LeaderEpoch,
+    deadline: MonotonicMs,
+}
+
+/// All requests of this node. Bounded by the number of destinations: voters, bootstrap servers, the leader.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    next_token: u64,
+    pending: BTreeMap<RequestToken, Pending>,
+    backing_off: BTreeMap<Destination, MonotonicMs>,
+}
+
+impl Requests {
+    /// Whether a request may go to `to` now.
+    pub fn is_ready(&self, to: &Destination, now: MonotonicMs) -> bool {
+        !self.is_awaited(to) && self.backing_off.get(to).is_none_or(|until| *until <= now)
+    }
+
+    /// Whether an answer from `to` is awaited.
+    pub fn is_awaited(&self, to: &Destination) -> bool {
+        self.pending.values().any(|pending| pending.to == *to)
+    }
+
+    pub fn is_backing_off(&self, to: &Destination, now: MonotonicMs) -> bool {
+        self.backing_off.get(to).is_some_and(|until| *until > now)
+    }
+
+    /// Whether an answer of that sort is awaited from anyone.
+    pub fn any(&self, mut wanted: impl FnMut(&Asked) -> bool) -> bool {
+        self.pending.values().any(|pending| wanted(&pending.asked))
+    }
+
+    pub fn begin(&mut self, to: Destination, asked: Asked, epoch: LeaderEpoch, deadline: MonotonicMs) -> RequestToken {
+        let token = RequestToken(self.next_token);
+        self.next_token += 1;
+        self.backing_off.remove(&to);
+        self.pending.insert(token, Pending { to, asked, epoch, deadline });
+        token
+    }
+
+    /// The request that `token` names, no longer awaited; `None` if it was given up.
+    pub fn finish(&mut self, token: RequestToken) -> Option<Pending> {
+        self.pending.remove(&token)
+    }
+
+    pub fn back_off(&mut self, to: Destination, until: MonotonicMs) {
+        self.backing_off.insert(to, until);
+    }
+
+    /// Forgets everything that is awaited, as at each transition.
+    pub fn reset(&mut self) {
+        self.pending.clear();
+        self.backing_off.clear();
+    }
+
+    /// Takes out those that took too long.
+    pub fn expire(&mut self, now: MonotonicMs) -> Vec<Pending> {
+        self.backing_off.retain(|_, until| *until > now);
+        let expired: Vec<_> =
+            self.pending.iter().filter(|(_, pending)| pending.deadline <= now).map(|(token, _)| *token).collect();
+        expired.into_iter().filter_map(|token| self.pending.remove(&token)).collect()
+    }
+
+    pub fn next_deadline(&self) -> Option<MonotonicMs> {
+        let pending = self.pending.values().map(|pending| pending.deadline).min();
+        pending.into_iter().chain(self.backing_off.values().copied().min()).min()
+    }
+}

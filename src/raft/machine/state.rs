@@ -1,0 +1,262 @@
+//! The states of a quorum member and what belongs to each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Offset};
+
+use super::leader::Leader;
+use crate::epochs::LeaderEpochs;
+use crate::snapshot_name::SnapshotId;
+use crate::voters::{Endpoints, ReplicaKey, VoterSet};
+
+/// See kraft states: which timers run and which requests go out.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Knows the epoch, follows nobody; asks bootstrap servers for the leader.
+    Unattached {
+        /// When a voter stands for election.
+        election_deadline: MonotonicMs,
+    },
+    /// Asks whether it would win (KIP-996); epoch, vote and leader stay as they are.
+    Prospective(Election),
+    /// Voted for itself in a new epoch.
+    Candidate(Election),
+    /// Replicates from the leader.
+    Follower(Follower),
+    /// Leads.
+    Leader(Box<Leader>),
+    /// Led, gave up, tells the others so.
+    Resigned(Resigned),
+}
+
+/// Votes of one election among the voters at its beginning.
+#[derive(Debug)]
+pub(super) struct Election {
+    pub voters: VoterSet,
+    /// Granted or not, of those who answered.
+    pub votes: BTreeMap<NodeId, bool>,
+    pub deadline: MonotonicMs,
+}
+
+impl Election {
+    pub fn new(voters: VoterSet, own_vote: Option<NodeId>, deadline: MonotonicMs) -> Election {
+        Election { voters, votes: own_vote.into_iter().map(|id| (id, true)).collect(), deadline }
+    }
+
+    pub fn record(&mut self, id: NodeId, granted: bool) {
+        if self.voters.get(id).is_some() {
+            self.votes.insert(id, granted);
+        }
+    }
+
+    pub fn is_won(&self) -> bool {
+        self.votes.values().filter(|granted| **granted).count() >= self.voters.majority()
+    }
+
+    pub fn is_lost(&self) -> bool {
+        let rejected = self.votes.values().filter(|granted| !**granted).count();
+        self.voters.len() - rejected < self.voters.majority()
+    }
+
+    pub fn granting(&self) -> Vec<NodeId> {
+        self.votes.iter().filter(|(_, granted)| **granted).map(|(id, _)| *id).collect()
+    }
+
+    /// Voters that have not answered yet.
+    pub fn unanswered(&self) -> Vec<ReplicaKey> {
+        self.voters.iter().map(|voter| voter.key).filter(|key| !self.votes.contains_key(&key.id)).collect()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Follower {
+    /// When a voter gives the leader up.
+    pub fetch_deadline: MonotonicMs,
+    /// Whether a fetch from this leader succeeded: from then on PreVotes of others are refused.
+    pub has_fetched: bool,
+    pub download: Option<Download>,
+    /// When to look again whether our entry in the voter set is right, or whether to join it.
+    pub membership_check_at: MonotonicMs,
+    /// This leader has taken (or can't take) our UpdateRaftVoter.
+    pub has_updated: bool,
+}
+
+/// A snapshot on its way from the leader.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Download {
+    pub id: SnapshotId,
+    /// Bytes that are there already.
+    pub position: u64,
+    /// All bytes are there; waits for the driver to install it.
+    pub is_installing: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Resigned {
+    pub deadline: MonotonicMs,
+    /// Voters that have not acknowledged EndQuorumEpoch.
+    pub unacknowledged: BTreeSet<ReplicaKey>,
+    /// Best successors first.
+    pub preferred: Vec<ReplicaKey>,
+}
+
+/// The leader as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KnownLeader {
+    pub id: NodeId,
+    pub endpoints: Endpoints,
+}
+
+/// Where the log stands.
+#[derive(Debug)]
+pub(super) struct LogState {
+    pub start: Offset,
+    pub end: Offset,
+    /// Everything below is durable.
+    pub flushed: Offset,
+    /// What the open flush covers.
+    pub flush_in_flight: Option<Offset>,
+    pub unflushed_bytes: usize,
+    /// Bytes of `unflushed_bytes` that the open flush covers.
+    pub flushing_bytes: usize,
+    pub epochs: LeaderEpochs,
+    pub snapshots: BTreeSet<SnapshotId>,
+}
+
+impl LogState {
+    /// Epoch of the last record, of the snapshot when the log is empty behind one, or 0.
+    pub fn last_epoch(&self) -> LeaderEpoch {
+        let from_snapshot = || self.latest_snapshot().filter(|id| id.end_offset == self.end).map(|id| id.epoch);
+        self.epochs.latest().or_else(from_snapshot).unwrap_or(LeaderEpoch(0))
+    }
+
+    pub fn latest_snapshot(&self) -> Option<SnapshotId> {
+        self.snapshots.last().copied().filter(|id| *id != SnapshotId::BOOTSTRAP)
+    }
+
+    pub fn earliest_snapshot(&self) -> Option<SnapshotId> {
+        self.snapshots.iter().copied().find(|id| *id != SnapshotId::BOOTSTRAP)
+    }
+
+    pub fn truncate_to(&mut self, to: Offset) {
+        self.end = to;
+        self.flushed = self.flushed.min(to);
+        self.flush_in_flight = self.flush_in_flight.map(|end| end.min(to));
+        self.epochs.truncate_to(to);
+    }
+
+    /// Whether a fetch at `offset` after a record of `last_fetched_epoch` continues this log.
+    pub fn position(&self, offset: Offset, last_fetched_epoch: LeaderEpoch) -> Position {
+        if let Some(latest) = self.latest_snapshot() {
+            if offset == Offset(0) {
+                return Position::Snapshot(latest);
+            }
+            if offset < self.start || (offset == self.start && self.is_foreign_to_earliest(last_fetched_epoch)) {
+                return Position::Snapshot(latest);
+            }
+            if self.earliest_snapshot().is_some_and(|id| id.end_offset == self.start && last_fetched_epoch < id.epoch) {
+                return Position::Snapshot(latest);
+            }
+        }
+        if offset == Offset(0) && self.start == Offset(0) {
+            return Position::Valid;
+        }
+        let end = match self.epochs.end_of(last_fetched_epoch, self.end) {
+            Some(end) => (end.epoch, end.end_offset),
+            // The log is empty behind its snapshot, or the asker's epochs are all below what is left of it.
+            None => match self.earliest_snapshot().filter(|id| id.end_offset == self.start) {
+                Some(id) if id.epoch <= last_fetched_epoch => (id.epoch, id.end_offset),
+                _ => (LeaderEpoch(0), self.start),
+            },
+        };
+        if end.0 != last_fetched_epoch || end.1 < offset {
+            return Position::Diverging { epoch: end.0, end_offset: end.1 };
+        }
+        Position::Valid
+    }
+
+    fn is_foreign_to_earliest(&self, epoch: LeaderEpoch) -> bool {
+        self.earliest_snapshot().is_some_and(|id| id.end_offset == self.start && id.epoch != epoch)
+    }
+}
+
+/// What a fetch position means on this log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Position {
+    /// It continues the log.
+    Valid,
+    /// Only a snapshot can bring the asker here.
+    Snapshot(SnapshotId),
+    /// The logs part at or before this end of this epoch.
+    Diverging { epoch: LeaderEpoch, end_offset: Offset },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epochs::EpochStart;
+
+    fn log(start: i64, end: i64, epochs: &[(i32, i64)], snapshots: &[(i64, i32)]) -> LogState {
+        LogState {
+            start: Offset(start),
+            end: Offset(end),
+            flushed: Offset(end),
+            flush_in_flight: None,
+            unflushed_bytes: 0,
+            flushing_bytes: 0,
+            epochs: LeaderEpochs::new(
+                epochs.iter().map(|&(e, s)| EpochStart { epoch: LeaderEpoch(e), start_offset: Offset(s) }),
+            ),
+            snapshots: snapshots
+                .iter()
+                .map(|&(end, epoch)| SnapshotId { end_offset: Offset(end), epoch: LeaderEpoch(epoch) })
+                .collect(),
+        }
+    }
+
+    fn diverging(epoch: i32, end: i64) -> Position {
+        Position::Diverging { epoch: LeaderEpoch(epoch), end_offset: Offset(end) }
+    }
+
+    fn snapshot(end: i64, epoch: i32) -> Position {
+        Position::Snapshot(SnapshotId { end_offset: Offset(end), epoch: LeaderEpoch(epoch) })
+    }
+
+    #[test]
+    fn positions_without_snapshot() {
+        let log = log(0, 50, &[(1, 0), (4, 10), (6, 30)], &[(0, 0)]);
+        for (offset, epoch, want) in [
+            (0, 0, Position::Valid),
+            (10, 1, Position::Valid),
+            (50, 6, Position::Valid),
+            (12, 1, diverging(1, 10)),
+            (20, 5, diverging(4, 30)),
+            (60, 6, diverging(6, 50)),
+            (60, 9, diverging(6, 50)),
+            (3, 0, diverging(0, 0)),
+        ] {
+            assert_eq!(log.position(Offset(offset), LeaderEpoch(epoch)), want, "{offset} {epoch}");
+        }
+    }
+
+    #[test]
+    fn positions_behind_a_snapshot() {
+        let trimmed = log(20, 50, &[(4, 20), (6, 30)], &[(20, 4), (40, 6)]);
+        for (offset, epoch, want) in [
+            (0, 0, snapshot(40, 6)),
+            (12, 1, snapshot(40, 6)),
+            (20, 1, snapshot(40, 6)),
+            (25, 3, snapshot(40, 6)),
+            (20, 4, Position::Valid),
+            (35, 6, Position::Valid),
+            (35, 5, diverging(4, 30)),
+        ] {
+            assert_eq!(trimmed.position(Offset(offset), LeaderEpoch(epoch)), want, "{offset} {epoch}");
+        }
+        let untrimmed = log(0, 50, &[(1, 0)], &[(20, 1)]);
+        assert_eq!(untrimmed.position(Offset(0), LeaderEpoch(0)), snapshot(20, 1));
+        let empty = log(20, 20, &[], &[(20, 4)]);
+        assert_eq!(empty.position(Offset(20), LeaderEpoch(4)), Position::Valid);
+        assert_eq!(empty.last_epoch(), LeaderEpoch(4));
+    }
+}

@@ -1,0 +1,232 @@
+//! From one state to another.
+
+use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now};
+
+use super::Raft;
+use super::leader::Leader;
+use super::state::{Election, Follower, KnownLeader, Resigned, State};
+use super::wire::LeaderInfo;
+use crate::control_records::ControlRecord;
+use crate::effects::Effects;
+use crate::voters::{Endpoints, VersionRange, Voter};
+
+impl Raft {
+    pub(super) fn new_election_deadline(&mut self, now: Now) -> MonotonicMs {
+        let timeout_ms = self.config.election_timeout_ms;
+        now.monotonic.plus_ms(timeout_ms + self.random.below(timeout_ms))
+    }
+
+    /// ×1.5 of the fetch timeout: a leader whom no majority asks for so long gives up.
+    pub(super) fn check_quorum_ms(&self) -> u64 {
+        self.config.fetch_timeout_ms * 3 / 2
+    }
+
+    /// Every transition passes here: connections start anew, and a leader's debts are settled.
+    fn enter(&mut self, state: State, fx: &mut Effects) {
+        let was_leader = self.is_leader();
+        let old = std::mem::replace(&mut self.state, state);
+        self.requests.reset();
+        if let State::Follower(Follower { download: Some(download), .. }) = &old
+            && !download.is_installing
+        {
+            fx.push(crate::Action::AbandonSnapshot { id: download.id });
+        }
+        if was_leader {
+            self.fail_waiting(ErrorCode::NotLeaderOrFollower, fx);
+            if let State::Leader(leader) = old
+                && let Some(change) = leader.change
+            {
+                self.reply_change(change, ErrorCode::NotLeaderOrFollower, fx);
+            }
+        }
+        if self.leader_id().is_some_and(|id| id != self.config.node_id) {
+            self.is_handing_over = false;
+        }
+    }
+
+    /// At `epoch`, following nobody. In the same epoch vote and leader stay.
+    pub(super) fn become_unattached(&mut self, epoch: LeaderEpoch, now: Now, fx: &mut Effects) {
+        debug_assert!(epoch >= self.epoch);
+        // An election timer that runs goes on, so that rivals with ever higher epochs can't keep us from standing.
+        let election_deadline = match &self.state {
+            State::Unattached { election_deadline } => *election_deadline,
+            State::Candidate(election) => election.deadline,
+            State::Prospective(election) if !election.is_lost() && election.deadline > now.monotonic => {
+                election.deadline
+            }
+            State::Resigned(resigned) => resigned.deadline,
+            State::Prospective(_) | State::Follower(_) | State::Leader(_) => self.new_election_deadline(now),
+        };
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.voted = None;
+            self.leader = None;
+        }
+        self.enter(State::Unattached { election_deadline }, fx);
+    }
+
+    pub(super) fn become_follower(&mut self, epoch: LeaderEpoch, leader: KnownLeader, now: Now, fx: &mut Effects) {
+        debug_assert!(epoch >= self.epoch && leader.id != self.config.node_id);
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.voted = None;
+        }
+        self.leader = Some(leader);
+        let follower = Follower {
+            fetch_deadline: now.monotonic.plus_ms(self.config.fetch_timeout_ms),
+            has_fetched: false,
+            download: None,
+            membership_check_at: now.monotonic.plus_ms(self.config.fetch_timeout_ms),
+            has_updated: false,
+        };
+        self.enter(State::Follower(follower), fx);
+    }
+
+    pub(super) fn become_prospective(&mut self, now: Now, fx: &mut Effects) {
+        let deadline = self.new_election_deadline(now);
+        let election = Election::new(self.voters().clone(), Some(self.config.node_id), deadline);
+        self.enter(State::Prospective(election), fx);
+        self.check_election(now, fx);
+    }
+
+    pub(super) fn become_candidate(&mut self, now: Now, fx: &mut Effects) {
+        self.epoch = LeaderEpoch(self.epoch.0.checked_add(1).expect("epochs don't run out"));
+        self.voted = Some(self.key());
+        self.leader = None;
+        let deadline = self.new_election_deadline(now);
+        let election = Election::new(self.voters().clone(), Some(self.config.node_id), deadline);
+        self.enter(State::Candidate(election), fx);
+        self.check_election(now, fx);
+    }
+
+    /// After a vote came in: on to the next state once there is a majority.
+    pub(super) fn check_election(&mut self, now: Now, fx: &mut Effects) {
+        match &self.state {
+            State::Prospective(election) if election.is_won() => self.become_candidate(now, fx),
+            State::Candidate(election) if election.is_won() => {
+                let granting = election.granting();
+                self.become_leader(granting, now, fx);
+            }
+            _ => {}
+        }
+    }
+
+    /// No majority in a pre-vote: back to where the asking began.
+    pub(super) fn leave_lost_prospect(&mut self, now: Now, fx: &mut Effects) {
+        match self.leader.clone().filter(|leader| leader.id != self.config.node_id) {
+            Some(leader) if leader.endpoints.contains_key(&self.config.default_listener) => {
+                self.become_follower(self.epoch, leader, now, fx);
+            }
+            _ => self.become_unattached(self.epoch, now, fx),
+        }
+    }
+
+    fn become_leader(&mut self, granting_ids: Vec<NodeId>, now: Now, fx: &mut Effects) {
+        self.leader = Some(KnownLeader { id: self.config.node_id, endpoints: self.config.endpoints.clone() });
+        self.voted = None;
+        let check_quorum_ms = self.check_quorum_ms();
+        let leader = Leader::new(self.voters(), self.log.end, now.monotonic, check_quorum_ms);
+        self.enter(State::Leader(Box::new(leader)), fx);
+        let change = ControlRecord::LeaderChange {
+            leader_id: self.config.node_id,
+            voter_ids: self.voters().iter().map(|voter| voter.key.id).collect(),
+            granting_ids,
+        };
+        let mut records = vec![change];
+        if let Some(voters) = self.voters_to_record() {
+            records.push(ControlRecord::KRaftVersion(self.kraft_version()));
+            records.push(ControlRecord::Voters(voters));
+        }
+        self.append_control(records, now, fx);
+    }
+
+    /// The voter set that a new leader has to write, if it has to: nothing but the bootstrap snapshot names it yet,
+    /// or our own entry is out of date.
+    fn voters_to_record(&self) -> Option<crate::VoterSet> {
+        if self.kraft_version() == 0 {
+            return None;
+        }
+        let own = self.own_voter();
+        let voters = self.voters().updated(own).unwrap_or_else(|| self.voters().clone());
+        let is_only_bootstrap = self.history.voters_offset().is_none_or(|offset| offset.0 < 0);
+        (is_only_bootstrap || voters != *self.voters()).then_some(voters)
+    }
+
+    /// This node's entry as it should stand in the voter set.
+    pub(super) fn own_voter(&self) -> Voter {
+        let known = self.voters().get(self.config.node_id).map(|voter| voter.endpoints.clone());
+        let endpoints = if self.config.endpoints.is_empty() {
+            known.unwrap_or_default()
+        } else {
+            self.config.endpoints.clone()
+        };
+        Voter { key: self.key(), endpoints, kraft_version: VersionRange::SUPPORTED }
+    }
+
+    /// Gives up leadership and tells the voters.
+    pub(super) fn resign(&mut self, now: Now, fx: &mut Effects) {
+        let State::Leader(leader) = &self.state else { return };
+        let preferred = leader.successors(self.config.node_id);
+        let unacknowledged =
+            self.voters().iter().map(|voter| voter.key).filter(|key| key.id != self.config.node_id).collect();
+        let deadline = self.new_election_deadline(now);
+        self.enter(State::Resigned(Resigned { deadline, unacknowledged, preferred }), fx);
+    }
+
+    pub(super) fn on_shut_down(&mut self, now: Now, fx: &mut Effects) {
+        self.is_shutting_down = true;
+        if self.is_leader() {
+            self.is_handing_over = self.voters().len() > 1;
+            self.drain_open_batch(now, fx);
+            self.resign(now, fx);
+        }
+    }
+
+    /// What a peer says about an epoch that isn't below ours. `false`: it contradicts what is known (two leaders in
+    /// one epoch, or us as a leader that we never were); nothing changed then.
+    pub(super) fn learn(&mut self, told: &LeaderInfo, endpoints: Endpoints, now: Now, fx: &mut Effects) -> bool {
+        if told.epoch < self.epoch {
+            return true;
+        }
+        let is_new = told.epoch > self.epoch;
+        let known = self.leader.clone().filter(|_| !is_new);
+        match (told.leader_id, &known) {
+            (Some(id), Some(known)) if id != known.id => return false,
+            (Some(id), None) if id == self.config.node_id => return false,
+            _ => {}
+        }
+        let Some(id) = told.leader_id.filter(|id| *id != self.config.node_id) else {
+            if is_new {
+                self.become_unattached(told.epoch, now, fx);
+            }
+            return true;
+        };
+        let endpoints = if endpoints.is_empty() {
+            self.voters().get(id).map(|voter| voter.endpoints.clone()).unwrap_or_default()
+        } else {
+            endpoints
+        };
+        let is_reachable = endpoints.contains_key(&self.config.default_listener);
+        let is_better = known.is_none_or(|known| known.endpoints.len() < endpoints.len());
+        if is_reachable && is_better {
+            self.become_follower(told.epoch, KnownLeader { id, endpoints }, now, fx);
+        } else if is_new {
+            // The leader can't be reached: keep asking bootstrap servers.
+            self.become_unattached(told.epoch, now, fx);
+        }
+        true
+    }
+
+    /// What answers say about the leader, with its endpoint on the asker's listener.
+    pub(super) fn leader_info(&self, listener: &str) -> LeaderInfo {
+        let endpoint = self.leader.as_ref().and_then(|leader| {
+            leader.endpoints.get(listener).or_else(|| self.voters().endpoint(leader.id, listener)).cloned()
+        });
+        LeaderInfo { epoch: self.epoch, leader_id: self.leader_id(), endpoint }
+    }
+
+    /// Kafka's first check of nearly every request.
+    pub(super) fn is_foreign_cluster(&self, cluster_id: Option<&str>) -> bool {
+        cluster_id.is_some_and(|id| id != self.config.cluster_id)
+    }
+}

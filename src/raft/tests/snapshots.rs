@@ -1,0 +1,144 @@
+//! Snapshot files and the bootstrap snapshot, against files that Kafka 4.3.1 wrote.
+
+use ringlog_protocol::records::BatchIter;
+use ringlog_raft::snapshot::{self, SnapshotError, SnapshotWriter, bootstrap_snapshot};
+use ringlog_raft::{
+    ControlHistory, Endpoint, Endpoints, QuorumState, ReplicaKey, SnapshotId, VersionRange, Voter, VoterSet,
+};
+use ringlog_types::{LeaderEpoch, NodeId, Offset, TimestampMs};
+
+const STANDALONE: &[u8] = include_bytes!("data/standalone-0-0.checkpoint");
+const INITIAL: &[u8] = include_bytes!("data/initial-controllers-0-0.checkpoint");
+const BOOTSTRAP: &[u8] = include_bytes!("data/bootstrap.checkpoint");
+const IMAGE: &[u8] = include_bytes!("data/00000000000000000228-0000000001.checkpoint");
+const LOG: &[u8] = include_bytes!("data/dynamic.log");
+
+fn voter(id: i32, directory_id: &str, port: u16) -> Voter {
+    Voter {
+        key: ReplicaKey { id: NodeId(id), directory_id: Some(directory_id.parse().unwrap()) },
+        endpoints: Endpoints::from([("CONTROLLER".to_owned(), Endpoint { host: "127.0.0.1".to_owned(), port })]),
+        kraft_version: VersionRange::SUPPORTED,
+    }
+}
+
+/// Writes a snapshot with the records of `file`, each batch at the time that it has there.
+fn rewrite(file: &[u8], id: SnapshotId, voters: Option<&VoterSet>) -> Vec<u8> {
+    let times: Vec<TimestampMs> = BatchIter::new(file).map(|batch| batch.unwrap().header.base_timestamp).collect();
+    let mut records = Vec::new();
+    let summary = snapshot::read(file, |record| records.push(record.to_vec())).unwrap();
+    let header_time = summary.last_contained_log_timestamp;
+    let mut writer = SnapshotWriter::new(id, header_time, voters.map(|voters| (1, voters)), times[0]);
+    for record in &records {
+        writer.append(record, times[1]);
+    }
+    writer.finish(*times.last().unwrap()).concat()
+}
+
+#[test]
+fn files_of_kafka_are_written_byte_for_byte() {
+    let standalone = snapshot::read(STANDALONE, |_| panic!("no data")).unwrap();
+    assert_eq!(standalone.kraft_version, Some(1));
+    let voters = standalone.voters.unwrap();
+    assert_eq!(voters.len(), 1);
+    assert_eq!(voters.endpoint(NodeId(3), "CONTROLLER").unwrap().port, 38393);
+    assert_eq!(rewrite(STANDALONE, SnapshotId::BOOTSTRAP, Some(&voters)), STANDALONE);
+
+    let voters = VoterSet::new([
+        voter(3, "JEXY6aqzQY-32P5TStzaFg", 38393),
+        voter(4, "MvDxzVmcRsaTz33bUuRU6A", 38493),
+    ])
+    .unwrap();
+    assert_eq!(snapshot::read(INITIAL, |_| {}).unwrap().voters.as_ref(), Some(&voters));
+    // Kafka writes voters in no particular order (here 4, 3), so only the length and the content can be equal.
+    let rewritten = rewrite(INITIAL, SnapshotId::BOOTSTRAP, Some(&voters));
+    assert_eq!(rewritten.len(), INITIAL.len());
+    assert_eq!(snapshot::read(&rewritten, |_| {}), snapshot::read(INITIAL, |_| {}));
+
+    assert_eq!(rewrite(BOOTSTRAP, SnapshotId::BOOTSTRAP, None), BOOTSTRAP);
+    let id = SnapshotId { end_offset: Offset(228), epoch: LeaderEpoch(1) };
+    assert_eq!(rewrite(IMAGE, id, None), IMAGE);
+    assert!(snapshot::read(IMAGE, |_| {}).unwrap().record_count > 50);
+}
+
+#[test]
+fn bootstrap_snapshots_are_read_back() {
+    let now = TimestampMs(1_795_324_438_455);
+    let first = voter(7, "JEXY6aqzQY-32P5TStzaFg", 9093);
+    let file = bootstrap_snapshot([first.clone()], now).unwrap();
+    assert_eq!(file.len(), STANDALONE.len());
+    let summary = snapshot::read(&file, |_| {}).unwrap();
+    assert_eq!(summary.voters, VoterSet::new([first]));
+    assert_eq!(bootstrap_snapshot([], now), None);
+}
+
+#[test]
+fn every_damage_is_found() {
+    for length in 0..IMAGE.len() {
+        assert!(snapshot::read(&IMAGE[..length], |_| {}).is_err(), "cut at {length}");
+    }
+    let mut damaged = IMAGE.to_vec();
+    for position in (0..IMAGE.len()).step_by(7) {
+        damaged[position] ^= 0x10;
+        let changed = snapshot::read(&damaged, |_| {});
+        // The leader epoch of a batch lies outside of its checksum and means nothing here.
+        if changed.is_ok() {
+            assert!(is_in_leader_epoch(position), "flipped at {position}");
+        }
+        damaged[position] ^= 0x10;
+    }
+    let doubled = [STANDALONE, STANDALONE].concat();
+    assert_eq!(snapshot::read(&doubled, |_| {}), Err(SnapshotError::OutOfOrder { position: STANDALONE.len() }));
+}
+
+fn is_in_leader_epoch(position: usize) -> bool {
+    let mut batches = BatchIter::new(IMAGE);
+    let mut start = 0;
+    while batches.next().is_some() {
+        if (start + 12..start + 16).contains(&position) {
+            return true;
+        }
+        start = batches.position();
+    }
+    false
+}
+
+#[test]
+fn large_snapshots_are_cut_into_batches() {
+    let id = SnapshotId { end_offset: Offset(5000), epoch: LeaderEpoch(3) };
+    let now = TimestampMs(5);
+    let mut writer = SnapshotWriter::new(id, now, None, now);
+    for index in 0..2500_u32 {
+        writer.append(&index.to_be_bytes(), now);
+    }
+    let mut file = writer.take_ready().concat();
+    file.extend(writer.finish(now).concat());
+    let counts: Vec<i32> = BatchIter::new(&file).map(|batch| batch.unwrap().header.record_count).collect();
+    assert_eq!(counts, [1, 1024, 1024, 452, 1]);
+    let mut next = 0_u32;
+    snapshot::read(&file, |record| {
+        assert_eq!(record, next.to_be_bytes());
+        next += 1;
+    })
+    .unwrap();
+    assert_eq!(next, 2500);
+}
+
+#[test]
+fn the_log_of_a_dynamic_quorum_names_its_voters() {
+    let mut history = ControlHistory::new(VoterSet::default());
+    history.apply_batches(LOG).unwrap();
+    assert_eq!(history.kraft_version(), 1);
+    assert_eq!(history.voters().len(), 1);
+    assert_eq!(history.voters_offset(), Some(Offset(2)));
+    assert_eq!(history.membership_at(Offset(3)).map(|(level, _)| level), Some(1));
+    assert_eq!(history.membership_at(Offset(1)), None);
+    history.truncate_to(Offset(2));
+    assert!(history.voters().is_empty());
+}
+
+#[test]
+fn quorum_state_files_of_kafka_come_back() {
+    for file in [&include_bytes!("data/quorum-state-0")[..], include_bytes!("data/quorum-state-1")] {
+        assert_eq!(QuorumState::from_json(file).unwrap().to_json().as_bytes(), file);
+    }
+}
