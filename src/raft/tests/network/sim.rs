@@ -6,7 +6,8 @@ use bytes::Bytes;
 use ringlog_protocol::messages::{ApiVersionsResponse, RemoveRaftVoterRequest, api_versions_response};
 use ringlog_protocol::{Decoder, Encoder, RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::{
-    Endpoints, Event, ReplicaKey, ReplyToken, RequestToken, SendError, SnapshotId, VersionRange, Voter, VoterSet, snapshot,
+    Endpoints, Event, ReplicaKey, ReplyToken, RequestToken, SendError, SnapshotId, VersionRange, Voter, VoterSet,
+    snapshot,
 };
 use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random, TimestampMs, Uuid};
 
@@ -101,11 +102,8 @@ impl Sim {
     /// Asks the leader to take a voter out, as an administrator does. The answer is not waited for.
     pub fn remove_voter(&mut self, id: NodeId) {
         let (leader, now) = (self.leader().expect("a leader"), self.now());
-        let request = RemoveRaftVoterRequest {
-            cluster_id: None,
-            voter_id: id.0,
-            voter_directory_id: Uuid([id.0 as u8; 16]),
-        };
+        let request =
+            RemoveRaftVoterRequest { cluster_id: None, voter_id: id.0, voter_directory_id: Uuid([id.0 as u8; 16]) };
         self.next_reply += 1;
         let token = ReplyToken(self.next_reply);
         // Nobody receives it: request token and incarnation of a node that never sent one.
@@ -415,4 +413,3 @@ fn api_versions() -> ApiVersionsResponse {
     };
     ApiVersionsResponse { supported_features: vec![feature], ..ApiVersionsResponse::default() }
 }
-
