@@ -22,11 +22,23 @@ pub struct Faults {
     pub crash: u64,
     pub partition: u64,
     pub snapshot: u64,
+    /// Longest time that a flush takes.
+    pub max_flush_ms: u64,
+    /// Longest time that a crashed node stays away.
+    pub max_restart_ms: u64,
 }
 
 impl Faults {
-    pub const NONE: Faults =
-        Faults { loss_percent: 0, duplicate_percent: 0, max_delay_ms: 3, crash: 0, partition: 0, snapshot: 0 };
+    pub const NONE: Faults = Faults {
+        loss_percent: 0,
+        duplicate_percent: 0,
+        max_delay_ms: 3,
+        crash: 0,
+        partition: 0,
+        snapshot: 0,
+        max_flush_ms: 8,
+        max_restart_ms: 1,
+    };
     pub const ALL: Faults = Faults {
         loss_percent: 5,
         duplicate_percent: 5,
@@ -34,6 +46,19 @@ impl Faults {
         crash: 6000,
         partition: 5000,
         snapshot: 3000,
+        max_flush_ms: 8,
+        max_restart_ms: 4000,
+    };
+    /// Elections all the time, votes and records that were just given are lost if they were not durable.
+    pub const HARSH: Faults = Faults {
+        loss_percent: 10,
+        duplicate_percent: 10,
+        max_delay_ms: 150,
+        crash: 500,
+        partition: 1500,
+        snapshot: 0,
+        max_flush_ms: 200,
+        max_restart_ms: 60,
     };
 }
 
@@ -258,7 +283,7 @@ impl Sim {
             let id = self.any_node();
             if self.nodes[&id].raft.is_some() {
                 self.crash(id);
-                let after = 1 + self.random.below(4000);
+                let after = 1 + self.random.below(self.faults.max_restart_ms);
                 self.post(after, id, Parcel::Restart);
             }
         }
@@ -338,7 +363,7 @@ impl Sim {
                     self.post_over_network(id, to, Parcel::Response { incarnation: of, token: request, response });
                 }
                 Output::Flush => {
-                    let after = 1 + self.random.below(8);
+                    let after = 1 + self.random.below(self.faults.max_flush_ms);
                     self.post(after, id, Parcel::Flushed { incarnation });
                 }
                 Output::Committed(offset) => self.check_committed(id, offset),
