@@ -1,9 +1,15 @@
 //! The project's chores, run as `cargo xtask COMMAND`. See `cargo xtask help`.
 
+mod ci;
+mod hang;
+mod kafka;
 mod paths;
 mod setup;
+mod tidy;
 
-use anyhow::Result;
+use std::process::{Command as Process, ExitCode};
+
+use anyhow::{Context, Result};
 use clap::Parser;
 
 /// Chores of the Ringlog project.
@@ -12,10 +18,104 @@ use clap::Parser;
 enum Command {
     /// Prepare what a build needs: the patched glommio. Run once in a fresh clone.
     Setup,
+    /// Set up, build and run a node for trying out: `cargo xtask dev [ARGS]`.
+    Dev {
+        /// Arguments for `ringlog dev`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Everything that must hold before a change lands.
+    Ci,
+    /// Rules about the tree: crate edges, file lengths, where unsafe code may be.
+    Tidy,
+    /// The cores in a simulated, faulty world.
+    Sim,
+    /// Fuzz the decoders (needs cargo-fuzz and a nightly toolchain).
+    Fuzz {
+        /// For how many seconds.
+        #[arg(default_value_t = 60)]
+        time_s: u64,
+    },
+    /// Real clients against a real node: `cargo xtask e2e [TEST ARGS]`.
+    E2e {
+        /// Arguments for the test program: a name to filter by, options.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Show the hang of unpatched glommio, and that the patched one doesn't have it.
+    Hang,
+    /// The throughput run, optimised: `cargo xtask bench [ARGS]`.
+    Bench {
+        /// Arguments for the run; `--help` names them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// A tool or server of real Kafka 4.3.1: `cargo xtask kafka TOOL ARGS`. Fetched through Maven when first used.
+    Kafka {
+        /// Name the tools.
+        #[arg(long)]
+        list: bool,
+        /// Only fetch, and print where the jars are.
+        #[arg(long)]
+        install: bool,
+        /// The tool's name and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
-fn main() -> Result<()> {
-    match Command::parse() {
-        Command::Setup => setup::run(),
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup => setup::run(),
+        Command::Dev { arguments } => dev(&arguments),
+        Command::Ci => ci::run(),
+        Command::Tidy => tidy::run(),
+        Command::Sim => ci::simulation(),
+        Command::Fuzz { time_s } => ci::fuzz(time_s),
+        Command::E2e { arguments } => ci::e2e(&arguments),
+        Command::Hang => hang::run(),
+        Command::Bench { arguments } => bench(&arguments),
+        Command::Kafka { list, install, arguments } => run_kafka(list, install, &arguments),
+    }
+}
+
+fn dev(arguments: &[String]) -> Result<()> {
+    setup::run()?;
+    let mut command = Process::new(paths::cargo());
+    command.args(["run", "--release", "-p", "ringlog", "--", "dev"]).args(arguments).current_dir(paths::root());
+    ci::run_command(&mut command)
+}
+
+/// The node and the load generator are built alike; the generator finds the node in `RINGLOG_BIN`.
+fn bench(arguments: &[String]) -> Result<()> {
+    setup::run()?;
+    ci::cargo(["build", "--release", "-p", "ringlog"])?;
+    let mut command = Process::new(paths::cargo());
+    command.args(["run", "--release", "-p", "ringlog-bench", "--"]).args(arguments).current_dir(paths::root());
+    command.env("RINGLOG_BIN", ci::target_folder()?.join("release").join("ringlog"));
+    command.env("RINGLOG_XTASK", std::env::current_exe()?);
+    ci::run_command(&mut command)
+}
+
+fn run_kafka(list: bool, install: bool, arguments: &[String]) -> Result<()> {
+    if list {
+        kafka::list();
+        return Ok(());
+    }
+    if install {
+        println!("{}", kafka::install()?.display());
+        return Ok(());
+    }
+    let (tool, arguments) = arguments.split_first().context("which tool? `cargo xtask kafka --list` names them")?;
+    kafka::run(tool, arguments)
 }

@@ -29,8 +29,9 @@ struct Edit {
 
 /// The edits, each with its reason.
 const EDITS: &[Edit] = &[
-    // The run loop takes "preempted before any queue ran" for "nothing to run" and parks while tasks are runnable;
-    // nothing wakes it again. Whoever leaves the loop because of preemption with a queue still active has work.
+    // The run loop takes "preempted before any task ran" for "nothing to run" and parks while tasks are runnable;
+    // nothing wakes it again. Let every turn run a queue, and a queue at least a task, before preemption counts: then
+    // a turn without anything run means that nothing was runnable, and even the shortest timer can't stop all progress.
     Edit {
         file: "src/executor/mod.rs",
         find: "            self.reactor.sys.install_eventfd();
@@ -39,11 +40,15 @@ const EDITS: &[Edit] = &[
             }
 ",
         replace: "            self.reactor.sys.install_eventfd();
-            if self.need_preempt() {
-                ran |= !self.queues.borrow().active_executors.is_empty();
+            if ran && self.need_preempt() {
                 break;
             }
 ",
+    },
+    Edit {
+        file: "src/executor/mod.rs",
+        find: "                if self.need_preempt() || queue_ref.yielded() {",
+        replace: "                if (tasks_executed_this_loop > 0 && self.need_preempt()) || queue_ref.yielded() {",
     },
     // A task with more than 32,767 wakers panics: count them with 32 bits.
     Edit {
@@ -96,6 +101,17 @@ const EDITS: &[Edit] = &[
         file: "src/task/task_impl.rs",
         find: "            assert_ne!(refs, i16::max_value());",
         replace: "            assert_ne!(refs, i32::MAX);",
+    },
+    // Whether a device can be polled is found out by reading from the first file opened on it. An empty file answers
+    // "yes" on any device, and all later I/O to that device fails: let it answer "unknown, not this file".
+    Edit {
+        file: "src/reactor.rs",
+        find: "                let iopoll = if let Err(err) = source.collect_rw().await {",
+        replace: "                let result = source.collect_rw().await;
+                if matches!(result, Ok(0)) {
+                    return false;
+                }
+                let iopoll = if let Err(err) = result {",
     },
     // Frames own their memory: let a write refer to a part of it instead of copying it into one of glommio's buffers.
     Edit {
@@ -189,7 +205,8 @@ fn locate_archive() -> Result<PathBuf> {
     let status = Command::new(paths::cargo()).args(["fetch", "--quiet"]).current_dir(&scratch).status();
     fs::remove_dir_all(&scratch)?;
     ensure!(status.context("running cargo fetch")?.success(), "cargo could not fetch glommio {VERSION}");
-    cached_archive()?.with_context(|| format!("cargo fetched glommio {VERSION}, but its .crate is not in cargo's cache"))
+    cached_archive()?
+        .with_context(|| format!("cargo fetched glommio {VERSION}, but its .crate is not in cargo's cache"))
 }
 
 fn cached_archive() -> Result<Option<PathBuf>> {

@@ -7,15 +7,14 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_protocol::frame::{self, Frame};
-use ringlog_protocol::messages::{ApiVersionsRequest, ProduceRequest};
-use ringlog_protocol::{ApiKey, DecodeError, Decoder, EncodeError, Message, RequestBody, ResponseBody, StrBytes};
-use ringlog_types::ErrorCode;
+use ringlog_protocol::messages::ProduceRequest;
+use ringlog_protocol::{ApiKey, DecodeError, Decoder, EncodeError, RequestBody, ResponseBody, StrBytes};
 use tracing::trace;
 
 use crate::connection::Peer;
 use crate::mesh::LocalFuture;
 use crate::shard::Shard;
-use crate::{admin, controller_api, coordinator, fetch, produce};
+use crate::{controller_api, fetch, produce};
 
 /// What a handler knows of its request beside the body.
 #[derive(Debug, Clone)]
@@ -86,9 +85,6 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
     };
     trace!(api = api_key.name(), version = context.api_version, client = ?context.client_id, "request");
     shard.metrics.requests.add(1);
-    if api_key == ApiKey::ApiVersions && !supported_version(api_key, context.api_version) {
-        return respond_unsupported_api_versions(shard, &context);
-    }
     if !serves(api_key, peer.listener.is_controller) {
         return Err(unknown());
     }
@@ -141,15 +137,6 @@ fn encode(context: &RequestContext, response: &ResponseBody) -> Result<Frame, En
     frame::encode_response_body(response, context.api_version, context.correlation_id)
 }
 
-/// KIP-511: a client that asks in too new a version is answered in version 0, with what it needs to ask again.
-fn respond_unsupported_api_versions(shard: &Rc<Shard>, context: &RequestContext) -> Result<Disposition, CloseReason> {
-    let mut response = admin::api_versions::handle(shard, context, &ApiVersionsRequest::default());
-    response.error_code = ErrorCode::UnsupportedVersion.code();
-    response.api_keys.retain(|api| api.api_key == ApiKey::ApiVersions.code());
-    let frame = frame::encode_response(&response, ApiKey::ApiVersions, 0, context.correlation_id)?;
-    Ok(Disposition::Respond(ready(frame)))
-}
-
 fn supported_version(api: ApiKey, version: i16) -> bool {
     (api.min_version()..=api.max_version()).contains(&version)
 }
@@ -185,49 +172,5 @@ macro_rules! broker_apis {
 }
 
 broker_apis! {
-    ApiVersions => |shard, context, body| admin::api_versions::handle(shard, context, &body),
-    Metadata => |shard, context, body| admin::metadata::handle(shard, context, body).await,
-    DescribeTopicPartitions => |shard, context, body| admin::describe_topic_partitions::handle(shard, context, body),
-    DescribeCluster => |shard, context, body| admin::describe_cluster::handle(shard, context, body),
     Fetch => |shard, context, body| fetch::handle(shard, context, body).await,
-    ListOffsets => |shard, context, body| admin::list_offsets::handle(shard, context, body).await,
-    OffsetForLeaderEpoch => |shard, context, body| admin::offset_for_leader_epoch::handle(shard, context, body).await,
-    DeleteRecords => |shard, context, body| admin::delete_records::handle(shard, context, body).await,
-    DescribeProducers => |shard, context, body| admin::describe_producers::handle(shard, context, body).await,
-    DescribeLogDirs => |shard, context, body| admin::describe_log_dirs::handle(shard, context, body).await,
-    DescribeConfigs => |shard, context, body| admin::describe_configs::handle(shard, context, body),
-    ListConfigResources => |shard, context, body| admin::list_config_resources::handle(shard, context, body),
-    InitProducerId => |shard, context, body| admin::init_producer_id::handle(shard, context, body).await,
-    FindCoordinator => |shard, context, body| admin::find_coordinator::handle(shard, context, body).await,
-    DescribeClientQuotas => |shard, context, body| admin::describe_client_quotas::handle(shard, context, body),
-    DescribeUserScramCredentials => |shard, context, body| admin::describe_scram::handle(shard, context, body),
-    DescribeAcls => |shard, context, body| admin::describe_acls::handle(shard, context, body),
-    CreateTopics => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    DeleteTopics => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    CreatePartitions => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    AlterConfigs => |shard, context, body| admin::alter_configs::legacy(shard, context, body).await,
-    IncrementalAlterConfigs => |shard, context, body| admin::alter_configs::incremental(shard, context, body).await,
-    AlterClientQuotas => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    AlterUserScramCredentials =>
-        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    AlterPartitionReassignments =>
-        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    ListPartitionReassignments =>
-        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    ElectLeaders => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    UpdateFeatures => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    UnregisterBroker => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    DescribeQuorum => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    AddRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    RemoveRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    JoinGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    SyncGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    Heartbeat => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    LeaveGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    OffsetCommit => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    OffsetFetch => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    OffsetDelete => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    ListGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    DescribeGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    DeleteGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
 }

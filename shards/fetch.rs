@@ -10,7 +10,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ringlog_log::CompletedTransaction;
+use ringlog_log::transaction_index::AbortedTransaction as IndexedAbort;
 use ringlog_partition::{
     FetchContext, FollowerFetch, ForgottenPartition, IsolationLevel, PartitionResult, ReadInfo, ReadPlan, ReadRequest,
     Reader, SessionPartition, SessionRequest, SessionTopic,
@@ -61,7 +61,7 @@ struct Outcome {
     error: Option<ErrorCode>,
     info: Option<ReadInfo>,
     records: Slices,
-    aborted: Option<Vec<CompletedTransaction>>,
+    aborted: Option<Vec<IndexedAbort>>,
     diverging: Option<(LeaderEpoch, Offset)>,
 }
 
@@ -86,7 +86,7 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
         if bytes >= min_bytes || urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
             break;
         }
-        if shard.stopping.get() {
+        if shard.closing.is_set() {
             break;
         }
         wait_for_progress(shard, &by_home, &outcomes, deadline).await;
@@ -165,7 +165,7 @@ fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
         let mut outcome = Outcome::default();
         match topic {
             None => outcome.error = Some(unknown),
-            Some(topic) if topic.partition(wanted.partition).is_none() => {
+            Some(topic) if !topic.partitions.contains_key(&wanted.partition) => {
                 outcome.error = Some(ErrorCode::UnknownTopicOrPartition);
             }
             Some(topic) => {
@@ -409,7 +409,7 @@ fn partition_data(partition: PartitionIndex, outcome: Outcome, version: i16) -> 
         data.diverging_epoch.end_offset = end_offset.0;
     }
     data.aborted_transactions = outcome.aborted.map(|aborted| {
-        let entry = |transaction: CompletedTransaction| AbortedTransaction {
+        let entry = |transaction: IndexedAbort| AbortedTransaction {
             producer_id: transaction.producer_id.0,
             first_offset: transaction.first_offset.0,
         };

@@ -1,1 +1,36 @@
-//! What runs on each core: connections, request handlers, segment files, the controller's and coordinators' drivers.
+//! What runs on each core: connections, request handlers, segment files, the drivers of the controller and the
+//! coordinators.
+//!
+//! A node is a set of pinned executors that share nothing but immutable values (`boot` starts them). [`shard::Shard`]
+//! is what one core owns. Cores talk through [`mesh`] only. The machines that decide live in the `ringlog-*` core
+//! crates; here is the linear async code that does what they decided. Nothing here knows glommio: `ringlog_ring` does.
+//!
+//! Follow a request: `connection` → `dispatch` → `produce` or `fetch` → `replica` → `segment_store`.
+
+mod admin;
+mod boot;
+mod broker_lifecycle;
+mod connection;
+mod controller;
+mod controller_api;
+mod coordinator;
+mod dispatch;
+mod fetch;
+mod flag;
+
+mod frames;
+mod listener;
+mod log_manager;
+mod log_read;
+mod mesh;
+mod metadata_publisher;
+mod metrics;
+mod open_files;
+mod placement;
+mod produce;
+mod replica;
+mod segment_store;
+mod shard;
+
+pub use boot::{RunningNode, StartFault, start};
+pub use placement::shard_of;

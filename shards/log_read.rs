@@ -75,8 +75,7 @@ impl Replica {
             Location::At { segment_base_offset, position, .. } => (segment_base_offset, u64::from(position)),
             Location::NeedsIndex { segment_base_offset } => {
                 let index = self.store.offset_index(segment_base_offset).await?;
-                let relative = (range.from.0 - segment_base_offset.0) as u32;
-                (segment_base_offset, u64::from(ringlog_log::lookup_position(&index, relative)))
+                (segment_base_offset, u64::from(index.lookup(range.from).position))
             }
         })
     }

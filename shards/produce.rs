@@ -11,18 +11,20 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use ringlog_log::TransactionRules;
+use ringlog_log::validator::{AppendOrigin, RecordFault};
 use ringlog_protocol::Records;
 use ringlog_protocol::messages::produce_request::ProduceRequest;
 use ringlog_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use ringlog_ring as ring;
-use ringlog_types::{ErrorCode, MonotonicMs, Offset, PartitionIndex, TopicIdPartition};
+use ringlog_types::{ErrorCode, MonotonicMs, PartitionIndex, TopicIdPartition};
 use smallvec::SmallVec;
 
 use crate::dispatch::RequestContext;
 use crate::mesh::LocalFuture;
-use crate::replica::{Appended, ProduceFault, Replica};
+use crate::replica::{AppendRules, Appended, ProduceFault, Replica};
 use crate::shard::Shard;
 
 /// Records for one partition, on their way to its home and, to be freed where they were received, back.
@@ -33,6 +35,9 @@ struct Part {
     records: Bytes,
     outcome: Result<Appended, ProduceFault>,
 }
+
+/// How often an append that found no memory looks again.
+const MEMORY_RETRY_MS: u64 = 1;
 
 /// How long to wait, and for what.
 #[derive(Clone, Copy)]
@@ -80,7 +85,7 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
     response.responses.reserve(request.topic_data.len());
     for (topic_place, topic) in request.topic_data.into_iter().enumerate() {
         let by_id = !topic.topic_id.is_zero();
-        let known = if by_id { image.topic_by_id(topic.topic_id) } else { image.topic(&topic.name) };
+        let known = if by_id { image.topics.by_id(topic.topic_id) } else { image.topics.by_name(&topic.name) };
         let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
         let mut answers = Vec::with_capacity(topic.partition_data.len());
         for (place, data) in topic.partition_data.into_iter().enumerate() {
@@ -92,11 +97,11 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
             match known {
                 _ if invalid_acks => unanswered.error_code = ErrorCode::InvalidRequiredAcks.code(),
                 None => unanswered.error_code = unknown.code(),
-                Some(topic) if topic.partition(partition).is_none() => {
+                Some(topic) if !topic.partitions.contains_key(&partition) => {
                     unanswered.error_code = ErrorCode::UnknownTopicOrPartition.code();
                 }
                 Some(topic) => {
-                    let id = TopicIdPartition { topic_id: topic.id(), partition };
+                    let id = TopicIdPartition { topic_id: topic.id, partition };
                     let part =
                         Part { place: (topic_place, place), id, records, outcome: Err(ProduceFault::NOT_LEADER) };
                     let home = shard.home_of(id);
@@ -118,35 +123,68 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
 }
 
 /// On the home core: appends at once, then waits for what `wanted` asks.
-fn append_here(shard: &Rc<Shard>, mut parts: Vec<Part>, wanted: Wanted) -> LocalFuture<Vec<Part>> {
-    let now = ring::now();
-    let mut waiting: SmallVec<[(usize, Rc<Replica>, Offset); 4]> = SmallVec::new();
-    for (place, part) in parts.iter_mut().enumerate() {
-        let Some(replica) = shard.replica(part.id) else { continue };
-        shard.metrics.appended_bytes.add(part.records.len() as u64);
-        part.outcome = replica.append(part.records.clone(), wanted.acks, wanted.api_version, now);
-        if let Ok(appended) = &part.outcome {
-            waiting.push((place, replica, appended.end_offset));
-        }
+fn append_here(shard: &Rc<Shard>, parts: Vec<Part>, wanted: Wanted) -> LocalFuture<Vec<Part>> {
+    if shard.append_turns.available() > 0 && shard.store.frames.has_room() {
+        let (parts, waiting) = append_parts(shard, parts, wanted);
+        return Box::pin(acknowledge_all(parts, waiting, wanted));
     }
-    Box::pin(async move {
-        for (place, replica, end_offset) in waiting {
-            if let Err(fault) = acknowledge(&replica, end_offset, wanted).await {
-                parts[place].outcome = Err(fault);
-            }
+    // Memory is full of records that the disk has not taken yet. Appends wait in order; their connections read no more.
+    let shard = shard.clone();
+    Box::pin(ring::spawn(async move {
+        let turn = shard.append_turns.acquire(1).await;
+        while !shard.store.frames.has_room() {
+            ring::sleep_ms(MEMORY_RETRY_MS).await;
         }
-        parts
-    })
+        let (parts, waiting) = append_parts(&shard, parts, wanted);
+        drop(turn);
+        acknowledge_all(parts, waiting, wanted).await
+    }))
 }
 
-/// Waits until the records before `end_offset` are durable here (acks 0 and 1), or committed (acks -1).
-async fn acknowledge(replica: &Replica, end_offset: Offset, wanted: Wanted) -> Result<(), ProduceFault> {
+/// Appended parts: place in the request's part list, replica, and where the records lie.
+type Waiting = SmallVec<[(usize, Rc<Replica>, Appended); 4]>;
+
+fn append_parts(shard: &Shard, mut parts: Vec<Part>, wanted: Wanted) -> (Vec<Part>, Waiting) {
+    let now = ring::now();
+    let mut waiting = Waiting::new();
+    let rules = AppendRules {
+        origin: AppendOrigin::Client,
+        required_acks: wanted.acks,
+        is_zstd_allowed: wanted.api_version >= 7,
+        transaction: TransactionRules::default(),
+    };
+    let scratch = &mut *shard.scratch.borrow_mut();
+    for (place, part) in parts.iter_mut().enumerate() {
+        let Some(replica) = shard.replica(part.id) else { continue };
+        part.outcome = replica.append(&part.records, &rules, scratch, now);
+        if let Ok(appended) = part.outcome {
+            shard.metrics.appended_bytes.add(part.records.len() as u64);
+            waiting.push((place, replica, appended));
+        }
+    }
+    (parts, waiting)
+}
+
+async fn acknowledge_all(mut parts: Vec<Part>, waiting: Waiting, wanted: Wanted) -> Vec<Part> {
+    for (place, replica, appended) in waiting {
+        if let Err(fault) = acknowledge(&replica, &appended, wanted).await {
+            parts[place].outcome = Err(fault);
+        }
+    }
+    parts
+}
+
+/// Waits until the records are durable here (acks 0 and 1), or committed (acks -1).
+async fn acknowledge(replica: &Replica, appended: &Appended, wanted: Wanted) -> Result<(), ProduceFault> {
     loop {
-        let changed = replica.progress.listen();
-        if let Some(outcome) = replica.acknowledged(end_offset, wanted.acks) {
+        if let Some(outcome) = replica.acknowledged(appended, wanted.acks) {
             return outcome;
         }
-        if !ring::until(wanted.deadline, changed).await {
+        let left_ms = wanted.deadline.since_ms(ring::now().monotonic);
+        // Only waiting for followers may time out: what the leader has taken, it writes or fails.
+        if wanted.acks != -1 {
+            replica.progress.wait().await;
+        } else if left_ms == 0 || ring::timeout_ms(left_ms, replica.progress.wait()).await.is_err() {
             return Err(ErrorCode::RequestTimedOut.into());
         }
     }
@@ -162,16 +200,14 @@ fn answer(response: &mut PartitionProduceResponse, outcome: Result<Appended, Pro
         Err(fault) => {
             response.error_code = fault.code.code();
             response.error_message = fault.message.map(Into::into);
-            response.record_errors = fault
-                .record_errors
-                .into_iter()
-                .map(|(index, message)| {
-                    let mut error = BatchIndexAndErrorMessage::default();
-                    error.batch_index = index;
-                    error.batch_index_error_message = Some(message.into());
-                    error
-                })
-                .collect();
+            response.record_errors = fault.record_errors.into_iter().map(record_error).collect();
         }
+    }
+}
+
+fn record_error(fault: RecordFault) -> BatchIndexAndErrorMessage {
+    BatchIndexAndErrorMessage {
+        batch_index: fault.batch_index,
+        batch_index_error_message: Some(fault.message.into()),
     }
 }

@@ -2,15 +2,18 @@
 //! (`segment_store`), and the task that writes them out.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
-use ringlog_log::{AppendOrigin, LogConfig, TransactionRules};
-use ringlog_partition::{AppendContext, AppendError, Effects, LeaderAppend, Partition, PreparedAppend, Role};
-use ringlog_protocol::records;
+use ringlog_log::transaction_index::{AbortedTransaction, TransactionIndex};
+use ringlog_log::validator::{AppendOrigin, RecordFault};
+use ringlog_log::{LogConfig, Roll, TransactionRules};
+use ringlog_partition::{
+    AppendContext, AppendError, Effects, FollowerFetch, LeaderAppend, Partition, PreparedAppend, Role,
+};
+use ringlog_protocol::records::Scratch;
 use ringlog_ring as ring;
-use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicIdPartition};
+use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicIdPartition, TopicPartition};
 use tracing::error;
 
 use crate::segment_store::SegmentStore;
@@ -19,8 +22,8 @@ use crate::segment_store::SegmentStore;
 pub struct Replica {
     /// Which partition.
     pub id: TopicIdPartition,
-    /// Its topic's name.
-    pub topic: Arc<str>,
+    /// Its topic's name, with the partition.
+    pub name: TopicPartition,
     /// Place of its log directory in `log.dirs`.
     pub log_dir: Cell<usize>,
     /// What decides.
@@ -31,7 +34,24 @@ pub struct Replica {
     pub config: RefCell<Rc<LogConfig>>,
     /// Durable end, high watermark or role changed: whoever waits looks again.
     pub progress: ring::Notify,
+    watchers: RefCell<Vec<Weak<ring::Notify>>>,
     writer_runs: Cell<bool>,
+}
+
+/// Watchers that are gone are looked for when there are this many.
+const WATCHERS_TO_SWEEP: usize = 16;
+
+/// What a Produce asks for, and what is known of it beside its records.
+#[derive(Debug, Clone, Copy)]
+pub struct AppendRules {
+    /// Who writes.
+    pub origin: AppendOrigin,
+    /// -1 for all in-sync replicas, 1 for the leader, 0 for no answer.
+    pub required_acks: i16,
+    /// Whether the request's version knows zstd (Produce 7 on).
+    pub is_zstd_allowed: bool,
+    /// What is known of the batch's transaction.
+    pub transaction: TransactionRules,
 }
 
 /// Records that have their place.
@@ -56,8 +76,8 @@ pub struct ProduceFault {
     pub code: ErrorCode,
     /// More about it.
     pub message: Option<String>,
-    /// The records at fault: place in the batch, and why.
-    pub record_errors: Vec<(i32, String)>,
+    /// The records at fault.
+    pub record_errors: Vec<RecordFault>,
 }
 
 impl ProduceFault {
@@ -76,9 +96,11 @@ impl From<AppendError> for ProduceFault {
     fn from(error: AppendError) -> ProduceFault {
         let code = error.error_code();
         match error {
-            AppendError::Invalid(invalid) => {
-                ProduceFault { code, message: Some(invalid.message), record_errors: invalid.record_errors }
-            }
+            AppendError::Invalid(invalid) => ProduceFault {
+                code,
+                message: invalid.response_message().map(str::to_owned),
+                record_errors: invalid.record_errors,
+            },
             AppendError::Offline | AppendError::NotLeader => code.into(),
             error => ProduceFault { code, message: Some(error.to_string()), record_errors: Vec::new() },
         }
@@ -89,48 +111,57 @@ impl Replica {
     /// A replica that has not been told its role yet.
     pub fn new(
         partition: Partition,
-        topic: Arc<str>,
+        name: TopicPartition,
         log_dir: usize,
         store: Rc<SegmentStore>,
         config: Rc<LogConfig>,
     ) -> Rc<Replica> {
         Rc::new(Replica {
             id: partition.id(),
-            topic,
+            name,
             log_dir: Cell::new(log_dir),
             partition: RefCell::new(partition),
             store,
             config: RefCell::new(config),
             progress: ring::Notify::new(),
+            watchers: RefCell::default(),
             writer_runs: Cell::new(false),
         })
     }
 
-    /// Gives a producer's records their offsets and their place in memory, and sees to it that they are written.
+    /// Gives records their offsets and their place in memory, and sees to it that they are written.
     ///
     /// Nothing is awaited here, so the order of calls is the order in the log.
     pub fn append(
         self: &Rc<Self>,
-        records: Bytes,
-        origin: AppendOrigin,
-        required_acks: i16,
-        rules: TransactionRules,
+        records: &Bytes,
+        rules: &AppendRules,
+        scratch: &mut Scratch,
         now: Now,
     ) -> Result<Appended, ProduceFault> {
         let config = self.config.borrow().clone();
-        let context = AppendContext { config: &config, origin, required_acks, rules, now };
-        let decided = self.partition.borrow_mut().leader_append(&records, &context)?;
+        let context = AppendContext {
+            topic_partition: &self.name,
+            config: &config,
+            origin: rules.origin,
+            is_zstd_allowed: rules.is_zstd_allowed,
+            required_acks: rules.required_acks,
+            rules: rules.transaction,
+            now,
+        };
+        let decided = self.partition.borrow_mut().leader_prepare(records, &context, scratch)?;
         match decided {
             LeaderAppend::Append(prepared) => {
-                self.place(&prepared, &records);
-                self.wake_writer();
-                Ok(Appended {
+                let appended = Appended {
                     base_offset: prepared.base_offset,
                     end_offset: prepared.next_offset,
                     leader_epoch: prepared.leader_epoch,
                     log_append_time: prepared.log_append_time,
                     log_start_offset: prepared.log_start_offset,
-                })
+                };
+                self.place(*prepared);
+                self.wake_writer();
+                Ok(appended)
             }
             LeaderAppend::Duplicate(duplicate) => Ok(Appended {
                 base_offset: duplicate.base_offset,
@@ -142,24 +173,38 @@ impl Replica {
         }
     }
 
-    /// Copies a batch to its place; its header gets offset and epoch on the way.
-    fn place(&self, prepared: &PreparedAppend, received: &[u8]) {
-        if let Some(roll) = &prepared.placement.roll {
-            self.store.roll(roll.clone());
+    /// Copies a batch to its place: the header as it was decided, the payload as it came.
+    fn place(&self, prepared: PreparedAppend) {
+        if let Some(roll) = prepared.placement.roll {
+            self.store.roll(roll);
         }
-        let batch = prepared.rewritten.as_deref().unwrap_or(received);
-        let position = u64::from(prepared.placement.position);
-        let patch = &prepared.patch;
-        let header_len = records::HEADER_BYTES.min(batch.len());
-        let (header, body) = batch.split_at(header_len);
-        let mut patched = [0; records::HEADER_BYTES];
-        let patched = &mut patched[..header_len];
-        patched.copy_from_slice(header);
-        records::set_base_offset_and_epoch(patched, patch.base_offset, patch.leader_epoch);
-        if let Some(timestamp) = patch.log_append_time {
-            records::set_log_append_time_in_header(patched, body, timestamp);
+        let batch = &prepared.batch;
+        self.store.append(u64::from(prepared.placement.position), &[&batch.header.encode(), &batch.payload]);
+    }
+
+    /// A follower's fetch is its acknowledgement.
+    pub fn on_follower_fetch(&self, fetch: &FollowerFetch) {
+        let config = self.config.borrow().clone();
+        let now = ring::now().monotonic;
+        let effects = self.partition.borrow_mut().on_follower_fetch(fetch, &config, now);
+        self.apply(&effects);
+    }
+
+    /// Aborted transactions that overlap the offsets `from..limit`, for a reader with `read_committed`.
+    pub async fn aborted_transactions(&self, from: Offset, limit: Offset) -> std::io::Result<Vec<AbortedTransaction>> {
+        let segments: Vec<Offset> = self.partition.borrow().log().transaction_index_segments(from).collect();
+        let mut aborted = Vec::new();
+        for segment in segments {
+            let found = self.store.transaction_index(segment).await?.collect_aborted(from, limit);
+            aborted.extend(found.transactions);
+            if found.is_complete {
+                return Ok(aborted);
+            }
         }
-        self.store.append(position, &[patched, body]);
+        let partition = self.partition.borrow();
+        let active: &TransactionIndex = &partition.log().active_segment().transaction_index;
+        aborted.extend(active.collect_aborted(from, limit).transactions);
+        Ok(aborted)
     }
 
     /// Whether records up to `appended` are acknowledged: durable here for acks 0 and 1, committed for acks -1. `None`
@@ -185,7 +230,21 @@ impl Replica {
     pub fn apply(&self, effects: &Effects) {
         if *effects != Effects::default() {
             self.progress.notify_all();
+            for watcher in self.watchers.take() {
+                if let Some(watcher) = watcher.upgrade() {
+                    watcher.notify_all();
+                }
+            }
         }
+    }
+
+    /// Notifies `watcher` of the next progress, once.
+    pub fn watch(&self, watcher: &Rc<ring::Notify>) {
+        let mut watchers = self.watchers.borrow_mut();
+        if watchers.len() >= WATCHERS_TO_SWEEP && watchers.len() == watchers.capacity() {
+            watchers.retain(|watcher| watcher.strong_count() > 0);
+        }
+        watchers.push(Rc::downgrade(watcher));
     }
 
     /// Sees to it that what was appended gets written. While one pass writes, further appends gather for the next.
@@ -206,7 +265,7 @@ impl Replica {
         while self.store.is_dirty() && self.partition.borrow().role() != Role::Offline {
             let end_offset = self.partition.borrow().log().log_end_offset();
             if let Err(error) = self.write_once(end_offset).await {
-                error!(partition = %self.id, directory = %self.store.directory().display(), "writing failed: {error}");
+                error!(partition = %self.name, directory = %self.store.directory().display(), "writing failed: {error}");
                 let effects = self.partition.borrow_mut().mark_offline();
                 self.apply(&effects);
             }
@@ -216,10 +275,13 @@ impl Replica {
     }
 
     /// One pass: everything before `end_offset` to the device, then the partition hears of it.
-    async fn write_once(&self, end_offset: Offset) -> std::io::Result<()> {
+    async fn write_once(self: &Rc<Self>, end_offset: Offset) -> std::io::Result<()> {
         let config = self.config.borrow().clone();
         let must_flush = self.partition.borrow().log().must_flush(&config);
         self.store.write_out().await?;
+        for roll in self.store.take_finished() {
+            ring::spawn_detached(self.clone().finish_segment(roll));
+        }
         let now = ring::now();
         if must_flush {
             self.store.sync().await?;
@@ -228,5 +290,17 @@ impl Replica {
         let effects = self.partition.borrow_mut().on_durable(end_offset, &config, now.monotonic);
         self.apply(&effects);
         Ok(())
+    }
+
+    /// A sealed segment gets its indexes; then its records need no recovery any more.
+    async fn finish_segment(self: Rc<Self>, roll: Rc<Roll>) {
+        match self.store.finish(&roll).await {
+            Ok(()) => self.partition.borrow_mut().log_mut().on_flushed(roll.new_base_offset, ring::now().wall),
+            Err(fault) => {
+                error!(partition = %self.name, segment = %roll.sealed.base_offset, "sealing failed: {fault}");
+                let effects = self.partition.borrow_mut().mark_offline();
+                self.apply(&effects);
+            }
+        }
     }
 }

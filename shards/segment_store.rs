@@ -24,7 +24,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use ringlog_log::{OffsetIndexEntry, ProducerSnapshotEntry, Roll, TimeIndexEntry, names};
+use ringlog_log::Roll;
+use ringlog_log::names::{FileKind, SegmentFile};
+use ringlog_log::offset_index::OffsetIndex;
+use ringlog_log::producer_snapshot::encode_producer_snapshot;
+use ringlog_log::transaction_index::TransactionIndex;
 use ringlog_ring::{self as ring, BLOCK_BYTES, Direct, File, Frame, Open};
 use ringlog_types::{Offset, align_down};
 use smallvec::SmallVec;
@@ -37,6 +41,8 @@ pub type Slices = SmallVec<[Bytes; 4]>;
 
 const FIRST_FRAME_BYTES: usize = 16 * 1024;
 const LARGEST_FRAME_BYTES: usize = 256 * 1024;
+/// No index is larger: a segment has at most 2 GiB.
+const INDEX_BYTES_MAX: usize = 64 * 1024 * 1024;
 const FIRST_ALLOCATION_BYTES: u64 = 1024 * 1024;
 const LARGEST_ALLOCATION_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -60,7 +66,7 @@ pub struct SegmentStore {
     rolls: RefCell<Vec<Rc<Roll>>>,
     finishing: RefCell<Vec<Offset>>,
     /// The sealed segment read last, with its offset index.
-    index: RefCell<Option<(Offset, Rc<[OffsetIndexEntry]>)>>,
+    index: RefCell<Option<(Offset, Rc<OffsetIndex>)>>,
     writing: Cell<bool>,
     /// It is in the cache's queue of stores that have frames to give up.
     offered: Cell<bool>,
@@ -181,13 +187,52 @@ impl SegmentStore {
     pub async fn finish(&self, roll: &Roll) -> io::Result<()> {
         let base_offset = roll.sealed.base_offset;
         self.open(base_offset, false).await?.fdatasync().await?;
-        write_indexes(&self.directory(), base_offset, &roll.offset_index, &roll.time_index).await?;
+        self.write_file(base_offset, FileKind::OffsetIndex, roll.index.offsets.encode_from(0)).await?;
+        self.write_file(base_offset, FileKind::TimeIndex, roll.index.times.encode_from(0)).await?;
+        if !roll.transaction_index.entries().is_empty() {
+            self.write_file(base_offset, FileKind::TransactionIndex, roll.transaction_index.encode()).await?;
+        }
         if let Some((offset, producers)) = &roll.producer_snapshot {
-            write_producer_snapshot(&self.directory(), *offset, producers).await?;
+            self.write_file(*offset, FileKind::ProducerSnapshot, encode_producer_snapshot(producers)).await?;
         }
         self.rolls.borrow_mut().retain(|other| other.sealed.base_offset != base_offset);
         self.finishing.borrow_mut().retain(|other| *other != base_offset);
         Ok(())
+    }
+
+    /// Writes one of the small files beside a segment, whole.
+    pub async fn write_file(&self, offset: Offset, kind: FileKind, bytes: Vec<u8>) -> io::Result<()> {
+        ring::fs::write_atomically(self.path(SegmentFile::live(offset, kind).to_string()), bytes).await
+    }
+
+    /// The offset index of a sealed segment.
+    pub async fn offset_index(&self, base_offset: Offset) -> io::Result<Rc<OffsetIndex>> {
+        if let Some((_, index)) = self.index.borrow().as_ref().filter(|(cached, _)| *cached == base_offset) {
+            return Ok(index.clone());
+        }
+        let unwritten = self.rolls.borrow().iter().find(|roll| roll.sealed.base_offset == base_offset).cloned();
+        let index = match unwritten {
+            Some(roll) => Rc::new(roll.index.offsets.clone()),
+            None => {
+                let path = self.path(SegmentFile::live(base_offset, FileKind::OffsetIndex).to_string());
+                let bytes = ring::fs::read_to_vec(path, INDEX_BYTES_MAX).await?;
+                let damaged = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+                Rc::new(OffsetIndex::load(base_offset, &bytes).map_err(damaged)?)
+            }
+        };
+        *self.index.borrow_mut() = Some((base_offset, index.clone()));
+        Ok(index)
+    }
+
+    /// The aborted transactions of a sealed segment.
+    pub async fn transaction_index(&self, base_offset: Offset) -> io::Result<TransactionIndex> {
+        let unwritten = self.rolls.borrow().iter().find(|roll| roll.sealed.base_offset == base_offset).cloned();
+        if let Some(roll) = unwritten {
+            return Ok(roll.transaction_index.clone());
+        }
+        let path = self.path(SegmentFile::live(base_offset, FileKind::TransactionIndex).to_string());
+        let bytes = ring::fs::read_to_vec(path, INDEX_BYTES_MAX).await?;
+        TransactionIndex::load(base_offset, &bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// Copies `parts`, which follow each other, to the end of the active segment, which must be at `position`.
@@ -325,7 +370,7 @@ impl SegmentStore {
         if let Some(file) = self.context.files.get(key) {
             return Ok(file);
         }
-        let path = self.path(names::segment_file(base_offset, names::LOG_SUFFIX));
+        let path = self.path(SegmentFile::live(base_offset, FileKind::Log).to_string());
         let file = File::open(&path, Open { create, direct: self.context.direct, ..Open::WRITE }).await?;
         self.context.files.insert(key, file.clone());
         Ok(file)

@@ -1,23 +1,31 @@
 //! What one core owns, and what it knows of the node around it.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ringlog_config::ServerConfig;
 use ringlog_metadata::MetadataImage;
-use ringlog_partition::fetch_session::FetchSessionCache;
+use ringlog_partition::{FetchSessionCache, FetchSessionCacheLimits};
+use ringlog_protocol::records::Scratch;
 use ringlog_ring as ring;
 use ringlog_types::{NodeId, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 
 use crate::controller::ControllerHandle;
 use crate::coordinator::Coordinators;
-use crate::log_manager::LogDirs;
+use crate::flag::{ConnectionCount, Flag};
+use crate::frames::FrameCache;
+use crate::log_manager::{CheckedLogDirs, LogDirs};
 use crate::mesh::{Calls, Message};
 use crate::metrics::ShardMetrics;
+use crate::open_files::OpenFiles;
 use crate::placement;
 use crate::replica::Replica;
+use crate::segment_store::StoreContext;
+
+/// Memory of one core for requests that are being received. More wait at their sockets.
+const REQUEST_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 
 /// What every core of a node knows alike and nobody changes.
 #[derive(Debug)]
@@ -28,8 +36,10 @@ pub struct Node {
     pub id: NodeId,
     /// The cluster's id, from `meta.properties`.
     pub cluster_id: String,
-    /// The directory id of each log dir, in the order of `log.dirs`.
-    pub directory_ids: Vec<Uuid>,
+    /// The log directories, checked and locked.
+    pub log_dirs: CheckedLogDirs,
+    /// Segment files that one core may hold open.
+    pub open_files_per_core: usize,
     /// This process: a new one for each start.
     pub incarnation_id: Uuid,
     /// Cores that host partitions: indexes `0..shards` of the mesh.
@@ -56,6 +66,8 @@ pub struct Shard {
     pub replicas: RefCell<FxHashMap<TopicIdPartition, Rc<Replica>>>,
     /// The log directories, as far as this core writes in them.
     pub log_dirs: LogDirs,
+    /// Memory and open files of the logs.
+    pub store: Rc<StoreContext>,
     /// Fetch sessions of the connections of this core.
     pub fetch_sessions: RefCell<FetchSessionCache>,
     /// Group coordinators of the `__consumer_offsets` partitions that live here.
@@ -64,8 +76,18 @@ pub struct Shard {
     pub controller: OnceCell<Rc<ControllerHandle>>,
     /// Background tasks join it; it closes at shutdown.
     pub gate: ring::Gate,
-    /// Set when the node begins to stop.
-    pub stopping: Cell<bool>,
+    /// Connections of this core.
+    pub connections: ConnectionCount,
+    /// Memory for requests that are being received.
+    pub request_memory: ring::ByteSemaphore,
+    /// Where compressed batches are unpacked.
+    pub scratch: RefCell<Scratch>,
+    /// Appends that wait for memory, first come first served.
+    pub append_turns: ring::ByteSemaphore,
+    /// Set when the node begins to stop: nothing new is accepted.
+    pub closing: Flag,
+    /// Set when this core has nothing left to do.
+    pub stopped: Flag,
     /// For ids and jitter.
     pub random: RefCell<Random>,
     /// What this core counts.
@@ -73,6 +95,43 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// A core that knows no metadata and hosts nothing yet.
+    pub fn new(index: usize, node: Arc<Node>, mesh: ring::MeshEndpoint<Message>, seed: u64) -> Shard {
+        let slots = node.config.network.max_incremental_fetch_session_cache_slots;
+        let sessions = FetchSessionCacheLimits {
+            slots: usize::try_from(slots).unwrap_or(0).div_ceil(node.shards),
+            ..FetchSessionCacheLimits::default()
+        };
+        let store = StoreContext {
+            frames: FrameCache::new(usize::try_from(node.config.ringlog.frames_memory_bytes).unwrap_or(usize::MAX)),
+            files: OpenFiles::new(node.open_files_per_core),
+            direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },
+        };
+        Shard {
+            index,
+            mesh,
+            calls: Calls::default(),
+            image: RefCell::new(Arc::new(MetadataImage::empty())),
+            image_changed: ring::Notify::new(),
+            replicas: RefCell::default(),
+            log_dirs: LogDirs::default(),
+            store: Rc::new(store),
+            fetch_sessions: RefCell::new(FetchSessionCache::new(sessions)),
+            coordinators: Coordinators::default(),
+            controller: OnceCell::new(),
+            gate: ring::Gate::new(),
+            connections: ConnectionCount::default(),
+            request_memory: ring::ByteSemaphore::new(REQUEST_MEMORY_BYTES),
+            scratch: RefCell::new(Scratch::new(node.config.network.request_max_bytes as usize)),
+            append_turns: ring::ByteSemaphore::new(1),
+            closing: Flag::default(),
+            stopped: Flag::default(),
+            random: RefCell::new(Random::from_seed(seed)),
+            metrics: ShardMetrics::default(),
+            node,
+        }
+    }
+
     /// The newest metadata that reached this core.
     pub fn image(&self) -> Arc<MetadataImage> {
         self.image.borrow().clone()

@@ -1,32 +1,9 @@
 //! The topic-level settings that a log follows, already resolved from topic, broker and defaults.
 
+use ringlog_protocol::records::TimestampType;
 use ringlog_types::TimestampMs;
 
-/// Which timestamp a topic's records carry (`message.timestamp.type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageTimestampType {
-    /// The producer's (`CreateTime`).
-    CreateTime,
-    /// The leader's at the append (`LogAppendTime`).
-    LogAppendTime,
-}
-
-/// A topic's `compression.type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TopicCompression {
-    /// Batches stay as the producer made them (`producer`).
-    Producer,
-    /// Batches are stored uncompressed (`uncompressed`).
-    Uncompressed,
-    /// `gzip` at `compression.gzip.level` (-1 is the library's own).
-    Gzip(i32),
-    /// `snappy`.
-    Snappy,
-    /// `lz4` at `compression.lz4.level`.
-    Lz4(i32),
-    /// `zstd` at `compression.zstd.level`.
-    Zstd(i32),
-}
+use crate::validator::TopicCompression;
 
 /// The settings of one topic's logs. Shared by all of a topic's partitions on a shard and passed into each operation,
 /// so that a change needs no walk over the logs.
@@ -51,7 +28,7 @@ pub struct LogConfig {
     /// `max.message.bytes`.
     pub max_message_bytes: u32,
     /// `message.timestamp.type`.
-    pub message_timestamp_type: MessageTimestampType,
+    pub message_timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`.
     pub message_timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`.
@@ -96,7 +73,7 @@ impl Default for LogConfig {
             flush_ms: i64::MAX,
             index_interval_bytes: 4096,
             max_message_bytes: 1_048_588,
-            message_timestamp_type: MessageTimestampType::CreateTime,
+            message_timestamp_type: TimestampType::CreateTime,
             message_timestamp_before_max_ms: i64::MAX,
             message_timestamp_after_max_ms: 3_600_000,
             min_in_sync_replicas: 1,
@@ -117,16 +94,6 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
-    /// Entries that an offset index may hold before it counts as full.
-    pub fn offset_index_entries_max(&self) -> usize {
-        (self.segment_index_bytes / 8) as usize
-    }
-
-    /// Entries that a time index may hold before it counts as full; the last place is kept for the entry of a roll.
-    pub fn time_index_entries_max(&self) -> usize {
-        ((self.segment_index_bytes / 12) as usize).saturating_sub(1)
-    }
-
     /// The local retention by time that is in force, -1 for none.
     pub fn effective_retention_ms(&self) -> i64 {
         if self.remote_storage_enable && self.local_retention_ms != -2 {

@@ -2,14 +2,7 @@
 
 use ringlog_types::{LeaderEpoch, Offset};
 
-/// An epoch and the offset of the first record written in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EpochEntry {
-    /// The leader epoch.
-    pub epoch: LeaderEpoch,
-    /// Where it starts.
-    pub start_offset: Offset,
-}
+use crate::checkpoint::EpochEntry;
 
 /// Answer to "where does this epoch end": both `-1` when the epoch is above all known ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,9 +101,7 @@ impl LeaderEpochCache {
                 EpochEndOffset { epoch: requested, end_offset: log_end_offset }
             }
             (None, _) => EpochEndOffset::UNDEFINED,
-            (Some(next), floor) => {
-                EpochEndOffset { epoch: floor.unwrap_or(requested), end_offset: next.start_offset }
-            }
+            (Some(next), floor) => EpochEndOffset { epoch: floor.unwrap_or(requested), end_offset: next.start_offset },
         }
     }
 

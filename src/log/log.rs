@@ -5,10 +5,10 @@
 
 use ringlog_types::{LeaderEpoch, Offset, TimestampMs};
 
-use crate::{
-    ActiveSegment, BatchSummary, CompletedTransaction, LeaderEpochCache, LogConfig, OffsetIndexEntry,
-    ProducerSnapshotEntry, ProducerStateManager, SealedSegment, TimeIndexEntry,
-};
+use crate::producer_snapshot::ProducerSnapshotEntry;
+use crate::segment_index::SegmentIndex;
+use crate::transaction_index::{AbortedTransaction, TransactionIndex};
+use crate::{ActiveSegment, LeaderEpochCache, LogBatch, LogConfig, ProducerStateManager, SealedSegment};
 
 /// One partition's log.
 #[derive(Debug, Clone)]
@@ -21,6 +21,7 @@ pub struct Log {
     pub(crate) leader_epochs: LeaderEpochCache,
     pub(crate) producers: ProducerStateManager,
     pub(crate) last_flush: TimestampMs,
+    pub(crate) jitter_seed: u64,
 }
 
 /// What a log is made from: the outcome of recovery.
@@ -65,14 +66,14 @@ pub enum LogAppendError {
 
 /// A change of segment. The store writes the sealed one's indexes, flushes it (and then reports
 /// [`Log::on_flushed`]), and creates the new one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Roll {
     /// The segment that is sealed.
     pub sealed: SealedSegment,
-    /// Whole content of its `.index`.
-    pub offset_index: Vec<OffsetIndexEntry>,
-    /// Whole content of its `.timeindex`.
-    pub time_index: Vec<TimeIndexEntry>,
+    /// Whole content of its `.index` and `.timeindex`.
+    pub index: SegmentIndex,
+    /// Whole content of its `.txnindex`, which exists only if this isn't empty.
+    pub transaction_index: TransactionIndex,
     /// Base offset of the new segment.
     pub new_base_offset: Offset,
     /// A producer snapshot to write, named for the offset.
@@ -80,7 +81,7 @@ pub struct Roll {
 }
 
 /// Where an append goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Placement {
     /// Do this first.
     pub roll: Option<Box<Roll>>,
@@ -91,7 +92,7 @@ pub struct Placement {
     /// Bytes to write.
     pub size: u32,
     /// Entries to append to the segment's `.txnindex`.
-    pub aborted_transactions: Vec<CompletedTransaction>,
+    pub aborted_transactions: Vec<AbortedTransaction>,
 }
 
 /// Where a read starts.
@@ -212,6 +213,7 @@ impl Log {
             leader_epochs,
             producers,
             last_flush: now,
+            jitter_seed: 0,
         }
     }
 
@@ -226,7 +228,15 @@ impl Log {
             leader_epochs: LeaderEpochCache::default(),
             producers: ProducerStateManager::new(offset),
             last_flush: now,
+            jitter_seed,
         }
+    }
+
+    /// Sets what decides the share of `segment.jitter.ms`; it should differ between partitions, so that they don't roll
+    /// all at once.
+    pub fn set_jitter_seed(&mut self, seed: u64) {
+        self.jitter_seed = seed;
+        self.active.set_jitter_seed(seed ^ self.active.base_offset.0 as u64);
     }
 
     /// First offset that may be read.
@@ -296,37 +306,37 @@ impl Log {
     /// All of them go to one segment.
     pub fn append(
         &mut self,
-        batches: &[BatchSummary],
+        batches: &[LogBatch],
         config: &LogConfig,
         now: TimestampMs,
     ) -> Result<Placement, LogAppendError> {
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
             return Ok(self.placement(None, self.active.size, 0));
         };
-        let size: u64 = batches.iter().map(|batch| u64::from(batch.size)).sum();
+        let size: u64 = batches.iter().map(|batch| batch.header.size_in_bytes() as u64).sum();
         if size > u64::from(config.segment_bytes) {
             return Err(LogAppendError::RecordListTooLarge { size, segment_bytes: config.segment_bytes });
         }
-        if first.base_offset < self.log_end_offset {
-            let (first_offset, log_end_offset) = (first.base_offset, self.log_end_offset);
-            return Err(LogAppendError::OffsetsNotMonotonic { first_offset, log_end_offset });
+        let first_offset = first.header.base_offset;
+        if first_offset < self.log_end_offset {
+            return Err(LogAppendError::OffsetsNotMonotonic { first_offset, log_end_offset: self.log_end_offset });
         }
-        let max_timestamp = batches.iter().map(|batch| batch.max_timestamp).max().unwrap_or(TimestampMs::NONE);
-        let roll = if self.active.should_roll(config, size, last.last_offset, max_timestamp, now) {
-            self.roll(first.base_offset, now)
+        let newest = batches.iter().map(|batch| batch.header.max_timestamp).max().unwrap_or(TimestampMs::NONE);
+        let roll = if self.active.should_roll(config, size, last.header.last_offset(), newest, now) {
+            self.roll(first_offset, now)
         } else {
             None
         };
         let mut placement = self.placement(roll, self.active.size, size as u32);
         for batch in batches {
             self.active.append(batch, config, now);
-            self.leader_epochs.assign(batch.leader_epoch, batch.base_offset);
-            if let Some(completed) = self.producers.apply(batch).filter(|completed| completed.aborted) {
-                self.active.aborted_transactions.push(completed);
-                placement.aborted_transactions.push(completed);
+            self.leader_epochs.assign(batch.header.partition_leader_epoch, batch.header.base_offset);
+            if let Some(aborted) = self.producers.apply(batch).and_then(|completed| completed.index_entry()) {
+                self.active.transaction_index.append(aborted);
+                placement.aborted_transactions.push(aborted);
             }
         }
-        self.log_end_offset = last.next_offset();
+        self.log_end_offset = last.header.next_offset();
         Ok(placement)
     }
 
@@ -342,16 +352,16 @@ impl Log {
         if new_base_offset == self.active.base_offset {
             return None;
         }
-        let seed = self.active.base_offset.0 as u64;
+        let seed = self.jitter_seed ^ new_base_offset.0 as u64;
         let mut old = std::mem::replace(&mut self.active, ActiveSegment::new(new_base_offset, now, seed));
-        old.closed_time_index();
+        old.index.on_close();
         let sealed = old.seal();
         self.sealed.push(sealed);
         self.producers.update_map_end_offset(new_base_offset);
         Some(Box::new(Roll {
             sealed,
-            offset_index: old.offset_index,
-            time_index: old.time_index,
+            index: old.index,
+            transaction_index: old.transaction_index,
             new_base_offset,
             producer_snapshot: self.producers.take_snapshot(),
         }))
@@ -425,8 +435,8 @@ impl Log {
     }
 
     /// Sealed segments whose `.txnindex` may hold aborted transactions that overlap a read from `fetch_offset`, in the
-    /// order to look at them; the active segment's come last, from [`Self::active_segment`]. Feed each into
-    /// [`collect_aborted`] until it returns true.
+    /// order to look at them; the active segment's index comes last. Ask each with
+    /// [`crate::transaction_index::TransactionIndex::collect_aborted`] until the search is complete.
     pub fn transaction_index_segments(&self, fetch_offset: Offset) -> impl Iterator<Item = Offset> + '_ {
         let from = self.sealed.partition_point(|s| s.base_offset <= fetch_offset).saturating_sub(1);
         self.sealed[from..].iter().filter(|s| s.has_transaction_index).map(|s| s.base_offset)
@@ -453,7 +463,7 @@ impl Log {
             .map(|segment| DeletedSegment { base_offset: segment.base_offset, size: segment.size })
             .collect();
         deleted.push(DeletedSegment { base_offset: self.active.base_offset, size: self.active.size });
-        self.active = ActiveSegment::new(offset, now, offset.0 as u64);
+        self.active = ActiveSegment::new(offset, now, self.jitter_seed ^ offset.0 as u64);
         self.log_start_offset = offset;
         self.log_end_offset = offset;
         self.recovery_point = offset;
@@ -488,25 +498,6 @@ impl Log {
     pub fn log_start_offset_to_checkpoint(&self) -> Option<Offset> {
         (self.log_start_offset > self.first_segment_base_offset()).then_some(self.log_start_offset)
     }
-}
-
-/// Adds the aborted transactions of one index that overlap `[fetch_offset, upper_bound)`. Returns true when later
-/// indexes can't hold any more of them.
-pub fn collect_aborted(
-    index: &[CompletedTransaction],
-    fetch_offset: Offset,
-    upper_bound: Offset,
-    out: &mut Vec<CompletedTransaction>,
-) -> bool {
-    for transaction in index {
-        if transaction.last_offset >= fetch_offset && transaction.first_offset < upper_bound {
-            out.push(*transaction);
-        }
-        if transaction.last_stable_offset >= upper_bound {
-            return true;
-        }
-    }
-    false
 }
 
 #[cfg(test)]

@@ -230,7 +230,9 @@ impl SegmentFile {
             .unwrap_or((name, FileState::Live));
         let (digits, _) = name.split_once('.')?;
         let kind = FileKind::ALL.into_iter().find(|kind| &name[digits.len()..] == kind.suffix())?;
-        Some(SegmentFile { offset: Offset(parse_digits(digits, 20)?), kind, state })
+        // The offsets within must fit too.
+        let offset = parse_digits(digits, 20).filter(|offset| offset.checked_add(1 << 32).is_some())?;
+        Some(SegmentFile { offset: Offset(offset), kind, state })
     }
 }
 

@@ -2,14 +2,20 @@
 //! stable offset.
 //!
 //! A batch is first judged ([`ProducerStateManager::check`], no change) and, once it has offsets, applied
-//! ([`ProducerStateManager::apply`]). Replicated and recovered batches are only applied.
+//! ([`ProducerStateManager::apply`]). Replicated and recovered batches are only
+//! applied: they were accepted once.
 
 use std::collections::BTreeMap;
 
 use ringlog_types::{Offset, ProducerEpoch, ProducerId, TimestampMs};
 use rustc_hash::FxHashMap;
 
-use crate::{AppendOrigin, BatchSummary, EndTransactionMarker};
+use ringlog_protocol::records::EndTransactionMarker;
+
+use crate::LogBatch;
+use crate::producer_snapshot::ProducerSnapshotEntry;
+use crate::transaction_index::AbortedTransaction;
+use crate::validator::AppendOrigin;
 
 /// Batches remembered per producer, so that a retry of any of them is known as a duplicate. Clients keep at most this
 /// many in flight.
@@ -99,27 +105,6 @@ impl ProducerStateEntry {
     }
 }
 
-/// One entry of a `.snapshot` file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProducerSnapshotEntry {
-    /// The producer.
-    pub producer_id: ProducerId,
-    /// Its epoch.
-    pub producer_epoch: ProducerEpoch,
-    /// Last sequence of its last batch, -1 for none.
-    pub last_sequence: i32,
-    /// Last offset of its last batch, -1 for none.
-    pub last_offset: Offset,
-    /// Last minus first offset of its last batch.
-    pub offset_delta: i32,
-    /// Time of its last batch or marker.
-    pub timestamp: TimestampMs,
-    /// -1 for none.
-    pub coordinator_epoch: i32,
-    /// -1 when no transaction is open.
-    pub current_transaction_first_offset: Offset,
-}
-
 /// A transaction that a marker has just ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompletedTransaction {
@@ -134,6 +119,14 @@ pub struct CompletedTransaction {
     /// The last stable offset as the index records it: first offset of the oldest other open transaction, else the
     /// offset after the marker.
     pub last_stable_offset: Offset,
+}
+
+impl CompletedTransaction {
+    /// The entry of the transaction index, if it was aborted.
+    pub fn index_entry(&self) -> Option<AbortedTransaction> {
+        let CompletedTransaction { producer_id, first_offset, last_offset, aborted, last_stable_offset } = *self;
+        aborted.then_some(AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset })
+    }
 }
 
 /// What [`ProducerStateManager::check`] finds about an acceptable batch.
@@ -234,12 +227,11 @@ impl ProducerStateManager {
         let mut manager = ProducerStateManager::new(offset);
         manager.last_snapshot_offset = Some(offset);
         for entry in entries {
-            let first_offset = entry.current_transaction_first_offset;
             let mut state = ProducerStateEntry::empty();
             state.epoch = entry.producer_epoch;
             state.coordinator_epoch = entry.coordinator_epoch;
             state.last_timestamp = entry.timestamp;
-            state.transaction_first_offset = (first_offset.0 >= 0).then_some(first_offset);
+            state.transaction_first_offset = entry.current_transaction_first_offset;
             if entry.last_offset.0 >= 0 {
                 state.push(ProducerBatch {
                     last_sequence: entry.last_sequence,
@@ -265,16 +257,16 @@ impl ProducerStateManager {
             .producers
             .iter()
             .map(|(&producer_id, state)| {
-                let batch = state.last_batch();
+                let newest = state.last_batch();
                 ProducerSnapshotEntry {
                     producer_id,
                     producer_epoch: state.epoch,
-                    last_sequence: batch.last_sequence,
-                    last_offset: batch.last_offset,
-                    offset_delta: batch.offset_delta,
+                    last_sequence: newest.last_sequence,
+                    last_offset: newest.last_offset,
+                    offset_delta: newest.offset_delta,
                     timestamp: state.last_timestamp,
                     coordinator_epoch: state.coordinator_epoch,
-                    current_transaction_first_offset: state.transaction_first_offset.unwrap_or(Offset::NONE),
+                    current_transaction_first_offset: state.transaction_first_offset,
                 }
             })
             .collect();
@@ -355,14 +347,14 @@ impl ProducerStateManager {
     /// Judges a batch before it gets offsets.
     pub fn check(
         &self,
-        batch: &BatchSummary,
+        batch: &LogBatch,
         origin: AppendOrigin,
         rules: TransactionRules,
     ) -> Result<ProducerCheck, ProducerError> {
-        if !batch.has_producer_id() || origin == AppendOrigin::Replication {
+        if !batch.header.has_producer_id() {
             return Ok(ProducerCheck::Accept);
         }
-        let state = self.producers.get(&batch.producer_id);
+        let state = self.producers.get(&batch.header.producer_id);
         if let Some(marker) = batch.marker {
             return check_marker(state, batch, marker, rules).map(|()| ProducerCheck::Accept);
         }
@@ -373,29 +365,34 @@ impl ProducerStateManager {
             self.check_verification(batch, rules)?;
         }
         if let Some(state) = state
-            && batch.producer_epoch < state.epoch
+            && batch.header.producer_epoch < state.epoch
         {
-            return Err(ProducerError::InvalidEpoch { epoch: batch.producer_epoch, current: state.epoch });
+            return Err(ProducerError::InvalidEpoch { epoch: batch.header.producer_epoch, current: state.epoch });
         }
         if origin == AppendOrigin::Client {
             check_sequence(state, batch, rules)?;
         }
-        if !batch.transactional && state.is_some_and(|state| state.transaction_first_offset.is_some()) {
+        if !batch.header.is_transactional() && state.is_some_and(|state| state.transaction_first_offset.is_some()) {
             return Err(ProducerError::InvalidTransactionState);
         }
         Ok(ProducerCheck::Accept)
     }
 
-    fn check_verification(&self, batch: &BatchSummary, rules: TransactionRules) -> Result<(), ProducerError> {
+    fn check_verification(&self, batch: &LogBatch, rules: TransactionRules) -> Result<(), ProducerError> {
         let Some(guard) = rules.verification else { return Ok(()) };
-        if !batch.transactional || self.has_ongoing_transaction(batch.producer_id, batch.producer_epoch) {
+        if !batch.header.is_transactional()
+            || self.has_ongoing_transaction(batch.header.producer_id, batch.header.producer_epoch)
+        {
             return Ok(());
         }
-        match (guard, self.verifications.get(&batch.producer_id)) {
+        match (guard, self.verifications.get(&batch.header.producer_id)) {
             (Some(guard), Some(held)) if held.guard == guard => {
-                if batch.base_sequence > held.lowest_sequence {
+                if batch.header.base_sequence > held.lowest_sequence {
                     let last_sequence = held.lowest_sequence;
-                    return Err(ProducerError::OutOfOrderSequence { sequence: batch.base_sequence, last_sequence });
+                    return Err(ProducerError::OutOfOrderSequence {
+                        sequence: batch.header.base_sequence,
+                        last_sequence,
+                    });
                 }
                 Ok(())
             }
@@ -404,50 +401,50 @@ impl ProducerStateManager {
     }
 
     /// Takes a batch with its offsets into the state. Returns the transaction that it ends, if any.
-    pub fn apply(&mut self, batch: &BatchSummary) -> Option<CompletedTransaction> {
-        self.map_end_offset = Some(batch.next_offset());
-        if !batch.has_producer_id() {
+    pub fn apply(&mut self, batch: &LogBatch) -> Option<CompletedTransaction> {
+        self.map_end_offset = Some(batch.header.next_offset());
+        if !batch.header.has_producer_id() {
             return None;
         }
         if let Some(marker) = batch.marker {
             return self.apply_marker(batch, marker);
         }
-        if batch.control {
+        if batch.header.is_control() {
             return None;
         }
-        let state = self.producers.entry(batch.producer_id).or_insert_with(ProducerStateEntry::empty);
-        state.set_epoch(batch.producer_epoch);
+        let state = self.producers.entry(batch.header.producer_id).or_insert_with(ProducerStateEntry::empty);
+        state.set_epoch(batch.header.producer_epoch);
         state.push(ProducerBatch {
-            last_sequence: batch.last_sequence(),
-            last_offset: batch.last_offset,
-            offset_delta: (batch.last_offset.0 - batch.base_offset.0) as i32,
-            timestamp: batch.max_timestamp,
+            last_sequence: batch.header.last_sequence(),
+            last_offset: batch.header.last_offset(),
+            offset_delta: batch.header.last_offset_delta,
+            timestamp: batch.header.max_timestamp,
         });
-        state.last_timestamp = batch.max_timestamp;
-        if batch.transactional && state.transaction_first_offset.is_none() {
-            state.transaction_first_offset = Some(batch.base_offset);
-            self.ongoing.insert(batch.base_offset, batch.producer_id);
-            self.verifications.remove(&batch.producer_id);
+        state.last_timestamp = batch.header.max_timestamp;
+        if batch.header.is_transactional() && state.transaction_first_offset.is_none() {
+            state.transaction_first_offset = Some(batch.header.base_offset);
+            self.ongoing.insert(batch.header.base_offset, batch.header.producer_id);
+            self.verifications.remove(&batch.header.producer_id);
         }
         None
     }
 
-    fn apply_marker(&mut self, batch: &BatchSummary, marker: EndTransactionMarker) -> Option<CompletedTransaction> {
-        self.verifications.remove(&batch.producer_id);
-        let state = self.producers.entry(batch.producer_id).or_insert_with(ProducerStateEntry::empty);
-        state.set_epoch(batch.producer_epoch);
+    fn apply_marker(&mut self, batch: &LogBatch, marker: EndTransactionMarker) -> Option<CompletedTransaction> {
+        self.verifications.remove(&batch.header.producer_id);
+        let state = self.producers.entry(batch.header.producer_id).or_insert_with(ProducerStateEntry::empty);
+        state.set_epoch(batch.header.producer_epoch);
         state.coordinator_epoch = marker.coordinator_epoch;
-        state.last_timestamp = batch.max_timestamp;
+        state.last_timestamp = batch.header.max_timestamp;
         let first_offset = state.transaction_first_offset.take()?;
         self.ongoing.remove(&first_offset);
-        let ended = Unreplicated { producer_id: batch.producer_id, last_offset: batch.last_offset };
+        let ended = Unreplicated { producer_id: batch.header.producer_id, last_offset: batch.header.last_offset() };
         self.unreplicated.insert(first_offset, ended);
         Some(CompletedTransaction {
-            producer_id: batch.producer_id,
+            producer_id: batch.header.producer_id,
             first_offset,
-            last_offset: batch.last_offset,
+            last_offset: batch.header.last_offset(),
             aborted: !marker.is_commit,
-            last_stable_offset: self.ongoing.keys().next().copied().unwrap_or(batch.next_offset()),
+            last_stable_offset: self.ongoing.keys().next().copied().unwrap_or(batch.header.next_offset()),
         })
     }
 
@@ -494,42 +491,43 @@ fn is_expired(state: &ProducerStateEntry, expiration_ms: i64, now: TimestampMs) 
     state.transaction_first_offset.is_none() && now.0.saturating_sub(state.last_timestamp.0) >= expiration_ms
 }
 
-fn find_duplicate(state: &ProducerStateEntry, batch: &BatchSummary) -> Option<ProducerBatch> {
-    if state.epoch != batch.producer_epoch {
+fn find_duplicate(state: &ProducerStateEntry, batch: &LogBatch) -> Option<ProducerBatch> {
+    if state.epoch != batch.header.producer_epoch {
         return None;
     }
-    let (first, last) = (batch.base_sequence, batch.last_sequence());
+    let (first, last) = (batch.header.base_sequence, batch.header.last_sequence());
     state.batches().iter().find(|held| held.first_sequence() == first && held.last_sequence == last).copied()
 }
 
 fn check_sequence(
     state: Option<&ProducerStateEntry>,
-    batch: &BatchSummary,
+    batch: &LogBatch,
     rules: TransactionRules,
 ) -> Result<(), ProducerError> {
-    let sequence = batch.base_sequence;
+    let sequence = batch.header.base_sequence;
     let fault = |last_sequence| Err(ProducerError::OutOfOrderSequence { sequence, last_sequence });
     let Some(state) = state.filter(|state| !state.epoch.is_none()) else {
         // All that this producer wrote may be gone by retention, so any start is accepted from it.
-        let must_start_at_zero = rules.version_two && batch.transactional;
+        let must_start_at_zero = rules.version_two && batch.header.is_transactional();
         return if must_start_at_zero && sequence != 0 { fault(-1) } else { Ok(()) };
     };
     let last_sequence = state.last_batch().last_sequence;
-    if state.epoch != batch.producer_epoch {
+    if state.epoch != batch.header.producer_epoch {
         return if sequence == 0 { Ok(()) } else { fault(last_sequence) };
     }
-    let in_sequence = i64::from(sequence) == i64::from(last_sequence) + 1 || (sequence == 0 && last_sequence == i32::MAX);
+    let in_sequence =
+        i64::from(sequence) == i64::from(last_sequence) + 1 || (sequence == 0 && last_sequence == i32::MAX);
     if in_sequence { Ok(()) } else { fault(last_sequence) }
 }
 
 fn check_marker(
     state: Option<&ProducerStateEntry>,
-    batch: &BatchSummary,
+    batch: &LogBatch,
     marker: EndTransactionMarker,
     rules: TransactionRules,
 ) -> Result<(), ProducerError> {
     let Some(state) = state else { return Ok(()) };
-    let (epoch, current) = (batch.producer_epoch, state.epoch);
+    let (epoch, current) = (batch.header.producer_epoch, state.epoch);
     // KIP-890: the coordinator has bumped the epoch, so an equal one can only be a retry of a marker, or exhaustion.
     let equal_is_stale = rules.version_two && epoch.0 != i16::MAX && state.transaction_first_offset.is_some();
     if epoch < current || (epoch == current && equal_is_stale) {

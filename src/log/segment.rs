@@ -1,32 +1,15 @@
 //! One segment as the log sees it: sealed segments are a few numbers, the active one has its indexes in memory.
-//!
-//! Index rule (`.index`, `.timeindex`): before a batch is appended, if more than `index.interval.bytes` were appended
-//! since the last entry, an entry is added for this batch: its last offset and its position; and in the time index
-//! the largest timestamp so far with the last offset of the batch that first had it.
+//
 
 use std::collections::VecDeque;
 
 use ringlog_types::{Offset, Random, TimestampMs};
 
-use crate::{BatchSummary, CompletedTransaction, LogConfig};
-
-/// An entry of the offset index, relative to its segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OffsetIndexEntry {
-    /// Last offset of the batch minus the segment's base offset.
-    pub relative_offset: u32,
-    /// Byte position of the batch in the segment.
-    pub position: u32,
-}
-
-/// An entry of the time index, relative to its segment: no record up to the offset is later than the timestamp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeIndexEntry {
-    /// The timestamp.
-    pub timestamp: TimestampMs,
-    /// Offset minus the segment's base offset.
-    pub relative_offset: u32,
-}
+use crate::offset_index::OffsetIndex;
+use crate::segment_index::SegmentIndex;
+use crate::time_index::TimeIndex;
+use crate::transaction_index::TransactionIndex;
+use crate::{LogBatch, LogConfig};
 
 /// A segment that no longer grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,29 +45,22 @@ pub struct SegmentPosition {
 }
 
 /// The segment that is appended to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ActiveSegment {
     /// Offset in its name.
     pub base_offset: Offset,
     /// Bytes of batches.
     pub size: u32,
-    /// Largest timestamp of its records, -1 when it holds none.
-    pub max_timestamp: TimestampMs,
-    /// Last offset of the batch that first had that timestamp.
-    pub offset_of_max_timestamp: Offset,
     /// When the file was last changed.
     pub last_modified: TimestampMs,
     /// When the segment was made or opened.
     pub created: TimestampMs,
     /// Largest timestamp of the first batch: `segment.ms` counts from it.
     pub first_batch_timestamp: Option<TimestampMs>,
-    /// Entries of the `.index` file.
-    pub offset_index: Vec<OffsetIndexEntry>,
-    /// Entries of the `.timeindex` file.
-    pub time_index: Vec<TimeIndexEntry>,
-    /// Entries of the `.txnindex` file.
-    pub aborted_transactions: Vec<CompletedTransaction>,
-    bytes_since_index_entry: u32,
+    /// Offset and time index.
+    pub index: SegmentIndex,
+    /// Aborted transactions whose marker lies here.
+    pub transaction_index: TransactionIndex,
     recent: VecDeque<BatchStart>,
     jitter_seed: u64,
 }
@@ -104,15 +80,11 @@ impl ActiveSegment {
         ActiveSegment {
             base_offset,
             size: 0,
-            max_timestamp: TimestampMs::NONE,
-            offset_of_max_timestamp: base_offset,
             last_modified: created,
             created,
             first_batch_timestamp: None,
-            offset_index: Vec::new(),
-            time_index: Vec::new(),
-            aborted_transactions: Vec::new(),
-            bytes_since_index_entry: 0,
+            index: SegmentIndex::new(base_offset),
+            transaction_index: TransactionIndex::new(),
             recent: VecDeque::new(),
             jitter_seed,
         }
@@ -121,21 +93,20 @@ impl ActiveSegment {
     /// An active segment again from a sealed one and its loaded indexes.
     pub fn reopen(
         sealed: SealedSegment,
-        offset_index: Vec<OffsetIndexEntry>,
-        time_index: Vec<TimeIndexEntry>,
-        aborted_transactions: Vec<CompletedTransaction>,
+        offsets: OffsetIndex,
+        times: TimeIndex,
+        transaction_index: TransactionIndex,
         first_batch_timestamp: Option<TimestampMs>,
         now: TimestampMs,
     ) -> ActiveSegment {
+        let mut index = SegmentIndex::reopen(offsets, times);
+        index.observe_timestamp(sealed.max_timestamp, sealed.offset_of_max_timestamp);
         ActiveSegment {
             size: sealed.size,
-            max_timestamp: sealed.max_timestamp,
-            offset_of_max_timestamp: sealed.offset_of_max_timestamp,
             last_modified: sealed.last_modified,
             first_batch_timestamp,
-            offset_index,
-            time_index,
-            aborted_transactions,
+            index,
+            transaction_index,
             ..ActiveSegment::new(sealed.base_offset, now, sealed.base_offset.0 as u64)
         }
     }
@@ -152,8 +123,7 @@ impl ActiveSegment {
     ) -> bool {
         u64::from(self.size) + size > u64::from(config.segment_bytes)
             || (self.size > 0 && self.waited_for_roll(max_timestamp, now) > config.segment_ms - self.jitter_ms(config))
-            || self.offset_index.len() >= config.offset_index_entries_max()
-            || self.time_index.len() >= config.time_index_entries_max()
+            || self.index.is_full(config.segment_index_bytes as usize)
             || self.relative(last_offset).is_none()
     }
 
@@ -169,6 +139,10 @@ impl ActiveSegment {
         if bound == 0 { 0 } else { Random::from_seed(self.jitter_seed).below(bound) as i64 }
     }
 
+    pub(crate) fn set_jitter_seed(&mut self, seed: u64) {
+        self.jitter_seed = seed;
+    }
+
     /// `offset` relative to the base, if an index entry can hold it.
     pub fn relative(&self, offset: Offset) -> Option<u32> {
         let relative = offset.0.checked_sub(self.base_offset.0)?;
@@ -176,45 +150,22 @@ impl ActiveSegment {
     }
 
     /// Takes a batch at the segment's end; returns its position. The caller has rolled where it must.
-    pub fn append(&mut self, batch: &BatchSummary, config: &LogConfig, now: TimestampMs) -> u32 {
+    pub fn append(&mut self, batch: &LogBatch, config: &LogConfig, now: TimestampMs) -> u32 {
+        let header = &batch.header;
         let position = self.size;
-        let relative_last = self.relative(batch.last_offset).expect("the log rolls before offsets leave the range");
+        let relative_last = self.relative(header.last_offset()).expect("the log rolls before offsets leave the range");
         if position == 0 {
-            self.first_batch_timestamp = Some(batch.max_timestamp);
+            self.first_batch_timestamp = Some(header.max_timestamp);
         }
-        if batch.max_timestamp > self.max_timestamp {
-            self.max_timestamp = batch.max_timestamp;
-            self.offset_of_max_timestamp = batch.last_offset;
-        }
-        if self.bytes_since_index_entry > config.index_interval_bytes {
-            self.offset_index.push(OffsetIndexEntry { relative_offset: relative_last, position });
-            self.push_time_entry();
-            self.bytes_since_index_entry = 0;
-        }
-        self.bytes_since_index_entry = self.bytes_since_index_entry.saturating_add(batch.size);
-        self.size += batch.size;
+        self.index.on_append(header, position, config.index_interval_bytes);
+        self.size += header.size_in_bytes() as u32;
         self.last_modified = now;
         if self.recent.len() == RECENT_BATCHES_MAX {
             self.recent.pop_front();
         }
-        let relative_offset = self.relative(batch.base_offset).unwrap_or(relative_last);
+        let relative_offset = self.relative(header.base_offset).unwrap_or(relative_last);
         self.recent.push_back(BatchStart { relative_offset, position });
         position
-    }
-
-    fn push_time_entry(&mut self) {
-        let newest = self.time_index.last().map_or(TimestampMs::NONE, |entry| entry.timestamp);
-        if self.max_timestamp > newest
-            && let Some(relative_offset) = self.relative(self.offset_of_max_timestamp)
-        {
-            self.time_index.push(TimeIndexEntry { timestamp: self.max_timestamp, relative_offset });
-        }
-    }
-
-    /// The time index as its file holds it after a roll or an orderly stop: with the closing entry.
-    pub fn closed_time_index(&mut self) -> &[TimeIndexEntry] {
-        self.push_time_entry();
-        &self.time_index
     }
 
     /// Where the batch that holds `offset` lies, from the starts of the newest batches, else the index.
@@ -227,32 +178,24 @@ impl ActiveSegment {
         if at > 0 {
             return SegmentPosition { position: self.recent[at - 1].position, exact: true };
         }
-        SegmentPosition { position: lookup_position(&self.offset_index, relative), exact: relative == 0 }
+        SegmentPosition { position: self.index.offsets.lookup(offset).position, exact: relative == 0 }
     }
 
     /// The numbers that stay when the segment is sealed.
     pub fn seal(&self) -> SealedSegment {
+        let newest = self.index.max_timestamp();
         SealedSegment {
             base_offset: self.base_offset,
             size: self.size,
-            max_timestamp: self.max_timestamp,
-            offset_of_max_timestamp: self.offset_of_max_timestamp,
+            max_timestamp: newest.timestamp,
+            offset_of_max_timestamp: newest.offset,
             last_modified: self.last_modified,
-            has_transaction_index: !self.aborted_transactions.is_empty(),
+            has_transaction_index: !self.transaction_index.entries().is_empty(),
         }
     }
 
     /// Gives back memory that only an active partition needs. Reads of the tail then scan from the last index entry.
     pub fn shrink(&mut self) {
         self.recent = VecDeque::new();
-        self.offset_index.shrink_to_fit();
-        self.time_index.shrink_to_fit();
     }
-}
-
-/// Position of the newest entry at or below `relative_offset`, else 0: the batch that holds the offset starts there
-/// or later. The entry's offset is the *last* of its batch, so an offset inside that batch finds the entry before.
-pub fn lookup_position(entries: &[OffsetIndexEntry], relative_offset: u32) -> u32 {
-    let at = entries.partition_point(|entry| entry.relative_offset <= relative_offset);
-    at.checked_sub(1).map_or(0, |i| entries[i].position)
 }

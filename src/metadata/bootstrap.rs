@@ -7,9 +7,7 @@ use ringlog_protocol::metadata_records::{
     FeatureLevelRecord, MetadataRecord, RecordAndVersion, UserScramCredentialRecord,
 };
 
-use crate::features::{
-    self, FEATURES, FeatureError, KRAFT_VERSION, METADATA_VERSION, MetadataVersion, validate_level,
-};
+use crate::features::{self, FEATURES, FeatureError, KRAFT_VERSION, METADATA_VERSION, MetadataVersion, validate_level};
 
 /// The records of bootstrap.checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,4 +44,142 @@ pub enum BootstrapError {
     /// kraft.version doesn't fit the way of formatting.
     #[error("{0}")]
     KraftVersion(&'static str),
+}
+
+/// What is asked for when a directory is formatted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BootstrapRequest {
+    /// `--release-version`; `None` is the newest.
+    pub release_version: Option<String>,
+    /// `--feature NAME=LEVEL`.
+    pub feature_levels: BTreeMap<String, i16>,
+    /// `--add-scram`, ready computed.
+    pub scram: Vec<UserScramCredentialRecord>,
+    /// `unstable.feature.versions.enable`.
+    pub unstable_feature_versions_enable: bool,
+}
+
+impl BootstrapMetadata {
+    /// The records for a new cluster: defaults of the release, with the levels that were asked for.
+    pub fn new(request: &BootstrapRequest) -> Result<BootstrapMetadata, BootstrapError> {
+        let version = release(request)?;
+        let mut levels: BTreeMap<&str, i16> = FEATURES
+            .iter()
+            .filter(|feature| feature.name != KRAFT_VERSION)
+            .map(|feature| (feature.name, feature.default_level(version)))
+            .collect();
+        for (name, level) in &request.feature_levels {
+            let feature = features::feature(name).filter(|feature| feature.name != METADATA_VERSION);
+            let feature = feature.ok_or_else(|| BootstrapError::UnknownFeature {
+                name: name.clone(),
+                supported: supported_features(),
+            })?;
+            if feature.name != KRAFT_VERSION {
+                levels.insert(feature.name, *level);
+            } else if !feature.has_level(*level) {
+                return Err(FeatureError::UnknownLevel(name.clone(), *level).into());
+            }
+        }
+        for (name, level) in levels.iter().filter(|(name, _)| **name != METADATA_VERSION) {
+            if let Some(feature) = features::feature(name) {
+                validate_level(feature, *level, &|other| levels.get(other).copied().unwrap_or(0))?;
+            }
+        }
+        if !request.scram.is_empty() && !version.is_scram_supported() {
+            return Err(BootstrapError::ScramUnsupported);
+        }
+        levels.remove(METADATA_VERSION);
+        let mut records = vec![feature_record(METADATA_VERSION, version.0)];
+        records
+            .extend(levels.iter().filter(|(_, level)| **level > 0).map(|(name, level)| feature_record(name, *level)));
+        let scram = request.scram.iter().cloned();
+        records.extend(scram.map(|credential| RecordAndVersion { record: credential.into(), version: 0 }));
+        Ok(BootstrapMetadata { records })
+    }
+
+    /// The records of the newest release with its defaults.
+    pub fn latest() -> BootstrapMetadata {
+        match BootstrapMetadata::new(&BootstrapRequest::default()) {
+            Ok(bootstrap) => bootstrap,
+            Err(error) => panic!("the defaults of the newest release contradict each other: {error}"),
+        }
+    }
+
+    /// Those of a bootstrap.checkpoint; control records left out.
+    pub fn from_records(records: Vec<RecordAndVersion>) -> BootstrapMetadata {
+        BootstrapMetadata { records }
+    }
+
+    /// The level that the records give `feature`; 0 without one.
+    pub fn level(&self, feature: &str) -> i16 {
+        let levels = self.records.iter().filter_map(|record| match &record.record {
+            MetadataRecord::FeatureLevel(record) if record.name == feature => Some(record.feature_level),
+            _ => None,
+        });
+        levels.last().unwrap_or(0)
+    }
+
+    /// `metadata.version`; the lowest without a record.
+    pub fn metadata_version(&self) -> MetadataVersion {
+        MetadataVersion::from_level(self.level(METADATA_VERSION)).unwrap_or(MetadataVersion::MINIMUM)
+    }
+}
+
+fn feature_record(name: &str, level: i16) -> RecordAndVersion {
+    let record = FeatureLevelRecord { name: StrBytes::copy_from(name), feature_level: level };
+    RecordAndVersion { record: record.into(), version: 0 }
+}
+
+fn release(request: &BootstrapRequest) -> Result<MetadataVersion, BootstrapError> {
+    let Some(name) = &request.release_version else { return Ok(MetadataVersion::LATEST_PRODUCTION) };
+    let is_allowed = |it: &MetadataVersion| it.is_production() || request.unstable_feature_versions_enable;
+    MetadataVersion::from_name(name).filter(is_allowed).ok_or_else(|| {
+        let supported: Vec<&str> = MetadataVersion::all().filter(is_allowed).map(MetadataVersion::name).collect();
+        BootstrapError::UnknownRelease { name: name.clone(), supported: supported.join(", ") }
+    })
+}
+
+fn supported_features() -> String {
+    let mut names: Vec<&str> = FEATURES.iter().map(|feature| feature.name).collect();
+    names.sort_unstable();
+    names.join(", ")
+}
+
+/// How the node's quorum is formatted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuorumFormat {
+    /// `controller.quorum.voters` names the voters.
+    StaticVoters,
+    /// `--standalone` or `--initial-controllers`: a first voter set is written.
+    InitialVoters,
+    /// `--no-initial-controllers`: joins later.
+    NoInitialVoters,
+    /// Neither; a broker needs none.
+    Unspecified,
+}
+
+/// The `kraft.version` of a directory formatted so: 1 with dynamic voters, else 0. Refuses contradictions in Kafka's
+/// words.
+pub fn kraft_version(quorum: QuorumFormat, is_controller: bool, asked: Option<i16>) -> Result<i16, BootstrapError> {
+    let is_dynamic = matches!(quorum, QuorumFormat::InitialVoters | QuorumFormat::NoInitialVoters);
+    if quorum == QuorumFormat::Unspecified && is_controller {
+        return Err(BootstrapError::KraftVersion(
+            "Because controller.quorum.voters is not set on this controller, you must specify one of the following: \
+             --standalone, --initial-controllers, or --no-initial-controllers.",
+        ));
+    }
+    match asked {
+        Some(0) if is_dynamic => Err(BootstrapError::KraftVersion(
+            "Cannot set kraft.version to 0 if controller.quorum.voters is empty and one of the flags --standalone, \
+             --initial-controllers, or --no-initial-controllers is used. For dynamic controllers support, try removing \
+             the --feature flag for kraft.version.",
+        )),
+        Some(1..) if !is_dynamic => Err(BootstrapError::KraftVersion(
+            "Cannot set kraft.version to 1 unless controller.quorum.voters is empty and one of the flags --standalone, \
+             --initial-controllers, or --no-initial-controllers is used. For dynamic controllers support, try using \
+             one of --standalone, --initial-controllers, or --no-initial-controllers and removing \
+             controller.quorum.voters.",
+        )),
+        _ => Ok(i16::from(is_dynamic)),
+    }
 }

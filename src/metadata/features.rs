@@ -293,21 +293,13 @@ pub enum FeatureError {
         /// The level that it needs.
         needed: i16,
     },
-    /// Levels that metadata.version 3.3-IV3 doesn't allow.
-    #[error("metadata.version is missing")]
-    NoMetadataVersion,
 }
 
 /// Checks that `feature` may have `level` when the features have the levels that `proposed` gives.
-pub fn validate_level(
-    feature: &Feature,
-    level: i16,
-    proposed: &dyn Fn(&str) -> i16,
-) -> Result<(), FeatureError> {
+pub fn validate_level(feature: &Feature, level: i16, proposed: &dyn Fn(&str) -> i16) -> Result<(), FeatureError> {
     if !feature.has_level(level) {
         return Err(FeatureError::UnknownLevel(feature.name.to_owned(), level));
     }
-    // Any level above 0 of any feature but kraft.version needs a metadata.version at all.
     for (dependency, needed) in feature.dependencies(level) {
         if proposed(dependency) < *needed {
             return Err(FeatureError::Dependency { feature: feature.name, level, dependency, needed: *needed });

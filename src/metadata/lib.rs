@@ -13,6 +13,7 @@ pub mod bootstrap;
 pub mod controller;
 pub mod features;
 pub mod image;
+pub mod scram;
 
 pub use controller::{Controller, ControllerConfig, ControllerResult, RequestContext};
 pub use features::MetadataVersion;

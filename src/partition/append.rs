@@ -1,20 +1,26 @@
 //! Appends: what a leader gives offsets to, and what a follower takes over from its leader.
 
 use bytes::Bytes;
-use ringlog_log::{
-    AppendOrigin, BatchSummary, LogAppendError, LogConfig, Placement, ProducerCheck, ProducerError, TransactionRules,
+use ringlog_log::validator::{
+    AppendOrigin, ReplicationError, ValidatedBatch, ValidationContext, ValidationError, check_replicated, validate,
 };
-use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs};
+use ringlog_log::{LogAppendError, LogBatch, LogConfig, Placement, ProducerCheck, ProducerError, TransactionRules};
+use ringlog_protocol::records::{BatchError, BatchHeader, BatchRef, Scratch};
+use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicPartition};
 
-use crate::{Effects, Partition, Role};
+use crate::{Partition, Role};
 
 /// Under which rules a leader appends.
 #[derive(Debug, Clone, Copy)]
 pub struct AppendContext<'a> {
+    /// The partition's name, for messages.
+    pub topic_partition: &'a TopicPartition,
     /// The topic's settings.
     pub config: &'a LogConfig,
     /// Who writes.
     pub origin: AppendOrigin,
+    /// Whether the request's version knows zstd (Produce 7 on).
+    pub is_zstd_allowed: bool,
     /// `acks` of the request: -1 asks for all in-sync replicas.
     pub required_acks: i16,
     /// What is known of the batch's transaction.
@@ -23,19 +29,8 @@ pub struct AppendContext<'a> {
     pub now: Now,
 }
 
-/// What the leader writes into the batch's header while it is copied to its place. The CRC covers none of it but the
-/// append time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patch {
-    /// Offset of the first record.
-    pub base_offset: Offset,
-    /// The leader's epoch.
-    pub leader_epoch: LeaderEpoch,
-    /// With `LogAppendTime`: the timestamp of all records; the CRC is then computed anew.
-    pub log_append_time: Option<TimestampMs>,
-}
-
-/// A batch that has its offsets and its place. Write it, then report [`Partition::on_durable`] with `next_offset`.
+/// A batch that has its offsets and its place. Write its header and payload, then report [`Partition::on_durable`]
+/// with `next_offset`.
 #[derive(Debug)]
 pub struct PreparedAppend {
     /// Offset of the first record.
@@ -50,10 +45,8 @@ pub struct PreparedAppend {
     pub leader_epoch: LeaderEpoch,
     /// Where it goes.
     pub placement: Placement,
-    /// What to write into the header.
-    pub patch: Patch,
-    /// The batch to write instead of the one received, as the topic wants another codec. To be patched likewise.
-    pub rewritten: Option<Bytes>,
+    /// What to write: the final header, and the payload as it came (or rewritten in the topic's codec).
+    pub batch: ValidatedBatch,
 }
 
 /// A retry of a batch that is already in the log. Answered like the first try, once that is acknowledged.
@@ -81,6 +74,9 @@ pub enum LeaderAppend {
 /// Why a leader refuses an append.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
+    /// The batch itself is refused.
+    #[error(transparent)]
+    Invalid(#[from] ValidationError),
     /// The log directory failed.
     #[error("the replica is offline")]
     Offline,
@@ -107,6 +103,7 @@ impl AppendError {
     /// The code for the response.
     pub fn error_code(&self) -> ErrorCode {
         match self {
+            AppendError::Invalid(error) => error.code,
             AppendError::Offline => ErrorCode::KafkaStorageError,
             AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
             AppendError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
@@ -142,18 +139,158 @@ pub enum FollowerAppendError {
     /// This replica doesn't follow in that epoch any more.
     #[error("not a follower in leader epoch {0}")]
     NotFollower(LeaderEpoch),
-    /// The bytes don't start at the log's end.
-    #[error("fetched offset {fetched} is not the log's end {log_end_offset}")]
-    UnexpectedOffset {
-        /// Where they start.
-        fetched: Offset,
-        /// The log's end.
-        log_end_offset: Offset,
-    },
-    /// A batch is corrupt: fetch it again.
-    #[error("corrupt batch: {0}")]
-    Corrupt(String),
+    /// The bytes are no batches that continue the log: fetch again.
+    #[error(transparent)]
+    Invalid(#[from] ReplicationError),
+    /// The log is empty and its start lies inside of the leader's first batch (the leader's start need not be a batch's):
+    /// start the log anew at this offset ([`ringlog_log::Log::truncate_fully_and_start_at`]) and prepare again.
+    #[error("the leader's first batch starts at {0}, below this empty log")]
+    StartsBelowEmptyLog(Offset),
+    /// A control batch can't be read.
+    #[error("unreadable control batch: {0}")]
+    Control(#[from] BatchError),
     /// It doesn't fit the log.
     #[error(transparent)]
     Log(#[from] LogAppendError),
+}
+
+impl Partition {
+    /// Judges a batch and gives it offsets and a place. From here on the log counts it; if it can't be written the
+    /// replica must go offline ([`Partition::mark_offline`]).
+    pub fn leader_prepare(
+        &mut self,
+        records: &Bytes,
+        context: &AppendContext<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<LeaderAppend, AppendError> {
+        let AppendContext { config, origin, now, .. } = *context;
+        self.check_may_append(context)?;
+        let batch = validate(records, &self.validation_context(context), scratch)?;
+        let logged = logged_batch(&batch);
+        match self.log.producers().check(&logged, origin, context.rules)? {
+            ProducerCheck::Accept => {}
+            ProducerCheck::Duplicate(held) => {
+                return Ok(LeaderAppend::Duplicate(DuplicateAppend {
+                    base_offset: held.first_offset(),
+                    next_offset: held.last_offset.plus(1),
+                    // As Kafka answers, whatever the timestamp type.
+                    log_append_time: held.timestamp,
+                    log_start_offset: self.log.log_start_offset(),
+                }));
+            }
+        }
+        let placement = self.log.append(&[logged], config, now.wall)?;
+        Ok(LeaderAppend::Append(Box::new(PreparedAppend {
+            base_offset: batch.header.base_offset,
+            next_offset: batch.header.next_offset(),
+            log_append_time: batch.log_append_time(),
+            log_start_offset: self.log.log_start_offset(),
+            leader_epoch: self.leader_epoch,
+            placement,
+            batch,
+        })))
+    }
+
+    fn check_may_append(&self, context: &AppendContext<'_>) -> Result<(), AppendError> {
+        match self.role {
+            Role::Offline => return Err(AppendError::Offline),
+            Role::Follower => return Err(AppendError::NotLeader),
+            Role::Leader => {}
+        }
+        let (in_sync, required) = (self.isr.committed().len(), self.effective_min_isr(context.config));
+        if context.required_acks == -1 && in_sync < required {
+            return Err(AppendError::NotEnoughReplicas { in_sync, required });
+        }
+        Ok(())
+    }
+
+    fn validation_context<'a>(&self, context: &AppendContext<'a>) -> ValidationContext<'a> {
+        let config = context.config;
+        ValidationContext {
+            topic_partition: context.topic_partition,
+            origin: context.origin,
+            is_zstd_allowed: context.is_zstd_allowed,
+            compression: config.compression,
+            timestamp_type: config.message_timestamp_type,
+            timestamp_before_max_ms: config.message_timestamp_before_max_ms,
+            timestamp_after_max_ms: config.message_timestamp_after_max_ms,
+            message_bytes_max: config.max_message_bytes as usize,
+            segment_bytes_max: config.segment_bytes as usize,
+            is_compacted: config.cleanup_compact,
+            now: context.now.wall,
+            base_offset: self.log.log_end_offset(),
+            leader_epoch: self.leader_epoch,
+        }
+    }
+
+    /// Whether acks=all may be confirmed for what the high watermark has reached: false means
+    /// `NOT_ENOUGH_REPLICAS_AFTER_APPEND`.
+    pub fn has_enough_in_sync(&self, config: &LogConfig) -> bool {
+        self.isr.maximal_len() >= self.effective_min_isr(config)
+    }
+
+    /// Takes over a prefix of what was fetched from the leader in `leader_epoch`, unchanged: as many batches as one
+    /// segment can take. Batches of a higher epoch than this replica knows are left out.
+    pub fn follower_prepare(
+        &mut self,
+        records: &[u8],
+        leader_epoch: LeaderEpoch,
+        config: &LogConfig,
+        now: Now,
+    ) -> Result<FollowerAppend, FollowerAppendError> {
+        if self.role != Role::Follower || self.leader_epoch != leader_epoch {
+            return Err(FollowerAppendError::NotFollower(leader_epoch));
+        }
+        let log_end_offset = self.log.log_end_offset();
+        if self.log.log_start_offset() == log_end_offset
+            && let Ok(first) = BatchHeader::parse(records)
+            && first.base_offset < log_end_offset
+            && first.last_offset() >= log_end_offset
+        {
+            return Err(FollowerAppendError::StartsBelowEmptyLog(first.base_offset));
+        }
+        let found = check_replicated(records, log_end_offset, self.leader_epoch)?;
+        let mut batches = Vec::with_capacity(found.headers.len());
+        let mut bytes = 0_usize;
+        for header in found.headers {
+            let end = bytes + header.size_in_bytes();
+            // The first one goes in any case, and is refused below when it alone is too large.
+            if !batches.is_empty() && end > config.segment_bytes as usize {
+                break;
+            }
+            batches.push(replicated_batch(header, records.get(bytes..end).unwrap_or_default())?);
+            bytes = end;
+        }
+        let placement = self.log.append(&batches, config, now.wall)?;
+        Ok(FollowerAppend { placement, bytes, next_offset: self.log.log_end_offset() })
+    }
+
+    /// A follower learns the leader's high watermark and log start with each fetch; call it once what came with them
+    /// is durable, and on empty answers. Returns the new high watermark if it moved, and whether the log's start did.
+    pub fn follower_advance(
+        &mut self,
+        leader_high_watermark: Offset,
+        leader_log_start_offset: Offset,
+    ) -> (Option<Offset>, bool) {
+        if self.role != Role::Follower {
+            return (None, false);
+        }
+        let moved = self.raise_high_watermark(leader_high_watermark.min(self.durable_end_offset));
+        let start = leader_log_start_offset.min(self.high_watermark);
+        (moved, self.log.advance_log_start_offset(start))
+    }
+}
+
+fn logged_batch(batch: &ValidatedBatch) -> LogBatch {
+    if !batch.header.is_control() {
+        return LogBatch::of_data(batch.header);
+    }
+    // Control batches are a few dozen bytes and come from coordinators only.
+    let bytes = batch.to_contiguous();
+    let marker = BatchRef::parse(&bytes).and_then(|parsed| LogBatch::of(&parsed)).ok().and_then(|logged| logged.marker);
+    LogBatch { header: batch.header, marker }
+}
+
+fn replicated_batch(header: BatchHeader, bytes: &[u8]) -> Result<LogBatch, BatchError> {
+    if header.is_control() { LogBatch::of(&BatchRef { header, bytes }) } else { Ok(LogBatch::of_data(header)) }
 }

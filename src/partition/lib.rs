@@ -15,21 +15,18 @@ mod replica;
 mod waiters;
 
 pub use append::{
-    AppendContext, AppendError, DuplicateAppend, FollowerAppend, FollowerAppendError, LeaderAppend, Patch,
-    PreparedAppend,
+    AppendContext, AppendError, DuplicateAppend, FollowerAppend, FollowerAppendError, LeaderAppend, PreparedAppend,
 };
 pub use fetch_session::{
-    FetchContext, FetchSessionCache, FetchSessionCacheLimits, FinishedFetch, ForgottenPartition, PartitionResult, SessionError, SessionPartition,
-    SessionRequest, SessionTopic,
+    FetchContext, FetchSessionCache, FetchSessionCacheLimits, FinishedFetch, ForgottenPartition, PartitionResult,
+    SessionError, SessionPartition, SessionRequest, SessionTopic,
 };
 pub use in_sync::{AlterPartitionOutcome, AlterPartitionProposal, InSyncReplicas};
 pub use offsets::{DeleteRecordsError, ListOffsetsRequest, OffsetError, Truncation};
-pub use partition::{
-    Effects, FollowerState, LeaderState, Partition, PartitionLimits, RecoveryState, Role,
-};
+pub use partition::{Effects, FollowerState, LeaderState, Partition, PartitionLimits, RecoveryState, Role};
 pub use read::{IsolationLevel, ReadError, ReadInfo, ReadPlan, ReadRequest, Reader};
 pub use replica::{FollowerFetch, RemoteReplica};
 pub use waiters::{
-    Completed, DelayedFetch, DelayedProduce, FetchWatch, PartitionKey, ProduceOutcome, ProduceWatch, WaitFor, WaiterKey,
-    Waiters,
+    Completed, DelayedFetch, DelayedProduce, FetchWatch, PartitionKey, ProduceOutcome, ProduceWatch, WaitFor,
+    WaiterKey, Waiters,
 };

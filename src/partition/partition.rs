@@ -1,9 +1,7 @@
 //! The replica itself: role, epochs, high watermark and in-sync replicas.
 
 use ringlog_log::{Log, LogConfig};
-use ringlog_types::{
-    LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionEpoch, TimestampMs, TopicIdPartition,
-};
+use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionEpoch, TimestampMs, TopicIdPartition};
 
 use crate::{AlterPartitionOutcome, AlterPartitionProposal, FollowerFetch, InSyncReplicas, RemoteReplica};
 
@@ -139,6 +137,7 @@ impl Partition {
             limits,
             log,
         };
+        partition.log.set_jitter_seed(jitter_seed(id));
         let high_watermark = partition.high_watermark;
         partition.log.producers_mut().on_high_watermark(high_watermark);
         partition
@@ -347,11 +346,7 @@ impl Partition {
         };
         remote.on_fetch(fetch, leader_end, now);
         let alter_partition = self.propose_expansion(fetch.replica);
-        Effects {
-            high_watermark: self.advance_high_watermark(config, now),
-            alter_partition,
-            ..Effects::default()
-        }
+        Effects { high_watermark: self.advance_high_watermark(config, now), alter_partition, ..Effects::default() }
     }
 
     fn propose_expansion(&mut self, replica: NodeId) -> Option<AlterPartitionProposal> {
@@ -378,10 +373,7 @@ impl Partition {
         let lag_max_ms = self.limits.replica_lag_time_max_ms;
         let in_sync = |replica: &NodeId| {
             *replica == self.local
-                || self
-                    .remotes
-                    .iter()
-                    .any(|r| r.replica == *replica && r.is_caught_up(leader_end, now, lag_max_ms))
+                || self.remotes.iter().any(|r| r.replica == *replica && r.is_caught_up(leader_end, now, lag_max_ms))
         };
         if self.isr.committed().iter().all(in_sync) {
             return None;
@@ -443,6 +435,12 @@ impl Partition {
     pub fn remove_expired_producers(&mut self, config: &LogConfig, now: TimestampMs) -> usize {
         self.log.producers_mut().remove_expired(config.producer_id_expiration_ms, now)
     }
+}
+
+/// Spreads the rolls by time of a node's partitions.
+pub(crate) fn jitter_seed(id: TopicIdPartition) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = id.topic_id.0;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h]) ^ (id.partition.0 as u64) << 32
 }
 
 #[cfg(test)]

@@ -96,3 +96,16 @@ impl std::fmt::Debug for StrBytes {
         std::fmt::Debug::fmt(self.as_str(), f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::StrBytes;
+    use rustc_hash::FxHashMap;
+
+    #[test]
+    fn a_map_keyed_by_it_is_searched_by_text() {
+        let map: FxHashMap<StrBytes, i32> = [(StrBytes::copy_from("topic"), 1)].into_iter().collect();
+        assert_eq!(map.get("topic"), Some(&1));
+        assert_eq!(map.get("other"), None);
+    }
+}

@@ -64,7 +64,7 @@ impl GroupCoordinator {
                 Ok(None)
             }
             Ok(record) => {
-                self.apply(record, producer);
+                self.apply(record, producer, None);
                 Ok(None)
             }
             Err(note) => Ok(Some(note)),
@@ -127,7 +127,7 @@ impl GroupCoordinator {
         let Some(write) = self.shared.pending.remove(&token) else { return self.shared.take_effects() };
         self.forget_pending_commit(&write);
         for record in write.records {
-            self.apply(record, write.producer);
+            self.apply(record, write.producer, Some(token));
         }
         match write.after {
             AfterWrite::Nothing | AfterWrite::NewGroup { .. } => {}
@@ -151,6 +151,9 @@ impl GroupCoordinator {
         let groups: BTreeSet<StrBytes> = write.records.iter().map(|record| record.group().clone()).collect();
         self.fail(write.after, write_error(error), now);
         for group in groups {
+            if let Some(classic) = classic(&mut self.groups, &group) {
+                classic.deleting = false;
+            }
             self.drop_if_gone(&group);
         }
         self.shared.take_effects()
@@ -282,10 +285,9 @@ impl GroupCoordinator {
         let mut records = Vec::new();
         for (id, group) in &self.groups {
             for (topic, topic_id) in topics {
-                let partitions = group.offsets.topics().find(|(name, _)| *name == topic);
-                for (partition, offset) in partitions.into_iter().flat_map(|(_, partitions)| partitions) {
+                for (partition, offset) in group.offsets.partitions(topic) {
                     if offset.is_of_topic(*topic_id) {
-                        records.push(GroupRecord::offset_tombstone(id, topic, *partition));
+                        records.push(GroupRecord::offset_tombstone(id, topic, partition));
                     }
                 }
             }
@@ -296,6 +298,9 @@ impl GroupCoordinator {
 
     /// Writes records that nobody waits for, in batches that fit.
     pub(crate) fn write_in_batches(&mut self, mut records: Vec<GroupRecord>) {
+        for record in &records {
+            self.note_deletion(record);
+        }
         while !records.is_empty() {
             let rest = records.split_off(records.len().min(MAX_RECORDS_PER_WRITE));
             self.shared.write(records, AfterWrite::Nothing);
@@ -303,8 +308,17 @@ impl GroupCoordinator {
         }
     }
 
-    /// The only place where offsets and other protocols' groups change.
-    fn apply(&mut self, record: GroupRecord, producer: Option<TransactionalProducer>) {
+    pub(crate) fn note_deletion(&mut self, record: &GroupRecord) {
+        if let GroupRecord::Group(key, None) = record
+            && let Some(group) = classic(&mut self.groups, &key.group)
+        {
+            group.deleting = true;
+        }
+    }
+
+    /// The only place where offsets and other protocols' groups change. `written` is the record's write, if it comes
+    /// from one.
+    fn apply(&mut self, record: GroupRecord, producer: Option<TransactionalProducer>, written: Option<WriteToken>) {
         match record {
             GroupRecord::Offset(key, Some(value)) => {
                 self.applied += 1;
@@ -328,7 +342,9 @@ impl GroupCoordinator {
             // A live group's membership is session state, newer than what was written.
             GroupRecord::Group(_, Some(_)) => {}
             GroupRecord::Group(key, None) => {
-                if classic(&mut self.groups, &key.group).is_some_and(|group| group.is_idle()) {
+                // Who joined meanwhile, or has a newer record on its way, is a new group already.
+                let outdated = |group: &ClassicGroup| group.last_write > written.map(|token| token.0);
+                if classic(&mut self.groups, &key.group).is_some_and(|group| group.is_idle() && !outdated(group)) {
                     self.turn_classic(&key.group);
                 }
             }

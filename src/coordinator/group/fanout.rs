@@ -146,10 +146,8 @@ pub fn error_response(request: &RequestBody, api_version: i16, error: ErrorCode)
                     .map(|partition| OffsetCommitResponsePartition {
                         partition_index: partition.partition_index,
                         error_code,
-                        ..Default::default()
                     })
                     .collect(),
-                ..Default::default()
             });
             OffsetCommitResponse { topics: topics.collect(), ..Default::default() }.into()
         }
@@ -162,10 +160,8 @@ pub fn error_response(request: &RequestBody, api_version: i16, error: ErrorCode)
                     .map(|partition| TxnOffsetCommitResponsePartition {
                         partition_index: partition.partition_index,
                         error_code,
-                        ..Default::default()
                     })
                     .collect(),
-                ..Default::default()
             });
             TxnOffsetCommitResponse { topics: topics.collect(), ..Default::default() }.into()
         }
@@ -179,11 +175,8 @@ pub fn error_response(request: &RequestBody, api_version: i16, error: ErrorCode)
             DescribeGroupsResponse { groups: groups.collect(), ..Default::default() }.into()
         }
         RequestBody::DeleteGroups(request) => {
-            let results = request.groups_names.iter().map(|id| DeletableGroupResult {
-                group_id: id.clone(),
-                error_code,
-                ..Default::default()
-            });
+            let results =
+                request.groups_names.iter().map(|id| DeletableGroupResult { group_id: id.clone(), error_code });
             DeleteGroupsResponse { results: results.collect(), ..Default::default() }.into()
         }
         other => panic!("{} is not a request of group coordination", other.api_key().name()),

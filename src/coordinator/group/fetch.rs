@@ -27,7 +27,12 @@ struct Reader<'a> {
 }
 
 impl GroupCoordinator {
-    pub(crate) fn offset_fetch(&mut self, request: &OffsetFetchRequest, context: &RequestContext, topics: &dyn TopicView) {
+    pub(crate) fn offset_fetch(
+        &mut self,
+        request: &OffsetFetchRequest,
+        context: &RequestContext,
+        topics: &dyn TopicView,
+    ) {
         let reader = Reader { topics, require_stable: request.require_stable };
         let mut response = OffsetFetchResponse::default();
         if context.api_version >= GROUPS_VERSION {
@@ -60,12 +65,7 @@ impl GroupCoordinator {
                 }
                 let topic_id = if by_id { id.unwrap_or(Uuid::ZERO) } else { Uuid::ZERO };
                 let partitions = reader.all(offsets, name);
-                response.topics.push(OffsetFetchResponseTopics {
-                    topic_id,
-                    name: name.clone(),
-                    partitions,
-                    ..Default::default()
-                });
+                response.topics.push(OffsetFetchResponseTopics { topic_id, name: name.clone(), partitions });
             }
             return response;
         };
@@ -79,7 +79,6 @@ impl GroupCoordinator {
                 topic_id: topic.topic_id,
                 name: topic.name.clone(),
                 partitions: partitions.collect(),
-                ..Default::default()
             });
         }
         response
@@ -117,9 +116,8 @@ impl GroupCoordinator {
 
 impl Reader<'_> {
     fn all(&self, offsets: Option<&Offsets>, topic: &StrBytes) -> Vec<OffsetFetchResponsePartitions> {
-        let partitions = offsets.into_iter().flat_map(Offsets::topics).find(|(name, _)| *name == topic);
-        let indexes = partitions.into_iter().flat_map(|(_, partitions)| partitions.keys());
-        indexes.map(|index| self.one(offsets, topic, *index)).collect()
+        let partitions = offsets.into_iter().flat_map(|offsets| offsets.partitions(topic));
+        partitions.map(|(index, _)| self.one(offsets, topic, index)).collect()
     }
 
     fn one(&self, offsets: Option<&Offsets>, topic: &StrBytes, partition: i32) -> OffsetFetchResponsePartitions {
@@ -149,7 +147,6 @@ pub(crate) fn nothing(partition: i32, error: ErrorCode) -> OffsetFetchResponsePa
         committed_leader_epoch: -1,
         metadata: Some(StrBytes::default()),
         error_code: error.code(),
-        ..Default::default()
     }
 }
 
@@ -160,7 +157,6 @@ pub(crate) fn old_topic(name: &StrBytes, partitions: Vec<OffsetFetchResponsePart
         committed_leader_epoch: partition.committed_leader_epoch,
         metadata: partition.metadata,
         error_code: partition.error_code,
-        ..Default::default()
     });
-    OffsetFetchResponseTopic { name: name.clone(), partitions: partitions.collect(), ..Default::default() }
+    OffsetFetchResponseTopic { name: name.clone(), partitions: partitions.collect() }
 }

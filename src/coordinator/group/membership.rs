@@ -28,16 +28,20 @@ const MAX_PENDING_MEMBERS: usize = 10_000;
 pub(crate) struct Join<'a> {
     pub(crate) context: &'a RequestContext,
     pub(crate) request: JoinGroupRequest,
+    /// Name and metadata of each protocol, most wanted first.
+    protocols: Vec<(StrBytes, Bytes)>,
 }
 
-impl Join<'_> {
-    fn token(&self) -> Token {
-        self.context.token
+impl<'a> Join<'a> {
+    pub(crate) fn new(context: &'a RequestContext, request: JoinGroupRequest) -> Join<'a> {
+        let protocols = request.protocols.iter();
+        let protocols =
+            protocols.map(|protocol| (own(&protocol.name), Bytes::copy_from_slice(&protocol.metadata))).collect();
+        Join { context, request, protocols }
     }
 
-    fn protocols(&self) -> Vec<(StrBytes, Bytes)> {
-        let protocols = self.request.protocols.iter();
-        protocols.map(|protocol| (own(&protocol.name), Bytes::copy_from_slice(&protocol.metadata))).collect()
+    fn token(&self) -> Token {
+        self.context.token
     }
 
     /// Before version 1 the session timeout stands for both.
@@ -52,7 +56,7 @@ impl Join<'_> {
             client_host: own(&self.context.client_host),
             session_timeout_ms: self.request.session_timeout_ms,
             rebalance_timeout_ms: self.rebalance_timeout_ms(),
-            protocols: self.protocols(),
+            protocols: self.protocols.clone(),
             awaiting_join: Some(self.token()),
             is_new: true,
             ..Member::default()
@@ -72,7 +76,7 @@ impl ClassicGroup {
             shared.reply(token, join_error(ErrorCode::GroupMaxSizeReached, id.clone()));
             return id;
         }
-        if !self.supports_protocols(&join.request.protocol_type, &join.protocols()) {
+        if !self.supports_protocols(&join.request.protocol_type, &join.protocols) {
             shared.reply(token, join_error(ErrorCode::InconsistentGroupProtocol, id.clone()));
             return id;
         }
@@ -139,7 +143,7 @@ impl ClassicGroup {
             shared.reply(join.token(), join_error(error, id.clone()));
             return;
         }
-        let same = self.members.get(id).is_some_and(|member| member.protocols == join.protocols());
+        let same = self.members.get(id).is_some_and(|member| member.protocols == join.protocols);
         match self.state {
             State::PreparingRebalance => self.update_and_rebalance(id, &join, shared, now),
             // The same again: the first answer got lost.
@@ -169,7 +173,7 @@ impl ClassicGroup {
 
     fn update_member(&mut self, id: &StrBytes, join: &Join<'_>, shared: &mut Shared) {
         let Some(member) = self.members.get_mut(id) else { return };
-        member.protocols = join.protocols();
+        member.protocols = join.protocols.clone();
         member.session_timeout_ms = join.request.session_timeout_ms;
         member.rebalance_timeout_ms = join.rebalance_timeout_ms();
         shared.wait(join.token());
@@ -220,8 +224,8 @@ impl ClassicGroup {
             response.leader = leader;
             response.members = Vec::new();
         }
-        shared.write(
-            vec![self.to_record(None)],
+        self.write(
+            self.to_record(None),
             AfterWrite::StaticMember(Box::new(StaticReplacement {
                 group: self.id.clone(),
                 token,
@@ -233,6 +237,7 @@ impl ClassicGroup {
                 old_rebalance_timeout_ms: before.rebalance_timeout_ms,
                 response,
             })),
+            shared,
         );
     }
 
@@ -289,7 +294,7 @@ impl ClassicGroup {
             self.assignment_pending = true;
             let record = self.to_record(Some(&assignments));
             let (group, generation) = (self.id.clone(), self.generation);
-            shared.write(vec![record], AfterWrite::Assignment { group, generation, assignments });
+            self.write(record, AfterWrite::Assignment { group, generation, assignments }, shared);
         }
     }
 
@@ -299,7 +304,8 @@ impl ClassicGroup {
             return Err(ErrorCode::IllegalGeneration);
         }
         let differs = |asked: &Option<StrBytes>, own: &Option<StrBytes>| asked.is_some() && asked != own;
-        if differs(&request.protocol_type, &self.protocol_type) || differs(&request.protocol_name, &self.protocol_name) {
+        if differs(&request.protocol_type, &self.protocol_type) || differs(&request.protocol_name, &self.protocol_name)
+        {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }
         match self.state {
@@ -327,7 +333,13 @@ impl ClassicGroup {
     }
 
     /// LeaveGroup.
-    pub(crate) fn leave(&mut self, request: &LeaveGroupRequest, version: i16, shared: &mut Shared, now: Now) -> LeaveGroupResponse {
+    pub(crate) fn leave(
+        &mut self,
+        request: &LeaveGroupRequest,
+        version: i16,
+        shared: &mut Shared,
+        now: Now,
+    ) -> LeaveGroupResponse {
         let mut rebalance = false;
         let mut members = Vec::new();
         for identity in leaving_members(request, version) {
@@ -337,7 +349,6 @@ impl ClassicGroup {
                 member_id: identity.member_id,
                 group_instance_id: identity.group_instance_id,
                 error_code: result.err().unwrap_or(ErrorCode::None).code(),
-                ..Default::default()
             });
         }
         if rebalance {

@@ -60,6 +60,11 @@ impl Offsets {
         self.committed.get(topic)?.get(&partition)
     }
 
+    /// The partitions of a topic that have an offset.
+    pub(crate) fn partitions(&self, topic: &str) -> impl Iterator<Item = (i32, &CommittedOffset)> {
+        self.committed.get(topic).into_iter().flatten().map(|(index, offset)| (*index, offset))
+    }
+
     pub(crate) fn topics(&self) -> impl Iterator<Item = (&StrBytes, &Partitions)> {
         self.committed.iter()
     }
@@ -86,7 +91,13 @@ impl Offsets {
         self.committed.entry(topic).or_default().insert(partition, offset);
     }
 
-    pub(crate) fn put_transactional(&mut self, producer: ProducerId, topic: StrBytes, partition: i32, offset: CommittedOffset) {
+    pub(crate) fn put_transactional(
+        &mut self,
+        producer: ProducerId,
+        topic: StrBytes,
+        partition: i32,
+        offset: CommittedOffset,
+    ) {
         self.transactional.entry(producer).or_default().entry(topic).or_default().insert(partition, offset);
     }
 

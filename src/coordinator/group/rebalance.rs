@@ -111,7 +111,7 @@ impl ClassicGroup {
         }
         self.next_generation(now.wall);
         if self.state == State::Empty {
-            shared.write(vec![self.to_record(None)], AfterWrite::Nothing);
+            self.write(self.to_record(None), AfterWrite::Nothing, shared);
             return;
         }
         let members: Vec<StrBytes> = self.members.keys().cloned().collect();
@@ -166,7 +166,12 @@ impl ClassicGroup {
     }
 
     /// The leader's assignment is written: everybody who waits gets a share.
-    pub(crate) fn propagate_assignment(&mut self, assignments: &BTreeMap<StrBytes, Bytes>, shared: &mut Shared, now: Now) {
+    pub(crate) fn propagate_assignment(
+        &mut self,
+        assignments: &BTreeMap<StrBytes, Bytes>,
+        shared: &mut Shared,
+        now: Now,
+    ) {
         for (id, member) in &mut self.members {
             member.assignment = assignments.get(id).cloned().unwrap_or_default();
         }

@@ -76,8 +76,6 @@ pub(crate) struct OtherRecord {
     pub(crate) group: StrBytes,
     /// Set for the record that makes a member.
     pub(crate) member: Option<StrBytes>,
-    /// Whether this is the record that makes the group.
-    pub(crate) is_group: bool,
     pub(crate) key: Bytes,
     pub(crate) deleted: bool,
 }
@@ -101,15 +99,12 @@ impl GroupRecord {
 
     /// A tombstone for a committed offset.
     pub(crate) fn offset_tombstone(group: &StrBytes, topic: &StrBytes, partition: i32) -> GroupRecord {
-        GroupRecord::Offset(
-            OffsetCommitKey { group: group.clone(), topic: topic.clone(), partition, ..Default::default() },
-            None,
-        )
+        GroupRecord::Offset(OffsetCommitKey { group: group.clone(), topic: topic.clone(), partition }, None)
     }
 
     /// A tombstone for a classic group.
     pub(crate) fn group_tombstone(group: &StrBytes) -> GroupRecord {
-        GroupRecord::Group(GroupMetadataKey { group: group.clone(), ..Default::default() }, None)
+        GroupRecord::Group(GroupMetadataKey { group: group.clone() }, None)
     }
 
     /// The bytes to write. `None` if a field is too long for its format, such as a group id beyond 32 KiB.
@@ -148,12 +143,7 @@ impl GroupRecord {
                 let key: LegacyOffsetCommitKey = decode_key(type_id, fields)?;
                 let value: Option<LegacyOffsetCommitValue> = decode_value(type_id, value)?;
                 GroupRecord::Offset(
-                    OffsetCommitKey {
-                        group: key.group,
-                        topic: key.topic,
-                        partition: key.partition,
-                        ..Default::default()
-                    },
+                    OffsetCommitKey { group: key.group, topic: key.topic, partition: key.partition },
                     value.map(|value| OffsetCommitValue {
                         offset: value.offset,
                         metadata: value.metadata,
@@ -222,5 +212,5 @@ fn other_record(type_id: i16, key: Bytes, mut fields: Bytes, deleted: bool) -> R
     };
     let group = string()?;
     let member = if matches!(type_id, 5 | 10 | 19) { Some(string()?) } else { None };
-    Ok(OtherRecord { group_type, group, member, is_group: matches!(type_id, 3 | 11 | 17), key, deleted })
+    Ok(OtherRecord { group_type, group, member, key, deleted })
 }

@@ -164,7 +164,9 @@ impl Shared {
 
     fn fail_unencodable(&mut self, after: AfterWrite) {
         match after {
-            AfterWrite::Reply(token, body) => self.reply_waiting(token, with_error(body, ErrorCode::UnknownServerError)),
+            AfterWrite::Reply(token, body) => {
+                self.reply_waiting(token, with_error(body, ErrorCode::UnknownServerError))
+            }
             AfterWrite::NewGroup { token, member } => {
                 self.reply_waiting(token, join_error(ErrorCode::UnknownServerError, member));
             }

@@ -37,10 +37,6 @@ impl Deadline {
     pub(crate) fn clear(&mut self) {
         self.at = None;
     }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.at.is_some()
-    }
 }
 
 /// All deadlines of a coordinator: at most a few entries per [`Deadline`].
@@ -73,7 +69,13 @@ impl DeadlineQueue {
     }
 
     /// Whether the deadline of a popped entry has passed; one that moved back is put in again.
-    pub(crate) fn is_due(&mut self, deadline: &mut Deadline, popped_at: MonotonicMs, key: &TimerKey, now: MonotonicMs) -> bool {
+    pub(crate) fn is_due(
+        &mut self,
+        deadline: &mut Deadline,
+        popped_at: MonotonicMs,
+        key: &TimerKey,
+        now: MonotonicMs,
+    ) -> bool {
         if deadline.queued != Some(popped_at) {
             return false;
         }

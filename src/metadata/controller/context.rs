@@ -1,7 +1,7 @@
 //! What the controller needs to know besides the request, and what it answers.
 
+use ringlog_protocol::ResponseBody;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
-use ringlog_protocol::messages::ResponseBody;
 use ringlog_types::{NodeId, Now, Offset};
 
 use crate::bootstrap::BootstrapMetadata;
@@ -45,6 +45,8 @@ pub struct ControllerConfig {
     pub delegation_token_expiry_time_ms: i64,
     /// `delegation.token.secret.key`; without it tokens are disabled.
     pub delegation_token_secret: Option<String>,
+    /// server.properties as written, behind the dynamic configs of topics and groups.
+    pub static_config: ringlog_config::ConfigMap,
     /// Whether an authorizer is configured; without one there are no ACLs.
     pub has_authorizer: bool,
     /// `unstable.feature.versions.enable`.
@@ -73,6 +75,7 @@ impl ControllerConfig {
             delegation_token_max_lifetime_ms: 604_800_000,
             delegation_token_expiry_time_ms: 86_400_000,
             delegation_token_secret: None,
+            static_config: ringlog_config::ConfigMap::new(),
             has_authorizer: false,
             unstable_feature_versions_enable: false,
         }
@@ -141,6 +144,8 @@ pub struct RequestContext<'a> {
     pub next_offset: Offset,
     /// The finalized `kraft.version`, which only Raft knows.
     pub kraft_version: i16,
+    /// The quorum's voters, which only Raft knows.
+    pub voters: &'a [NodeId],
 }
 
 impl std::fmt::Debug for RequestContext<'_> {

@@ -4,35 +4,78 @@
 //! records are replayed at once, so that the next request sees them; the response is to be sent when they are
 //! committed. State changes by replay alone. On loss of leadership the uncommitted state is dropped.
 //!
-//! One file per subject; none of them writes state.
+//! One file per subject; none of them writes the image. Only heartbeats' contact times live outside of it.
 
+mod acls;
+mod alter_partition;
+mod brokers;
+mod config_rules;
+mod configs;
 mod context;
+mod directories;
+mod elections;
+mod error;
+mod features;
+mod heartbeats;
+mod leadership;
+mod outcome;
+mod partition_change;
+mod partitions;
+mod periodic;
+mod placement;
+mod producer_ids;
+mod quotas;
+mod reassignment;
+mod responses;
+mod scram;
+mod state;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod topics;
 
-use ringlog_protocol::messages::RequestBody;
-use ringlog_types::{LeaderEpoch, MonotonicMs, Now, Offset};
+use std::sync::Arc;
+
+use ringlog_protocol::RequestBody;
+use ringlog_protocol::metadata_records::{
+    AbortTransactionRecord, BeginTransactionRecord, ConfigRecord, EndTransactionRecord, RecordAndVersion,
+};
+use ringlog_types::{BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now, Offset};
 
 pub use context::{
     AllowAll, Authorize, ControllerConfig, ControllerError, ControllerResult, Operation, RequestContext, Resource,
     TickResult,
 };
+pub use reassignment::list_reassignments;
+pub use responses::error_response;
 
-use crate::image::MetadataImage;
+use crate::image::{ConfigResourceType, MetadataImage};
+use context::record;
+use outcome::Outcome;
+use state::{ActiveController, MIN_IN_SYNC_REPLICAS};
+
+/// How many records one operation may make if they must stand in one batch, and how many one batch may hold.
+pub const MAX_RECORDS_PER_OPERATION: usize = 10_000;
+
+/// How many periodic tasks one tick runs at most; each comes again within milliseconds if it has more.
+const MAX_TASKS_PER_TICK: usize = 8;
 
 /// A controller node's state: active with uncommitted metadata, or standing by.
 #[derive(Debug)]
 pub struct Controller {
-    config: ControllerConfig,
+    config: Arc<ControllerConfig>,
+    active: Option<ActiveController>,
 }
 
 impl Controller {
     /// A controller that stands by.
     pub fn new(config: ControllerConfig) -> Controller {
-        Controller { config }
+        Controller { config: Arc::new(config), active: None }
     }
 
     /// Becomes active as leader of `epoch`. `image` is all that is in the log below `next_offset`; with
-    /// `open_transaction`, records after its image belong to a transaction that was never ended. The records returned
-    /// must be appended first of all.
+    /// `open_transaction`, the log ends in a transaction whose records are not in `image`. The records returned must be
+    /// appended at `next_offset` before anything else.
     pub fn activate(
         &mut self,
         image: MetadataImage,
@@ -40,28 +83,145 @@ impl Controller {
         epoch: LeaderEpoch,
         next_offset: Offset,
         now: Now,
-    ) -> Vec<TickResult> { unimplemented!() }
+    ) -> TickResult {
+        let mut records = Vec::new();
+        if open_transaction {
+            let reason = Some("failover".into());
+            records.push(record(AbortTransactionRecord { reason }.into(), 0));
+        }
+        if image.features.metadata_version.is_none() {
+            records.extend(self.bootstrap_records());
+        }
+        let mut active = ActiveController::new(self.config.clone(), image, epoch, next_offset, now);
+        active.replay_own(&records, next_offset);
+        self.active = Some(active);
+        TickResult { records, is_atomic: false }
+    }
+
+    /// The first records of a new cluster, in a transaction where metadata.version has them.
+    fn bootstrap_records(&self) -> Vec<RecordAndVersion> {
+        let bootstrap = &self.config.bootstrap;
+        let has_transactions = bootstrap.metadata_version().is_metadata_transaction_supported();
+        let mut records = Vec::new();
+        if has_transactions {
+            records.push(record(BeginTransactionRecord { name: Some("Bootstrap records".into()) }.into(), 0));
+        }
+        records.extend(bootstrap.records.iter().cloned());
+        if bootstrap.level(crate::features::ELIGIBLE_LEADER_REPLICAS_VERSION) >= 1 {
+            // With eligible leader replicas every controller must see the same value, so it goes into the log.
+            let config = ConfigRecord {
+                resource_type: ConfigResourceType::Broker.code(),
+                resource_name: "".into(),
+                name: MIN_IN_SYNC_REPLICAS.into(),
+                value: Some(self.config.min_in_sync_replicas.to_string().into()),
+            };
+            records.push(record(config.into(), 0));
+        }
+        if has_transactions {
+            records.push(record(EndTransactionRecord::default().into(), 0));
+        }
+        records
+    }
 
     /// Lost the leadership: drops the uncommitted state and answers NotActive until activated again.
-    pub fn resign(&mut self) {}
+    pub fn resign(&mut self) {
+        self.active = None;
+    }
 
     /// The epoch in which this controller is active.
-    pub fn active_epoch(&self) -> Option<LeaderEpoch>;
+    pub fn active_epoch(&self) -> Option<LeaderEpoch> {
+        self.active.as_ref().map(|active| active.epoch)
+    }
 
     /// The newest state, uncommitted records included, if active.
-    pub fn uncommitted_image(&self) -> Option<&MetadataImage>;
+    pub fn uncommitted_image(&self) -> Option<&MetadataImage> {
+        self.active.as_ref().map(|active| &active.image)
+    }
 
-    /// Notes a heartbeat's arrival before it is handled, so that a slow queue fences nobody.
-    pub fn on_heartbeat_received(&mut self, broker: ringlog_types::NodeId, epoch: ringlog_types::BrokerEpoch, now: Now);
+    /// Notes a heartbeat's arrival before it is handled, so that a slow queue fences nobody. A broker or epoch that is
+    /// not registered is ignored.
+    pub fn on_heartbeat_received(&mut self, broker: NodeId, epoch: BrokerEpoch, now: MonotonicMs) {
+        if let Some(active) = &mut self.active
+            && active.is_current_epoch(broker.0, epoch.0)
+        {
+            active.heartbeats.touch(broker, epoch, now);
+        }
+    }
 
-    /// Decides a request.
-    pub fn handle(&mut self, request: RequestBody, context: &RequestContext<'_>)
-    -> Result<ControllerResult, ControllerError>;
+    /// Decides a request. The records are replayed into the uncommitted state and must go into the log at the
+    /// context's `next_offset`; if that fails, [`Controller::resign`].
+    pub fn handle(
+        &mut self,
+        request: &RequestBody,
+        context: &RequestContext<'_>,
+    ) -> Result<ControllerResult, ControllerError> {
+        let active = self.active.as_mut().ok_or(ControllerError::NotActive)?;
+        let mut outcome = active.decide(request, context).ok_or(ControllerError::NotMine)?;
+        if outcome.is_atomic && outcome.records.len() > MAX_RECORDS_PER_OPERATION {
+            let refused = error_response(request, ErrorCode::PolicyViolation, context.api_version);
+            outcome = Outcome::answer(refused.ok_or(ControllerError::NotMine)?);
+        }
+        active.replay_own(&outcome.records, context.next_offset);
+        let Outcome { records, is_atomic, response, kraft_version } = outcome;
+        Ok(ControllerResult { records, is_atomic, response, kraft_version })
+    }
 
     /// When [`Controller::on_tick`] has work next; `None` while standing by.
-    pub fn next_deadline(&self) -> Option<MonotonicMs>;
+    pub fn next_deadline(&self) -> Option<MonotonicMs> {
+        self.active.as_ref().and_then(|active| active.deadlines.next())
+    }
 
-    /// Runs the periodic tasks that are due. Records of each result go into the log in order, the first at
+    /// Runs the periodic tasks that are due. The records of all results go into the log in order, the first at
     /// `next_offset`.
-    pub fn on_tick(&mut self, now: Now, next_offset: Offset) -> Vec<TickResult> { unimplemented!() }
+    pub fn on_tick(&mut self, now: Now, next_offset: Offset) -> Vec<TickResult> {
+        let mut results = Vec::new();
+        let Some(active) = &mut self.active else { return results };
+        let mut offset = next_offset;
+        for _ in 0..MAX_TASKS_PER_TICK {
+            let Some(task) = active.take_due_task(now.monotonic) else { break };
+            let records = active.run_task(task, now);
+            if records.is_empty() {
+                continue;
+            }
+            active.replay_own(&records, offset);
+            offset = offset.plus(records.len() as i64);
+            results.push(TickResult { records, is_atomic: false });
+        }
+        results
+    }
+}
+
+impl ActiveController {
+    /// The subject file that decides each API; `None` for what is not the controller's.
+    fn decide(&mut self, request: &RequestBody, context: &RequestContext<'_>) -> Option<Outcome> {
+        Some(match request {
+            RequestBody::BrokerRegistration(request) => self.register_broker(request, context),
+            RequestBody::BrokerHeartbeat(request) => self.heartbeat(request, context),
+            RequestBody::UnregisterBroker(request) => self.unregister_broker(request, context),
+            RequestBody::ControllerRegistration(request) => self.register_controller(request, context),
+            RequestBody::CreateTopics(request) => self.create_topics(request, context),
+            RequestBody::DeleteTopics(body) => match self.delete_topics(body, context) {
+                Ok(outcome) => outcome,
+                Err(error) => Outcome::answer(error_response(request, error, context.api_version)?),
+            },
+            RequestBody::CreatePartitions(request) => self.create_partitions(request, context),
+            RequestBody::AlterPartition(request) => self.alter_partition(request, context),
+            RequestBody::ElectLeaders(request) => self.elect_leaders(request, context),
+            RequestBody::AlterPartitionReassignments(request) => self.alter_reassignments(request, context),
+            RequestBody::ListPartitionReassignments(request) => self.list_reassignments(request, context),
+            RequestBody::AssignReplicasToDirs(request) => self.assign_replicas_to_dirs(request, context),
+            RequestBody::AllocateProducerIds(request) => self.allocate_producer_ids(request, context),
+            RequestBody::AlterConfigs(request) => self.alter_configs(request, context),
+            RequestBody::IncrementalAlterConfigs(request) => self.incremental_alter_configs(request, context),
+            RequestBody::UpdateFeatures(request) => self.update_features(request, context),
+            RequestBody::AlterClientQuotas(request) => self.alter_client_quotas(request, context),
+            RequestBody::CreateAcls(request) => self.create_acls(request, context),
+            RequestBody::DeleteAcls(request) => self.delete_acls(request, context),
+            RequestBody::AlterUserScramCredentials(request) => self.alter_scram_credentials(request, context),
+            RequestBody::CreateDelegationToken(request) => self.create_delegation_token(request, context),
+            RequestBody::RenewDelegationToken(request) => self.renew_delegation_token(request, context),
+            RequestBody::ExpireDelegationToken(request) => self.expire_delegation_token(request, context),
+            _ => return None,
+        })
+    }
 }

@@ -84,16 +84,14 @@ pub(crate) fn place(
         candidates += 1;
         unfenced += usize::from(!broker.is_fenced);
     }
-    let refuse = |why: String| {
-        Err(PlacementError(format!("Unable to replicate the partition {replication_factor} time(s): {why}")))
-    };
+    let refuse = |why: String| Err(PlacementError(why));
     if unfenced == 0 {
-        return refuse("All brokers are currently fenced or have all their log directories cordoned.".to_owned());
+        return refuse("All brokers are currently fenced, or have all their log directories cordoned.".to_owned());
     }
     if replication_factor > candidates {
         return refuse(format!(
             "The target replication factor of {replication_factor} cannot be reached because only {candidates} \
-             broker(s) are registered."
+             broker(s) are registered or some brokers have all their log directories cordoned."
         ));
     }
     let mut racks: Vec<Rack> = racks.into_values().collect();

@@ -7,6 +7,8 @@
 mod decoder;
 mod encoder;
 mod error;
+#[cfg(test)]
+mod tests;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;

@@ -1,0 +1,144 @@
+//! What must hold before a change lands, one small step after the other.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{hang, kafka, paths, setup, tidy};
+
+/// A named piece of work.
+type Step = (&'static str, fn() -> Result<()>);
+
+const STEPS: &[Step] = &[
+    ("setup", setup::run),
+    ("tidy", tidy::run),
+    ("format", format),
+    ("clippy", clippy),
+    ("unit tests", unit_tests),
+    ("xtask tests", xtask_tests),
+    ("simulation", simulation),
+    ("hang", hang::run),
+    ("fuzz", || fuzz(60)),
+    ("end-to-end tests", || e2e(&[])),
+    ("benches build", benches_build),
+];
+
+/// Runs all steps, also after a failed one, and tells how long each took.
+pub fn run() -> Result<()> {
+    let mut results = Vec::new();
+    for (name, step) in STEPS {
+        println!("\n=== {name}");
+        let begin = Instant::now();
+        let result = step();
+        if let Err(error) = &result {
+            println!("{name} failed: {error:#}");
+        }
+        results.push((name, begin.elapsed(), result.is_ok()));
+    }
+    println!("\n=== summary");
+    for (name, time, good) in &results {
+        println!("{} {name:<20} {}", if *good { "ok    " } else { "FAILED" }, seconds(*time));
+    }
+    println!("       {:<20} {}", "all", seconds(results.iter().map(|(_, time, _)| *time).sum()));
+    let failed: Vec<&str> = results.iter().filter(|(_, _, good)| !good).map(|(name, _, _)| **name).collect();
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:>7.1} s", time.as_secs_f64())
+}
+
+/// Cargo in the project's top folder.
+pub fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    cargo_in(&paths::root(), arguments)
+}
+
+fn cargo_in<'a>(folder: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    let mut command = Command::new(paths::cargo());
+    command.args(arguments).current_dir(folder);
+    run_command(&mut command)
+}
+
+/// Runs a command, and fails as it fails.
+pub fn run_command(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("running {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
+fn scripts() -> PathBuf {
+    paths::root().join("scripts")
+}
+
+fn format() -> Result<()> {
+    cargo(["fmt", "--all", "--check"])?;
+    cargo_in(&scripts(), ["fmt", "--all", "--check"])
+}
+
+fn clippy() -> Result<()> {
+    cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    cargo_in(&scripts(), ["clippy", "--all-targets", "--", "-D", "warnings"])
+}
+
+fn unit_tests() -> Result<()> {
+    cargo(["test", "--workspace", "--exclude", "ringlog-e2e-tests", "--exclude", "ringlog-sim-tests"])
+}
+
+fn xtask_tests() -> Result<()> {
+    cargo_in(&scripts(), ["test"])
+}
+
+/// The cores against a faulty world, stepped in virtual time.
+pub fn simulation() -> Result<()> {
+    cargo(["test", "-p", "ringlog-sim-tests"])
+}
+
+/// Fuzzes the decoders for that long. Left out where cargo-fuzz isn't installed, except in CI.
+pub fn fuzz(time_s: u64) -> Result<()> {
+    let installed = Command::new("cargo").args(["+nightly", "fuzz", "--version"]).output();
+    if !installed.is_ok_and(|output| output.status.success()) {
+        ensure!(env::var_os("CI").is_none(), "cargo-fuzz and a nightly toolchain are needed");
+        println!("left out: cargo-fuzz and a nightly toolchain are needed (cargo install cargo-fuzz)");
+        return Ok(());
+    }
+    let mut command = Command::new("cargo");
+    command.args(["+nightly", "fuzz", "run", "--fuzz-dir", "src/protocol/fuzz", "messages", "--"]);
+    command.arg(format!("-max_total_time={time_s}")).current_dir(paths::root());
+    // The outer cargo names its own toolchain, which isn't the nightly one.
+    for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTDOC"] {
+        command.env_remove(variable);
+    }
+    run_command(&mut command)
+}
+
+/// Builds the node optimised, and runs real clients against it. `arguments` go to the test program.
+///
+/// The tests find the node in `RINGLOG_BIN` and run tools of real Kafka by `$RINGLOG_XTASK kafka TOOL ARGS`; its jars
+/// lie in `KAFKA_DIR`.
+pub fn e2e(arguments: &[String]) -> Result<()> {
+    setup::run()?;
+    let kafka = kafka::install()?;
+    cargo(["build", "--profile", "quick", "-p", "ringlog"])?;
+    let mut command = Command::new(paths::cargo());
+    command.args(["test", "-p", "ringlog-e2e-tests", "--"]).args(arguments).current_dir(paths::root());
+    command.env("RINGLOG_BIN", target_folder()?.join("quick").join("ringlog"));
+    command.env("RINGLOG_XTASK", env::current_exe()?).env("KAFKA_DIR", kafka);
+    run_command(&mut command)
+}
+
+fn benches_build() -> Result<()> {
+    cargo(["bench", "--workspace", "--no-run", "--profile", "quick"])
+}
+
+/// Where cargo puts what it builds of the main workspace.
+pub fn target_folder() -> Result<PathBuf> {
+    let metadata = tidy::metadata()?;
+    let folder = metadata["target_directory"].as_str().context("cargo metadata names the target folder")?;
+    Ok(PathBuf::from(folder))
+}

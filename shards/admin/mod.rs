@@ -1,0 +1,1 @@
+//! Handlers of the APIs beside Produce and Fetch, one file each.

@@ -1,0 +1,182 @@
+//! Starting and stopping a node.
+//!
+//! Start, in this order, so that nothing is served before it can be kept:
+//! 1. the host is asked whether io_uring may be used; the log directories are checked and locked (`log_manager`);
+//! 2. one executor per core, joined by the mesh;
+//! 3. each core opens the logs that live on it, recovering them if the last stop was no orderly one; the controller's
+//!    core loads the metadata log and becomes leader of its quorum (`controller`);
+//! 4. the broker registers and catches up with the metadata, every core takes its partitions over
+//!    (`metadata_publisher`), the broker is unfenced (`broker_lifecycle`);
+//! 5. listeners open on every core.
+//!
+//! Stop: leadership is handed over (`broker_lifecycle`), listeners and connections close, logs are written out and
+//! closed, the controller stops last.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringlog_config::ServerConfig;
+use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, MeshBuilder};
+use ringlog_types::{Random, Uuid};
+use tracing::info;
+
+use crate::log_manager::{self, LogDirFault};
+use crate::mesh::{self, MESH_CAPACITY, Message};
+use crate::shard::{Node, Shard};
+use crate::{broker_lifecycle, controller, listener};
+
+/// From this many cores on the controller has one of its own.
+const CORES_FOR_OWN_CONTROLLER: usize = 4;
+
+/// Why a node doesn't start. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFault {
+    /// io_uring can't be used here.
+    #[error(transparent)]
+    Host(#[from] ring::Refusal),
+    /// A log directory isn't formatted, is in use, belongs to another cluster, …
+    #[error(transparent)]
+    LogDir(#[from] LogDirFault),
+    /// CPUs or file limits can't be read.
+    #[error("the host's limits can't be read: {0}")]
+    Limits(#[source] std::io::Error),
+    /// An executor failed.
+    #[error(transparent)]
+    Executor(#[from] ring::StartError),
+    /// A core could not bring up what it owns.
+    #[error("{0}")]
+    Core(String),
+}
+
+/// A node that serves.
+pub struct RunningNode {
+    executors: Executors<Result<(), String>>,
+}
+
+impl RunningNode {
+    /// Asks it to stop in order; [`RunningNode::join`] waits for that. From any thread.
+    pub fn stop_handle(&self) -> ring::StopHandle {
+        self.executors.stop_handle()
+    }
+
+    /// Waits until it has stopped.
+    pub fn join(self) -> Result<(), StartFault> {
+        self.executors.join().into_iter().try_for_each(|outcome| outcome.map_err(StartFault::Core))
+    }
+}
+
+/// Starts a node and returns once it serves clients. `seed` is for ids and jitter.
+pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault> {
+    ring::probe()?;
+    let open_files = ring::raise_nofile();
+    let log_dirs = log_manager::check_and_lock(&config)?;
+    let cpus = ring::usable_cpus().map_err(StartFault::Limits)?;
+    let (shards, peers) = split_cores(config.ringlog.shards as usize, cpus.len());
+    let mut random = Random::from_seed(seed);
+    let node = Arc::new(Node {
+        id: config.node_id,
+        cluster_id: log_dirs.cluster_id.clone(),
+        incarnation_id: Uuid::random(&mut random),
+        shards,
+        controller_index: if peers > shards { shards } else { 0 },
+        open_files_per_core: usize::try_from(open_files).unwrap_or(usize::MAX) / 10 * 6 / peers,
+        config,
+        log_dirs,
+    });
+    announce(&node, &cpus);
+    let mesh = MeshBuilder::new(peers, MESH_CAPACITY);
+    let executors = (0..peers).map(|index| {
+        let options = ExecutorOptions {
+            name: if index < shards { format!("shard-{index}") } else { "controller".to_owned() },
+            cpu: cpus.get(index % cpus.len()).copied(),
+            io_memory_bytes: node.config.ringlog.io_memory_bytes as usize,
+            ..ExecutorOptions::default()
+        };
+        let (node, mesh, seed) = (node.clone(), mesh.clone(), random.next_u64());
+        (options, move |context: ExecutorContext| run_core(context, node, mesh, seed))
+    });
+    let executors = Executors::start(executors.collect())?;
+    match executors.wait_until_ready() {
+        Ok(()) => Ok(RunningNode { executors }),
+        Err(fault) => {
+            executors.stop_handle().stop();
+            let failed = executors.join().into_iter().find_map(Result::err);
+            Err(failed.map_or(StartFault::Executor(fault), StartFault::Core))
+        }
+    }
+}
+
+/// How many cores host partitions, and how many there are with the controller's.
+fn split_cores(configured_shards: usize, cpus: usize) -> (usize, usize) {
+    let own_controller = cpus >= CORES_FOR_OWN_CONTROLLER;
+    let shards = match configured_shards {
+        0 => cpus - usize::from(own_controller),
+        shards => shards,
+    };
+    (shards, shards + usize::from(own_controller))
+}
+
+fn announce(node: &Node, cpus: &[usize]) {
+    let directories: Vec<String> =
+        node.log_dirs.directories.iter().map(|directory| directory.path.display().to_string()).collect();
+    info!(
+        node.id = node.id.0,
+        cluster.id = node.cluster_id,
+        shards = node.shards,
+        cores = ?cpus,
+        own_controller_core = node.controller_index >= node.shards,
+        log.dirs = directories.join(","),
+        "starting"
+    );
+}
+
+async fn run_core(
+    mut context: ExecutorContext,
+    node: Arc<Node>,
+    mesh: MeshBuilder<Message>,
+    seed: u64,
+) -> Result<(), String> {
+    let index = context.index();
+    let shard = Rc::new(Shard::new(index, node.clone(), mesh.join(index).await, seed));
+    for peer in 0..context.count() {
+        ring::spawn_detached(mesh::receive(shard.clone(), peer));
+    }
+    if index < node.shards {
+        log_manager::open(&shard).await.map_err(|fault| fault.to_string())?;
+    }
+    if index == node.controller_index && node.config.roles.controller {
+        controller::start(&shard).await.map_err(|fault| fault.to_string())?;
+    }
+    if index == 0 {
+        broker_lifecycle::start(&shard).await.map_err(|fault| fault.to_string())?;
+    }
+    context.ready();
+    context.stopped().wait().await;
+    if index == 0 {
+        stop(&shard).await;
+    }
+    shard.stopped.wait_until_set().await;
+    shard.mesh.close();
+    Ok(())
+}
+
+/// On core 0: stops the whole node in order.
+async fn stop(shard: &Rc<Shard>) {
+    info!("stopping");
+    broker_lifecycle::stop(shard).await;
+    for core in 0..shard.mesh.peers() {
+        shard.invoke_on(core, |shard| Box::pin(listener::close(shard.clone()))).await;
+    }
+    log_manager::close_all(shard).await;
+    let controller = shard.node.controller_index;
+    shard.invoke_on(controller, |shard| Box::pin(controller::stop(shard.clone()))).await;
+    for core in (0..shard.mesh.peers()).rev() {
+        // The answer to this comes by the queue that closes then.
+        shard.invoke_on(core, |shard| {
+            let shard = shard.clone();
+            Box::pin(async move { shard.stopped.set() })
+        })
+        .await;
+    }
+    info!("stopped");
+}

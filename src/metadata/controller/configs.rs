@@ -1,0 +1,298 @@
+//! AlterConfigs and IncrementalAlterConfigs (KIP-339).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringlog_config::alter::AlterOp;
+use ringlog_protocol::StrBytes;
+use ringlog_protocol::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    alter_configs_response, incremental_alter_configs_response,
+};
+use ringlog_protocol::metadata_records::{ClearElrRecord, ConfigRecord, RecordAndVersion};
+use ringlog_types::{ErrorCode, NodeId};
+
+use super::config_rules;
+use super::context::{Operation, RequestContext, Resource, record};
+use super::error::{ApiError, code_and_text};
+use super::outcome::Outcome;
+use super::state::{ActiveController, MIN_IN_SYNC_REPLICAS};
+use crate::features::MetadataVersion;
+use crate::image::{ConfigResource, ConfigResourceType};
+
+const CORDONED_LOG_DIRS: &str = "cordoned.log.dirs";
+/// The longest value in characters, as records of older versions had 16-bit lengths.
+const MAX_VALUE_LENGTH: usize = 32_767;
+
+/// What a request does to each key of a resource; `None` removes it.
+type Edits = Vec<(String, Option<String>)>;
+
+impl ActiveController {
+    pub(crate) fn incremental_alter_configs(
+        &self,
+        request: &IncrementalAlterConfigsRequest,
+        context: &RequestContext<'_>,
+    ) -> Outcome {
+        let asked = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str()));
+        let duplicates = duplicates(asked);
+        let mut records = Vec::new();
+        let mut answered = BTreeSet::new();
+        let mut responses = Vec::with_capacity(request.resources.len());
+        for resource in &request.resources {
+            let key = (resource.resource_type, resource.resource_name.as_str());
+            if !answered.insert(key) {
+                continue;
+            }
+            let result = self.editable(key, duplicates.contains(&key), context).and_then(|target| {
+                let mut edits = Edits::new();
+                for config in &resource.configs {
+                    let op = AlterOp::from_code(config.config_operation).ok_or_else(|| {
+                        let text = format!("Unknown operation type {}", config.config_operation);
+                        ApiError::new(ErrorCode::InvalidRequest, text)
+                    })?;
+                    let present = self.image.configs.value(&target, &config.name);
+                    let after = config_rules::apply(
+                        target.resource_type,
+                        &config.name,
+                        present.map(|value| &**value),
+                        op,
+                        config.value.as_deref(),
+                    )?;
+                    edits.push((config.name.to_string(), after));
+                }
+                self.edit_configs(&target, edits, context, &mut records)
+            });
+            let (error_code, error_message) = code_and_text(result);
+            responses.push(incremental_alter_configs_response::AlterConfigsResourceResponse {
+                error_code,
+                error_message,
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name.clone(),
+            });
+        }
+        if request.validate_only {
+            records.clear();
+        }
+        Outcome::atomic(records, IncrementalAlterConfigsResponse { responses, ..Default::default() })
+    }
+
+    pub(crate) fn alter_configs(&self, request: &AlterConfigsRequest, context: &RequestContext<'_>) -> Outcome {
+        let asked = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str()));
+        let duplicates = duplicates(asked);
+        let mut records = Vec::new();
+        let mut answered = BTreeSet::new();
+        let mut responses = Vec::with_capacity(request.resources.len());
+        for resource in &request.resources {
+            let key = (resource.resource_type, resource.resource_name.as_str());
+            if !answered.insert(key) {
+                continue;
+            }
+            let result = self.editable(key, duplicates.contains(&key), context).and_then(|target| {
+                let mut edits = Edits::new();
+                for config in &resource.configs {
+                    let value = config.value.as_ref().ok_or_else(|| {
+                        let text = format!("Null value not supported for : {}", config.name);
+                        ApiError::new(ErrorCode::InvalidRequest, text)
+                    })?;
+                    edits.push((config.name.to_string(), Some(value.to_string())));
+                }
+                // What the request doesn't name goes.
+                if let Some(present) = self.image.configs.get(&target) {
+                    let is_named = |name: &str| resource.configs.iter().any(|config| config.name == name);
+                    edits.extend(present.keys().filter(|name| !is_named(name)).map(|name| (name.to_string(), None)));
+                }
+                self.edit_configs(&target, edits, context, &mut records)
+            });
+            let (error_code, error_message) = code_and_text(result);
+            responses.push(alter_configs_response::AlterConfigsResourceResponse {
+                error_code,
+                error_message,
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name.clone(),
+            });
+        }
+        if request.validate_only {
+            records.clear();
+        }
+        Outcome::atomic(records, AlterConfigsResponse { responses, ..Default::default() })
+    }
+
+    /// The resource, if it exists and the requester may change its configs.
+    fn editable(
+        &self,
+        (resource_type, name): (i8, &str),
+        is_duplicate: bool,
+        context: &RequestContext<'_>,
+    ) -> Result<ConfigResource, ApiError> {
+        let invalid = |text: String| ApiError::new(ErrorCode::InvalidRequest, text);
+        if is_duplicate {
+            return Err(invalid("Duplicate resource.".to_owned()));
+        }
+        if resource_type == 8 {
+            return Err(invalid("Unexpected resource type BROKER_LOGGER.".to_owned()));
+        }
+        let Some(kind) = ConfigResourceType::from_code(resource_type) else {
+            let text = format!("Unknown resource type {resource_type}.");
+            return Err(ApiError::new(ErrorCode::UnsupportedVersion, text));
+        };
+        let (resource, refusal) = match kind {
+            ConfigResourceType::Topic => (Resource::Topic(name), ErrorCode::TopicAuthorizationFailed),
+            ConfigResourceType::Group => (Resource::Group(name), ErrorCode::GroupAuthorizationFailed),
+            ConfigResourceType::Broker | ConfigResourceType::ClientMetrics => {
+                (Resource::Cluster, ErrorCode::ClusterAuthorizationFailed)
+            }
+        };
+        if !context.authorizer.allows(Operation::AlterConfigs, resource) {
+            return Err(refusal.into());
+        }
+        match kind {
+            ConfigResourceType::Topic if name.is_empty() => {
+                return Err(invalid("Default topic resources are not allowed.".to_owned()));
+            }
+            ConfigResourceType::Topic if self.image.topics.id(name).is_none() => {
+                let text = format!("The topic '{name}' does not exist.");
+                return Err(ApiError::new(ErrorCode::UnknownTopicOrPartition, text));
+            }
+            ConfigResourceType::Group if name.is_empty() => {
+                return Err(invalid("Default group resources are not allowed.".to_owned()));
+            }
+            ConfigResourceType::Broker if !name.is_empty() => self.check_node_exists(name)?,
+            _ => {}
+        }
+        Ok(ConfigResource::new(kind, name))
+    }
+
+    fn check_node_exists(&self, name: &str) -> Result<(), ApiError> {
+        let Ok(id) = name.parse::<i32>() else {
+            let text = "Unable to parse broker name as a base 10 number.";
+            return Err(ApiError::new(ErrorCode::InvalidRequest, text));
+        };
+        if id < 0 {
+            return Err(ApiError::new(ErrorCode::InvalidRequest, "Invalid negative broker ID."));
+        }
+        let cluster = &self.image.cluster;
+        let is_known = cluster.brokers.contains_key(&NodeId(id))
+            || cluster.controllers.contains_key(&NodeId(id))
+            || id == self.config.node_id.0;
+        if is_known {
+            return Ok(());
+        }
+        Err(ApiError::new(ErrorCode::BrokerIdNotRegistered, format!("No node with id {id} found.")))
+    }
+
+    /// Checks the edits together and makes their records.
+    fn edit_configs(
+        &self,
+        target: &ConfigResource,
+        edits: Edits,
+        context: &RequestContext<'_>,
+        records: &mut Vec<RecordAndVersion>,
+    ) -> Result<(), ApiError> {
+        let present: BTreeMap<String, String> = self.image.configs.get(target).map_or_else(BTreeMap::new, |configs| {
+            configs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        });
+        let mut after = present.clone();
+        for (name, value) in &edits {
+            self.check_edit(target, name, value.as_deref(), &present, context)?;
+            match value {
+                Some(value) => drop(after.insert(name.clone(), value.clone())),
+                None => drop(after.remove(name)),
+            }
+        }
+        config_rules::validate(target.resource_type, &after, &self.image.configs, &self.config)?;
+        let mut clears_elr = false;
+        for (name, value) in edits {
+            if target.resource_type != ConfigResourceType::Broker && present.get(&name) == value.as_ref() {
+                continue;
+            }
+            clears_elr |= name == MIN_IN_SYNC_REPLICAS;
+            records.push(config_record(target, &name, value));
+        }
+        if clears_elr && self.image.features.is_elr_enabled() {
+            let topic_name = match target.resource_type {
+                ConfigResourceType::Topic => StrBytes::copy_from(&target.name),
+                _ => StrBytes::default(),
+            };
+            records.push(record(ClearElrRecord { topic_name }.into(), 0));
+        }
+        Ok(())
+    }
+
+    /// Rules that the schema of keys doesn't know.
+    fn check_edit(
+        &self,
+        target: &ConfigResource,
+        name: &str,
+        value: Option<&str>,
+        present: &BTreeMap<String, String>,
+        context: &RequestContext<'_>,
+    ) -> Result<(), ApiError> {
+        let refuse = |text: &str| Err(ApiError::new(ErrorCode::InvalidConfig, text));
+        if value.is_some_and(|value| value.encode_utf16().count() > MAX_VALUE_LENGTH) {
+            return refuse(
+                "The configuration value cannot be added because it exceeds the maximum value size of 32767 bytes.",
+            );
+        }
+        if target.resource_type != ConfigResourceType::Broker {
+            return Ok(());
+        }
+        if name == MIN_IN_SYNC_REPLICAS && self.image.features.is_elr_enabled() {
+            if !target.name.is_empty() {
+                return refuse("Broker-level min.insync.replicas cannot be altered while ELR is enabled.");
+            }
+            if value.is_none() {
+                return refuse("Cluster-level min.insync.replicas cannot be removed while ELR is enabled.");
+            }
+        }
+        if name == CORDONED_LOG_DIRS {
+            if !self.metadata_version().is_cordoned_log_dirs_supported() {
+                let text = format!(
+                    "The cordoned.log.dirs configuration value cannot be set because it requires metadata.version >= {}",
+                    MetadataVersion(30)
+                );
+                return refuse(&text);
+            }
+            let elements = |text: &str| text.split(',').map(|it| it.trim().to_owned()).collect::<BTreeSet<_>>();
+            let before = present.get(name).map(|text| elements(text)).unwrap_or_default();
+            let is_subset =
+                value.is_none_or(|text| elements(text).iter().all(|it| it.is_empty() || before.contains(it)));
+            if !context.is_forwarded && !is_subset {
+                return refuse(
+                    "When updating cordoned.log.dirs via controllers,  the new value must be a subset of the current \
+                     configuration value.",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// What switching eligible leader replicas on needs: a value of min.insync.replicas for the whole cluster, and none
+    /// of single brokers.
+    pub(crate) fn elr_safety_records(&self, records: &mut Vec<RecordAndVersion>) {
+        let default = ConfigResource::broker_default();
+        if self.image.configs.value(&default, MIN_IN_SYNC_REPLICAS).is_none() {
+            let value = self.config.min_in_sync_replicas.to_string();
+            records.push(config_record(&default, MIN_IN_SYNC_REPLICAS, Some(value)));
+        }
+        let is_of_broker = |it: &&ConfigResource| it.resource_type == ConfigResourceType::Broker && !it.name.is_empty();
+        for resource in self.image.configs.iter().map(|(resource, _)| resource).filter(is_of_broker) {
+            if self.image.configs.value(resource, MIN_IN_SYNC_REPLICAS).is_some() {
+                records.push(config_record(resource, MIN_IN_SYNC_REPLICAS, None));
+            }
+        }
+    }
+}
+
+fn config_record(target: &ConfigResource, name: &str, value: Option<String>) -> RecordAndVersion {
+    let config = ConfigRecord {
+        resource_type: target.resource_type.code(),
+        resource_name: StrBytes::copy_from(&target.name),
+        name: StrBytes::copy_from(name),
+        value: value.map(StrBytes::from),
+    };
+    record(config.into(), 0)
+}
+
+fn duplicates<'a>(resources: impl Iterator<Item = (i8, &'a str)>) -> BTreeSet<(i8, &'a str)> {
+    let mut seen = BTreeSet::new();
+    resources.filter(|resource| !seen.insert(*resource)).collect()
+}

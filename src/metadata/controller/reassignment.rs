@@ -1,0 +1,187 @@
+//! AlterPartitionReassignments and ListPartitionReassignments (KIP-455).
+
+use ringlog_protocol::StrBytes;
+use ringlog_protocol::messages::alter_partition_reassignments_response::{
+    ReassignablePartitionResponse, ReassignableTopicResponse,
+};
+use ringlog_protocol::messages::list_partition_reassignments_response::{
+    OngoingPartitionReassignment, OngoingTopicReassignment,
+};
+use ringlog_protocol::messages::{
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsResponse,
+};
+use ringlog_protocol::metadata_records::RecordAndVersion;
+use ringlog_types::{ErrorCode, NodeId, PartitionIndex};
+
+use super::context::{Operation, RequestContext, Resource};
+use super::error::{ApiError, code_and_text};
+use super::outcome::Outcome;
+use super::state::{ActiveController, partition_id};
+use crate::image::{MetadataImage, PartitionImage};
+
+impl ActiveController {
+    pub(crate) fn alter_reassignments(
+        &self,
+        request: &AlterPartitionReassignmentsRequest,
+        context: &RequestContext<'_>,
+    ) -> Outcome {
+        if !context.authorizer.allows(Operation::Alter, Resource::Cluster) {
+            let error_code = ErrorCode::ClusterAuthorizationFailed.code();
+            return Outcome::answer(AlterPartitionReassignmentsResponse { error_code, ..Default::default() });
+        }
+        // Version 0 can't say it, and then the size may change.
+        let may_resize = context.api_version < 1 || request.allow_replication_factor_change;
+        let mut records = Vec::new();
+        let mut responses = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let results = topic.partitions.iter().map(|asked| {
+                let target: Option<Vec<NodeId>> =
+                    asked.replicas.as_ref().map(|ids| ids.iter().map(|id| NodeId(*id)).collect());
+                let index = asked.partition_index;
+                let result = self.reassign(&topic.name, index, target.as_deref(), may_resize, &mut records);
+                let (error_code, error_message) = code_and_text(result);
+                ReassignablePartitionResponse { partition_index: index, error_code, error_message }
+            });
+            let partitions = results.collect();
+            responses.push(ReassignableTopicResponse { name: topic.name.clone(), partitions });
+        }
+        let response = AlterPartitionReassignmentsResponse {
+            allow_replication_factor_change: request.allow_replication_factor_change,
+            responses,
+            ..Default::default()
+        };
+        Outcome::atomic(records, response)
+    }
+
+    fn reassign(
+        &self,
+        topic: &str,
+        index: i32,
+        target: Option<&[NodeId]>,
+        may_resize: bool,
+        records: &mut Vec<RecordAndVersion>,
+    ) -> Result<(), ApiError> {
+        let unknown = |text: String| ApiError::new(ErrorCode::UnknownTopicOrPartition, text);
+        let found = self.image.topics.by_name(topic);
+        let found = found.ok_or_else(|| unknown(format!("Unable to find a topic named {topic}.")))?;
+        let partition = found.partitions.get(&PartitionIndex(index));
+        let partition = partition.ok_or_else(|| unknown(format!("Unable to find partition {topic}:{index}.")))?;
+        let id = partition_id(found.id, index);
+        let Some(target) = target else {
+            return self.cancel(topic, id, partition, records);
+        };
+        self.check_manual_assignment(target, None)?;
+        if !may_resize {
+            check_size(partition, target)?;
+        }
+        let sorted_difference = |from: &[NodeId], other: &[NodeId]| {
+            let mut ids: Vec<NodeId> = from.iter().copied().filter(|id| !other.contains(id)).collect();
+            ids.sort_unstable();
+            ids
+        };
+        let removing = sorted_difference(&partition.replicas, target);
+        let adding = sorted_difference(target, &partition.replicas);
+        let change = self.change_partition(id, &|id| self.is_active(id), |builder| {
+            builder.replicas = target.iter().chain(&removing).copied().collect();
+            builder.adding_replicas.retain(|id| target.contains(id));
+            builder.adding_replicas.extend(adding);
+            builder.adding_replicas.sort_unstable();
+            builder.removing_replicas = removing;
+        });
+        records.extend(change);
+        Ok(())
+    }
+
+    fn cancel(
+        &self,
+        topic: &str,
+        id: ringlog_types::TopicIdPartition,
+        partition: &PartitionImage,
+        records: &mut Vec<RecordAndVersion>,
+    ) -> Result<(), ApiError> {
+        if !partition.is_reassigning() {
+            return Err(ErrorCode::NoReassignmentInProgress.into());
+        }
+        let stays = |id: &NodeId| !partition.adding_replicas.contains(id);
+        let replicas: Vec<NodeId> = partition.replicas.iter().copied().filter(stays).collect();
+        let mut in_sync: Vec<NodeId> = partition.in_sync_replicas.iter().copied().filter(stays).collect();
+        if in_sync.is_empty() {
+            if !self.is_unclean_election_enabled(topic) {
+                let text = format!(
+                    "Unable to revert partition assignment for {topic}:{} because it would require an unclean leader \
+                     election.",
+                    id.partition
+                );
+                return Err(ApiError::new(ErrorCode::InvalidReplicaAssignment, text));
+            }
+            in_sync.extend(replicas.first());
+        }
+        let change = self.change_partition(id, &|id| self.is_active(id), |builder| {
+            builder.in_sync_replicas = in_sync;
+            builder.replicas = replicas;
+            builder.removing_replicas.clear();
+            builder.adding_replicas.clear();
+        });
+        records.extend(change);
+        Ok(())
+    }
+
+    pub(crate) fn list_reassignments(
+        &self,
+        request: &ListPartitionReassignmentsRequest,
+        context: &RequestContext<'_>,
+    ) -> Outcome {
+        if !context.authorizer.allows(Operation::Describe, Resource::Cluster) {
+            let error_code = ErrorCode::ClusterAuthorizationFailed.code();
+            return Outcome::answer(ListPartitionReassignmentsResponse { error_code, ..Default::default() });
+        }
+        Outcome::answer(list_reassignments(&self.image, request))
+    }
+}
+
+/// The running reassignments in `image`; standby controllers answer from theirs too.
+pub fn list_reassignments(
+    image: &MetadataImage,
+    request: &ListPartitionReassignmentsRequest,
+) -> ListPartitionReassignmentsResponse {
+    let ongoing = |index: PartitionIndex, partition: &PartitionImage| {
+        let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.0).collect();
+        partition.is_reassigning().then(|| OngoingPartitionReassignment {
+            partition_index: index.0,
+            replicas: numbers(&partition.replicas),
+            adding_replicas: numbers(&partition.adding_replicas),
+            removing_replicas: numbers(&partition.removing_replicas),
+        })
+    };
+    let mut topics: Vec<OngoingTopicReassignment> = Vec::new();
+    match &request.topics {
+        Some(asked) => {
+            for asked in asked {
+                let Some(topic) = image.topics.by_name(&asked.name) else { continue };
+                let indexes = asked.partition_indexes.iter().map(|index| PartitionIndex(*index));
+                let found = indexes.filter_map(|index| ongoing(index, topic.partitions.get(&index)?));
+                topics.push(OngoingTopicReassignment { name: asked.name.clone(), partitions: found.collect() });
+            }
+        }
+        None => {
+            for topic in image.topics.iter() {
+                let found = topic.partitions.iter().filter_map(|(index, partition)| ongoing(*index, partition));
+                let name = StrBytes::copy_from(&topic.name);
+                topics.push(OngoingTopicReassignment { name, partitions: found.collect() });
+            }
+        }
+    }
+    topics.retain(|topic| !topic.partitions.is_empty());
+    ListPartitionReassignmentsResponse { topics, ..Default::default() }
+}
+
+/// The size before a running reassignment: replicas about to be removed count, those being added do not.
+fn check_size(partition: &PartitionImage, target: &[NodeId]) -> Result<(), ApiError> {
+    let current = partition.replicas.len() - partition.adding_replicas.len().min(partition.replicas.len());
+    if current == target.len() {
+        return Ok(());
+    }
+    let text = format!("The replication factor is changed from {current} to {}", target.len());
+    Err(ApiError::new(ErrorCode::InvalidReplicationFactor, text))
+}
