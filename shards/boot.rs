@@ -14,14 +14,13 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ringlog_config::ServerConfig;
 use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, MeshBuilder};
 use ringlog_types::{Random, Uuid};
 use tracing::info;
 
-use crate::log_manager::{self, CheckedLogDirs, LogDirFault};
+use crate::log_manager::{self, LogDirFault};
 use crate::mesh::{self, MESH_CAPACITY, Message};
 use crate::shard::{Node, Shard};
 use crate::{broker_lifecycle, controller, listener};

@@ -11,7 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -73,7 +73,7 @@ enum Close {
 
 /// Serves one connection until either side ends it.
 pub async fn serve(shard: Rc<Shard>, socket: ring::Connection, listener: Rc<ListenerInfo>) {
-    let Ok(address) = socket.peer_addr() else { return };
+    let address = socket.peer_addr();
     let connection = Rc::new(Connection {
         socket,
         peer: Peer { listener, address },
@@ -150,7 +150,8 @@ async fn next_frame(
             *received = BytesMut::new();
         }
         let mut first = [0; FIRST_BYTES];
-        let limit_ms = if idle { shard.node.config.network.connections_max_idle_ms } else { STALL_LIMIT_MS };
+        let idle_ms = u64::try_from(shard.node.config.network.connections_max_idle_ms).unwrap_or(u64::MAX);
+        let limit_ms = if idle { idle_ms } else { STALL_LIMIT_MS };
         match ring::timeout_ms(limit_ms, connection.socket.read(&mut first)).await {
             Ok(Ok(0)) => return Ok(None),
             Ok(Ok(count)) => received.extend_from_slice(&first[..count]),
@@ -183,17 +184,24 @@ async fn write_responses(shard: Rc<Shard>, connection: Rc<Connection>) {
         let frame = response.await;
         connection.outbox_changed.notify_all();
         let Some(frame) = frame else { continue };
-        shard.metrics.response_bytes.add(frame.len() as u64);
-        let mut chunks = VecDeque::from(frame.into_chunks());
-        let sent = ring::timeout_ms(STALL_LIMIT_MS, connection.socket.write_chunks(&mut chunks)).await;
-        if !matches!(sent, Some(Ok(()))) {
-            if sent.is_none() {
-                info!(peer = %connection.peer.address, "closing connection: it takes no response");
-            }
+        shard.metrics.response_bytes.add(frame.len as u64);
+        if !send(&connection.socket, VecDeque::from(frame.chunks)).await {
+            info!(peer = %connection.peer.address, "closing connection: it takes no response");
             connection.closed.set(true);
-            connection.socket.shutdown();
+            let _ = connection.socket.shutdown(Shutdown::Both);
             connection.outbox.borrow_mut().clear();
             return;
+        }
+    }
+}
+
+/// Whether all was sent; a peer that takes nothing for [`STALL_LIMIT_MS`] is given up.
+async fn send(socket: &ring::Connection, mut chunks: VecDeque<Bytes>) -> bool {
+    loop {
+        match ring::timeout_ms(STALL_LIMIT_MS, socket.write_some(&mut chunks)).await {
+            Ok(Ok(0)) => return true,
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(ring::Elapsed) => return false,
         }
     }
 }

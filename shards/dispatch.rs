@@ -7,9 +7,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_protocol::frame::{self, Frame};
-use ringlog_protocol::messages::{ApiVersionsRequest, ProduceRequest};
-use ringlog_protocol::{ApiKey, DecodeError, Decoder, EncodeError, Message, RequestBody, ResponseBody, StrBytes};
-use ringlog_types::ErrorCode;
+use ringlog_protocol::messages::ProduceRequest;
+use ringlog_protocol::{ApiKey, DecodeError, Decoder, EncodeError, RequestBody, ResponseBody, StrBytes};
 use tracing::trace;
 
 use crate::connection::Peer;

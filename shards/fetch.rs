@@ -165,7 +165,7 @@ fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
         let mut outcome = Outcome::default();
         match topic {
             None => outcome.error = Some(unknown),
-            Some(topic) if topic.partition(wanted.partition).is_none() => {
+            Some(topic) if !topic.partitions.contains_key(&wanted.partition) => {
                 outcome.error = Some(ErrorCode::UnknownTopicOrPartition);
             }
             Some(topic) => {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_log::TransactionRules;
-use ringlog_log::validator::AppendOrigin;
+use ringlog_log::validator::{AppendOrigin, RecordFault};
 use ringlog_protocol::Records;
 use ringlog_protocol::messages::produce_request::ProduceRequest;
 use ringlog_protocol::messages::produce_response::{
@@ -97,7 +97,7 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
             match known {
                 _ if invalid_acks => unanswered.error_code = ErrorCode::InvalidRequiredAcks.code(),
                 None => unanswered.error_code = unknown.code(),
-                Some(topic) if topic.partition(partition).is_none() => {
+                Some(topic) if !topic.partitions.contains_key(&partition) => {
                     unanswered.error_code = ErrorCode::UnknownTopicOrPartition.code();
                 }
                 Some(topic) => {
@@ -200,16 +200,14 @@ fn answer(response: &mut PartitionProduceResponse, outcome: Result<Appended, Pro
         Err(fault) => {
             response.error_code = fault.code.code();
             response.error_message = fault.message.map(Into::into);
-            response.record_errors = fault
-                .record_errors
-                .into_iter()
-                .map(|(index, message)| {
-                    let mut error = BatchIndexAndErrorMessage::default();
-                    error.batch_index = index;
-                    error.batch_index_error_message = Some(message.into());
-                    error
-                })
-                .collect();
+            response.record_errors = fault.record_errors.into_iter().map(record_error).collect();
         }
+    }
+}
+
+fn record_error(fault: RecordFault) -> BatchIndexAndErrorMessage {
+    BatchIndexAndErrorMessage {
+        batch_index: fault.batch_index,
+        batch_index_error_message: Some(fault.message.into()),
     }
 }

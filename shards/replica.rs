@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 use ringlog_log::transaction_index::{AbortedTransaction, TransactionIndex};
-use ringlog_log::validator::AppendOrigin;
+use ringlog_log::validator::{AppendOrigin, RecordFault};
 use ringlog_log::{LogConfig, Roll, TransactionRules};
 use ringlog_partition::{
     AppendContext, AppendError, Effects, FollowerFetch, LeaderAppend, Partition, PreparedAppend, Role,
@@ -76,8 +76,8 @@ pub struct ProduceFault {
     pub code: ErrorCode,
     /// More about it.
     pub message: Option<String>,
-    /// The records at fault: place in the batch, and why.
-    pub record_errors: Vec<(i32, String)>,
+    /// The records at fault.
+    pub record_errors: Vec<RecordFault>,
 }
 
 impl ProduceFault {
@@ -96,9 +96,11 @@ impl From<AppendError> for ProduceFault {
     fn from(error: AppendError) -> ProduceFault {
         let code = error.error_code();
         match error {
-            AppendError::Invalid(invalid) => {
-                ProduceFault { code, message: Some(invalid.message), record_errors: invalid.record_errors }
-            }
+            AppendError::Invalid(invalid) => ProduceFault {
+                code,
+                message: invalid.response_message().map(str::to_owned),
+                record_errors: invalid.record_errors,
+            },
             AppendError::Offline | AppendError::NotLeader => code.into(),
             error => ProduceFault { code, message: Some(error.to_string()), record_errors: Vec::new() },
         }

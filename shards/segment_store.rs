@@ -189,7 +189,7 @@ impl SegmentStore {
         self.open(base_offset, false).await?.fdatasync().await?;
         self.write_file(base_offset, FileKind::OffsetIndex, roll.index.offsets.encode_from(0)).await?;
         self.write_file(base_offset, FileKind::TimeIndex, roll.index.times.encode_from(0)).await?;
-        if !roll.transaction_index.is_empty() {
+        if !roll.transaction_index.entries().is_empty() {
             self.write_file(base_offset, FileKind::TransactionIndex, roll.transaction_index.encode()).await?;
         }
         if let Some((offset, producers)) = &roll.producer_snapshot {

@@ -105,7 +105,7 @@ impl Shard {
         let store = StoreContext {
             frames: FrameCache::new(usize::try_from(node.config.ringlog.frames_memory_bytes).unwrap_or(usize::MAX)),
             files: OpenFiles::new(node.open_files_per_core),
-            direct: if node.config.ringlog.direct_io { ring::Direct::Auto } else { ring::Direct::Off },
+            direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },
         };
         Shard {
             index,

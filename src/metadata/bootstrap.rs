@@ -7,9 +7,7 @@ use ringlog_protocol::metadata_records::{
     FeatureLevelRecord, MetadataRecord, RecordAndVersion, UserScramCredentialRecord,
 };
 
-use crate::features::{
-    self, FEATURES, FeatureError, KRAFT_VERSION, METADATA_VERSION, MetadataVersion, validate_level,
-};
+use crate::features::{self, FEATURES, FeatureError, KRAFT_VERSION, METADATA_VERSION, MetadataVersion, validate_level};
 
 /// The records of bootstrap.checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,7 +90,8 @@ impl BootstrapMetadata {
         }
         levels.remove(METADATA_VERSION);
         let mut records = vec![feature_record(METADATA_VERSION, version.0)];
-        records.extend(levels.iter().filter(|(_, level)| **level > 0).map(|(name, level)| feature_record(name, *level)));
+        records
+            .extend(levels.iter().filter(|(_, level)| **level > 0).map(|(name, level)| feature_record(name, *level)));
         let scram = request.scram.iter().cloned();
         records.extend(scram.map(|credential| RecordAndVersion { record: credential.into(), version: 0 }));
         Ok(BootstrapMetadata { records })
@@ -161,11 +160,7 @@ pub enum QuorumFormat {
 
 /// The `kraft.version` of a directory formatted so: 1 with dynamic voters, else 0. Refuses contradictions in Kafka's
 /// words.
-pub fn kraft_version(
-    quorum: QuorumFormat,
-    is_controller: bool,
-    asked: Option<i16>,
-) -> Result<i16, BootstrapError> {
+pub fn kraft_version(quorum: QuorumFormat, is_controller: bool, asked: Option<i16>) -> Result<i16, BootstrapError> {
     let is_dynamic = matches!(quorum, QuorumFormat::InitialVoters | QuorumFormat::NoInitialVoters);
     if quorum == QuorumFormat::Unspecified && is_controller {
         return Err(BootstrapError::KraftVersion(

@@ -296,11 +296,7 @@ pub enum FeatureError {
 }
 
 /// Checks that `feature` may have `level` when the features have the levels that `proposed` gives.
-pub fn validate_level(
-    feature: &Feature,
-    level: i16,
-    proposed: &dyn Fn(&str) -> i16,
-) -> Result<(), FeatureError> {
+pub fn validate_level(feature: &Feature, level: i16, proposed: &dyn Fn(&str) -> i16) -> Result<(), FeatureError> {
     if !feature.has_level(level) {
         return Err(FeatureError::UnknownLevel(feature.name.to_owned(), level));
     }

@@ -87,9 +87,12 @@ impl GroupCoordinator {
         let response = DeleteGroupsResponse { results, ..Default::default() };
         if records.is_empty() {
             self.shared.reply(context.token, response);
-        } else {
-            self.shared.write(records, AfterWrite::Reply(context.token, response.into()));
+            return;
         }
+        for record in &records {
+            self.note_deletion(record);
+        }
+        self.shared.write(records, AfterWrite::Reply(context.token, response.into()));
     }
 
     /// The tombstones that make a group disappear, offsets first.
@@ -133,24 +136,23 @@ impl GroupCoordinator {
         for topic in &request.topics {
             let subscribed =
                 matches!(&group.membership, Membership::Classic(classic) if classic.is_subscribed(&topic.name));
-            let error = if topics.topic_id(&topic.name).is_none() {
-                ErrorCode::UnknownTopicOrPartition
-            } else if subscribed {
-                ErrorCode::GroupSubscribedToTopic
-            } else {
-                ErrorCode::None
-            };
+            let count = topics.partition_count(&topic.name);
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
                 let index = partition.partition_index;
+                let error = if !(0..count).contains(&index) {
+                    ErrorCode::UnknownTopicOrPartition
+                } else if subscribed {
+                    ErrorCode::GroupSubscribedToTopic
+                } else {
+                    ErrorCode::None
+                };
                 if error.is_none() && group.offsets.get(&topic.name, index).is_some() {
                     records.push(GroupRecord::offset_tombstone(&request.group_id, &topic.name, index));
                 }
+                partitions.push(OffsetDeleteResponsePartition { partition_index: index, error_code: error.code() });
             }
-            let partitions = topic.partitions.iter().map(|partition| OffsetDeleteResponsePartition {
-                partition_index: partition.partition_index,
-                error_code: error.code(),
-            });
-            answers.push(OffsetDeleteResponseTopic { name: topic.name.clone(), partitions: partitions.collect() });
+            answers.push(OffsetDeleteResponseTopic { name: topic.name.clone(), partitions });
         }
         let response = OffsetDeleteResponse { topics: answers, ..Default::default() };
         if records.is_empty() {

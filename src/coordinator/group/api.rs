@@ -31,6 +31,8 @@ pub trait TopicView {
     fn topic_id(&self, name: &str) -> Option<Uuid>;
     /// The name of the topic with this id.
     fn topic_name(&self, id: Uuid) -> Option<StrBytes>;
+    /// How many partitions the topic with this name has; 0 when there is none.
+    fn partition_count(&self, name: &str) -> i32;
 }
 
 /// What a call decided. Both lists are in order; sending and appending may overlap.

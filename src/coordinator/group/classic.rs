@@ -108,6 +108,8 @@ pub(crate) struct ClassicGroup {
     /// The number of the last write with a record of this group, so that a tombstone written before it is known as
     /// outdated.
     pub(crate) last_write: Option<u64>,
+    /// Its tombstone is being written: whoever joins now joins a new group.
+    pub(crate) deleting: bool,
 }
 
 impl ClassicGroup {
@@ -132,6 +134,7 @@ impl ClassicGroup {
             sync_deadline: Deadline::default(),
             assignment_pending: false,
             last_write: None,
+            deleting: false,
         }
     }
 
@@ -352,6 +355,8 @@ impl ClassicGroup {
         let Some(mut member) = self.members.remove(old) else { return (None, None) };
         let waits = (member.awaiting_join.take(), member.awaiting_sync.take());
         member.session = Deadline::default();
+        // It waits for the group's deadlines from here on, not for that of a first join.
+        member.is_new = false;
         self.members.insert(new.clone(), member);
         if self.is_leader(old) {
             self.leader = Some(new.clone());
@@ -418,5 +423,40 @@ impl ClassicGroup {
             Some(topics) => topics.contains(topic),
             None => self.is_consumer(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value of a group with one member as Kafka 4.3.1 wrote it.
+    const KAFKA_S_VALUE: &str =
+        "00030008636f6e73756d657200000001000572616e6765003a636f6e73756d65722d66782d672d656d7074792d332d616138
+        64386438372d663934392d343265392d393231642d373862366265633435643537000001a201ab245d00000001003a636f6e
+        73756d65722d66782d672d656d7074792d332d61613864386438372d663934392d343265392d393231642d37386236626563
+        3435643537ffff0015636f6e73756d65722d66782d672d656d7074792d33000a2f3132372e302e302e31000493e00000afc8
+        0000001e000300000001000866782d6d756c7469ffffffff00000000ffffffffffff00000024000300000001000866782d6d
+        756c746900000003000000000000000100000002ffffffff";
+
+    #[test]
+    fn a_group_s_record_has_kafka_s_bytes() {
+        let value: Vec<u8> = KAFKA_S_VALUE
+            .split_whitespace()
+            .flat_map(|line| line.as_bytes().chunks(2))
+            .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap())
+            .collect();
+        let key = Bytes::from_static(b"\x00\x02\x00\x0afx-g-empty");
+        let Ok(GroupRecord::Group(_, Some(read))) =
+            GroupRecord::decode(key.clone(), Some(value.clone().into())).unwrap()
+        else {
+            panic!("another record");
+        };
+        let group = ClassicGroup::from_record("fx-g-empty".into(), read);
+        assert_eq!((group.state, group.generation, group.members.len()), (State::Stable, 1, 1));
+        assert!(group.is_subscribed("fx-multi") && !group.is_subscribed("fx-none"));
+        let written = group.to_record(None).encode().unwrap();
+        assert_eq!(written.key, key);
+        assert_eq!(written.value.as_deref(), Some(value.as_slice()));
     }
 }

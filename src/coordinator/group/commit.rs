@@ -65,9 +65,11 @@ impl GroupCoordinator {
                 let id = topics.topic_id(&topic.name);
                 id.map(|id| (topic.name.clone(), id)).ok_or(ErrorCode::UnknownTopicOrPartition)
             };
+            let count = known.as_ref().map_or(0, |(name, _)| topics.partition_count(name));
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
                 let result = known.clone().and_then(|(name, id)| match refused {
+                    _ if !(0..count).contains(&partition.partition_index) => Err(ErrorCode::UnknownTopicOrPartition),
                     Some(error) => Err(error),
                     None => self.commit_value(partition, id, expire_timestamp, now).map(|value| (name, value)),
                 });
@@ -141,9 +143,10 @@ impl GroupCoordinator {
         let mut records = Vec::new();
         let mut answers = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
-            let exists = topics.topic_id(&topic.name).is_some();
+            let count = topics.partition_count(&topic.name);
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
+                let exists = (0..count).contains(&partition.partition_index);
                 let metadata = match (exists, refused) {
                     (false, _) => Err(ErrorCode::UnknownTopicOrPartition),
                     (true, Some(error)) => Err(error),

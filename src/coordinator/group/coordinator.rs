@@ -151,6 +151,9 @@ impl GroupCoordinator {
         let groups: BTreeSet<StrBytes> = write.records.iter().map(|record| record.group().clone()).collect();
         self.fail(write.after, write_error(error), now);
         for group in groups {
+            if let Some(classic) = classic(&mut self.groups, &group) {
+                classic.deleting = false;
+            }
             self.drop_if_gone(&group);
         }
         self.shared.take_effects()
@@ -295,10 +298,21 @@ impl GroupCoordinator {
 
     /// Writes records that nobody waits for, in batches that fit.
     pub(crate) fn write_in_batches(&mut self, mut records: Vec<GroupRecord>) {
+        for record in &records {
+            self.note_deletion(record);
+        }
         while !records.is_empty() {
             let rest = records.split_off(records.len().min(MAX_RECORDS_PER_WRITE));
             self.shared.write(records, AfterWrite::Nothing);
             records = rest;
+        }
+    }
+
+    pub(crate) fn note_deletion(&mut self, record: &GroupRecord) {
+        if let GroupRecord::Group(key, None) = record
+            && let Some(group) = classic(&mut self.groups, &key.group)
+        {
+            group.deleting = true;
         }
     }
 

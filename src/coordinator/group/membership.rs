@@ -28,16 +28,20 @@ const MAX_PENDING_MEMBERS: usize = 10_000;
 pub(crate) struct Join<'a> {
     pub(crate) context: &'a RequestContext,
     pub(crate) request: JoinGroupRequest,
+    /// Name and metadata of each protocol, most wanted first.
+    protocols: Vec<(StrBytes, Bytes)>,
 }
 
-impl Join<'_> {
-    fn token(&self) -> Token {
-        self.context.token
+impl<'a> Join<'a> {
+    pub(crate) fn new(context: &'a RequestContext, request: JoinGroupRequest) -> Join<'a> {
+        let protocols = request.protocols.iter();
+        let protocols =
+            protocols.map(|protocol| (own(&protocol.name), Bytes::copy_from_slice(&protocol.metadata))).collect();
+        Join { context, request, protocols }
     }
 
-    fn protocols(&self) -> Vec<(StrBytes, Bytes)> {
-        let protocols = self.request.protocols.iter();
-        protocols.map(|protocol| (own(&protocol.name), Bytes::copy_from_slice(&protocol.metadata))).collect()
+    fn token(&self) -> Token {
+        self.context.token
     }
 
     /// Before version 1 the session timeout stands for both.
@@ -52,7 +56,7 @@ impl Join<'_> {
             client_host: own(&self.context.client_host),
             session_timeout_ms: self.request.session_timeout_ms,
             rebalance_timeout_ms: self.rebalance_timeout_ms(),
-            protocols: self.protocols(),
+            protocols: self.protocols.clone(),
             awaiting_join: Some(self.token()),
             is_new: true,
             ..Member::default()
@@ -72,7 +76,7 @@ impl ClassicGroup {
             shared.reply(token, join_error(ErrorCode::GroupMaxSizeReached, id.clone()));
             return id;
         }
-        if !self.supports_protocols(&join.request.protocol_type, &join.protocols()) {
+        if !self.supports_protocols(&join.request.protocol_type, &join.protocols) {
             shared.reply(token, join_error(ErrorCode::InconsistentGroupProtocol, id.clone()));
             return id;
         }
@@ -139,7 +143,7 @@ impl ClassicGroup {
             shared.reply(join.token(), join_error(error, id.clone()));
             return;
         }
-        let same = self.members.get(id).is_some_and(|member| member.protocols == join.protocols());
+        let same = self.members.get(id).is_some_and(|member| member.protocols == join.protocols);
         match self.state {
             State::PreparingRebalance => self.update_and_rebalance(id, &join, shared, now),
             // The same again: the first answer got lost.
@@ -169,7 +173,7 @@ impl ClassicGroup {
 
     fn update_member(&mut self, id: &StrBytes, join: &Join<'_>, shared: &mut Shared) {
         let Some(member) = self.members.get_mut(id) else { return };
-        member.protocols = join.protocols();
+        member.protocols = join.protocols.clone();
         member.session_timeout_ms = join.request.session_timeout_ms;
         member.rebalance_timeout_ms = join.rebalance_timeout_ms();
         shared.wait(join.token());

@@ -34,21 +34,21 @@ impl GroupCoordinator {
                 return;
             }
         };
-        let is_new = !self.groups.contains_key(&id);
+        let deleting = classic(&mut self.groups, &id).is_some_and(|group| group.deleting);
+        let is_new = deleting || !self.groups.contains_key(&id);
         if is_new {
             if !request.member_id.is_empty() {
                 self.shared.reply(token, join_error(ErrorCode::UnknownMemberId, request.member_id));
                 return;
             }
-            let mut group = Group::classic(id.clone());
-            if let Membership::Classic(classic) = &mut group.membership {
-                classic.state_since = Some(now.wall);
-            }
-            self.groups.insert(id.clone(), group);
+            let group = self.groups.entry(id.clone()).or_insert_with(|| Group::classic(id.clone()));
+            let mut fresh = ClassicGroup::new(id.clone());
+            fresh.state_since = Some(now.wall);
+            group.membership = Membership::Classic(Box::new(fresh));
         }
         let Some(group) = classic(&mut self.groups, &id) else { return };
         let writes_before = self.shared.writes_begun();
-        let member = group.join(Join { context, request }, &mut self.shared, now);
+        let member = group.join(Join::new(context, request), &mut self.shared, now);
         let mut records = converted;
         if is_new && self.shared.writes_begun() == writes_before {
             // So that the group is known after a move even if it never gets beyond its first join.

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ringlog_protocol::StrBytes;
-use ringlog_protocol::metadata_records::{AccessControlEntryRecord, RemoveAccessControlEntryRecord};
 use ringlog_protocol::messages::create_acls_request::AclCreation;
 use ringlog_protocol::messages::create_acls_response::AclCreationResult;
 use ringlog_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use ringlog_protocol::messages::delete_acls_response::{DeleteAclsFilterResult, DeleteAclsMatchingAcl};
 use ringlog_protocol::messages::{CreateAclsRequest, CreateAclsResponse, DeleteAclsRequest, DeleteAclsResponse};
+use ringlog_protocol::metadata_records::{AccessControlEntryRecord, RemoveAccessControlEntryRecord};
 use ringlog_types::{ErrorCode, Uuid};
 
 use super::MAX_RECORDS_PER_OPERATION;

@@ -1,9 +1,9 @@
 //! AlterPartition: a leader asks for another in-sync set (KIP-497, KIP-903).
 
-use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_protocol::messages::alter_partition_request::PartitionData as Asked;
 use ringlog_protocol::messages::alter_partition_response::{PartitionData, TopicData};
 use ringlog_protocol::messages::{AlterPartitionRequest, AlterPartitionResponse};
+use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_types::{ErrorCode, NodeId, TopicIdPartition};
 
 use super::context::{Operation, RequestContext, Resource};
@@ -120,9 +120,7 @@ impl ActiveController {
             return Err(ErrorCode::InvalidRequest);
         }
         let is_recovering = asked.leader_recovery_state == LeaderRecoveryState::Recovering as i8;
-        if is_recovering
-            && (ids.len() > 1 || partition.leader_recovery_state == LeaderRecoveryState::Recovered)
-        {
+        if is_recovering && (ids.len() > 1 || partition.leader_recovery_state == LeaderRecoveryState::Recovered) {
             return Err(ErrorCode::InvalidRequest);
         }
         let is_eligible = |(id, epoch): &(NodeId, i64)| {

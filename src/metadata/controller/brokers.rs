@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ringlog_protocol::metadata_records::{
-    RecordAndVersion, RegisterBrokerRecord, RegisterControllerRecord, register_broker_record,
-    register_controller_record,
-};
 use ringlog_protocol::messages::{
     BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerRegistrationRequest, BrokerRegistrationResponse,
     ControllerRegistrationRequest, ControllerRegistrationResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
+};
+use ringlog_protocol::metadata_records::{
+    RecordAndVersion, RegisterBrokerRecord, RegisterControllerRecord, register_broker_record,
+    register_controller_record,
 };
 use ringlog_types::{BrokerEpoch, ErrorCode, NodeId, Offset, Uuid};
 
@@ -97,7 +97,8 @@ impl ActiveController {
             return Err(ErrorCode::InvalidRegistration);
         }
         let others = self.image.cluster.brokers.values().filter(|broker| broker.id != id);
-        let owns = |broker: &Arc<BrokerImage>| directories.iter().any(|it| broker.directories.binary_search(it).is_ok());
+        let owns =
+            |broker: &Arc<BrokerImage>| directories.iter().any(|it| broker.directories.binary_search(it).is_ok());
         if others.into_iter().any(owns) { Err(ErrorCode::InvalidRegistration) } else { Ok(()) }
     }
 
@@ -116,7 +117,8 @@ impl ActiveController {
                 KRAFT_VERSION => context.kraft_version,
                 name => self.image.features.level(name),
             };
-            let range = announced(feature.name).map_or((0, 0), |it| (it.min_supported_version, it.max_supported_version));
+            let range =
+                announced(feature.name).map_or((0, 0), |it| (it.min_supported_version, it.max_supported_version));
             if level != 0 && (level < range.0 || range.1 < level) {
                 return Err(ErrorCode::UnsupportedVersion);
             }
@@ -228,7 +230,8 @@ impl ActiveController {
         if version.is_directory_assignment_supported() {
             self.on_directories_offline(broker, &request.offline_log_dirs, records);
         }
-        if let Some(cordoned) = request.cordoned_log_dirs.as_ref().filter(|_| version.is_cordoned_log_dirs_supported()) {
+        if let Some(cordoned) = request.cordoned_log_dirs.as_ref().filter(|_| version.is_cordoned_log_dirs_supported())
+        {
             let mut sorted = cordoned.clone();
             sorted.sort_unstable();
             if broker.cordoned_directories.as_ref() != Some(&sorted) {
@@ -238,11 +241,7 @@ impl ActiveController {
         }
     }
 
-    pub(crate) fn unregister_broker(
-        &self,
-        request: &UnregisterBrokerRequest,
-        context: &RequestContext<'_>,
-    ) -> Outcome {
+    pub(crate) fn unregister_broker(&self, request: &UnregisterBrokerRequest, context: &RequestContext<'_>) -> Outcome {
         let mut records = Vec::new();
         let result = if !context.authorizer.allows(Operation::Alter, Resource::Cluster) {
             Err(ErrorCode::ClusterAuthorizationFailed.into())

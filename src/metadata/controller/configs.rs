@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringlog_config::alter::AlterOp;
 use ringlog_protocol::StrBytes;
-use ringlog_protocol::metadata_records::{ClearElrRecord, ConfigRecord, RecordAndVersion};
 use ringlog_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
     alter_configs_response, incremental_alter_configs_response,
 };
+use ringlog_protocol::metadata_records::{ClearElrRecord, ConfigRecord, RecordAndVersion};
 use ringlog_types::{ErrorCode, NodeId};
 
 use super::config_rules;
@@ -253,7 +253,8 @@ impl ActiveController {
             }
             let elements = |text: &str| text.split(',').map(|it| it.trim().to_owned()).collect::<BTreeSet<_>>();
             let before = present.get(name).map(|text| elements(text)).unwrap_or_default();
-            let is_subset = value.is_none_or(|text| elements(text).iter().all(|it| it.is_empty() || before.contains(it)));
+            let is_subset =
+                value.is_none_or(|text| elements(text).iter().all(|it| it.is_empty() || before.contains(it)));
             if !context.is_forwarded && !is_subset {
                 return refuse(
                     "When updating cordoned.log.dirs via controllers,  the new value must be a subset of the current \

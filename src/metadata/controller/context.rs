@@ -1,7 +1,7 @@
 //! What the controller needs to know besides the request, and what it answers.
 
-use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_protocol::ResponseBody;
+use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_types::{NodeId, Now, Offset};
 
 use crate::bootstrap::BootstrapMetadata;

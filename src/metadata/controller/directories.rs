@@ -1,8 +1,8 @@
 //! AssignReplicasToDirs: a broker says in which log directory each replica lies (KIP-858).
 
-use ringlog_protocol::metadata_records::RecordAndVersion;
 use ringlog_protocol::messages::assign_replicas_to_dirs_response::{DirectoryData, PartitionData, TopicData};
 use ringlog_protocol::messages::{AssignReplicasToDirsRequest, AssignReplicasToDirsResponse};
+use ringlog_protocol::metadata_records::RecordAndVersion;
 use ringlog_types::{ErrorCode, NodeId, TopicIdPartition, Uuid};
 
 use super::context::{Operation, RequestContext, Resource};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use ringlog_protocol::StrBytes;
-use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use ringlog_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
+use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_types::{ErrorCode, TopicIdPartition};
 
 use super::context::{Operation, RequestContext, Resource};
@@ -35,7 +35,8 @@ impl ActiveController {
                 for topic in topics {
                     let partition_result = topic.partitions.iter().map(|index| {
                         let id = self.image.topics.id(&topic.topic).map(|id| partition_id(id, *index));
-                        let result = self.elect(election, request.election_type, &topic.topic, *index, id, &mut records);
+                        let result =
+                            self.elect(election, request.election_type, &topic.topic, *index, id, &mut records);
                         partition_result(*index, result)
                     });
                     let partition_result = partition_result.collect();
@@ -117,7 +118,8 @@ impl ActiveController {
         let imbalanced = self.indexes.imbalanced.iter();
         let changes = imbalanced.filter_map(|id| {
             let preferred = self.image.topics.partition(*id)?.preferred_replica();
-            let change = self.change_partition(*id, &|id| self.is_active(id), |it| it.election = Election::Preferred)?;
+            let change =
+                self.change_partition(*id, &|id| self.is_active(id), |it| it.election = Election::Preferred)?;
             matches!(&change.record, MetadataRecord::PartitionChange(it) if it.leader == preferred.0).then_some(change)
         });
         changes.take(MAX_ELECTIONS_PER_RUN).collect()

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringlog_protocol::StrBytes;
-use ringlog_protocol::metadata_records::{FeatureLevelRecord, RecordAndVersion};
 use ringlog_protocol::messages::update_features_response::UpdatableFeatureResult;
 use ringlog_protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
+use ringlog_protocol::metadata_records::{FeatureLevelRecord, RecordAndVersion};
 use ringlog_types::ErrorCode;
 
 use super::context::{Operation, RequestContext, Resource, record};

@@ -1,7 +1,7 @@
 //! When each broker was last heard of, and how far it has read the metadata log. Not replicated.
 
-use rustc_hash::FxHashMap;
 use ringlog_types::{BrokerEpoch, MonotonicMs, NodeId, Offset};
+use rustc_hash::FxHashMap;
 
 use crate::image::ClusterImage;
 

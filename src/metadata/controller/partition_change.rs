@@ -171,18 +171,17 @@ impl<'a> PartitionChange<'a> {
     }
 
     fn is_valid_leader(&self, id: NodeId) -> bool {
-        let is_eligible = self.is_elr_enabled
-            && self.in_sync_replicas.is_empty()
-            && self.eligible_leader_replicas.contains(&id);
+        let is_eligible =
+            self.is_elr_enabled && self.in_sync_replicas.is_empty() && self.eligible_leader_replicas.contains(&id);
         (self.in_sync_replicas.contains(&id) || is_eligible) && self.is_acceptable(id)
     }
 
     /// The leader to be and whether its election is unclean.
     fn choose_leader(&self) -> (NodeId, bool) {
-        if self.election == Election::Preferred {
-            if let Some(preferred) = self.replicas.first().filter(|id| self.is_valid_leader(**id)) {
-                return (*preferred, false);
-            }
+        if self.election == Election::Preferred
+            && let Some(preferred) = self.replicas.first().filter(|id| self.is_valid_leader(**id))
+        {
+            return (*preferred, false);
         }
         if self.is_valid_leader(self.partition.leader) && self.replicas.contains(&self.partition.leader) {
             return (self.partition.leader, false);
@@ -190,17 +189,18 @@ impl<'a> PartitionChange<'a> {
         if let Some(first) = self.replicas.iter().find(|id| self.is_valid_leader(**id)) {
             return (*first, false);
         }
-        if self.is_elr_enabled && self.in_sync_replicas.is_empty() && self.eligible_leader_replicas.is_empty() {
-            if let [last_known] = self.last_known_elr.as_slice() {
-                if self.is_acceptable(*last_known) {
-                    return (*last_known, true);
-                }
-            }
+        if self.is_elr_enabled
+            && self.in_sync_replicas.is_empty()
+            && self.eligible_leader_replicas.is_empty()
+            && let [last_known] = self.last_known_elr.as_slice()
+            && self.is_acceptable(*last_known)
+        {
+            return (*last_known, true);
         }
-        if self.election == Election::Unclean {
-            if let Some(first) = self.replicas.iter().find(|id| self.is_acceptable(**id)) {
-                return (*first, true);
-            }
+        if self.election == Election::Unclean
+            && let Some(first) = self.replicas.iter().find(|id| self.is_acceptable(**id))
+        {
+            return (*first, true);
         }
         (NodeId::NONE, false)
     }

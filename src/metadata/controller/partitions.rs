@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use ringlog_protocol::metadata_records::RecordAndVersion;
 use ringlog_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use ringlog_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use ringlog_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+use ringlog_protocol::metadata_records::RecordAndVersion;
 use ringlog_types::{ErrorCode, NodeId, PartitionIndex};
 
 use super::MAX_RECORDS_PER_OPERATION;

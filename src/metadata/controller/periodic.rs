@@ -87,10 +87,10 @@ impl ActiveController {
     /// Fences one broker whose session has run out, again even if it is fenced already: only expiry ends a session.
     fn fence_one_stale_broker(&mut self, now: Now) -> Vec<RecordAndVersion> {
         let mut records = Vec::new();
-        if let Some((id, epoch)) = self.heartbeats.take_expired(now.monotonic) {
-            if let Some(broker) = self.image.cluster.broker(id).filter(|broker| broker.epoch == epoch) {
-                self.fence_broker(broker, &mut records);
-            }
+        if let Some((id, epoch)) = self.heartbeats.take_expired(now.monotonic)
+            && let Some(broker) = self.image.cluster.broker(id).filter(|broker| broker.epoch == epoch)
+        {
+            self.fence_broker(broker, &mut records);
         }
         if self.heartbeats.has_expired(now.monotonic) {
             self.run_again_soon(Task::FenceStaleBrokers, now.monotonic);

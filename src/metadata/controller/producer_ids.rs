@@ -1,7 +1,7 @@
 //! AllocateProducerIds: blocks of producer ids for brokers (KIP-730).
 
-use ringlog_protocol::metadata_records::ProducerIdsRecord;
 use ringlog_protocol::messages::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
+use ringlog_protocol::metadata_records::ProducerIdsRecord;
 use ringlog_types::ErrorCode;
 
 use super::context::{Operation, RequestContext, Resource, record};
@@ -32,11 +32,8 @@ impl ActiveController {
         };
         let (broker_id, broker_epoch) = (request.broker_id, request.broker_epoch);
         let records = vec![record(ProducerIdsRecord { broker_id, broker_epoch, next_producer_id }.into(), 0)];
-        let response = AllocateProducerIdsResponse {
-            producer_id_start: start,
-            producer_id_len: BLOCK_SIZE,
-            ..Default::default()
-        };
+        let response =
+            AllocateProducerIdsResponse { producer_id_start: start, producer_id_len: BLOCK_SIZE, ..Default::default() };
         Outcome::atomic(records, response)
     }
 }

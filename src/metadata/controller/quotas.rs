@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ringlog_protocol::metadata_records::{ClientQuotaRecord, RecordAndVersion, client_quota_record};
 use ringlog_protocol::messages::alter_client_quotas_request::{EntityData as AskedEntity, OpData};
 use ringlog_protocol::messages::alter_client_quotas_response::{EntityData, EntryData};
 use ringlog_protocol::messages::{AlterClientQuotasRequest, AlterClientQuotasResponse};
+use ringlog_protocol::metadata_records::{ClientQuotaRecord, RecordAndVersion, client_quota_record};
 use ringlog_types::ErrorCode;
 
 use super::context::{Operation, RequestContext, Resource, record};
@@ -88,7 +88,10 @@ impl ActiveController {
             }
             let value = (!op.remove).then_some(op.value);
             if changes.insert(op.key.clone(), value).is_some() {
-                return Err(invalid(format!("Duplicate quota key {} not updating quota for this entity {}", op.key, "")));
+                return Err(invalid(format!(
+                    "Duplicate quota key {} not updating quota for this entity {}",
+                    op.key, ""
+                )));
             }
         }
         for (key, value) in changes {

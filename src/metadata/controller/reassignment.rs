@@ -1,7 +1,6 @@
 //! AlterPartitionReassignments and ListPartitionReassignments (KIP-455).
 
 use ringlog_protocol::StrBytes;
-use ringlog_protocol::metadata_records::RecordAndVersion;
 use ringlog_protocol::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
 };
@@ -12,6 +11,7 @@ use ringlog_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ListPartitionReassignmentsRequest,
     ListPartitionReassignmentsResponse,
 };
+use ringlog_protocol::metadata_records::RecordAndVersion;
 use ringlog_types::{ErrorCode, NodeId, PartitionIndex};
 
 use super::context::{Operation, RequestContext, Resource};

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringlog_protocol::StrBytes;
-use ringlog_protocol::metadata_records::{
-    RecordAndVersion, RemoveUserScramCredentialRecord, UserScramCredentialRecord,
-};
 use ringlog_protocol::messages::alter_user_scram_credentials_request::{
     ScramCredentialDeletion, ScramCredentialUpsertion,
 };
 use ringlog_protocol::messages::alter_user_scram_credentials_response::AlterUserScramCredentialsResult;
 use ringlog_protocol::messages::{AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse};
+use ringlog_protocol::metadata_records::{
+    RecordAndVersion, RemoveUserScramCredentialRecord, UserScramCredentialRecord,
+};
 use ringlog_types::ErrorCode;
 
 use super::context::{Operation, RequestContext, Resource, record};

@@ -1,11 +1,11 @@
 //! CreateDelegationToken, RenewDelegationToken, ExpireDelegationToken (KIP-48) and the removal of expired tokens.
 
 use ringlog_protocol::StrBytes;
-use ringlog_protocol::metadata_records::{DelegationTokenRecord, RecordAndVersion, RemoveDelegationTokenRecord};
 use ringlog_protocol::messages::{
     CreateDelegationTokenRequest, CreateDelegationTokenResponse, ExpireDelegationTokenRequest,
     ExpireDelegationTokenResponse, RenewDelegationTokenRequest, RenewDelegationTokenResponse,
 };
+use ringlog_protocol::metadata_records::{DelegationTokenRecord, RecordAndVersion, RemoveDelegationTokenRecord};
 use ringlog_types::{ErrorCode, TimestampMs, Uuid};
 
 use super::context::{Operation, RequestContext, Resource, record};
@@ -129,7 +129,8 @@ impl ActiveController {
     /// The token whose HMAC was presented, if the requester may renew it.
     fn renewable_token(&self, hmac: &[u8], context: &RequestContext<'_>) -> Result<&DelegationToken, ErrorCode> {
         let secret = self.token_secret(context)?.as_bytes();
-        let has_hmac = |token: &&std::sync::Arc<DelegationToken>| hmac_sha512(secret, token.token_id.as_bytes()) == hmac;
+        let has_hmac =
+            |token: &&std::sync::Arc<DelegationToken>| hmac_sha512(secret, token.token_id.as_bytes()) == hmac;
         let token = self.image.tokens.tokens.values().find(has_hmac).ok_or(ErrorCode::DelegationTokenNotFound)?;
         let requester = context.principal;
         let may_renew = *token.owner == *requester || token.renewers.iter().any(|renewer| **renewer == *requester);

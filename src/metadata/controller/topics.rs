@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringlog_protocol::metadata_records::{
-    ClearElrRecord, ConfigRecord, PartitionRecord, RecordAndVersion, RemoveTopicRecord, TopicRecord,
-};
+use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::create_topics_request::CreatableTopic;
 use ringlog_protocol::messages::create_topics_response::CreatableTopicResult;
 use ringlog_protocol::messages::delete_topics_response::DeletableTopicResult;
-use ringlog_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse};
-use ringlog_protocol::StrBytes;
+use ringlog_protocol::messages::{
+    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+};
+use ringlog_protocol::metadata_records::{
+    ClearElrRecord, ConfigRecord, PartitionRecord, RecordAndVersion, RemoveTopicRecord, TopicRecord,
+};
 use ringlog_types::{CLUSTER_METADATA_TOPIC, ErrorCode, NodeId, PartitionIndex, Uuid, validate_topic_name};
 
 use super::MAX_RECORDS_PER_OPERATION;
@@ -41,8 +43,10 @@ impl ActiveController {
         let mut records = Vec::new();
         let mut results = Vec::new();
         let mut new_names: BTreeSet<&str> = BTreeSet::new();
-        let asked = |topic: &&CreatableTopic| i64::from(topic.num_partitions).max(topic.assignments.len() as i64).max(1);
-        let is_excessive = request.topics.iter().map(|topic| asked(&topic)).sum::<i64>() > MAX_RECORDS_PER_OPERATION as i64;
+        let asked =
+            |topic: &&CreatableTopic| i64::from(topic.num_partitions).max(topic.assignments.len() as i64).max(1);
+        let is_excessive =
+            request.topics.iter().map(|topic| asked(&topic)).sum::<i64>() > MAX_RECORDS_PER_OPERATION as i64;
         for topic in &request.topics {
             if duplicates.contains(topic.name.as_str()) {
                 if names.remove(topic.name.as_str()) {
@@ -108,11 +112,8 @@ impl ActiveController {
         }
         let configs = topic_configs(topic);
         config_rules::validate(ConfigResourceType::Topic, &configs, &self.image.configs, &self.config)?;
-        let assignments = if topic.assignments.is_empty() {
-            self.place_topic(topic)?
-        } else {
-            self.manual_assignments(topic)?
-        };
+        let assignments =
+            if topic.assignments.is_empty() { self.place_topic(topic)? } else { self.manual_assignments(topic)? };
         let id = self.new_topic_id();
         let mut records = Vec::with_capacity(assignments.len() + configs.len() + 1);
         records.push(record(TopicRecord { name: topic.name.clone(), topic_id: id }.into(), 0));
@@ -195,9 +196,7 @@ impl ActiveController {
     fn manual_assignments(&self, topic: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, ApiError> {
         let invalid = |text: &str| Err(ApiError::new(ErrorCode::InvalidRequest, text));
         if topic.replication_factor != -1 {
-            return invalid(
-                "A manual partition assignment was specified, but replication factor was not set to -1.",
-            );
+            return invalid("A manual partition assignment was specified, but replication factor was not set to -1.");
         }
         if topic.num_partitions != -1 {
             return invalid("A manual partition assignment was specified, but numPartitions was not set to -1.");
@@ -309,7 +308,8 @@ impl ActiveController {
     ) -> Result<Outcome, ErrorCode> {
         if !self.config.delete_topic_enable {
             // Clients before version 3 don't know the code of its own.
-            let code = if context.api_version < 3 { ErrorCode::InvalidRequest } else { ErrorCode::TopicDeletionDisabled };
+            let code =
+                if context.api_version < 3 { ErrorCode::InvalidRequest } else { ErrorCode::TopicDeletionDisabled };
             return Err(code);
         }
         let asked = deletions(request, context.api_version);
@@ -392,7 +392,8 @@ fn deletions(request: &DeleteTopicsRequest, api_version: i16) -> Vec<(Option<Str
 }
 
 fn topic_configs(topic: &CreatableTopic) -> BTreeMap<String, String> {
-    let set = topic.configs.iter().filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())));
+    let set =
+        topic.configs.iter().filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())));
     set.collect()
 }
 
@@ -405,4 +406,3 @@ fn failed_topic(name: &StrBytes, error: ApiError) -> CreatableTopicResult {
         ..CreatableTopicResult::default()
     }
 }
-

@@ -88,10 +88,11 @@ impl MetadataChanges {
                 (old_topic, Some(topic)) => {
                     let entry = changes.topic(topic);
                     entry.is_created = old_topic.is_none();
-                    let before = |index| old_topic.and_then(|old_topic| old_topic.partitions.get(index));
-                    let is_changed = |index: &_, partition| before(index) != Some(partition);
-                    let partitions = topic.partitions.iter().filter(|(index, partition)| is_changed(*index, *partition));
-                    entry.partitions = partitions.map(|(index, _)| *index).collect();
+                    for (index, partition) in &topic.partitions {
+                        if old_topic.and_then(|old_topic| old_topic.partitions.get(index)) != Some(partition) {
+                            entry.partitions.insert(*index);
+                        }
+                    }
                 }
                 (Some(topic), None) => changes.on_topic_deleted(topic),
                 (None, None) => {}

@@ -28,9 +28,7 @@ pub use cow_map::CowMap;
 pub use delta::MetadataDelta;
 pub use loader::{LoadError, MetadataLoader, Publication};
 pub use replay::ReplayError;
-pub use security::{
-    AclEntry, AclsImage, DelegationToken, ScramCredential, ScramImage, ScramMechanism, TokensImage,
-};
+pub use security::{AclEntry, AclsImage, DelegationToken, ScramCredential, ScramImage, ScramMechanism, TokensImage};
 pub use topics::{LeaderRecoveryState, NodeList, PartitionImage, TopicImage, TopicsImage};
 
 use crate::features::{ELIGIBLE_LEADER_REPLICAS_VERSION, MetadataVersion};

@@ -8,9 +8,7 @@ use ringlog_protocol::metadata_records::{
     FeatureLevelRecord, MetadataRecord, PartitionChangeRecord, PartitionRecord, RegisterBrokerRecord,
     RegisterControllerRecord, TopicRecord, UserScramCredentialRecord,
 };
-use ringlog_types::{
-    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TimestampMs, Uuid,
-};
+use ringlog_types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TimestampMs, Uuid};
 
 use super::{
     AclEntry, BrokerImage, ConfigResource, ConfigResourceType, ControllerImage, DelegationToken, Endpoint,
@@ -326,10 +324,10 @@ impl MetadataImage {
             record: "PartitionChangeRecord",
             topic: record.topic_id.to_string(),
         })?;
-        let old = topic.partitions.get(&index).ok_or(ReplayError::UnknownPartition {
-            topic_id: record.topic_id,
-            partition: record.partition_id,
-        })?;
+        let old = topic
+            .partitions
+            .get(&index)
+            .ok_or(ReplayError::UnknownPartition { topic_id: record.topic_id, partition: record.partition_id })?;
         let new = old.merge(record)?;
         changes.topic(topic).partitions.insert(index);
         Arc::make_mut(topic).partitions.insert(index, Arc::new(new));
@@ -337,10 +335,11 @@ impl MetadataImage {
     }
 
     fn replay_remove_topic(&mut self, id: Uuid, changes: &mut MetadataChanges) -> Result<(), ReplayError> {
-        let topic = self.topics.by_id.remove(&id).ok_or_else(|| ReplayError::UnknownTopic {
-            record: "RemoveTopicRecord",
-            topic: id.to_string(),
-        })?;
+        let topic = self
+            .topics
+            .by_id
+            .remove(&id)
+            .ok_or_else(|| ReplayError::UnknownTopic { record: "RemoveTopicRecord", topic: id.to_string() })?;
         self.topics.by_name.remove(&topic.name);
         self.topics.partition_count -= topic.partitions.len();
         let resource = ConfigResource::topic(&topic.name);
@@ -355,10 +354,10 @@ impl MetadataImage {
         let ids = if topic_name.is_empty() {
             self.topics.iter().map(|topic| topic.id).collect()
         } else {
-            let id = self.topics.id(topic_name).ok_or_else(|| ReplayError::UnknownTopic {
-                record: "ClearElrRecord",
-                topic: topic_name.to_owned(),
-            })?;
+            let id = self
+                .topics
+                .id(topic_name)
+                .ok_or_else(|| ReplayError::UnknownTopic { record: "ClearElrRecord", topic: topic_name.to_owned() })?;
             vec![id]
         };
         let holds_elr = |partition: &PartitionImage| {

@@ -176,12 +176,8 @@ impl MetadataImage {
                     entity_type: text(entity_type),
                     entity_name: name.as_deref().map(text),
                 });
-                let record = ClientQuotaRecord {
-                    entity: entity.collect(),
-                    key: text(key),
-                    value: *value,
-                    remove: false,
-                };
+                let record =
+                    ClientQuotaRecord { entity: entity.collect(), key: text(key), value: *value, remove: false };
                 sink(at_version(MetadataRecord::ClientQuota(record), 0));
             }
         }

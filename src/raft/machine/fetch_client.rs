@@ -115,7 +115,7 @@ impl Raft {
             return true;
         }
         if snapshot.end_offset >= 0 || snapshot.epoch >= 0 {
-            if snapshot.end_offset <= self.log.end.0 && self.log.start > Offset(0) || snapshot.epoch < 0 {
+            if snapshot.end_offset < 0 || snapshot.epoch < 0 {
                 return false;
             }
             let id =
@@ -189,7 +189,9 @@ impl Raft {
             Some(own) => own.end_offset,
             None => self.log.start,
         };
-        if let Some(high_watermark) = self.high_watermark.filter(|known| to < *known) {
+        // The log never starts above what is committed, even while the high watermark isn't known yet.
+        let high_watermark = self.high_watermark.unwrap_or(self.log.start).max(self.log.start);
+        if to < high_watermark {
             fx.push(Action::Fatal(Fault::TruncationBelowHighWatermark { to, high_watermark, epoch: self.epoch }));
             return;
         }

@@ -109,7 +109,9 @@ impl Raft {
 
     /// The leader sends us to a snapshot. Whether that makes sense.
     pub(super) fn begin_download(&mut self, id: SnapshotId, now: Now) -> bool {
-        let is_behind = self.high_watermark.is_some_and(|known| id.end_offset < known);
+        // What a snapshot of ours covers is committed, even while the high watermark isn't known yet.
+        let own = self.log.latest_snapshot().map(|own| own.end_offset);
+        let is_behind = self.high_watermark.max(own).is_some_and(|known| id.end_offset < known);
         let fetch_deadline = now.monotonic.plus_ms(self.config.fetch_timeout_ms);
         let State::Follower(follower) = &mut self.state else { return false };
         if is_behind || id == SnapshotId::BOOTSTRAP {

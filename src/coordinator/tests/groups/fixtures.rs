@@ -48,6 +48,10 @@ impl TopicView for Topics {
     fn topic_name(&self, id: Uuid) -> Option<StrBytes> {
         self.0.iter().find(|(_, other)| **other == id).map(|(name, _)| text(name))
     }
+
+    fn partition_count(&self, name: &str) -> i32 {
+        if self.0.contains_key(name) { 3 } else { 0 }
+    }
 }
 
 fn now() -> Now {

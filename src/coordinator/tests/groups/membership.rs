@@ -281,6 +281,23 @@ fn a_reserved_member_id_lapses_with_the_session_time() {
 }
 
 #[test]
+fn a_reserved_member_id_outlasts_a_rebalance_that_did_not_wait_for_it() {
+    let mut harness = Harness::new();
+    let members = harness.stable("g", 1);
+    let long = |member: &str| JoinGroupRequest { session_timeout_ms: 300_000, ..join("g", member) };
+    let reserved: JoinGroupResponse = harness.call(long(""), 9);
+    let other: JoinGroupResponse = harness.call(long(""), 9);
+    let waiting = harness.send(long(&other.member_id), 9);
+    let first = harness.send(join("g", &members[0]), 9);
+    harness.pass_ms(60_000);
+    assert_eq!(harness.answer::<JoinGroupResponse>(waiting).unwrap().generation_id, 2);
+    assert_eq!(harness.answer::<JoinGroupResponse>(first).unwrap().members.len(), 2);
+    let late = harness.send(long(&reserved.member_id), 9);
+    assert!(!harness.replies.contains_key(&late), "it is taken in with the next generation");
+    assert_eq!(harness.state("g"), "PreparingRebalance");
+}
+
+#[test]
 fn a_repeated_join_or_sync_gets_the_same_answer_again() {
     let mut harness = Harness::new();
     let members = harness.stable("g", 2);

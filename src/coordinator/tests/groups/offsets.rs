@@ -90,6 +90,22 @@ fn an_offset_counts_when_it_is_written() {
 }
 
 #[test]
+fn a_commit_has_kafka_s_bytes() {
+    let mut harness = Harness::new();
+    committed(&mut harness, commit("g", "orders", 7, 42), 9);
+    let (record, producer) = &harness.log[0];
+    assert_eq!(*producer, None);
+    // Type 1; group, topic, partition.
+    assert_eq!(record.key, b"\x00\x01\x00\x01g\x00\x06orders\x00\x00\x00\x07"[..]);
+    // Version 4; offset, leader epoch, compact metadata, commit time, one tagged field: the topic's id.
+    let mut value = b"\x00\x04\x00\x00\x00\x00\x00\x00\x00\x2a\x00\x00\x00\x03\x05note".to_vec();
+    value.extend(harness.now.wall.0.to_be_bytes());
+    value.extend(b"\x01\x00\x10");
+    value.extend(ORDERS.0);
+    assert_eq!(record.value.as_deref(), Some(&value[..]));
+}
+
+#[test]
 fn a_failed_first_commit_leaves_no_group() {
     let mut harness = Harness::new();
     harness.writes_at_once = false;
@@ -126,6 +142,8 @@ fn commits_are_checked_against_the_group() {
     cases(&mut harness, member_commit("g", 1, "other"), ErrorCode::UnknownMemberId);
     cases(&mut harness, commit("g", "orders", 0, 1), ErrorCode::UnknownMemberId);
     cases(&mut harness, commit("simple", "nothing", 0, 1), ErrorCode::UnknownTopicOrPartition);
+    cases(&mut harness, commit("simple", "orders", 16, 1), ErrorCode::UnknownTopicOrPartition);
+    cases(&mut harness, commit("simple", "orders", -1, 1), ErrorCode::UnknownTopicOrPartition);
     let mut long = commit("simple", "orders", 0, 1);
     long.topics[0].partitions[0].committed_metadata = Some(text(&"x".repeat(4_097)));
     cases(&mut harness, long.clone(), ErrorCode::OffsetMetadataTooLarge);

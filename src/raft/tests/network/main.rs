@@ -47,6 +47,38 @@ fn snapshots_bring_nodes_back_whose_log_is_gone() {
 }
 
 #[test]
+fn controllers_join_a_dynamic_quorum_and_survive_faults() {
+    for seed in 500..506 {
+        let mut sim = Sim::dynamic(seed, 3);
+        sim.run_for(20_000);
+        assert_eq!(sim.voter_ids().len(), 3, "seed {seed}: not everybody joined");
+        sim.faults = Faults::ALL;
+        sim.run_for(40_000);
+        sim.heal();
+        sim.run_for(15_000);
+        let before = sim.committed_end();
+        sim.run_for(5_000);
+        assert!(sim.committed_end() > before, "seed {seed}: no progress");
+        sim.assert_all_caught_up(before);
+    }
+}
+
+#[test]
+fn a_removed_leader_resigns_and_joins_again() {
+    for seed in 600..604 {
+        let mut sim = Sim::dynamic(seed, 3);
+        sim.run_for(20_000);
+        let leader = sim.leader().expect("a leader after 20 s");
+        sim.remove_voter(leader);
+        sim.run_for(3_000);
+        assert_ne!(sim.leader(), Some(leader), "seed {seed}: the removed node still leads");
+        // Auto-join undoes the removal, as in Kafka.
+        sim.run_for(10_000);
+        assert_eq!(sim.voter_ids().len(), 3, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_calm_network_keeps_its_first_leader() {
     let mut sim = Sim::new(7, 3, 1);
     sim.run_for(10_000);

@@ -110,6 +110,11 @@ impl Node {
         Node { id: NodeId(id), incarnation: 0, disk, raft: None, flushing: 0, config, static_voters }
     }
 
+    /// Joins the voters by itself.
+    pub fn set_auto_join(&mut self) {
+        self.config.auto_join = true;
+    }
+
     pub fn start(&mut self, random: &mut Random, now: Now) -> Vec<Output> {
         self.incarnation += 1;
         let loaded = self.disk.load(&self.static_voters);

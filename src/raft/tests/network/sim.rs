@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ringlog_protocol::messages::{ApiVersionsResponse, api_versions_response};
+use ringlog_protocol::messages::{ApiVersionsResponse, RemoveRaftVoterRequest, api_versions_response};
 use ringlog_protocol::{Decoder, Encoder, RequestBody, ResponseBody, StrBytes};
-use ringlog_raft::{Event, ReplyToken, RequestToken, SendError, VoterSet, snapshot};
-use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random, TimestampMs};
+use ringlog_raft::{
+    Endpoints, Event, ReplicaKey, ReplyToken, RequestToken, SendError, SnapshotId, VersionRange, Voter, VoterSet, snapshot,
+};
+use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random, TimestampMs, Uuid};
 
 use crate::node::{Disk, Node, Output, crc, endpoint};
 
@@ -65,9 +67,56 @@ impl Sim {
     pub fn new(seed: u64, voters: i32, observers: i32) -> Sim {
         let static_voters =
             VoterSet::from_static("CONTROLLER", (1..=voters).map(|id| (NodeId(id), endpoint(id)))).unwrap();
-        let nodes = (1..=voters + observers)
-            .map(|id| (NodeId(id), Node::new(id, id <= voters, static_voters.clone(), Disk::default())))
-            .collect();
+        let node = |id| (NodeId(id), Node::new(id, id <= voters, static_voters.clone(), Disk::default()));
+        Sim::with_nodes(seed, (1..=voters + observers).map(node).collect())
+    }
+
+    /// A dynamic quorum: node 1 was formatted as its only voter, the others join by themselves.
+    pub fn dynamic(seed: u64, controllers: i32) -> Sim {
+        let mut nodes = BTreeMap::new();
+        for id in 1..=controllers {
+            let mut disk = Disk::default();
+            if id == 1 {
+                let voter = Voter {
+                    key: ReplicaKey { id: NodeId(1), directory_id: Some(Uuid([1; 16])) },
+                    endpoints: Endpoints::from([("CONTROLLER".to_owned(), endpoint(1))]),
+                    kraft_version: VersionRange::SUPPORTED,
+                };
+                let file = snapshot::bootstrap_snapshot([voter], TimestampMs(1)).unwrap();
+                disk.snapshots.insert(SnapshotId::BOOTSTRAP, file);
+            }
+            let mut node = Node::new(id, true, VoterSet::default(), disk);
+            node.set_auto_join();
+            nodes.insert(NodeId(id), node);
+        }
+        Sim::with_nodes(seed, nodes)
+    }
+
+    /// The voters that the leader knows.
+    pub fn voter_ids(&self) -> Vec<NodeId> {
+        let leader = self.leader().and_then(|id| self.nodes[&id].raft.as_ref());
+        leader.map_or_else(Vec::new, |raft| raft.voters().iter().map(|voter| voter.key.id).collect())
+    }
+
+    /// Asks the leader to take a voter out, as an administrator does. The answer is not waited for.
+    pub fn remove_voter(&mut self, id: NodeId) {
+        let (leader, now) = (self.leader().expect("a leader"), self.now());
+        let request = RemoveRaftVoterRequest {
+            cluster_id: None,
+            voter_id: id.0,
+            voter_directory_id: Uuid([id.0 as u8; 16]),
+        };
+        self.next_reply += 1;
+        let token = ReplyToken(self.next_reply);
+        // Nobody receives it: request token and incarnation of a node that never sent one.
+        self.open.insert((leader, token), (leader, 0, RequestToken(u64::MAX)));
+        let listener = "CONTROLLER".to_owned();
+        let event = Event::Request { token, listener, api_version: 0, request: request.into() };
+        let outputs = self.node(leader).step(event, now);
+        self.take(leader, outputs);
+    }
+
+    fn with_nodes(seed: u64, nodes: BTreeMap<NodeId, Node>) -> Sim {
         let mut sim = Sim {
             faults: Faults::NONE,
             downloads: 0,
@@ -142,7 +191,13 @@ impl Sim {
     pub fn assert_all_caught_up(&self, end: i64) {
         for node in self.nodes.values() {
             let known = node.raft.as_ref().and_then(|raft| raft.high_watermark());
-            assert!(known >= Some(Offset(end)), "seed {}: node {} is at {known:?} of {end}", self.seed, node.id);
+            assert!(
+                known >= Some(Offset(end)),
+                "seed {}: node {} is at {known:?} of {end}: {:?}",
+                self.seed,
+                node.id,
+                node.raft
+            );
         }
     }
 

@@ -1,0 +1,459 @@
+//! The rules of one node, event by event.
+
+use bytes::Bytes;
+use ringlog_protocol::messages::{
+    BeginQuorumEpochRequest, DescribeQuorumRequest, DescribeQuorumResponse, FetchRequest, FetchResponse,
+    FetchSnapshotRequest, VoteRequest, VoteResponse, begin_quorum_epoch_request, describe_quorum_request,
+    fetch_request, fetch_snapshot_request, vote_request,
+};
+use ringlog_protocol::records::BatchIter;
+use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
+use ringlog_raft::control_records::ControlRecord;
+use ringlog_raft::{
+    Action, ControlHistory, Effects, Endpoint, Endpoints, EpochStart, Event, LeaderEpochs, LoadedState, ProposeError,
+    QuorumState, QuorumStateVersion, Raft, RaftConfig, ReplyToken, SnapshotId, Step, VoterSet, snapshot,
+};
+use ringlog_types::{
+    CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random, TimestampMs, Uuid,
+};
+
+const STANDALONE: &[u8] = include_bytes!("data/standalone-0-0.checkpoint");
+const LOG: &[u8] = include_bytes!("data/dynamic.log");
+const DIRECTORY: Uuid = Uuid([9; 16]);
+
+fn at(ms: u64) -> Now {
+    Now { monotonic: MonotonicMs(ms), wall: TimestampMs(1_700_000_000_000 + ms as i64) }
+}
+
+fn endpoint(id: i32) -> Endpoint {
+    Endpoint { host: "127.0.0.1".to_owned(), port: 9090 + id as u16 }
+}
+
+fn config(id: i32) -> RaftConfig {
+    let mut config = RaftConfig::new(NodeId(id), DIRECTORY, "cluster");
+    config.endpoints = Endpoints::from([("CONTROLLER".to_owned(), endpoint(id))]);
+    config.append_linger_ms = 0;
+    config
+}
+
+fn empty(voters: &[i32]) -> LoadedState {
+    let voters = VoterSet::from_static("CONTROLLER", voters.iter().map(|&id| (NodeId(id), endpoint(id)))).unwrap();
+    LoadedState {
+        quorum_state: None,
+        log_start_offset: Offset(0),
+        log_end_offset: Offset(0),
+        epochs: LeaderEpochs::default(),
+        snapshots: Vec::new(),
+        history: ControlHistory::new(voters),
+    }
+}
+
+/// What a step did, sorted by kind.
+#[derive(Default, Debug)]
+struct Done {
+    persisted: Option<QuorumState>,
+    appended: Vec<u8>,
+    sent: Vec<(i32, RequestBody)>,
+    reply: Option<ResponseBody>,
+    high_watermark: Option<Offset>,
+    became_leader: bool,
+    flush: bool,
+    reads: Vec<Action>,
+}
+
+fn done(fx: Effects) -> Done {
+    let mut done = Done::default();
+    let actions = match fx.into_step() {
+        Step::Ready(actions) => actions,
+        Step::PersistFirst(first) => {
+            done.persisted = Some(first.quorum_state.clone());
+            first.persisted()
+        }
+    };
+    for action in actions {
+        match action {
+            Action::AppendLog { batches, .. } => done.appended.extend_from_slice(&batches),
+            Action::FlushLog => done.flush = true,
+            Action::Send { to, request, .. } => done.sent.push((i32::from(to.endpoint.port) - 9090, *request)),
+            Action::Reply { response, .. } => done.reply = Some(*response),
+            Action::HighWatermark(offset) => done.high_watermark = Some(offset),
+            Action::Role(role) => done.became_leader = role.is_leader,
+            Action::Fatal(fault) => panic!("{fault}"),
+            other => done.reads.push(other),
+        }
+    }
+    done
+}
+
+fn ask(raft: &mut Raft, request: impl Into<RequestBody>, now: Now) -> Done {
+    let request = request.into();
+    let api_version = request.api_key().max_version();
+    let listener = "CONTROLLER".to_owned();
+    done(raft.step(Event::Request { token: ReplyToken(1), listener, api_version, request }, now))
+}
+
+fn start(config: RaftConfig, loaded: LoadedState) -> (Raft, Done) {
+    let (raft, fx) = Raft::new(config, loaded, Random::from_seed(1), at(0));
+    (raft, done(fx))
+}
+
+#[test]
+fn a_single_static_voter_elects_itself_and_commits() {
+    let (mut raft, first) = start(config(1), empty(&[1]));
+    let persisted = first.persisted.unwrap();
+    assert_eq!(
+        persisted.to_json(),
+        r#"{"clusterId":"","leaderId":1,"leaderEpoch":1,"votedId":-1,"appliedOffset":0,"currentVoters":[{"voterId":1}],"data_version":0}"#
+    );
+    assert!(first.became_leader && first.flush && first.high_watermark.is_none());
+    let batch = BatchIter::new(&first.appended).next().unwrap().unwrap();
+    let records = ControlRecord::parse_batch(&batch).unwrap();
+    let change = ControlRecord::LeaderChange {
+        leader_id: NodeId(1),
+        voter_ids: vec![NodeId(1)],
+        granting_ids: vec![NodeId(1)],
+    };
+    assert_eq!(records, [(Offset(0), change)]);
+
+    let flushed = done(raft.step(Event::LogFlushed, at(5)));
+    assert_eq!(flushed.high_watermark, Some(Offset(1)));
+    let records = [Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+    let (proposed, fx) = raft.propose(LeaderEpoch(1), &records, at(6)).unwrap();
+    assert_eq!((proposed.first_offset, proposed.last_offset), (Offset(1), Offset(2)));
+    assert!(done(fx).flush);
+    assert_eq!(done(raft.step(Event::LogFlushed, at(9))).high_watermark, Some(Offset(3)));
+    assert_eq!(raft.propose(LeaderEpoch(0), &records, at(9)).unwrap_err(), ProposeError::NotLeader(LeaderEpoch(0)));
+    assert!(done(raft.step(Event::ShutDown, at(10))).sent.is_empty());
+    assert!(raft.may_shut_down());
+}
+
+#[test]
+fn a_standalone_node_writes_what_kafka_wrote_first() {
+    let kafkas = BatchIter::new(LOG).next().unwrap().unwrap();
+    let voters = match &ControlRecord::parse_batch(&kafkas).unwrap()[..] {
+        [_, _, (_, ControlRecord::Voters(voters))] => voters.clone(),
+        other => panic!("{other:?}"),
+    };
+    let own = voters.iter().next().unwrap().clone();
+    let mut loaded = empty(&[]);
+    loaded.history.load_snapshot(SnapshotId::BOOTSTRAP, Some(1), Some(voters));
+    loaded.snapshots.push(SnapshotId::BOOTSTRAP);
+    let mut config = config(2);
+    config.directory_id = own.key.directory_id.unwrap();
+    config.endpoints = own.endpoints;
+    let time = kafkas.header.base_timestamp;
+    let now = Now { monotonic: MonotonicMs(0), wall: time };
+    let (_, fx) = Raft::new(config, loaded, Random::from_seed(1), now);
+    let first = done(fx);
+    assert_eq!(first.appended, kafkas.bytes);
+    assert_eq!(
+        first.persisted.unwrap().to_json(),
+        r#"{"leaderId":2,"leaderEpoch":1,"votedId":-1,"votedDirectoryId":"AAAAAAAAAAAAAAAAAAAAAA","data_version":1}"#
+    );
+}
+
+#[test]
+fn a_restarted_single_voter_leads_in_the_next_epoch_without_writing_voters_again() {
+    let mut loaded = empty(&[]);
+    loaded.history.apply_batches(LOG).unwrap();
+    let summary = snapshot::read(STANDALONE, |_| {}).unwrap();
+    assert!(summary.voters.is_some());
+    let own = loaded.history.voters().iter().next().unwrap().clone();
+    let end = BatchIter::new(LOG).map(|batch| batch.unwrap().header.next_offset()).last().unwrap();
+    loaded.log_end_offset = end;
+    loaded.epochs = LeaderEpochs::new([
+        EpochStart { epoch: LeaderEpoch(1), start_offset: Offset(0) },
+        EpochStart { epoch: LeaderEpoch(2), start_offset: Offset(36) },
+    ]);
+    loaded.quorum_state = Some(QuorumState {
+        epoch: LeaderEpoch(2),
+        leader_id: Some(NodeId(2)),
+        voted: None,
+        version: QuorumStateVersion::V1,
+    });
+    let mut config = config(2);
+    config.directory_id = own.key.directory_id.unwrap();
+    config.endpoints = own.endpoints;
+    let (raft, first) = start(config, loaded);
+    assert_eq!((raft.epoch(), raft.is_leader()), (LeaderEpoch(3), true));
+    let batch = BatchIter::new(&first.appended).next().unwrap().unwrap();
+    assert_eq!((batch.header.base_offset, batch.header.record_count), (end, 1));
+}
+
+struct Vote {
+    epoch: i32,
+    id: i32,
+    last: (i32, i64),
+    pre_vote: bool,
+}
+
+fn vote(vote: &Vote) -> VoteRequest {
+    VoteRequest {
+        cluster_id: Some(StrBytes::from_static("cluster")),
+        voter_id: 1,
+        topics: vec![vote_request::TopicData {
+            topic_name: StrBytes::from_static("__cluster_metadata"),
+            partitions: vec![vote_request::PartitionData {
+                partition_index: 0,
+                replica_epoch: vote.epoch,
+                replica_id: vote.id,
+                replica_directory_id: Uuid([vote.id as u8; 16]),
+                voter_directory_id: DIRECTORY,
+                last_offset_epoch: vote.last.0,
+                last_offset: vote.last.1,
+                pre_vote: vote.pre_vote,
+            }],
+        }],
+    }
+}
+
+fn vote_answer(done: Done) -> (i16, i32, bool) {
+    let response: VoteResponse = done.reply.expect("an answer").try_into().unwrap();
+    let partition = &response.topics[0].partitions[0];
+    (partition.error_code, partition.leader_epoch, partition.vote_granted)
+}
+
+/// Unattached at epoch 5 with a log that ends at 10 in epoch 4.
+fn unattached() -> Raft {
+    let mut loaded = empty(&[1, 2, 3]);
+    loaded.log_end_offset = Offset(10);
+    loaded.epochs = LeaderEpochs::new([EpochStart { epoch: LeaderEpoch(4), start_offset: Offset(0) }]);
+    let version = QuorumStateVersion::V0 { voter_ids: Vec::new() };
+    loaded.quorum_state = Some(QuorumState { epoch: LeaderEpoch(5), leader_id: None, voted: None, version });
+    start(config(1), loaded).0
+}
+
+#[test]
+fn votes_go_to_fresh_logs_once_per_epoch() {
+    let ok = ErrorCode::None.code();
+    for (epoch, last, pre_vote, want) in [
+        (5, (4, 10), false, (ok, 5, true)),
+        (5, (4, 9), false, (ok, 5, false)),
+        (6, (5, 1), false, (ok, 6, true)),
+        (6, (3, 99), false, (ok, 6, false)),
+        (5, (4, 10), true, (ok, 5, true)),
+        (7, (4, 9), true, (ok, 7, false)),
+        (4, (3, 10), false, (ErrorCode::FencedLeaderEpoch.code(), 5, false)),
+        (6, (6, 10), false, (ErrorCode::InvalidRequest.code(), 5, false)),
+        (6, (6, 10), true, (ok, 6, true)),
+        (6, (7, 10), true, (ErrorCode::InvalidRequest.code(), 5, false)),
+        (6, (4, -1), true, (ErrorCode::InvalidRequest.code(), 5, false)),
+    ] {
+        let request = vote(&Vote { epoch, id: 2, last, pre_vote });
+        let answer = vote_answer(ask(&mut unattached(), request, at(1)));
+        assert_eq!(answer, want, "epoch {epoch}, log {last:?}, PreVote {pre_vote}");
+    }
+    let mut raft = unattached();
+    let granted = ask(&mut raft, vote(&Vote { epoch: 6, id: 2, last: (4, 10), pre_vote: false }), at(1));
+    let persisted = granted.persisted.as_ref().expect("a vote is durable before it is answered");
+    assert_eq!(persisted.voted.unwrap().id, NodeId(2));
+    assert!(vote_answer(granted).2);
+    assert!(!vote_answer(ask(&mut raft, vote(&Vote { epoch: 6, id: 3, last: (4, 10), pre_vote: false }), at(2))).2);
+    assert!(vote_answer(ask(&mut raft, vote(&Vote { epoch: 6, id: 2, last: (4, 10), pre_vote: false }), at(3))).2);
+    assert!(vote_answer(ask(&mut raft, vote(&Vote { epoch: 6, id: 3, last: (4, 10), pre_vote: true }), at(4))).2);
+}
+
+#[test]
+fn votes_of_foreign_clusters_and_for_other_voters_are_refused() {
+    let mut request = vote(&Vote { epoch: 6, id: 2, last: (4, 10), pre_vote: false });
+    request.cluster_id = Some(StrBytes::from_static("other"));
+    let response: VoteResponse = ask(&mut unattached(), request, at(1)).reply.unwrap().try_into().unwrap();
+    assert_eq!((response.error_code, response.topics.len()), (ErrorCode::InconsistentClusterId.code(), 0));
+    let mut request = vote(&Vote { epoch: 6, id: 2, last: (4, 10), pre_vote: false });
+    request.voter_id = 3;
+    let answer = vote_answer(ask(&mut unattached(), request, at(1)));
+    assert_eq!(answer, (ErrorCode::InvalidVoterKey.code(), 6, false));
+    let mut request = vote(&Vote { epoch: 6, id: 2, last: (4, 10), pre_vote: false });
+    request.topics.clear();
+    let response: VoteResponse = ask(&mut unattached(), request, at(1)).reply.unwrap().try_into().unwrap();
+    assert_eq!(response.error_code, ErrorCode::InvalidRequest.code());
+}
+
+fn begin(leader_id: i32, leader_epoch: i32) -> BeginQuorumEpochRequest {
+    BeginQuorumEpochRequest {
+        cluster_id: None,
+        voter_id: 1,
+        topics: vec![begin_quorum_epoch_request::TopicData {
+            topic_name: StrBytes::from_static("__cluster_metadata"),
+            partitions: vec![begin_quorum_epoch_request::PartitionData {
+                partition_index: 0,
+                voter_directory_id: DIRECTORY,
+                leader_id,
+                leader_epoch,
+            }],
+        }],
+        leader_endpoints: Vec::new(),
+    }
+}
+
+#[test]
+fn a_follower_fetches_from_the_leader_that_told_of_itself_and_never_from_two() {
+    let mut raft = unattached();
+    let told = ask(&mut raft, begin(2, 6), at(1));
+    assert_eq!(told.persisted.unwrap().leader_id, Some(NodeId(2)));
+    assert!(matches!(&told.sent[..], [(2, RequestBody::Fetch(fetch))]
+        if fetch.topics[0].partitions[0].fetch_offset == 10 && fetch.topics[0].partitions[0].last_fetched_epoch == 4));
+    let other = ask(&mut raft, begin(3, 6), at(2));
+    assert!(other.persisted.is_none());
+    let Some(ResponseBody::BeginQuorumEpoch(response)) = other.reply else { panic!("no answer") };
+    assert_eq!(response.topics[0].partitions[0].error_code, ErrorCode::UnknownLeaderEpoch.code());
+    assert_eq!(raft.leader_id(), Some(NodeId(2)));
+    // A Vote of a node that doesn't know the leader, and the leader's silence.
+    assert!(!vote_answer(ask(&mut raft, vote(&Vote { epoch: 6, id: 3, last: (4, 10), pre_vote: false }), at(3))).2);
+    let silent = done(raft.step(Event::Tick, at(2100)));
+    assert!(silent.sent.iter().all(|(_, request)| matches!(request, RequestBody::Vote(_))) && silent.sent.len() == 2);
+    assert_eq!(raft.epoch(), LeaderEpoch(6), "a pre-vote doesn't raise the epoch");
+}
+
+fn fetch(epoch: i32, offset: i64, last_epoch: i32) -> FetchRequest {
+    FetchRequest {
+        max_wait_ms: 0,
+        max_bytes: 1000,
+        replica_state: fetch_request::ReplicaState { replica_id: 5, replica_epoch: -1 },
+        topics: vec![fetch_request::FetchTopic {
+            topic_id: CLUSTER_METADATA_TOPIC_ID,
+            partitions: vec![fetch_request::FetchPartition {
+                partition: 0,
+                current_leader_epoch: epoch,
+                fetch_offset: offset,
+                last_fetched_epoch: last_epoch,
+                ..fetch_request::FetchPartition::default()
+            }],
+            ..fetch_request::FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    }
+}
+
+/// A single voter that leads in epoch 1 and has committed offsets 0 to 2.
+fn leader() -> Raft {
+    let (mut raft, _) = start(config(1), empty(&[1]));
+    let _ = raft.step(Event::LogFlushed, at(1));
+    let records = [Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+    let _ = raft.propose(LeaderEpoch(1), &records, at(2)).unwrap().1;
+    let _ = raft.step(Event::LogFlushed, at(3));
+    raft
+}
+
+#[test]
+fn a_leader_judges_fetch_positions() {
+    for (epoch, offset, last_epoch, error) in [
+        (0, 0, 0, ErrorCode::FencedLeaderEpoch),
+        (2, 0, 0, ErrorCode::UnknownLeaderEpoch),
+        (1, -1, 0, ErrorCode::InvalidRequest),
+        (1, 0, 2, ErrorCode::InvalidRequest),
+    ] {
+        let answered = ask(&mut leader(), fetch(epoch, offset, last_epoch), at(10));
+        let response: FetchResponse = answered.reply.unwrap().try_into().unwrap();
+        let partition = &response.responses[0].partitions[0];
+        assert_eq!(partition.error_code, error.code());
+        assert_eq!((partition.current_leader.leader_id, partition.current_leader.leader_epoch), (1, 1));
+        assert_eq!(response.node_endpoints[0].port, 9091);
+    }
+    let answered = ask(&mut leader(), fetch(1, 99, 1), at(10));
+    let response: FetchResponse = answered.reply.unwrap().try_into().unwrap();
+    let diverging = &response.responses[0].partitions[0].diverging_epoch;
+    assert_eq!((diverging.epoch, diverging.end_offset), (1, 3));
+    let answered = ask(&mut leader(), fetch(1, 1, 1), at(10));
+    assert!(matches!(&answered.reads[..], [Action::ReadLog { from: Offset(1), max_bytes: 1000, .. }]));
+    let answered = ask(&mut leader(), fetch(1, 3, 1), at(10));
+    let response: FetchResponse = answered.reply.unwrap().try_into().unwrap();
+    assert_eq!(response.responses[0].partitions[0].high_watermark, 3);
+    let mut raft = leader();
+    let _ = raft.step(Event::SnapshotCreated { id: SnapshotId { end_offset: Offset(3), epoch: LeaderEpoch(1) } }, at(4));
+    let answered = ask(&mut raft, fetch(1, 0, 0), at(10));
+    let response: FetchResponse = answered.reply.unwrap().try_into().unwrap();
+    assert_eq!(response.responses[0].partitions[0].snapshot_id.end_offset, 3);
+}
+
+#[test]
+fn a_long_poll_waits_for_records_or_time() {
+    let mut raft = leader();
+    let mut request = fetch(1, 3, 1);
+    request.max_wait_ms = 500;
+    request.topics[0].partitions[0].high_watermark = 3;
+    assert!(ask(&mut raft, request.clone(), at(10)).reply.is_none());
+    assert_eq!(raft.next_deadline(), Some(MonotonicMs(510)));
+    assert!(done(raft.step(Event::Tick, at(510))).reply.is_some());
+    assert!(ask(&mut raft, request.clone(), at(600)).reply.is_none());
+    let (_, fx) = raft.propose(LeaderEpoch(1), &[Bytes::from_static(b"x")], at(601)).unwrap();
+    assert!(matches!(&done(fx).reads[..], [Action::ReadLog { from: Offset(3), .. }]));
+    // Who doesn't know the high watermark is told at once.
+    let _ = raft.step(Event::LogFlushed, at(602));
+    request.topics[0].partitions[0].fetch_offset = 4;
+    assert!(ask(&mut raft, request, at(603)).reply.is_some());
+}
+
+#[test]
+fn snapshots_that_are_not_there_are_answered_with_records() {
+    let request = FetchSnapshotRequest {
+        replica_id: 5,
+        topics: vec![fetch_snapshot_request::TopicSnapshot {
+            name: StrBytes::from_static("__cluster_metadata"),
+            partitions: vec![fetch_snapshot_request::PartitionSnapshot {
+                current_leader_epoch: 1,
+                ..fetch_snapshot_request::PartitionSnapshot::default()
+            }],
+        }],
+        ..FetchSnapshotRequest::default()
+    };
+    let Some(ResponseBody::FetchSnapshot(response)) = ask(&mut leader(), request, at(10)).reply else {
+        panic!("no answer")
+    };
+    let partition = &response.topics[0].partitions[0];
+    assert_eq!(partition.error_code, ErrorCode::SnapshotNotFound.code());
+    assert!(ResponseBody::from(response).size(1).is_ok());
+}
+
+#[test]
+fn the_leader_describes_the_quorum() {
+    let request = DescribeQuorumRequest {
+        topics: vec![describe_quorum_request::TopicData {
+            topic_name: StrBytes::from_static("__cluster_metadata"),
+            partitions: vec![describe_quorum_request::PartitionData { partition_index: 0 }],
+        }],
+    };
+    let mut raft = leader();
+    let _ = ask(&mut raft, fetch(1, 3, 1), at(10));
+    let response: DescribeQuorumResponse = ask(&mut raft, request.clone(), at(20)).reply.unwrap().try_into().unwrap();
+    let partition = &response.topics[0].partitions[0];
+    assert_eq!((partition.leader_id, partition.leader_epoch, partition.high_watermark), (1, 1, 3));
+    assert_eq!(partition.current_voters[0].log_end_offset, 3);
+    assert_eq!(partition.observers[0].replica_id, 5);
+    assert_eq!(response.nodes[0].listeners[0].port, 9091);
+    let response: DescribeQuorumResponse = ask(&mut unattached(), request, at(1)).reply.unwrap().try_into().unwrap();
+    assert_eq!(response.topics[0].partitions[0].error_code, ErrorCode::NotLeaderOrFollower.code());
+}
+
+#[test]
+fn proposals_linger_into_one_batch() {
+    let mut config = config(1);
+    config.append_linger_ms = 25;
+    let (mut raft, _) = start(config, empty(&[1]));
+    let _ = raft.step(Event::LogFlushed, at(1));
+    let record = [Bytes::from_static(b"x")];
+    for n in 0..3 {
+        let (proposed, fx) = raft.propose(LeaderEpoch(1), &record, at(10 + n)).unwrap();
+        assert_eq!(proposed.first_offset, Offset(1 + n as i64));
+        assert!(done(fx).appended.is_empty());
+    }
+    assert_eq!((raft.next_offset(), raft.next_deadline()), (Offset(4), Some(MonotonicMs(35))));
+    let drained = done(raft.step(Event::Tick, at(35)));
+    let batch = BatchIter::new(&drained.appended).next().unwrap().unwrap();
+    assert_eq!((batch.header.record_count, batch.header.partition_leader_epoch), (3, LeaderEpoch(1)));
+    let huge = [Bytes::from(vec![0; 9 * 1024 * 1024])];
+    assert!(matches!(raft.propose(LeaderEpoch(1), &huge, at(40)), Err(ProposeError::TooLarge(_))));
+}
+
+#[test]
+fn kraft_version_rises_once_every_voter_is_known() {
+    let mut raft = leader();
+    let (offset, fx) = raft.upgrade_kraft_version(1, false, at(10)).unwrap();
+    assert_eq!(offset, Some(Offset(4)));
+    let appended = done(fx).appended;
+    assert_eq!(BatchIter::new(&appended).next().unwrap().unwrap().header.record_count, 2);
+    assert_eq!(raft.kraft_version(), 1);
+    assert_eq!(raft.voters().get(NodeId(1)).unwrap().key.directory_id, Some(DIRECTORY));
+    assert_eq!(done(raft.step(Event::LogFlushed, at(11))).high_watermark, Some(Offset(5)));
+    assert!(raft.upgrade_kraft_version(0, false, at(12)).is_err());
+}
