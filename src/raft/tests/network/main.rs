@@ -31,6 +31,13 @@ fn three_voters_under_every_fault() {
 }
 
 #[test]
+fn three_voters_that_crash_all_the_time() {
+    for seed in 700..730 {
+        run(seed, 3, 0, Faults::HARSH);
+    }
+}
+
+#[test]
 fn five_voters_and_observers_under_every_fault() {
     for seed in 100..106 {
         run(seed, 5, 2, Faults::ALL);
