@@ -176,7 +176,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
         return "unlimited".to_owned();
     }
     match UNITS.iter().find(|(_, shift)| bytes >> shift > 0) {
-        Some((unit, shift)) if bytes % (1 << shift) == 0 => format!("{} {unit}", bytes >> shift),
+        Some((unit, shift)) if bytes.is_multiple_of(1 << shift) => format!("{} {unit}", bytes >> shift),
         Some((unit, shift)) => format!("{:.1} {unit}", bytes as f64 / (1_u64 << shift) as f64),
         None => format!("{bytes} bytes"),
     }
