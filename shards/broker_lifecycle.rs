@@ -85,6 +85,10 @@ impl BrokerLifecycle {
     }
 }
 
+fn error_of(code: i16) -> ErrorCode {
+    ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
+}
+
 /// Asks the controller what a client asked this broker (which has checked what is a broker's to check).
 pub async fn controller_request(shard: &Rc<Shard>, body: RequestBody, context: &RequestContext) -> ResponseBody {
     let request = ControllerRequest {
@@ -220,7 +224,7 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
             error_code: ErrorCode::UnknownServerError.code(),
             ..BrokerRegistrationResponse::default()
         });
-        let error = ErrorCode::from_code(response.error_code);
+        let error = error_of(response.error_code);
         match error {
             ErrorCode::None => return Ok(BrokerEpoch(response.broker_epoch)),
             ErrorCode::InconsistentClusterId | ErrorCode::InvalidRegistration | ErrorCode::UnsupportedVersion => {
@@ -285,7 +289,7 @@ async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want) -> Result<
     };
     let response = controller::request(shard, ControllerRequest::internal(request)).await;
     let response = BrokerHeartbeatResponse::try_from(response).map_err(|_| ErrorCode::UnknownServerError)?;
-    match ErrorCode::from_code(response.error_code) {
+    match error_of(response.error_code) {
         ErrorCode::None => {
             Ok(State { is_fenced: response.is_fenced, should_shut_down: response.should_shut_down })
         }
@@ -295,7 +299,7 @@ async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want) -> Result<
 
 /// Ids of directories that were registered and have failed since.
 fn offline_directories(shard: &Rc<Shard>) -> Vec<Uuid> {
-    shard.log_dirs.failed_ids(&shard.node)
+    shard.log_dirs.failed_ids(shard)
 }
 
 /// Heartbeats at their interval until the node stops.

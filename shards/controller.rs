@@ -34,6 +34,7 @@ use crate::connection::Peer;
 use crate::shard::Shard;
 
 pub use loading::LoadFault;
+pub use settings::host_or_name;
 
 /// Requests that may wait for the controller; further ones wait to get in.
 const MAILBOX_CAPACITY: usize = 1024;

@@ -21,8 +21,9 @@ use ringlog_log::LogConfig;
 use ringlog_metadata::image::{LeaderRecoveryState, PartitionImage, TopicImage, directory};
 use ringlog_metadata::{MetadataChanges, MetadataImage};
 use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Role};
+use ringlog_protocol::StrBytes;
 use ringlog_ring as ring;
-use ringlog_types::{BrokerEpoch, LeaderEpoch, PartitionIndex, TopicIdPartition, TopicPartition, Uuid, is_internal_topic};
+use ringlog_types::{BrokerEpoch, LeaderEpoch, GROUP_METADATA_TOPIC, PartitionIndex, TopicIdPartition, TopicPartition, Uuid};
 use rustc_hash::FxHashMap;
 use tracing::{debug, error, info};
 
@@ -30,7 +31,7 @@ use self::assignment::Assignments;
 use crate::mesh::LocalFuture;
 use crate::replica::Replica;
 use crate::shard::{Node, Shard};
-use crate::{coordinator, log_manager};
+use crate::coordinator;
 
 /// Partitions that are looked at before other tasks get a turn.
 const PARTITIONS_PER_TURN: usize = 64;
@@ -112,7 +113,7 @@ async fn take_over(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: &Metad
     update.deletions(changes).await;
     update.partitions(changes).await;
     if is_first {
-        log_manager::mark_strays(shard, &image).await;
+        shard.log_dirs.mark_strays(shard).await;
     }
     let assignments = update.assignments.take();
     shard.replace_image(image.clone());
@@ -174,13 +175,17 @@ impl Update<'_> {
                 self.remove(TopicIdPartition { topic_id: *topic_id, partition: *index }).await;
             }
         }
+        if !changes.deleted_topics.is_empty() {
+            let topics = changes.deleted_topics.iter().map(|(id, name)| (StrBytes::copy_from(name), *id));
+            coordinator::on_topics_deleted(self.shard, &topics.collect::<Vec<_>>());
+        }
     }
 
     async fn remove(&self, id: TopicIdPartition) {
         let Some(replica) = self.shard.replica(id) else { return };
-        tell_coordinators(self.shard, &replica, None);
+        tell_coordinators(self.shard, &replica, false);
         info!(partition = %replica.name, "deleting the replica");
-        if let Err(fault) = log_manager::delete(self.shard, &replica).await {
+        if let Err(fault) = self.shard.log_dirs.delete(self.shard, id).await {
             error!(partition = %replica.name, "the replica can't be deleted: {fault}");
         }
     }
@@ -266,8 +271,8 @@ fn set_role(shard: &Rc<Shard>, replica: &Rc<Replica>, partition: &PartitionImage
     let now = led_epoch(replica);
     if before != now {
         debug!(partition = %replica.name, leader = partition.leader.0, epoch = partition.leader_epoch.0, "new leader");
-        log_manager::on_leader_epoch(shard, replica);
-        tell_coordinators(shard, replica, now);
+        persist_leader_epochs(replica.clone());
+        tell_coordinators(shard, replica, now.is_some());
     }
 }
 
@@ -277,9 +282,18 @@ fn led_epoch(replica: &Replica) -> Option<LeaderEpoch> {
     (partition.role() == Role::Leader).then(|| partition.leader_epoch())
 }
 
-/// Group and other state lives where the partition of its internal topic is led.
-fn tell_coordinators(shard: &Rc<Shard>, replica: &Rc<Replica>, leads_in: Option<LeaderEpoch>) {
-    if is_internal_topic(&replica.name.topic) {
-        coordinator::on_leadership(shard, replica, leads_in);
+/// Group state lives where the partition of its topic is led.
+fn tell_coordinators(shard: &Rc<Shard>, replica: &Rc<Replica>, is_leader: bool) {
+    if &*replica.name.topic == GROUP_METADATA_TOPIC {
+        coordinator::on_leadership(shard, replica, is_leader);
     }
+}
+
+/// Writes the checkpoint of leader epochs beside other work: appends of the new epoch wait for their own.
+fn persist_leader_epochs(replica: Rc<Replica>) {
+    ring::spawn_detached(async move {
+        if let Err(fault) = replica.persist_leader_epochs().await {
+            error!(partition = %replica.name, "leader epochs can't be written: {fault}");
+        }
+    });
 }

@@ -68,7 +68,9 @@ async fn attempt(shard: &Rc<Shard>, replicas: &[(Uuid, TopicIdPartition)]) -> Er
         directories: directories.collect(),
     };
     match controller::request(shard, ControllerRequest::internal(request)).await {
-        ResponseBody::AssignReplicasToDirs(response) => ErrorCode::from_code(response.error_code),
+        ResponseBody::AssignReplicasToDirs(response) => {
+            ErrorCode::from_code(response.error_code).unwrap_or(ErrorCode::UnknownServerError)
+        }
         _ => ErrorCode::UnknownServerError,
     }
 }
