@@ -12,6 +12,7 @@ use ringlog_ring as ring;
 use ringlog_types::{NodeId, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 
+use crate::admin::AdminState;
 use crate::controller::ControllerHandle;
 use crate::coordinator::Coordinators;
 use crate::flag::{ConnectionCount, Flag};
@@ -72,6 +73,8 @@ pub struct Shard {
     pub fetch_sessions: RefCell<FetchSessionCache>,
     /// Group coordinators of the `__consumer_offsets` partitions that live here.
     pub coordinators: Coordinators,
+    /// What the handlers of `admin` remember.
+    pub admin: AdminState,
     /// There on the controller's core.
     pub controller: OnceCell<Rc<ControllerHandle>>,
     /// Background tasks join it; it closes at shutdown.
@@ -118,6 +121,7 @@ impl Shard {
             store: Rc::new(store),
             fetch_sessions: RefCell::new(FetchSessionCache::new(sessions)),
             coordinators: Coordinators::default(),
+            admin: AdminState::default(),
             controller: OnceCell::new(),
             gate: ring::Gate::new(),
             connections: ConnectionCount::default(),
