@@ -172,11 +172,12 @@ async fn stop(shard: &Rc<Shard>) {
     shard.invoke_on(controller, |shard| Box::pin(controller::stop(shard.clone()))).await;
     for core in (0..shard.mesh.peers()).rev() {
         // The answer to this comes by the queue that closes then.
-        shard.invoke_on(core, |shard| {
-            let shard = shard.clone();
-            Box::pin(async move { shard.stopped.set() })
-        })
-        .await;
+        shard
+            .invoke_on(core, |shard| {
+                let shard = shard.clone();
+                Box::pin(async move { shard.stopped.set() })
+            })
+            .await;
     }
     info!("stopped");
 }

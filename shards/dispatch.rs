@@ -153,7 +153,11 @@ fn supported_version(api: ApiKey, version: i16) -> bool {
 
 /// Whether this node answers `api` on a listener of that kind.
 pub fn serves(api: ApiKey, on_controller_listener: bool) -> bool {
-    if on_controller_listener { api.on_controller() && controller_api::serves(api) } else { api.on_broker() && served(api) }
+    if on_controller_listener {
+        api.on_controller() && controller_api::serves(api)
+    } else {
+        api.on_broker() && served(api)
+    }
 }
 
 /// Calls the handler of every API that brokers serve. Produce has its own way, see [`begin`].

@@ -1,48 +1,92 @@
-//! A node's log directories.
+//! A node's log directories: which there are, the logs in them, and the files that say what state they are in.
+//!
+//! Life of a directory:
+//! 1. [`check_and_lock`], before any executor runs: it is formatted, ours and nobody else's.
+//! 2. [`open`] on every shard: each finds the logs that live on it (`scan`), recovers them where the last stop was no
+//!    orderly one (`recover`), and keeps them until the metadata claims them ([`LogDirs::claim_or_create`]).
+//! 3. While it serves: `background` (retention, flushes, expiry of producers, removal of what was deleted) runs as one
+//!    task per shard; shard 0 also writes the `checkpoints` of the whole node.
+//! 4. [`close_all`]: every log is written out with its indexes, then the checkpoints, then `.kafka_cleanshutdown`.
+//!
+//! What a crash leaves at any moment is made good by 2. The rules that this rests on:
+//! * a recovery point never passes bytes, or index files of a sealed segment, that aren't on the device;
+//! * index files of the active segment are only trusted together with the clean-shutdown marker, which is removed
+//!    before anything else is touched and written after everything else is on the device;
+//! * a checkpoint never names an offset for a log that is gone once another log may take its name.
+//!
+//! An I/O error takes its directory offline until the next start: [`LogDirs::fail`].
 
+mod background;
+mod check;
+mod checkpoints;
+mod claim;
+mod close;
+mod describe;
+mod directory;
+mod fault;
+mod leftovers;
+mod offline;
+mod open;
+mod recover;
+mod removal;
+mod scan;
+mod settings;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use ringlog_config::ServerConfig;
-use ringlog_types::Uuid;
+use ringlog_log::Log;
+use ringlog_ring as ring;
+use ringlog_types::{Offset, TopicIdPartition, TopicPartition};
+use rustc_hash::FxHashMap;
 
-use crate::shard::Shard;
+pub use check::check_and_lock;
+pub use claim::ClaimError;
+pub use close::close_all;
+pub use describe::{DirectoryDescription, LogDescription};
+pub use directory::{CheckedLogDirs, LogDirectory};
+pub use fault::LogDirFault;
+pub use open::open;
+pub use settings::log_config;
 
-/// The logs of one core.
+use crate::flag::Flag;
+use crate::segment_store::SegmentStore;
+
+/// The log directories as one shard sees them.
 #[derive(Default)]
-pub struct LogDirs {}
-
-/// A checked and locked directory.
-#[derive(Debug)]
-pub struct LogDirectory {
-    /// Where.
-    pub path: PathBuf,
-    /// Its id.
-    pub id: Uuid,
+pub struct LogDirs {
+    /// Logs found at start that the metadata hasn't claimed yet.
+    unclaimed: RefCell<FxHashMap<TopicIdPartition, OpenLog>>,
+    /// Set when [`open`] is through on this shard.
+    opened: Flag,
+    /// Places of the directories that failed.
+    failed: RefCell<Vec<usize>>,
+    /// A directory failed: heartbeats have to tell.
+    pub failures_changed: ring::Notify,
+    /// Places of directories that hold `-future` logs, which nobody recovered.
+    unrecovered_futures: RefCell<Vec<usize>>,
+    removals: removal::Removals,
+    /// Partition directories without a readable topic id; shard 0 has them.
+    nameless: RefCell<Vec<PathBuf>>,
+    /// The background tasks of this shard; closes when the logs do.
+    background: ring::Gate,
+    /// Used on shard 0, which writes the checkpoints of all shards.
+    checkpoints: checkpoints::Checkpoints,
+    /// Shard 0 has written the checkpoints since the start: no name of a log that is gone is left in them.
+    checkpoints_are_fresh: Cell<bool>,
 }
 
-/// The node's directories.
-#[derive(Debug)]
-pub struct CheckedLogDirs {
-    /// From meta.properties.
-    pub cluster_id: String,
-    /// In the order of `log.dirs`.
-    pub directories: Vec<LogDirectory>,
+/// A log that is ready for use.
+struct OpenLog {
+    name: TopicPartition,
+    /// Place of its directory.
+    directory: usize,
+    log: Log,
+    store: Rc<SegmentStore>,
+    /// As checkpointed.
+    high_watermark: Offset,
 }
-
-/// Why a directory can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LogDirFault {}
-
-/// Checks and locks.
-pub fn check_and_lock(_config: &ServerConfig) -> Result<CheckedLogDirs, LogDirFault> {
-    Ok(CheckedLogDirs { cluster_id: String::new(), directories: Vec::new() })
-}
-
-/// Opens this core's logs.
-pub async fn open(_shard: &Rc<Shard>) -> Result<(), LogDirFault> {
-    Ok(())
-}
-
-/// Closes all logs of the node in order.
-pub async fn close_all(_shard: &Rc<Shard>) {}

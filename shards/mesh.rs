@@ -82,11 +82,15 @@ impl Shard {
                 let value = result.await;
                 let answer: Message =
                     Box::new(move |shard: &Rc<Shard>| shard.calls.answer(key, Box::new(value) as Box<dyn Any>));
-                shard.mesh.send(origin, answer).await;
+                // A core that has stopped waits for nothing.
+                let _ = shard.mesh.send(origin, answer).await;
             })
             .detach();
         });
-        self.mesh.send(target, message).await;
+        if self.mesh.send(target, message).await.is_err() {
+            // The other core has stopped, as this one is about to: there is nothing to come.
+            return Box::pin(std::future::pending());
+        }
         Box::pin(async move {
             loop {
                 if let Some(answer) = slot.answer.borrow_mut().take() {

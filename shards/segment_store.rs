@@ -174,12 +174,16 @@ impl SegmentStore {
     /// Sealed segments whose bytes are all in their files, but whose indexes and producer snapshots are not.
     pub fn take_finished(&self) -> SmallVec<[Rc<Roll>; 1]> {
         let tails = self.tails.borrow();
-        let is_written = |roll: &Rc<Roll>| {
-            !tails.iter().any(|tail| tail.base_offset == roll.sealed.base_offset && tail.is_dirty())
-        };
+        let is_written =
+            |roll: &Rc<Roll>| !tails.iter().any(|tail| tail.base_offset == roll.sealed.base_offset && tail.is_dirty());
         let mut finishing = self.finishing.borrow_mut();
-        let finished: SmallVec<[Rc<Roll>; 1]> =
-            self.rolls.borrow().iter().filter(|roll| is_written(roll) && !finishing.contains(&roll.sealed.base_offset)).cloned().collect();
+        let finished: SmallVec<[Rc<Roll>; 1]> = self
+            .rolls
+            .borrow()
+            .iter()
+            .filter(|roll| is_written(roll) && !finishing.contains(&roll.sealed.base_offset))
+            .cloned()
+            .collect();
         finishing.extend(finished.iter().map(|roll| roll.sealed.base_offset));
         finished
     }

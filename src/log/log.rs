@@ -21,6 +21,7 @@ pub struct Log {
     pub(crate) leader_epochs: LeaderEpochCache,
     pub(crate) producers: ProducerStateManager,
     pub(crate) last_flush: TimestampMs,
+    pub(crate) jitter_seed: u64,
 }
 
 /// What a log is made from: the outcome of recovery.
@@ -212,6 +213,7 @@ impl Log {
             leader_epochs,
             producers,
             last_flush: now,
+            jitter_seed: 0,
         }
     }
 
@@ -226,7 +228,15 @@ impl Log {
             leader_epochs: LeaderEpochCache::default(),
             producers: ProducerStateManager::new(offset),
             last_flush: now,
+            jitter_seed,
         }
+    }
+
+    /// Sets what decides the share of `segment.jitter.ms`; it should differ between partitions, so that they don't roll
+    /// all at once.
+    pub fn set_jitter_seed(&mut self, seed: u64) {
+        self.jitter_seed = seed;
+        self.active.set_jitter_seed(seed ^ self.active.base_offset.0 as u64);
     }
 
     /// First offset that may be read.
@@ -342,7 +352,7 @@ impl Log {
         if new_base_offset == self.active.base_offset {
             return None;
         }
-        let seed = self.active.base_offset.0 as u64;
+        let seed = self.jitter_seed ^ new_base_offset.0 as u64;
         let mut old = std::mem::replace(&mut self.active, ActiveSegment::new(new_base_offset, now, seed));
         old.index.on_close();
         let sealed = old.seal();
@@ -453,7 +463,7 @@ impl Log {
             .map(|segment| DeletedSegment { base_offset: segment.base_offset, size: segment.size })
             .collect();
         deleted.push(DeletedSegment { base_offset: self.active.base_offset, size: self.active.size });
-        self.active = ActiveSegment::new(offset, now, offset.0 as u64);
+        self.active = ActiveSegment::new(offset, now, self.jitter_seed ^ offset.0 as u64);
         self.log_start_offset = offset;
         self.log_end_offset = offset;
         self.recovery_point = offset;

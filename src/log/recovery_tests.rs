@@ -17,7 +17,8 @@ fn config() -> LogConfig {
 struct Disk {
     log: Log,
     segments: BTreeMap<Offset, Vec<u8>>,
-    indexes: BTreeMap<Offset, (Vec<u8>, Vec<u8>, Vec<u8>)>,
+    /// Offset and time index of sealed segments.
+    indexes: BTreeMap<Offset, (Vec<u8>, Vec<u8>)>,
     snapshots: BTreeMap<Offset, Vec<ProducerSnapshotEntry>>,
     sequences: [i32; 3],
     /// End offset, segment and end position of every batch.
@@ -46,9 +47,7 @@ impl Disk {
 
     fn roll(&mut self, roll: Roll) {
         let base = roll.sealed.base_offset;
-        // The log has sealed it, so its transaction index is known from the placements; rebuilding gives the same.
-        let transactions = self.indexes.remove(&base).map_or(Vec::new(), |held| held.2);
-        self.indexes.insert(base, (roll.index.offsets.encode_from(0), roll.index.times.encode_from(0), transactions));
+        self.indexes.insert(base, (roll.index.offsets.encode_from(0), roll.index.times.encode_from(0)));
         if let Some((offset, entries)) = roll.producer_snapshot {
             self.snapshots.insert(offset, entries);
         }
@@ -174,7 +173,7 @@ fn after_a_kill_everything_is_rebuilt_and_torn_tails_are_cut() {
         assert!(!recovered.is_corrupt_below_recovery_point);
         for action in &recovered.actions {
             if let RecoveryAction::WriteIndexes { base_offset, index, .. } = action
-                && let Some((offsets, times, _)) = disk.indexes.get(base_offset)
+                && let Some((offsets, times)) = disk.indexes.get(base_offset)
             {
                 assert_eq!((&index.offsets.encode_from(0), &index.times.encode_from(0)), (offsets, times));
             }

@@ -139,6 +139,10 @@ impl ActiveSegment {
         if bound == 0 { 0 } else { Random::from_seed(self.jitter_seed).below(bound) as i64 }
     }
 
+    pub(crate) fn set_jitter_seed(&mut self, seed: u64) {
+        self.jitter_seed = seed;
+    }
+
     /// `offset` relative to the base, if an index entry can hold it.
     pub fn relative(&self, offset: Offset) -> Option<u32> {
         let relative = offset.0.checked_sub(self.base_offset.0)?;

@@ -142,6 +142,10 @@ pub enum FollowerAppendError {
     /// The bytes are no batches that continue the log: fetch again.
     #[error(transparent)]
     Invalid(#[from] ReplicationError),
+    /// The log is empty and its start lies inside of the leader's first batch (the leader's start need not be a batch's):
+    /// start the log anew at this offset ([`ringlog_log::Log::truncate_fully_and_start_at`]) and prepare again.
+    #[error("the leader's first batch starts at {0}, below this empty log")]
+    StartsBelowEmptyLog(Offset),
     /// A control batch can't be read.
     #[error("unreadable control batch: {0}")]
     Control(#[from] BatchError),
@@ -237,7 +241,15 @@ impl Partition {
         if self.role != Role::Follower || self.leader_epoch != leader_epoch {
             return Err(FollowerAppendError::NotFollower(leader_epoch));
         }
-        let found = check_replicated(records, self.log.log_end_offset(), self.leader_epoch)?;
+        let log_end_offset = self.log.log_end_offset();
+        if self.log.log_start_offset() == log_end_offset
+            && let Ok(first) = BatchHeader::parse(records)
+            && first.base_offset < log_end_offset
+            && first.last_offset() >= log_end_offset
+        {
+            return Err(FollowerAppendError::StartsBelowEmptyLog(first.base_offset));
+        }
+        let found = check_replicated(records, log_end_offset, self.leader_epoch)?;
         let mut batches = Vec::with_capacity(found.headers.len());
         let mut bytes = 0_usize;
         for header in found.headers {

@@ -156,6 +156,7 @@ impl Partition {
         self.durable_end_offset = log.log_end_offset();
         self.high_watermark = self.high_watermark.min(self.durable_end_offset).max(log.log_start_offset());
         self.log = log;
+        self.log.set_jitter_seed(crate::partition::jitter_seed(self.id));
         self.log.producers_mut().on_high_watermark(self.high_watermark);
     }
 }

@@ -137,6 +137,7 @@ impl Partition {
             limits,
             log,
         };
+        partition.log.set_jitter_seed(jitter_seed(id));
         let high_watermark = partition.high_watermark;
         partition.log.producers_mut().on_high_watermark(high_watermark);
         partition
@@ -434,6 +435,12 @@ impl Partition {
     pub fn remove_expired_producers(&mut self, config: &LogConfig, now: TimestampMs) -> usize {
         self.log.producers_mut().remove_expired(config.producer_id_expiration_ms, now)
     }
+}
+
+/// Spreads the rolls by time of a node's partitions.
+pub(crate) fn jitter_seed(id: TopicIdPartition) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = id.topic_id.0;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h]) ^ (id.partition.0 as u64) << 32
 }
 
 #[cfg(test)]

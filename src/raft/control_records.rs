@@ -92,9 +92,7 @@ impl ControlRecord {
                     .to_bytes(0)
             }
             ControlRecord::SnapshotFooter => SnapshotFooterRecord { version: 0 }.to_bytes(0),
-            ControlRecord::KRaftVersion(level) => {
-                KRaftVersionRecord { version: 0, kraft_version: *level }.to_bytes(0)
-            }
+            ControlRecord::KRaftVersion(level) => KRaftVersionRecord { version: 0, kraft_version: *level }.to_bytes(0),
             ControlRecord::Voters(voters) => voters_to_record(voters).to_bytes(0),
         };
         bytes.expect("control records have a version 0 and fit into it")
@@ -115,11 +113,7 @@ impl ControlRecord {
     }
 }
 
-fn parse(
-    offset: Offset,
-    record_type: ControlRecordType,
-    value: Bytes,
-) -> Result<ControlRecord, ControlRecordError> {
+fn parse(offset: Offset, record_type: ControlRecordType, value: Bytes) -> Result<ControlRecord, ControlRecordError> {
     // The schema's first field is the version, which says how the rest is laid out.
     let unknown = ControlRecordError::Unknown(offset);
     let version = value.first_chunk::<2>().map(|bytes| i16::from_be_bytes(*bytes)).ok_or(unknown.clone())?;

@@ -89,8 +89,10 @@ pub enum Action {
     /// [`Event::LogFlushed`](crate::Event::LogFlushed). Later actions need not wait for it. One is open at a time: what
     /// is appended meanwhile shares the next one.
     FlushLog,
-    /// Send a request; the answer or the failure comes back as [`Event::Response`](crate::Event::Response). One
-    /// connection per destination is enough: never two requests in flight to one.
+    /// Send a request; the answer or the failure comes back as [`Event::Response`](crate::Event::Response). One is
+    /// awaited per destination. If an earlier one to the same destination is still unanswered, it was given up (it
+    /// took too long, or this node's state changed): drop that connection and use a new one, since a peer that holds a
+    /// fetch would hold up what is sent after it.
     Send {
         /// To whom.
         to: Destination,
@@ -181,7 +183,9 @@ pub struct RoleChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The leader's log lacks records that were committed.
-    #[error("the leader of epoch {epoch} asks to truncate the metadata log to {to}, below the high watermark {high_watermark}")]
+    #[error(
+        "the leader of epoch {epoch} asks to truncate the metadata log to {to}, below the high watermark {high_watermark}"
+    )]
     TruncationBelowHighWatermark {
         /// Where to.
         to: Offset,

@@ -202,8 +202,7 @@ impl Default for Reader {
 
 impl Reader {
     fn on_control(&mut self, batch: &BatchRef<'_>, position: usize) -> Result<(), SnapshotError> {
-        let records =
-            ControlRecord::parse_batch(batch).map_err(|error| SnapshotError::Control { position, error })?;
+        let records = ControlRecord::parse_batch(batch).map_err(|error| SnapshotError::Control { position, error })?;
         for (_, record) in records {
             match record {
                 ControlRecord::SnapshotHeader { last_contained_log_timestamp } if self.header.is_none() => {

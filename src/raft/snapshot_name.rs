@@ -38,8 +38,7 @@ impl SnapshotId {
         if stem.as_bytes().get(20) != Some(&b'-') || !digits(end_offset) || !digits(epoch) {
             return None;
         }
-        let id =
-            SnapshotId { end_offset: Offset(end_offset.parse().ok()?), epoch: LeaderEpoch(epoch.parse().ok()?) };
+        let id = SnapshotId { end_offset: Offset(end_offset.parse().ok()?), epoch: LeaderEpoch(epoch.parse().ok()?) };
         let rest = name.get(31..)?;
         if rest == SUFFIX {
             return Some((id, SnapshotFile::Complete));

@@ -188,12 +188,4 @@ impl VoterSet {
         set.voters.insert(voter.key.id, voter);
         Some(set)
     }
-
-    /// Whether any majority of one set shares a voter with any majority of the other: at most one voter apart.
-    pub fn overlaps(&self, other: &VoterSet) -> bool {
-        let missing = |from: &VoterSet, other: &VoterSet| {
-            from.voters.values().filter(|voter| !other.voters.get(&voter.key.id).is_some_and(|o| o.key == voter.key)).count()
-        };
-        missing(self, other) <= 1 && missing(other, self) <= 1
-    }
 }

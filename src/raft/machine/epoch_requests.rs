@@ -69,13 +69,7 @@ impl Raft {
         if self.learn(&told, endpoints, now, fx) { ErrorCode::None } else { ErrorCode::UnknownLeaderEpoch }
     }
 
-    pub(super) fn on_end_request(
-        &mut self,
-        from: &Asker,
-        request: &EndQuorumEpochRequest,
-        now: Now,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn on_end_request(&mut self, from: &Asker, request: &EndQuorumEpochRequest, now: Now, fx: &mut Effects) {
         let response = self.answer_end(from, request, now, fx);
         self.reply(from.token, response, fx);
     }
@@ -102,10 +96,7 @@ impl Raft {
         if error.is_none() && self.leader_id() == Some(NodeId(told.leader_id)) {
             let me = self.key();
             let candidates: Vec<ReplicaKey> = if told.preferred_candidates.is_empty() {
-                told.preferred_successors
-                    .iter()
-                    .map(|id| ReplicaKey { id: NodeId(*id), directory_id: None })
-                    .collect()
+                told.preferred_successors.iter().map(|id| ReplicaKey { id: NodeId(*id), directory_id: None }).collect()
             } else {
                 told.preferred_candidates
                     .iter()

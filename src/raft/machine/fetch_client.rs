@@ -13,6 +13,9 @@ use crate::control_records::ControlRecord;
 use crate::effects::{Action, Destination, Effects, Fault};
 use crate::snapshot_name::SnapshotId;
 
+/// Epoch, next offset and control records of a batch.
+type Checked = (LeaderEpoch, Offset, Vec<(Offset, ControlRecord)>);
+
 impl Raft {
     /// What a follower has to ask its leader for, if nothing is awaited and what it has is durable.
     pub(super) fn poll_follower(&mut self, now: Now, fx: &mut Effects) {
@@ -21,7 +24,7 @@ impl Raft {
         let download = follower.download;
         let is_busy = self.requests.any(|asked| matches!(asked, Asked::Fetch | Asked::FetchSnapshot { .. }));
         // The position acknowledges: only what is on stable storage may be acknowledged.
-        if is_busy || self.log.flushed < self.log.end || download.is_some_and(|download| download.is_installing) {
+        if is_busy || self.log.flushed < self.log.end || self.installing.is_some() {
             return;
         }
         let leader = self.leader.as_ref();
@@ -43,7 +46,8 @@ impl Raft {
 
     /// Asks a random bootstrap server, to learn of the leader.
     pub(super) fn fetch_from_bootstrap(&mut self, now: Now, fx: &mut Effects) {
-        if self.log.flushed < self.log.end || self.requests.any(|asked| matches!(asked, Asked::Fetch)) {
+        let is_settled = self.log.flushed == self.log.end && self.installing.is_none();
+        if !is_settled || self.requests.any(|asked| matches!(asked, Asked::Fetch)) {
             return;
         }
         let own = self.config.endpoints.get(&self.config.default_listener);
@@ -118,8 +122,7 @@ impl Raft {
             if snapshot.end_offset < 0 || snapshot.epoch < 0 {
                 return false;
             }
-            let id =
-                SnapshotId { end_offset: Offset(snapshot.end_offset), epoch: LeaderEpoch(snapshot.epoch) };
+            let id = SnapshotId { end_offset: Offset(snapshot.end_offset), epoch: LeaderEpoch(snapshot.epoch) };
             return self.begin_download(id, now);
         }
         let is_sound = match &partition.records {
@@ -165,12 +168,7 @@ impl Raft {
     }
 
     /// Epoch, next offset and control records of a batch that may be appended at `end`.
-    fn check_fetched(
-        &self,
-        batch: &BatchRef<'_>,
-        end: Offset,
-        last_epoch: LeaderEpoch,
-    ) -> Option<(LeaderEpoch, Offset, Vec<(Offset, ControlRecord)>)> {
+    fn check_fetched(&self, batch: &BatchRef<'_>, end: Offset, last_epoch: LeaderEpoch) -> Option<Checked> {
         let header = &batch.header;
         let epoch = header.partition_leader_epoch;
         let is_in_place = header.base_offset == end && header.next_offset() > end;

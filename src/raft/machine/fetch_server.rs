@@ -19,7 +19,9 @@ use crate::voters::ReplicaKey;
 const MAX_PARKED: usize = 1024;
 /// A fetch never waits longer than this, whatever it asks for.
 const MAX_WAIT_MS: u64 = 60_000;
-/// Where the request's high watermark is given (KIP-1166).
+/// A fetch gets at most this many bytes, unless its first batch is larger.
+const MAX_FETCH_BYTES: u32 = 8 * 1024 * 1024;
+/// On the wire: not known. Requests tell theirs from version 18 on (KIP-1166).
 const NO_HIGH_WATERMARK: i64 = -1;
 
 /// Who asked, and how.
@@ -127,23 +129,20 @@ impl Raft {
             Position::Valid => {}
             Position::Snapshot(id) => {
                 let mut data = self.fetch_data(ErrorCode::None);
-                data.snapshot_id =
-                    fetch_response::SnapshotId { end_offset: id.end_offset.0, epoch: id.epoch.0 };
+                data.snapshot_id = fetch_response::SnapshotId { end_offset: id.end_offset.0, epoch: id.epoch.0 };
                 return Some(wire::fetch_response(&self.leader_info(&from.listener), data));
             }
             Position::Diverging { epoch, end_offset } => {
                 let mut data = self.fetch_data(ErrorCode::None);
-                data.diverging_epoch =
-                    fetch_response::EpochEndOffset { epoch: epoch.0, end_offset: end_offset.0 };
+                data.diverging_epoch = fetch_response::EpochEndOffset { epoch: epoch.0, end_offset: end_offset.0 };
                 return Some(wire::fetch_response(&self.leader_info(&from.listener), data));
             }
         }
-        // Compared with what was known before this very fetch: it may be the one that raises it.
         self.on_valid_fetch(key, offset, now, fx);
         let parked = Parked {
             listener: from.listener.clone(),
             offset,
-            max_bytes: u32::try_from(request.max_bytes).unwrap_or(0),
+            max_bytes: u32::try_from(request.max_bytes).unwrap_or(0).min(MAX_FETCH_BYTES),
             deadline: now.monotonic.plus_ms((request.max_wait_ms as u64).min(MAX_WAIT_MS)),
         };
         let known = self.leader_high_watermark().map_or(NO_HIGH_WATERMARK, |offset| offset.0);
@@ -207,8 +206,7 @@ impl Raft {
     /// Records if there are any (which takes a read), else an empty answer.
     fn answer_parked(&mut self, token: ReplyToken, parked: Parked, fx: &mut Effects) -> Option<FetchResponse> {
         if self.log.end > parked.offset {
-            let reading =
-                Reading { token, listener: parked.listener, epoch: self.epoch, purpose: ReadPurpose::Fetch };
+            let reading = Reading { token, listener: parked.listener, epoch: self.epoch, purpose: ReadPurpose::Fetch };
             let read = self.waiting.begin_read(reading);
             fx.push(Action::ReadLog { token: read, from: parked.offset, max_bytes: parked.max_bytes });
             return None;

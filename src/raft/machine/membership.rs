@@ -315,11 +315,12 @@ impl Raft {
     /// The high watermark rose to `high_watermark`.
     pub(super) fn on_committed(&mut self, high_watermark: Offset, _now: Now, fx: &mut Effects) {
         let me = self.key();
-        let is_out = !self.voters().is_voter(me)
-            && self.history.voters_offset().is_some_and(|offset| offset < high_watermark);
+        let is_out =
+            !self.voters().is_voter(me) && self.history.voters_offset().is_some_and(|offset| offset < high_watermark);
         let State::Leader(leader) = &mut self.state else { return };
         leader.must_resign |= is_out;
-        let is_done = |change: &PendingChange| matches!(change.stage, Stage::Committing { offset } if offset < high_watermark);
+        let is_done =
+            |change: &PendingChange| matches!(change.stage, Stage::Committing { offset } if offset < high_watermark);
         if leader.change.as_ref().is_some_and(is_done)
             && let Some(change) = leader.change.take()
         {
@@ -418,7 +419,8 @@ impl Raft {
         if let Some(leader) = LeaderInfo::read(told.leader_id, told.leader_epoch, endpoint) {
             self.common_answer(response.error_code, &leader, now, fx);
         }
-        let is_final = [ErrorCode::None, ErrorCode::UnsupportedVersion].map(ErrorCode::code).contains(&response.error_code);
+        let is_final =
+            [ErrorCode::None, ErrorCode::UnsupportedVersion].map(ErrorCode::code).contains(&response.error_code);
         if let State::Follower(follower) = &mut self.state
             && pending.epoch == self.epoch
         {

@@ -104,6 +104,8 @@ pub struct Raft {
     requests: Requests,
     waiting: Waiting,
     announced: Option<RoleChange>,
+    /// A fetched snapshot that the driver is putting in the place of log and state.
+    installing: Option<SnapshotId>,
     is_shutting_down: bool,
     /// This node resigned for its shutdown and no successor has shown yet.
     is_handing_over: bool,

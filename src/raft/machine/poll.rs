@@ -33,10 +33,11 @@ impl Raft {
 
     /// One transition that a timer or a lost election asks for. Whether there was one.
     fn poll_timers(&mut self, now: Now, fx: &mut Effects) -> bool {
-        let is_voter = self.is_voter();
+        // A node that is leaving doesn't stand, nor one whose log is just being replaced.
+        let may_stand = self.is_voter() && !self.is_shutting_down && self.installing.is_none();
         let is_past = |deadline: MonotonicMs| deadline <= now.monotonic;
         match &self.state {
-            State::Unattached { election_deadline } if is_voter && is_past(*election_deadline) => {
+            State::Unattached { election_deadline } if may_stand && is_past(*election_deadline) => {
                 self.become_prospective(now, fx);
             }
             State::Prospective(election) if election.is_lost() || is_past(election.deadline) => {
@@ -44,10 +45,7 @@ impl Raft {
             }
             // Lost or not, the timer is waited out: rivals get time to win.
             State::Candidate(election) if is_past(election.deadline) => self.become_prospective(now, fx),
-            State::Follower(follower) if is_voter && is_past(follower.fetch_deadline) => {
-                if follower.download.is_some_and(|download| download.is_installing) {
-                    return false;
-                }
+            State::Follower(follower) if may_stand && is_past(follower.fetch_deadline) => {
                 self.become_prospective(now, fx);
             }
             State::Leader(leader) => {
@@ -58,7 +56,7 @@ impl Raft {
                 self.resign(now, fx);
             }
             State::Resigned(resigned) if is_past(resigned.deadline) => {
-                let epoch = LeaderEpoch(self.epoch.0.checked_add(1).expect("epochs don't run out"));
+                let epoch = LeaderEpoch(self.epoch.0.saturating_add(1));
                 self.become_unattached(epoch, now, fx);
             }
             _ => return false,

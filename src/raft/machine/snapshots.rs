@@ -34,8 +34,10 @@ impl Raft {
         let Some(asked) = wire::snapshot_partition(request) else {
             return self.reply(from.token, unknown_partition(request), fx);
         };
-        let id =
-            SnapshotId { end_offset: Offset(asked.snapshot_id.end_offset), epoch: LeaderEpoch(asked.snapshot_id.epoch) };
+        let id = SnapshotId {
+            end_offset: Offset(asked.snapshot_id.end_offset),
+            epoch: LeaderEpoch(asked.snapshot_id.epoch),
+        };
         let position = asked.position;
         if let Err(error) = self.check_leader(asked.current_leader_epoch) {
             let response = self.snapshot_error(&from.listener, id, position, error);
@@ -54,8 +56,7 @@ impl Raft {
         if let State::Leader(leader) = &mut self.state {
             leader.on_heard(key, own_id, now.monotonic, check_quorum_ms);
         }
-        let max_bytes =
-            u32::try_from(request.max_bytes).unwrap_or(0).min(self.config.fetch_snapshot_max_bytes).max(1);
+        let max_bytes = u32::try_from(request.max_bytes).unwrap_or(0).min(self.config.fetch_snapshot_max_bytes).max(1);
         let reading = Reading {
             token: from.token,
             listener: from.listener,
@@ -97,13 +98,7 @@ impl Raft {
         self.reply(reading.token, response, fx);
     }
 
-    fn snapshot_error(
-        &self,
-        listener: &str,
-        id: SnapshotId,
-        position: i64,
-        error: ErrorCode,
-    ) -> FetchSnapshotResponse {
+    fn snapshot_error(&self, listener: &str, id: SnapshotId, position: i64, error: ErrorCode) -> FetchSnapshotResponse {
         wire::snapshot_response(&self.leader_info(listener), snapshot_data(id, position, error))
     }
 
@@ -117,7 +112,7 @@ impl Raft {
         if is_behind || id == SnapshotId::BOOTSTRAP {
             return false;
         }
-        follower.download = Some(Download { id, position: 0, is_installing: false });
+        follower.download = Some(Download { id, position: 0 });
         follower.fetch_deadline = fetch_deadline;
         true
     }
@@ -146,8 +141,10 @@ impl Raft {
             }
         }
         let bytes = partition.unaligned_records.clone().unwrap_or_default().into_contiguous();
-        let told =
-            SnapshotId { end_offset: Offset(partition.snapshot_id.end_offset), epoch: LeaderEpoch(partition.snapshot_id.epoch) };
+        let told = SnapshotId {
+            end_offset: Offset(partition.snapshot_id.end_offset),
+            epoch: LeaderEpoch(partition.snapshot_id.epoch),
+        };
         let end = position + bytes.len() as u64;
         let is_sound = told == id && partition.position == position as i64 && !bytes.is_empty();
         let Ok(size) = u64::try_from(partition.size) else { return self.abandon_download(fx) };
@@ -160,9 +157,10 @@ impl Raft {
         follower.fetch_deadline = fetch_deadline;
         follower.has_fetched = true;
         fx.push(Action::WriteSnapshot { id, position, bytes });
-        let is_installing = end == size;
-        follower.download = Some(Download { id, position: end, is_installing });
-        if is_installing {
+        follower.download = Some(Download { id, position: end });
+        if end == size {
+            follower.download = None;
+            self.installing = Some(id);
             fx.push(Action::FinishSnapshot { id });
         }
     }
@@ -184,10 +182,10 @@ impl Raft {
     ) {
         let fetch_deadline = now.monotonic.plus_ms(self.config.fetch_timeout_ms);
         if let State::Follower(follower) = &mut self.state {
-            follower.download = follower.download.filter(|download| download.id != id);
             follower.fetch_deadline = fetch_deadline;
         }
-        // Nothing was appended since FinishSnapshot: a follower doesn't fetch meanwhile, and can't become leader.
+        assert_eq!(self.installing.take(), Some(id), "one snapshot is installed at a time");
+        // Nothing was appended since FinishSnapshot: until now this node neither fetched nor stood for election.
         let Ok(history) = result else { return };
         self.history = *history;
         self.log.start = id.end_offset;

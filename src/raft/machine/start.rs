@@ -49,6 +49,7 @@ impl Raft {
             requests: Requests::default(),
             waiting: Waiting::default(),
             announced: None,
+            installing: None,
             is_shutting_down: false,
             is_handing_over: false,
             deadline: None,
@@ -63,8 +64,8 @@ impl Raft {
         let me = self.key();
         let leader_id = self.leader_id();
         if self.epoch < self.log.last_epoch() {
-            // The file was lost or is behind: a vote in the log's epoch may have been ours, so none is given there.
-            // Unattached at that epoch without leader; candidates have to come with a higher one to win our vote.
+            // The file was lost or is behind. A vote that was given in the log's epoch can't be given again: a
+            // candidate of that epoch has no record of it yet, so its log isn't as fresh as ours.
             self.epoch = self.log.last_epoch();
             self.voted = None;
             self.leader = None;
@@ -84,7 +85,8 @@ impl Raft {
                 self.become_follower(self.epoch, KnownLeader { id: leader_id, endpoints }, now, fx);
             }
         }
-        if self.is_voter() && self.voters().len() == 1 && !matches!(self.state, State::Leader(_) | State::Candidate(_)) {
+        if self.is_voter() && self.voters().len() == 1 && !matches!(self.state, State::Leader(_) | State::Candidate(_))
+        {
             self.become_prospective(now, fx);
         }
     }

@@ -87,8 +87,6 @@ pub(super) struct Download {
     pub id: SnapshotId,
     /// Bytes that are there already.
     pub position: u64,
-    /// All bytes are there; waits for the driver to install it.
-    pub is_installing: bool,
 }
 
 #[derive(Debug)]

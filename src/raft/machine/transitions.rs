@@ -26,9 +26,7 @@ impl Raft {
         let was_leader = self.is_leader();
         let old = std::mem::replace(&mut self.state, state);
         self.requests.reset();
-        if let State::Follower(Follower { download: Some(download), .. }) = &old
-            && !download.is_installing
-        {
+        if let State::Follower(Follower { download: Some(download), .. }) = &old {
             fx.push(crate::Action::AbandonSnapshot { id: download.id });
         }
         if was_leader {
@@ -90,7 +88,11 @@ impl Raft {
     }
 
     pub(super) fn become_candidate(&mut self, now: Now, fx: &mut Effects) {
-        self.epoch = LeaderEpoch(self.epoch.0.checked_add(1).expect("epochs don't run out"));
+        let Some(next_epoch) = self.epoch.0.checked_add(1) else {
+            // A peer brought the last epoch there is; nobody can be elected any more.
+            return self.become_unattached(self.epoch, now, fx);
+        };
+        self.epoch = LeaderEpoch(next_epoch);
         self.voted = Some(self.key());
         self.leader = None;
         let deadline = self.new_election_deadline(now);
@@ -155,11 +157,8 @@ impl Raft {
     /// This node's entry as it should stand in the voter set.
     pub(super) fn own_voter(&self) -> Voter {
         let known = self.voters().get(self.config.node_id).map(|voter| voter.endpoints.clone());
-        let endpoints = if self.config.endpoints.is_empty() {
-            known.unwrap_or_default()
-        } else {
-            self.config.endpoints.clone()
-        };
+        let endpoints =
+            if self.config.endpoints.is_empty() { known.unwrap_or_default() } else { self.config.endpoints.clone() };
         Voter { key: self.key(), endpoints, kraft_version: VersionRange::SUPPORTED }
     }
 

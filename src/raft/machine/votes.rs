@@ -117,14 +117,7 @@ impl Raft {
     }
 
     /// A top-level error, or no answer.
-    pub(super) fn on_vote_failure(
-        &mut self,
-        pending: &Pending,
-        voter: NodeId,
-        error: i16,
-        now: Now,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn on_vote_failure(&mut self, pending: &Pending, voter: NodeId, error: i16, now: Now, fx: &mut Effects) {
         if error == ErrorCode::UnsupportedVersion.code()
             && matches!(self.state, State::Prospective(_))
             && self.voters().get(voter).is_some()

@@ -2,9 +2,9 @@
 
 use ringlog_protocol::messages::{
     BeginQuorumEpochRequest, EndQuorumEpochRequest, FetchRequest, FetchResponse, FetchSnapshotRequest,
-    FetchSnapshotResponse, VoteRequest, begin_quorum_epoch_request, begin_quorum_epoch_response, end_quorum_epoch_request,
-    end_quorum_epoch_response, fetch_request, fetch_response, fetch_snapshot_request, fetch_snapshot_response,
-    vote_request, vote_response,
+    FetchSnapshotResponse, VoteRequest, begin_quorum_epoch_request, begin_quorum_epoch_response,
+    end_quorum_epoch_request, end_quorum_epoch_response, fetch_request, fetch_response, fetch_snapshot_request,
+    fetch_snapshot_response, vote_request, vote_response,
 };
 use ringlog_protocol::messages::{BeginQuorumEpochResponse, EndQuorumEpochResponse, VoteResponse};
 use ringlog_protocol::{Records, StrBytes};
@@ -353,8 +353,8 @@ pub(super) fn read_fetch_response(response: &FetchResponse) -> Option<(&fetch_re
     let partition = only(&topic.partitions).filter(|partition| is_ours && partition.partition_index == 0)?;
     let leader = &partition.current_leader;
     let named = response.node_endpoints.iter().find(|e| e.node_id == leader.leader_id);
-    let endpoint = named
-        .and_then(|e| Some(Endpoint { host: e.host.as_str().to_owned(), port: u16::try_from(e.port).ok()? }));
+    let endpoint =
+        named.and_then(|e| Some(Endpoint { host: e.host.as_str().to_owned(), port: u16::try_from(e.port).ok()? }));
     Some((partition, LeaderInfo::read(leader.leader_id, leader.leader_epoch, endpoint)?))
 }
 

@@ -108,11 +108,8 @@ fn a_single_static_voter_elects_itself_and_commits() {
     assert!(first.became_leader && first.flush && first.high_watermark.is_none());
     let batch = BatchIter::new(&first.appended).next().unwrap().unwrap();
     let records = ControlRecord::parse_batch(&batch).unwrap();
-    let change = ControlRecord::LeaderChange {
-        leader_id: NodeId(1),
-        voter_ids: vec![NodeId(1)],
-        granting_ids: vec![NodeId(1)],
-    };
+    let change =
+        ControlRecord::LeaderChange { leader_id: NodeId(1), voter_ids: vec![NodeId(1)], granting_ids: vec![NodeId(1)] };
     assert_eq!(records, [(Offset(0), change)]);
 
     let flushed = done(raft.step(Event::LogFlushed, at(5)));
@@ -360,7 +357,8 @@ fn a_leader_judges_fetch_positions() {
     let response: FetchResponse = answered.reply.unwrap().try_into().unwrap();
     assert_eq!(response.responses[0].partitions[0].high_watermark, 3);
     let mut raft = leader();
-    let _ = raft.step(Event::SnapshotCreated { id: SnapshotId { end_offset: Offset(3), epoch: LeaderEpoch(1) } }, at(4));
+    let _ =
+        raft.step(Event::SnapshotCreated { id: SnapshotId { end_offset: Offset(3), epoch: LeaderEpoch(1) } }, at(4));
     let answered = ask(&mut raft, fetch(1, 0, 0), at(10));
     let response: FetchResponse = answered.reply.unwrap().try_into().unwrap();
     assert_eq!(response.responses[0].partitions[0].snapshot_id.end_offset, 3);

@@ -43,11 +43,8 @@ fn files_of_kafka_are_written_byte_for_byte() {
     assert_eq!(voters.endpoint(NodeId(3), "CONTROLLER").unwrap().port, 38393);
     assert_eq!(rewrite(STANDALONE, SnapshotId::BOOTSTRAP, Some(&voters)), STANDALONE);
 
-    let voters = VoterSet::new([
-        voter(3, "JEXY6aqzQY-32P5TStzaFg", 38393),
-        voter(4, "MvDxzVmcRsaTz33bUuRU6A", 38493),
-    ])
-    .unwrap();
+    let voters =
+        VoterSet::new([voter(3, "JEXY6aqzQY-32P5TStzaFg", 38393), voter(4, "MvDxzVmcRsaTz33bUuRU6A", 38493)]).unwrap();
     assert_eq!(snapshot::read(INITIAL, |_| {}).unwrap().voters.as_ref(), Some(&voters));
     // Kafka writes voters in no particular order (here 4, 3), so only the length and the content can be equal.
     let rewritten = rewrite(INITIAL, SnapshotId::BOOTSTRAP, Some(&voters));

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use ringlog_protocol::messages::{ApiVersionsResponse, RemoveRaftVoterRequest, api_versions_response};
 use ringlog_protocol::{Decoder, Encoder, RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::{
-    Endpoints, Event, ReplicaKey, ReplyToken, RequestToken, SendError, SnapshotId, VersionRange, Voter, VoterSet, snapshot,
+    Endpoints, Event, ReplicaKey, ReplyToken, RequestToken, SendError, SnapshotId, VersionRange, Voter, VoterSet,
+    snapshot,
 };
 use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random, TimestampMs, Uuid};
 
@@ -21,11 +22,23 @@ pub struct Faults {
     pub crash: u64,
     pub partition: u64,
     pub snapshot: u64,
+    /// Longest time that a flush takes.
+    pub max_flush_ms: u64,
+    /// Longest time that a crashed node stays away.
+    pub max_restart_ms: u64,
 }
 
 impl Faults {
-    pub const NONE: Faults =
-        Faults { loss_percent: 0, duplicate_percent: 0, max_delay_ms: 3, crash: 0, partition: 0, snapshot: 0 };
+    pub const NONE: Faults = Faults {
+        loss_percent: 0,
+        duplicate_percent: 0,
+        max_delay_ms: 3,
+        crash: 0,
+        partition: 0,
+        snapshot: 0,
+        max_flush_ms: 8,
+        max_restart_ms: 1,
+    };
     pub const ALL: Faults = Faults {
         loss_percent: 5,
         duplicate_percent: 5,
@@ -33,6 +46,19 @@ impl Faults {
         crash: 6000,
         partition: 5000,
         snapshot: 3000,
+        max_flush_ms: 8,
+        max_restart_ms: 4000,
+    };
+    /// Elections all the time, votes and records that were just given are lost if they were not durable.
+    pub const HARSH: Faults = Faults {
+        loss_percent: 10,
+        duplicate_percent: 10,
+        max_delay_ms: 150,
+        crash: 500,
+        partition: 1500,
+        snapshot: 0,
+        max_flush_ms: 200,
+        max_restart_ms: 60,
     };
 }
 
@@ -101,11 +127,8 @@ impl Sim {
     /// Asks the leader to take a voter out, as an administrator does. The answer is not waited for.
     pub fn remove_voter(&mut self, id: NodeId) {
         let (leader, now) = (self.leader().expect("a leader"), self.now());
-        let request = RemoveRaftVoterRequest {
-            cluster_id: None,
-            voter_id: id.0,
-            voter_directory_id: Uuid([id.0 as u8; 16]),
-        };
+        let request =
+            RemoveRaftVoterRequest { cluster_id: None, voter_id: id.0, voter_directory_id: Uuid([id.0 as u8; 16]) };
         self.next_reply += 1;
         let token = ReplyToken(self.next_reply);
         // Nobody receives it: request token and incarnation of a node that never sent one.
@@ -260,7 +283,7 @@ impl Sim {
             let id = self.any_node();
             if self.nodes[&id].raft.is_some() {
                 self.crash(id);
-                let after = 1 + self.random.below(4000);
+                let after = 1 + self.random.below(self.faults.max_restart_ms);
                 self.post(after, id, Parcel::Restart);
             }
         }
@@ -340,7 +363,7 @@ impl Sim {
                     self.post_over_network(id, to, Parcel::Response { incarnation: of, token: request, response });
                 }
                 Output::Flush => {
-                    let after = 1 + self.random.below(8);
+                    let after = 1 + self.random.below(self.faults.max_flush_ms);
                     self.post(after, id, Parcel::Flushed { incarnation });
                 }
                 Output::Committed(offset) => self.check_committed(id, offset),
@@ -415,4 +438,3 @@ fn api_versions() -> ApiVersionsResponse {
     };
     ApiVersionsResponse { supported_features: vec![feature], ..ApiVersionsResponse::default() }
 }
-

@@ -1,0 +1,217 @@
+//! Before the start: are the log directories formatted, ours, and free?
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use ringlog_config::ServerConfig;
+use ringlog_log::clean_shutdown::parse_clean_shutdown;
+use ringlog_log::meta_properties::MetaProperties;
+use ringlog_log::names::{CLEAN_SHUTDOWN_FILE, LOCK_FILE, META_PROPERTIES_FILE, partition_directory};
+use ringlog_ring as ring;
+use ringlog_types::{BrokerEpoch, CLUSTER_METADATA_TOPIC, PartitionIndex, Uuid};
+use tracing::{error, info};
+
+use super::directory::{CheckedLogDirs, LogDirectory};
+use super::fault::LogDirFault;
+
+/// More is no meta.properties or marker.
+const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Written and removed again to see that the directory takes writes.
+const PROBE_FILE: &str = ".ringlog_probe";
+
+/// A directory whose own files are in order.
+struct Found {
+    path: PathBuf,
+    hosts_partitions: bool,
+    properties: MetaProperties,
+    lock: ring::fs::FileLock,
+}
+
+/// Checks every directory of the configuration and locks it. Blocks; call it before executors run.
+///
+/// Of several directories, one that the file system refuses is left out with an error in the log, as long as it isn't the
+/// metadata log's and another is left. Everything else that is wrong refuses the start. Clean-shutdown markers are read
+/// and removed last, when nothing speaks against the start any more.
+pub fn check_and_lock(config: &ServerConfig) -> Result<CheckedLogDirs, LogDirFault> {
+    let (paths, metadata_directory) = configured_paths(config)?;
+    let mut found = Vec::new();
+    for (place, (path, hosts_partitions)) in paths.iter().enumerate() {
+        match look_at(path, *hosts_partitions, config) {
+            Ok(directory) => found.push(Ok(directory)),
+            Err(fault @ LogDirFault::Io { .. }) if place != metadata_directory => {
+                error!("{fault}; the node starts without this directory");
+                found.push(Err((path.clone(), *hosts_partitions, fault.to_string())));
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    if config.roles.broker && !found.iter().flatten().any(|directory| directory.hosts_partitions) {
+        return Err(LogDirFault::NoneUsable);
+    }
+    let cluster_id = check_together(&found)?;
+    check_metadata_log(&found, &paths[metadata_directory].0)?;
+    let mut directories = Vec::new();
+    for directory in found {
+        directories.push(match directory {
+            Ok(directory) => take_over(directory, config)?,
+            Err((path, hosts_partitions, reason)) => LogDirectory {
+                path,
+                id: Uuid([0; 16]),
+                hosts_partitions,
+                clean_shutdown: None,
+                offline: Some(reason),
+                lock: None,
+            },
+        });
+    }
+    Ok(CheckedLogDirs { cluster_id, directories, metadata_directory })
+}
+
+/// The directories, whether each hosts partitions, and the place of the metadata log's.
+fn configured_paths(config: &ServerConfig) -> Result<(Vec<(PathBuf, bool)>, usize), LogDirFault> {
+    let absolute = |text: &str| {
+        let path = Path::new(text);
+        std::path::absolute(path).map_err(LogDirFault::io(path, "can't be made an absolute path"))
+    };
+    let mut paths: Vec<(PathBuf, bool)> = Vec::new();
+    for text in &config.log_dirs {
+        let path = absolute(text)?;
+        if paths.iter().any(|(other, _)| *other == path) {
+            return Err(LogDirFault::ListedTwice(path));
+        }
+        paths.push((path, true));
+    }
+    let metadata = absolute(&config.metadata_log_dir)?;
+    let place = paths.iter().position(|(path, _)| *path == metadata).unwrap_or_else(|| {
+        paths.push((metadata, false));
+        paths.len() - 1
+    });
+    Ok((paths, place))
+}
+
+fn look_at(path: &Path, hosts_partitions: bool, config: &ServerConfig) -> Result<Found, LogDirFault> {
+    let properties_path = path.join(META_PROPERTIES_FILE);
+    let bytes = match read_small(&properties_path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(LogDirFault::NotFormatted(path.to_path_buf()));
+        }
+        Err(error) => return Err(LogDirFault::io(&properties_path, "can't be read")(error)),
+    };
+    let properties = MetaProperties::parse(&bytes)
+        .map_err(|fault| LogDirFault::MetaProperties { path: path.to_path_buf(), fault })?;
+    if properties.node_id != config.node_id {
+        let (found, expected) = (properties.node_id, config.node_id);
+        return Err(LogDirFault::NodeIdMismatch { path: path.to_path_buf(), found, expected });
+    }
+    let lock = ring::fs::lock_file(&path.join(LOCK_FILE)).map_err(|fault| match fault {
+        ring::fs::LockError::Held(_) => LogDirFault::InUse(path.to_path_buf()),
+        ring::fs::LockError::Io(file, source) => LogDirFault::Io { path: file, what: "can't be locked", source },
+    })?;
+    probe_writes(path).map_err(LogDirFault::io(path, "can't be written to"))?;
+    Ok(Found { path: path.to_path_buf(), hosts_partitions, properties, lock })
+}
+
+fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A full disk, or one that went read-only, is better found before the start than by the first record.
+fn probe_writes(path: &Path) -> io::Result<()> {
+    let probe = path.join(PROBE_FILE);
+    let mut file = fs::File::create(&probe)?;
+    let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_data());
+    drop(file);
+    let removed = fs::remove_file(&probe);
+    written.and(removed)
+}
+
+type Looked = Result<Found, (PathBuf, bool, String)>;
+
+/// One cluster, and no directory twice.
+fn check_together(found: &[Looked]) -> Result<String, LogDirFault> {
+    let mut checked: Vec<&Found> = Vec::new();
+    for directory in found.iter().flatten() {
+        if let Some(first) = checked.first()
+            && first.properties.cluster_id != directory.properties.cluster_id
+        {
+            return Err(LogDirFault::ClusterIdMismatch {
+                path: directory.path.clone(),
+                found: directory.properties.cluster_id.clone(),
+                other: first.path.clone(),
+                expected: first.properties.cluster_id.clone(),
+            });
+        }
+        let id = directory.properties.directory_id;
+        if let Some(other) = checked.iter().find(|other| id.is_some() && other.properties.directory_id == id) {
+            return Err(LogDirFault::SameDirectoryId { path: directory.path.clone(), other: other.path.clone() });
+        }
+        checked.push(directory);
+    }
+    checked.first().map(|first| first.properties.cluster_id.clone()).ok_or(LogDirFault::NoneUsable)
+}
+
+fn check_metadata_log(found: &[Looked], expected: &Path) -> Result<(), LogDirFault> {
+    let name = partition_directory(CLUSTER_METADATA_TOPIC, PartitionIndex(0));
+    for directory in found.iter().flatten().filter(|directory| directory.path != expected) {
+        if directory.path.join(&name).is_dir() {
+            return Err(LogDirFault::StrayMetadataLog {
+                found: directory.path.clone(),
+                expected: expected.to_path_buf(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Reads and removes the marker, and gives the directory an id if an old tool gave it none.
+fn take_over(mut found: Found, config: &ServerConfig) -> Result<LogDirectory, LogDirFault> {
+    if found.properties.directory_id.is_none() {
+        let id = random_id().map_err(LogDirFault::io(Path::new("/dev/urandom"), "can't be read"))?;
+        found.properties.directory_id = Some(id);
+        let path = found.path.join(META_PROPERTIES_FILE);
+        let text = found.properties.format(ring::now().wall);
+        ring::fs::write_atomically_now(&path, text.as_bytes()).map_err(LogDirFault::io(&path, "can't be written"))?;
+        info!(directory = %found.path.display(), %id, "gave the directory an id");
+    }
+    let clean_shutdown = if found.hosts_partitions && config.roles.broker {
+        take_marker(&found.path).map_err(LogDirFault::io(&found.path, "the clean-shutdown marker can't be removed"))?
+    } else {
+        None
+    };
+    Ok(LogDirectory {
+        path: found.path,
+        id: found.properties.directory_id.unwrap_or(Uuid([0; 16])),
+        hosts_partitions: found.hosts_partitions,
+        clean_shutdown,
+        offline: None,
+        lock: Some(found.lock),
+    })
+}
+
+/// The marker must be gone from the device before anything is written: it would vouch for what a crash left.
+fn take_marker(directory: &Path) -> io::Result<Option<BrokerEpoch>> {
+    let path = directory.join(CLEAN_SHUTDOWN_FILE);
+    let bytes = match read_small(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    fs::remove_file(&path)?;
+    fs::File::open(directory)?.sync_all()?;
+    Ok(Some(parse_clean_shutdown(&bytes)))
+}
+
+fn random_id() -> io::Result<Uuid> {
+    let mut source = fs::File::open("/dev/urandom")?;
+    loop {
+        let mut bytes = [0; 16];
+        source.read_exact(&mut bytes)?;
+        if let Some(id) = Uuid::from_random_bytes(bytes) {
+            return Ok(id);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ringlog_protocol::messages::metadata_request::MetadataRequestTopic;
+use ringlog_protocol::messages::{FindCoordinatorRequest, MetadataRequest};
+use ringlog_protocol::{Request, StrBytes};
+use ringlog_types::ErrorCode;
+
+use crate::{ClientError, ClientOptions, Connection, Metadata, Partition};
+
+/// What a coordinator coordinates (KIP-699).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CoordinatorType {
+    /// Groups.
+    Group = 0,
+    /// Transactions.
+    Transaction = 1,
+    /// Share groups' state.
+    Share = 2,
+}
+
+/// A cluster, reached by way of its bootstrap servers. Connections to nodes are opened when they are first used and
+/// once more when they were lost.
+#[derive(Debug)]
+pub struct Client {
+    options: ClientOptions,
+    bootstrap: Vec<String>,
+    connections: BTreeMap<i32, Connection>,
+    any: Option<Connection>,
+    metadata: Metadata,
+    metadata_at: Option<Instant>,
+    coordinators: BTreeMap<(CoordinatorType, String), i32>,
+}
+
+impl Client {
+    /// Connects to the first bootstrap server that can be reached and asks for the cluster's brokers.
+    pub fn connect(bootstrap: &str, options: ClientOptions) -> Result<Client, ClientError> {
+        let mut client = Client {
+            options,
+            bootstrap: parse_bootstrap(bootstrap)?,
+            connections: BTreeMap::new(),
+            any: None,
+            metadata: Metadata::default(),
+            metadata_at: None,
+            coordinators: BTreeMap::new(),
+        };
+        client.refresh_metadata(Some(&[]), false)?;
+        Ok(client)
+    }
+
+    /// As [`Client::connect`], trying until `within` has passed: for a node that is still starting.
+    pub fn connect_within(bootstrap: &str, options: &ClientOptions, within: Duration) -> Result<Client, ClientError> {
+        let deadline = Instant::now() + within;
+        loop {
+            match Client::connect(bootstrap, options.clone()) {
+                Err(fault) if fault.is_retriable() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The client's options.
+    pub fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    /// What is known of the cluster now; nothing is asked.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Sends a request to any node.
+    pub fn send<R: Request>(&mut self, request: &R) -> Result<R::Response, ClientError> {
+        self.send_up_to(request, i16::MAX)
+    }
+
+    /// As [`Client::send`], in a version not above `limit`.
+    pub fn send_up_to<R: Request>(&mut self, request: &R, limit: i16) -> Result<R::Response, ClientError> {
+        // A connection that was lost while idle is noticed only by its use: then another one is tried once.
+        let was_open = self.any.is_some();
+        let outcome = self.any_connection()?.call_up_to(request, limit);
+        match outcome {
+            Err(fault) if fault.is_connection_lost() => {
+                self.any = None;
+                match fault {
+                    ClientError::Closed { .. } | ClientError::Io { .. } if was_open => {
+                        self.any_connection()?.call_up_to(request, limit)
+                    }
+                    fault => Err(fault),
+                }
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Sends a request to a broker.
+    pub fn send_to<R: Request>(&mut self, node: i32, request: &R) -> Result<R::Response, ClientError> {
+        self.on_node(node, |connection| connection.call(request))
+    }
+
+    /// Sends a request to the node that takes administrative requests.
+    pub fn send_to_controller<R: Request>(&mut self, request: &R) -> Result<R::Response, ClientError> {
+        match self.metadata.controller_id {
+            -1 => self.send(request),
+            node => self.send_to(node, request),
+        }
+    }
+
+    /// Uses the connection to a broker; if it turns out to be lost, it is forgotten.
+    pub fn on_node<T>(
+        &mut self,
+        node: i32,
+        call: impl FnOnce(&mut Connection) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let outcome = call(self.connection(node)?);
+        if outcome.as_ref().is_err_and(ClientError::is_connection_lost) {
+            self.connections.remove(&node);
+        }
+        outcome
+    }
+
+    /// The connection to a broker of the known metadata.
+    pub fn connection(&mut self, node: i32) -> Result<&mut Connection, ClientError> {
+        if !self.connections.contains_key(&node) {
+            let broker = self.metadata.brokers.get(&node).ok_or(ClientError::UnknownNode(node))?;
+            let connection = Connection::connect(&broker.address(), &self.options)?;
+            self.connections.insert(node, connection);
+        }
+        Ok(self.connections.get_mut(&node).expect("it was inserted"))
+    }
+
+    /// Asks for brokers and these topics; `None` is all topics.
+    pub fn refresh_metadata(
+        &mut self,
+        topics: Option<&[&str]>,
+        allow_auto_topic_creation: bool,
+    ) -> Result<&Metadata, ClientError> {
+        let topics = topics.map(|names| {
+            let topic =
+                |name: &&str| MetadataRequestTopic { name: Some(StrBytes::copy_from(name)), ..Default::default() };
+            names.iter().map(topic).collect::<Vec<_>>()
+        });
+        let is_all_topics = topics.is_none();
+        let request = MetadataRequest { topics, allow_auto_topic_creation, ..MetadataRequest::default() };
+        let response = self.send(&request)?;
+        ClientError::check(response.error_code, None, || "the cluster refuses to describe itself".to_owned())?;
+        self.metadata.update(response, is_all_topics);
+        self.metadata_at = Some(Instant::now());
+        Ok(&self.metadata)
+    }
+
+    /// Whether the metadata should be asked for again.
+    pub fn is_metadata_old(&self) -> bool {
+        self.metadata_at.is_none_or(|at| at.elapsed() > self.options.metadata_max_age)
+    }
+
+    /// Partitions of a topic, asked for if they aren't known, with tries until the retry timeout.
+    pub fn partitions(&mut self, topic: &str, allow_auto_topic_creation: bool) -> Result<Vec<Partition>, ClientError> {
+        let deadline = Instant::now() + self.options.retry_timeout;
+        loop {
+            if let Some(known) = self.metadata.topics.get(topic)
+                && known.error_code == 0
+                && !known.partitions.is_empty()
+            {
+                return Ok(known.partitions.clone());
+            }
+            let outcome = self.refresh_metadata(Some(&[topic]), allow_auto_topic_creation);
+            let code = outcome?.topics.get(topic).map_or(ErrorCode::UnknownTopicOrPartition.code(), |it| it.error_code);
+            let outcome = ClientError::check(code, None, || format!("topic '{topic}'"));
+            match outcome {
+                Ok(()) => {}
+                Err(fault) if !fault.is_retriable() || Instant::now() >= deadline => return Err(fault),
+                Err(_) => std::thread::sleep(self.options.retry_backoff),
+            }
+        }
+    }
+
+    /// The leader of a partition, asked for if it isn't known, with tries until the retry timeout.
+    pub fn leader(&mut self, topic: &str, partition: i32) -> Result<i32, ClientError> {
+        let deadline = Instant::now() + self.options.retry_timeout;
+        loop {
+            if let Some(known) = self.metadata.partition(topic, partition)
+                && known.leader >= 0
+            {
+                return Ok(known.leader);
+            }
+            if Instant::now() >= deadline {
+                let code = ErrorCode::LeaderNotAvailable.code();
+                let context = format!("partition {topic}-{partition}");
+                return Err(ClientError::Broker { context, code, message: None });
+            }
+            if self.metadata.topics.contains_key(topic) {
+                std::thread::sleep(self.options.retry_backoff);
+            }
+            self.refresh_metadata(Some(&[topic]), false)?;
+        }
+    }
+
+    /// Forgets a topic, so that its leaders are asked for again.
+    pub fn forget_topic(&mut self, topic: &str) {
+        self.metadata.topics.remove(topic);
+    }
+
+    /// The coordinator of a group or transactional id, with tries until the retry timeout.
+    pub fn coordinator(&mut self, kind: CoordinatorType, key: &str) -> Result<i32, ClientError> {
+        if let Some(node) = self.coordinators.get(&(kind, key.to_owned())) {
+            return Ok(*node);
+        }
+        let deadline = Instant::now() + self.options.retry_timeout;
+        loop {
+            match self.find_coordinator(kind, key) {
+                Ok(node) => {
+                    self.coordinators.insert((kind, key.to_owned()), node);
+                    return Ok(node);
+                }
+                Err(fault) if !fault.is_retriable() || Instant::now() >= deadline => return Err(fault),
+                Err(_) => std::thread::sleep(self.options.retry_backoff),
+            }
+        }
+    }
+
+    /// Forgets a coordinator that said it is none.
+    pub fn forget_coordinator(&mut self, kind: CoordinatorType, key: &str) {
+        self.coordinators.remove(&(kind, key.to_owned()));
+    }
+
+    fn find_coordinator(&mut self, kind: CoordinatorType, key: &str) -> Result<i32, ClientError> {
+        let context = || format!("the coordinator of '{key}' can't be found");
+        let version = self.any_connection()?.version_of::<FindCoordinatorRequest>()?;
+        let mut request = FindCoordinatorRequest { key_type: kind as i8, ..FindCoordinatorRequest::default() };
+        if version >= 4 {
+            request.coordinator_keys = vec![StrBytes::copy_from(key)];
+        } else {
+            request.key = StrBytes::copy_from(key);
+        }
+        let response = self.send_up_to(&request, version)?;
+        let (node, code, message) = match response.coordinators.into_iter().next() {
+            Some(found) => (found.node_id, found.error_code, found.error_message),
+            None => (response.node_id, response.error_code, response.error_message),
+        };
+        ClientError::check(code, message.as_deref(), context)?;
+        if !self.metadata.brokers.contains_key(&node) {
+            self.refresh_metadata(Some(&[]), false)?;
+        }
+        Ok(node)
+    }
+
+    fn any_connection(&mut self) -> Result<&mut Connection, ClientError> {
+        if self.any.is_none() {
+            self.any = Some(self.open_any()?);
+        }
+        Ok(self.any.as_mut().expect("it was opened"))
+    }
+
+    fn open_any(&self) -> Result<Connection, ClientError> {
+        let known: Vec<String> = self.metadata.brokers.values().map(crate::Broker::address).collect();
+        let mut faults = Vec::new();
+        for address in self.bootstrap.iter().chain(&known) {
+            match Connection::connect(address, &self.options) {
+                Ok(connection) => return Ok(connection),
+                Err(fault) => faults.push(fault.to_string()),
+            }
+        }
+        Err(ClientError::NoBootstrapServer(faults.join("; ")))
+    }
+}
+
+/// `HOST:PORT[,HOST:PORT]…`, each checked.
+fn parse_bootstrap(text: &str) -> Result<Vec<String>, ClientError> {
+    let servers: Vec<&str> = text.split(',').map(str::trim).filter(|server| !server.is_empty()).collect();
+    let is_valid = |server: &&str| {
+        server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    match servers.iter().find(|server| !is_valid(server)) {
+        Some(bad) => Err(ClientError::InvalidBootstrap((*bad).to_owned())),
+        None if servers.is_empty() => Err(ClientError::InvalidBootstrap(text.to_owned())),
+        // `PLAINTEXT://host:port` is accepted as Kafka's clients accept it.
+        None => Ok(servers.iter().map(|it| it.rsplit_once("://").map_or(*it, |(_, rest)| rest).to_owned()).collect()),
+    }
+}
