@@ -166,11 +166,11 @@ async fn run_core(
 /// On core 0: stops the whole node in order.
 async fn stop(shard: &Rc<Shard>) {
     info!("stopping");
-    broker_lifecycle::stop(shard).await;
+    let broker_epoch = broker_lifecycle::stop(shard).await;
     for core in 0..shard.mesh.peers() {
         shard.invoke_on(core, |shard| Box::pin(listener::close(shard.clone()))).await;
     }
-    log_manager::close_all(shard).await;
+    log_manager::close_all(shard, broker_epoch.map(|epoch| epoch.0)).await;
     let controller = shard.node.controller_index;
     shard.invoke_on(controller, |shard| Box::pin(controller::stop(shard.clone()))).await;
     for core in (0..shard.mesh.peers()).rev() {

@@ -113,7 +113,10 @@ async fn take_over(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: &Metad
     update.deletions(changes).await;
     update.partitions(changes).await;
     if is_first {
-        shard.log_dirs.mark_strays(shard).await;
+        let is_known = |id: TopicIdPartition| {
+            image.topics.partition(id).is_some_and(|partition| partition.directory(shard.node.id).is_some())
+        };
+        shard.log_dirs.mark_strays(shard, &is_known).await;
     }
     let assignments = update.assignments.take();
     shard.replace_image(image.clone());
@@ -168,30 +171,37 @@ impl Update<'_> {
     }
 
     async fn deletions(&self, changes: &MetadataChanges) {
+        if changes.deleted_topics.is_empty() {
+            return;
+        }
+        let mut gone = Vec::new();
         for topic_id in changes.deleted_topics.keys() {
             self.shard.publisher.topic_configs.borrow_mut().remove(topic_id);
             let Some(topic) = self.old.topics.by_id(*topic_id) else { continue };
-            for index in topic.partitions.keys() {
-                self.remove(TopicIdPartition { topic_id: *topic_id, partition: *index }).await;
-            }
+            let partitions = topic.partitions.keys();
+            let ids = partitions.map(|index| TopicIdPartition { topic_id: *topic_id, partition: *index });
+            gone.extend(ids.filter_map(|id| self.shard.replica(id)));
         }
-        if !changes.deleted_topics.is_empty() {
-            let topics = changes.deleted_topics.iter().map(|(id, name)| (StrBytes::copy_from(name), *id));
-            coordinator::on_topics_deleted(self.shard, &topics.collect::<Vec<_>>());
-        }
+        self.remove(gone).await;
+        let topics = changes.deleted_topics.iter().map(|(id, name)| (StrBytes::copy_from(name), *id));
+        coordinator::on_topics_deleted(self.shard, &topics.collect::<Vec<_>>());
     }
 
-    async fn remove(&self, id: TopicIdPartition) {
-        let Some(replica) = self.shard.replica(id) else { return };
-        tell_coordinators(self.shard, &replica, false);
-        info!(partition = %replica.name, "deleting the replica");
-        if let Err(fault) = self.shard.log_dirs.delete(self.shard, id).await {
-            error!(partition = %replica.name, "the replica can't be deleted: {fault}");
+    /// Replicas that this broker no longer has.
+    async fn remove(&self, replicas: Vec<Rc<Replica>>) {
+        if replicas.is_empty() {
+            return;
         }
+        for replica in &replicas {
+            info!(partition = %replica.name, "deleting the replica");
+            tell_coordinators(self.shard, replica, false);
+        }
+        self.shard.log_dirs.delete(self.shard, replicas).await;
     }
 
     async fn partitions(&self, changes: &MetadataChanges) {
         let mut looked_at = 0;
+        let mut gone = Vec::new();
         for (topic_id, topic_changes) in &changes.topics {
             let Some(topic) = self.new.topics.by_id(*topic_id) else { continue };
             for index in &topic_changes.partitions {
@@ -206,10 +216,11 @@ impl Update<'_> {
                 let Some(partition) = topic.partitions.get(index) else { continue };
                 match partition.directory(self.shard.node.id) {
                     Some(directory) => self.partition(topic, *index, partition, directory).await,
-                    None => self.remove(id).await,
+                    None => gone.extend(self.shard.replica(id)),
                 }
             }
         }
+        self.remove(gone).await;
     }
 
     /// A partition that this broker has a replica of.
@@ -220,10 +231,11 @@ impl Update<'_> {
             None => {
                 let name = TopicPartition { topic: topic.name.clone(), partition: index };
                 let config = self.topic_config(topic);
-                match self.shard.log_dirs.claim_or_create(self.shard, id, &name, directory, config).await {
+                let assigned = Some(directory).filter(|directory| !directory::is_reserved(*directory));
+                match self.shard.log_dirs.claim_or_create(self.shard, id, name, assigned, config).await {
                     Ok(replica) => replica,
                     Err(fault) => {
-                        error!(partition = %name, "the replica can't be opened: {fault}");
+                        error!(partition = %id, topic = &*topic.name, "the replica can't be opened: {fault}");
                         return;
                     }
                 }

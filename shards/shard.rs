@@ -12,6 +12,7 @@ use ringlog_ring as ring;
 use ringlog_types::{MonotonicMs, NodeId, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 
+use crate::admin::AdminState;
 use crate::broker_lifecycle::BrokerLifecycle;
 use crate::controller::ControllerHandle;
 use crate::coordinator::Coordinators;
@@ -76,6 +77,8 @@ pub struct Shard {
     pub fetch_sessions: RefCell<FetchSessionCache>,
     /// Group coordinators of the `__consumer_offsets` partitions that live here.
     pub coordinators: Coordinators,
+    /// What the handlers of `admin` remember.
+    pub admin: AdminState,
     /// There on the controller's core.
     pub controller: OnceCell<Rc<ControllerHandle>>,
     /// The broker's registration and heartbeats, on core 0.
@@ -126,6 +129,7 @@ impl Shard {
             store: Rc::new(store),
             fetch_sessions: RefCell::new(FetchSessionCache::new(sessions)),
             coordinators: Coordinators::default(),
+            admin: AdminState::default(),
             controller: OnceCell::new(),
             broker: BrokerLifecycle::default(),
             publisher: Publisher::default(),
