@@ -14,7 +14,7 @@ use tracing::trace;
 use crate::connection::Peer;
 use crate::mesh::LocalFuture;
 use crate::shard::Shard;
-use crate::{controller_api, fetch, produce};
+use crate::{admin, controller_api, fetch, produce};
 
 /// What a handler knows of its request beside the body.
 #[derive(Debug, Clone)]
@@ -89,6 +89,9 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
         return Err(unknown());
     }
     if !supported_version(api_key, context.api_version) {
+        if api_key == ApiKey::ApiVersions {
+            return respond_unsupported_api_versions(&context);
+        }
         return Err(CloseReason::UnsupportedVersion(api_key.name(), context.api_version));
     }
     let body = RequestBody::decode(api_key, context.api_version, &mut input).map_err(|source| {
@@ -105,6 +108,13 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
             Ok(Disposition::Respond(ready(encode(&context, &response)?)))
         }
     }
+}
+
+/// KIP-511: a client that asks in too new a version is answered in version 0, with what it needs to ask again.
+fn respond_unsupported_api_versions(context: &RequestContext) -> Result<Disposition, CloseReason> {
+    let response = admin::api_versions::unsupported_version();
+    let frame = frame::encode_response(&response, ApiKey::ApiVersions, 0, context.correlation_id)?;
+    Ok(Disposition::Respond(ready(frame)))
 }
 
 async fn begin_produce(
@@ -176,5 +186,27 @@ macro_rules! broker_apis {
 }
 
 broker_apis! {
+    ApiVersions => |shard, context, body| admin::api_versions::handle(shard, context, &body).await,
+    Metadata => |shard, context, body| admin::metadata::handle(shard, context, body),
+    DescribeCluster => |shard, context, body| admin::describe_cluster::handle(shard, context, body),
     Fetch => |shard, context, body| fetch::handle(shard, context, body).await,
+    ListOffsets => |shard, context, body| admin::list_offsets::handle(shard, context, body).await,
+    InitProducerId => |shard, context, body| admin::init_producer_id::handle(shard, context, body).await,
+    FindCoordinator => |shard, context, body| admin::find_coordinator::handle(shard, context, body),
+    CreateTopics => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    DeleteTopics => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    CreatePartitions => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AlterClientQuotas => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AlterUserScramCredentials =>
+        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AlterPartitionReassignments =>
+        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    ListPartitionReassignments =>
+        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    ElectLeaders => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    UpdateFeatures => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    UnregisterBroker => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    DescribeQuorum => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AddRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    RemoveRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
 }

@@ -28,6 +28,7 @@ use ringlog_log::Roll;
 use ringlog_log::names::{FileKind, SegmentFile};
 use ringlog_log::offset_index::OffsetIndex;
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
+use ringlog_log::time_index::TimeIndex;
 use ringlog_log::transaction_index::TransactionIndex;
 use ringlog_ring::{self as ring, BLOCK_BYTES, Direct, File, Frame, Open};
 use ringlog_types::{Offset, align_down};
@@ -243,6 +244,17 @@ impl SegmentStore {
         };
         *self.index.borrow_mut() = Some((base_offset, index.clone()));
         Ok(index)
+    }
+
+    /// The time index of a sealed segment. Read anew each time: searches for a timestamp are rare.
+    pub async fn time_index(&self, base_offset: Offset) -> io::Result<TimeIndex> {
+        let unwritten = self.rolls.borrow().iter().find(|roll| roll.sealed.base_offset == base_offset).cloned();
+        if let Some(roll) = unwritten {
+            return Ok(roll.index.times.clone());
+        }
+        let path = self.path(SegmentFile::live(base_offset, FileKind::TimeIndex).to_string());
+        let bytes = ring::fs::read_to_vec(path, INDEX_BYTES_MAX).await?;
+        TimeIndex::load(base_offset, &bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// The aborted transactions of a sealed segment.
