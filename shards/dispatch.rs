@@ -193,6 +193,7 @@ broker_apis! {
     OffsetForLeaderEpoch => |shard, context, body| admin::offset_for_leader_epoch::handle(shard, context, body).await,
     DeleteRecords => |shard, context, body| admin::delete_records::handle(shard, context, body).await,
     DescribeProducers => |shard, context, body| admin::describe_producers::handle(shard, context, body).await,
+    DescribeLogDirs => |shard, context, body| admin::describe_log_dirs::handle(shard, context, body).await,
     DescribeConfigs => |shard, context, body| admin::describe_configs::handle(shard, context, body),
     ListConfigResources => |shard, context, body| admin::list_config_resources::handle(shard, context, body),
     AlterConfigs => |shard, context, body| admin::alter_configs::legacy(shard, context, body).await,

@@ -71,7 +71,7 @@ async fn delete(shard: Rc<Shard>, replica: Option<Rc<Replica>>, (offset, deadlin
         let target = partition.delete_records(offset, &config).map_err(|error| error.error_code())?;
         (target, partition.leader_epoch())
     };
-    let _ = &replica;
+    shard.log_dirs.after_log_start_moved(&shard, &replica).await;
     loop {
         let low_watermark = {
             let partition = replica.partition.borrow();

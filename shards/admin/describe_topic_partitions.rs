@@ -125,3 +125,47 @@ fn describe_partition(
         offline_replicas: offline_replicas(image, partition, listener),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringlog_protocol::messages::describe_topic_partitions_request;
+
+    use super::super::test_images::image;
+    use super::*;
+
+    fn page(topics: &[&str], limit: i32, cursor: Option<(&str, i32)>) -> (Vec<(String, Vec<i32>)>, Option<(String, i32)>) {
+        let image = image(&[("a", 3), ("b", 2), ("c", 4)]);
+        let topic = |name: &&str| describe_topic_partitions_request::TopicRequest { name: StrBytes::copy_from(name) };
+        let request = DescribeTopicPartitionsRequest {
+            topics: topics.iter().map(topic).collect(),
+            response_partition_limit: limit,
+            cursor: cursor.map(|(name, partition_index)| describe_topic_partitions_request::Cursor {
+                topic_name: StrBytes::copy_from(name),
+                partition_index,
+            }),
+        };
+        let response = answer(&image, "PLAINTEXT", &request, 2000);
+        let topics = response.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|partition| partition.partition_index).collect();
+            (topic.name.as_deref().unwrap_or("").to_owned(), partitions)
+        });
+        (topics.collect(), response.next_cursor.map(|cursor| (cursor.topic_name.to_string(), cursor.partition_index)))
+    }
+
+    #[test]
+    fn pages_follow_each_other_without_gaps() {
+        let topic = |name: &str, partitions: &[i32]| (name.to_owned(), partitions.to_vec());
+        let cursor = |name: &str, index| Some((name.to_owned(), index));
+        assert_eq!(page(&[], 2, None), (vec![topic("a", &[0, 1])], cursor("a", 2)));
+        assert_eq!(page(&[], 3, Some(("a", 2))), (vec![topic("a", &[2]), topic("b", &[0, 1])], cursor("c", 0)));
+        assert_eq!(page(&[], 100, Some(("c", 0))), (vec![topic("c", &[0, 1, 2, 3])], None));
+        assert_eq!(page(&["c", "a"], 3, None), (vec![topic("a", &[0, 1, 2])], cursor("c", 0)));
+    }
+
+    #[test]
+    fn a_topic_that_was_asked_for_and_is_missing_is_said_so() {
+        assert_eq!(page(&["x", "a"], 100, None).0.len(), 2);
+        assert_eq!(page(&["x"], 100, Some(("y", 0))), (vec![], None));
+        assert_eq!(page(&["a"], 0, None).0, [("a".to_owned(), vec![0])]);
+    }
+}

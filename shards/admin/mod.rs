@@ -13,6 +13,7 @@ pub mod describe_acls;
 pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_scram;
 pub mod describe_topic_partitions;
@@ -23,6 +24,8 @@ pub mod list_config_resources;
 pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
+#[cfg(test)]
+mod test_images;
 mod topic_creation;
 pub mod transactions;
 
