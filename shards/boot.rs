@@ -167,7 +167,7 @@ async fn stop(shard: &Rc<Shard>) {
     for core in 0..shard.mesh.peers() {
         shard.invoke_on(core, |shard| Box::pin(listener::close(shard.clone()))).await;
     }
-    log_manager::close_all(shard).await;
+    log_manager::close_all(shard, None).await;
     let controller = shard.node.controller_index;
     shard.invoke_on(controller, |shard| Box::pin(controller::stop(shard.clone()))).await;
     for core in (0..shard.mesh.peers()).rev() {
