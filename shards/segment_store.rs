@@ -645,3 +645,7 @@ async fn with_head(file: &File, position: u64, head: usize, bytes: Bytes) -> io:
     merged[..head].copy_from_slice(&before);
     Ok(merged.freeze())
 }
+
+#[cfg(test)]
+#[path = "segment_store_tests.rs"]
+mod tests;
