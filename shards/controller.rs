@@ -10,12 +10,13 @@
 //!   response ◄── every core has taken it over ◄── image and changes ◄── MetadataLoader ◄┘
 //! ```
 
-<<<<<<< HEAD
 mod driver;
 mod loading;
 mod metadata_log;
 mod settings;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -30,18 +31,10 @@ use ringlog_protocol::{ApiKey, RequestBody, ResponseBody, StrBytes};
 use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, NodeId, Offset};
 use tracing::info;
-=======
-use std::net::SocketAddr;
-use std::rc::Rc;
-
-use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
-use ringlog_types::NodeId;
->>>>>>> admin
 
 use crate::connection::Peer;
 use crate::shard::Shard;
 
-<<<<<<< HEAD
 pub use loading::LoadFault;
 pub use settings::host_or_name;
 
@@ -102,38 +95,6 @@ impl ControllerRequest {
         }
     }
 }
-=======
-/// Shape only, until the controller is there.
-#[derive(Debug, Clone)]
-pub struct ControllerRequest {
-    pub body: RequestBody,
-    pub api_version: i16,
-    pub principal: String,
-    pub is_token_authenticated: bool,
-    pub is_forwarded: bool,
-    pub client_id: Option<StrBytes>,
-    pub client_address: Option<SocketAddr>,
-    pub listener: String,
-}
-impl ControllerRequest {
-    pub fn internal(body: impl Into<RequestBody>) -> ControllerRequest {
-        let _ = body;
-        unimplemented!()
-    }
-    pub fn of_client(_body: RequestBody, _api_version: i16, _peer: &Peer, _is_forwarded: bool) -> ControllerRequest {
-        unimplemented!()
-    }
-}
-pub async fn request(_shard: &Rc<Shard>, _request: ControllerRequest) -> ResponseBody {
-    unimplemented!()
-}
-pub async fn quorum(_shard: &Rc<Shard>) -> (i16, Option<NodeId>) {
-    (0, None)
-}
-
-/// The controller as its core holds it.
-pub struct ControllerHandle {}
->>>>>>> admin
 
 /// Why the controller doesn't start.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::{Buf, Bytes};
 use ringlog_metadata::controller::error_response;
 use ringlog_protocol::messages::{DefaultPrincipalData, EnvelopeRequest, EnvelopeResponse};
-use ringlog_protocol::{ApiKey, Decoder, Message, RequestBody, ResponseBody, frame};
+use ringlog_protocol::{ApiKey, Decoder, Message, Records, RequestBody, ResponseBody, frame};
 use ringlog_types::ErrorCode;
 use tracing::debug;
 
@@ -72,7 +72,7 @@ async fn answer(shard: &Rc<Shard>, inner: Inner) -> EnvelopeResponse {
     }
     match frame::encode_response_body(&response, version, correlation_id) {
         Ok(frame) => {
-            let mut bytes = frame.into_contiguous();
+            let mut bytes = Records::from_chunks(frame.chunks).into_contiguous();
             bytes.advance(frame::SIZE_LENGTH);
             EnvelopeResponse { response_data: Some(bytes), error_code: ErrorCode::None.code() }
         }
