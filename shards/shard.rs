@@ -18,7 +18,7 @@ use crate::controller::ControllerHandle;
 use crate::coordinator::Coordinators;
 use crate::flag::{ConnectionCount, Flag};
 use crate::frames::FrameCache;
-use crate::log_manager::{CheckedLogDirs, LogDirs};
+use crate::log_manager::{CheckedLogDirs, DiskFaults, LogDirs};
 use crate::mesh::{Calls, Message};
 use crate::metadata_publisher::Publisher;
 use crate::metrics::ShardMetrics;
@@ -117,6 +117,7 @@ impl Shard {
             frames: FrameCache::new(usize::try_from(node.config.ringlog.frames_memory_bytes).unwrap_or(usize::MAX)),
             files: OpenFiles::new(node.open_files_per_core),
             direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },
+            faults: DiskFaults::default(),
         };
         Shard {
             index,

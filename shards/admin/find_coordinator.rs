@@ -102,3 +102,32 @@ fn one(key: StrBytes, found: Result<Found, Refusal>) -> Coordinator {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_images::image;
+    use super::*;
+
+    fn code(topics: &[(&str, i32)], listener: &str, key_type: i8, key: &str) -> (i32, i16) {
+        let found = one(StrBytes::copy_from(key), find(&image(topics), listener, KeyType::of(key_type), key));
+        (found.node_id, found.error_code)
+    }
+
+    #[test]
+    fn the_coordinator_is_the_leader_of_the_groups_partition() {
+        let topics = [(GROUP_METADATA_TOPIC, 50)];
+        // "hello" hashes to partition 22, led by broker 1; "a" to 47, led by the fenced broker 2.
+        assert_eq!(code(&topics, "PLAINTEXT", 0, "hello"), (1, 0));
+        assert_eq!(code(&topics, "PLAINTEXT", 0, "a"), (-1, ErrorCode::CoordinatorNotAvailable.code()));
+        assert_eq!(code(&[], "PLAINTEXT", 0, "hello"), (-1, ErrorCode::CoordinatorNotAvailable.code()));
+        assert_eq!(code(&topics, "NOWHERE", 0, "hello"), (-1, ErrorCode::CoordinatorNotAvailable.code()));
+    }
+
+    #[test]
+    fn what_there_is_no_coordinator_for_is_not_tried_again() {
+        for (key_type, error) in [(1, ErrorCode::UnsupportedVersion), (2, ErrorCode::UnsupportedVersion), (3, ErrorCode::InvalidRequest)] {
+            assert!(!error.is_retriable());
+            assert_eq!(code(&[(GROUP_METADATA_TOPIC, 50)], "PLAINTEXT", key_type, "k"), (-1, error.code()));
+        }
+    }
+}

@@ -194,3 +194,6 @@ fn describe_partition(view: View<'_>, index: PartitionIndex, partition: &Partiti
     answer.error_code = error.code();
     answer
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,19 +4,34 @@
 //! partition goes to the partition's home core ([`by_home`]); what only the controller can decide goes there
 //! ([`forward`]).
 
+pub mod alter_configs;
 pub mod api_versions;
 mod by_home;
+pub mod delegation_tokens;
+pub mod delete_records;
+pub mod describe_acls;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_log_dirs;
+pub mod describe_producers;
+pub mod describe_scram;
+pub mod describe_topic_partitions;
 pub mod find_coordinator;
 pub mod forward;
 pub mod init_producer_id;
+pub mod list_config_resources;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
+#[cfg(test)]
+mod test_images;
 mod topic_creation;
+pub mod transactions;
 
 use std::sync::Arc;
 
-use ringlog_config::ConfigMap;
+use ringlog_config::{ConfigEntryDescription, ConfigMap, ConfigSource};
 use ringlog_metadata::MetadataImage;
 use ringlog_metadata::image::{BrokerImage, ConfigResource, Endpoint, PartitionImage};
 use ringlog_types::NodeId;
@@ -36,6 +51,8 @@ const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// Kafka's "was not asked for" in fields of authorized operations.
 const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+/// The resource type of a broker's loggers, which are configured on the broker alone.
+const BROKER_LOGGER: i8 = 8;
 
 /// Where clients of `listener` reach a broker, if it is registered and has that listener.
 fn endpoint<'a>(image: &'a MetadataImage, broker: NodeId, listener: &str) -> Option<(&'a BrokerImage, &'a Endpoint)> {
@@ -88,4 +105,21 @@ fn dynamic_configs(image: &MetadataImage, resource: &ConfigResource) -> ConfigMa
 fn broker_layers(image: &MetadataImage, broker: NodeId) -> (ConfigMap, ConfigMap) {
     let own = dynamic_configs(image, &ConfigResource::broker(broker));
     (own, dynamic_configs(image, &ConfigResource::broker_default()))
+}
+
+/// The loggers of this node: one, with the level of the most talkative part.
+fn broker_loggers() -> Vec<ConfigEntryDescription> {
+    let level = tracing::level_filters::LevelFilter::current();
+    let root = ConfigEntryDescription {
+        name: "root".to_owned(),
+        value: Some(level.to_string().to_ascii_uppercase()),
+        source: ConfigSource::DynamicBrokerLogger,
+        is_default: false,
+        read_only: false,
+        sensitive: false,
+        config_type: None,
+        synonyms: Vec::new(),
+        documentation: None,
+    };
+    vec![root]
 }
