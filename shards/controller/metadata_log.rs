@@ -18,7 +18,7 @@ use ringlog_log::{LogAppendError, LogBatch, LogConfig};
 use ringlog_protocol::records::{BatchError, BatchIter};
 use ringlog_raft::{LeaderEpochs, QuorumState, SnapshotId};
 use ringlog_ring as ring;
-use ringlog_types::{LeaderEpoch, Offset};
+use ringlog_types::Offset;
 use tracing::{debug, warn};
 
 use crate::log_read::{LogReadError, ReadRange};
@@ -225,11 +225,6 @@ impl MetadataLog {
                 warn!(file = %to.display(), "can't delete: {error}");
             }
         });
-    }
-
-    /// The epoch of the record before `end_offset`.
-    pub fn epoch_before(&self, end_offset: Offset) -> Option<LeaderEpoch> {
-        self.replica.partition.borrow().log().leader_epochs().epoch_for_offset(end_offset.plus(-1))
     }
 }
 
