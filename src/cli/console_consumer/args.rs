@@ -127,7 +127,7 @@ impl ConsumerArgs {
             return Err(tool::version_asked());
         }
         args.check(tool)?;
-        let text = Refusal::error::<String>;
+        let text = |text: String| Refusal::error(text);
         let properties = args.properties()?;
         let group_id = args.group_id(tool, &properties)?;
         let is_earliest = args.is_earliest(&properties)?;
