@@ -114,6 +114,8 @@ fn a_producer_has_kafkas_defaults_and_precedence() {
     assert_eq!((plan.linger.as_millis(), plan.client.request_timeout.as_millis()), (1000, 1500));
     let plan = read("--bootstrap-server h:1 --topic t --command-property acks=1 --command-property linger.ms=5");
     assert_eq!((plan.producer.acks, plan.linger.as_millis()), (1, 5));
-    let plan = read("--bootstrap-server h:1 --topic t --producer-property acks=1 --request-required-acks 0 --compression-codec");
+    let plan = read(
+        "--bootstrap-server h:1 --topic t --producer-property acks=1 --request-required-acks 0 --compression-codec",
+    );
     assert_eq!((plan.producer.acks, plan.producer.compression.name()), (0, "gzip"));
 }

@@ -95,7 +95,8 @@ fn with_two_dashes(command: &clap::Command, arguments: &[String]) -> Vec<String>
                 known.get_long().is_some_and(|long| if exact { long == name } else { long.starts_with(name) })
             })
         };
-        let known = (!is_value && (1..=2).contains(&dashes) && !name.is_empty()).then(|| find(true).or_else(|| find(false)));
+        let known =
+            (!is_value && (1..=2).contains(&dashes) && !name.is_empty()).then(|| find(true).or_else(|| find(false)));
         let known = known.flatten();
         is_value = false;
         match known {
@@ -131,9 +132,10 @@ pub fn check_excluded<T: CommandFactory>(
     excluded: &[&str],
 ) -> Result<(), Refusal> {
     match excluded.iter().find(|other| given(option) && given(other)) {
-        Some(other) => {
-            Err(Refusal::with_help::<T>(tool, &format!("Option \"[{option}]\" can't be used with option \"[{other}]\"")))
-        }
+        Some(other) => Err(Refusal::with_help::<T>(
+            tool,
+            &format!("Option \"[{option}]\" can't be used with option \"[{other}]\""),
+        )),
         None => Ok(()),
     }
 }
