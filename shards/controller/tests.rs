@@ -73,7 +73,6 @@ impl TestNode {
         set("controller.listener.names", "CONTROLLER");
         set("log.dirs", &directory.0.display().to_string());
         set("ringlog.shards", "1");
-        set("broker.session.timeout.ms", "1000");
         let mut random = Random::from_seed(u64::from(port));
         let directory_id = Uuid::random(&mut random);
         match quorum {
@@ -140,6 +139,7 @@ impl TestNode {
             controller::start(&shard).await.expect("the controller starts");
             broker_lifecycle::start(&shard).await.expect("the broker starts");
             context.ready();
+            println!("started in {} ms", ring::now().monotonic.since_ms(shard.node.started_at));
             test(shard.clone()).await;
             shard.closing.set();
             if in_order {
