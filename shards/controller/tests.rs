@@ -1,4 +1,8 @@
-//! A whole node on one core: it elects itself, registers, creates topics, and finds all of it again.
+//! A whole node on one core: it elects itself, registers, creates topics, and finds all of it again. It also goes on
+//! where Kafka 4.3.1 stopped.
+
+#[path = "../../tests/data/fixtures.rs"]
+mod fixtures;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -73,7 +77,6 @@ impl TestNode {
         set("controller.listener.names", "CONTROLLER");
         set("log.dirs", &directory.0.display().to_string());
         set("ringlog.shards", "1");
-        set("broker.session.timeout.ms", "1000");
         let mut random = Random::from_seed(u64::from(port));
         let directory_id = Uuid::random(&mut random);
         match quorum {
@@ -105,6 +108,29 @@ impl TestNode {
         self
     }
 
+    /// A node on a copy of the directories that Kafka left.
+    fn on_fixture(name: &str, config: &[(&str, &str)], log_dirs: &[&str]) -> TestNode {
+        let directory = TestDirectory::new(name);
+        for (path, content) in fixtures::load(name) {
+            let path = directory.0.join(path);
+            std::fs::create_dir_all(path.parent().expect("a file lies in a directory")).expect("a directory");
+            std::fs::write(path, content).expect("a file");
+        }
+        let log_dirs: Vec<_> = log_dirs.iter().map(|it| directory.0.join(it).display().to_string()).collect();
+        let listeners = format!("PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}", free_port(), free_port());
+        let mut node = TestNode { directory, config: ConfigMap::new() }
+            .with("process.roles", "broker,controller")
+            .with("listeners", &listeners)
+            .with("controller.listener.names", "CONTROLLER")
+            .with("offsets.topic.num.partitions", "3")
+            .with("log.dirs", &log_dirs.join(","))
+            .with("ringlog.shards", "1");
+        for (key, value) in config {
+            node = node.with(key, value);
+        }
+        node
+    }
+
     /// Starts the node, runs `test` on its core, stops it in order.
     fn run<F>(&self, test: impl FnOnce(Rc<Shard>) -> F + Send + 'static)
     where
@@ -113,7 +139,20 @@ impl TestNode {
         self.run_until(true, test);
     }
 
-    /// As [`TestNode::run`]; with `in_order` false the node ends as if it were killed.
+    /// As [`TestNode::run`], but the node ends as if it were killed. It goes on with a copy: in this process the locks
+    /// of the directories are still held.
+    fn run_and_kill<F>(&mut self, test: impl FnOnce(Rc<Shard>) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        self.run_until(false, test);
+        let copy = TestDirectory(self.directory.0.with_extension("copy"));
+        copy_directory(&self.directory.0, &copy.0);
+        self.directory = copy;
+        let path = self.directory.0.display().to_string();
+        self.config.insert("log.dirs".to_owned(), path);
+    }
+
     fn run_until<F>(&self, in_order: bool, test: impl FnOnce(Rc<Shard>) -> F + Send + 'static)
     where
         F: Future<Output = ()> + 'static,
@@ -140,6 +179,7 @@ impl TestNode {
             controller::start(&shard).await.expect("the controller starts");
             broker_lifecycle::start(&shard).await.expect("the broker starts");
             context.ready();
+            println!("started in {} ms", ring::now().monotonic.since_ms(shard.node.started_at));
             test(shard.clone()).await;
             shard.closing.set();
             if in_order {
@@ -155,6 +195,19 @@ impl TestNode {
 
     fn metadata_file(&self, name: &str) -> PathBuf {
         self.directory.0.join(format!("{CLUSTER_METADATA_TOPIC}-0")).join(name)
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("the directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else if entry.file_name() != ".lock" {
+            std::fs::copy(entry.path(), target).expect("a copy");
+        }
     }
 }
 
@@ -202,15 +255,15 @@ fn assert_led(shard: &Rc<Shard>, name: &str, partition: i32) {
 
 #[test]
 fn a_static_quorum_of_one_keeps_what_it_decided() {
-    keeps_what_it_decided(&TestNode::new("static", Quorum::Static), 0);
+    keeps_what_it_decided(TestNode::new("static", Quorum::Static), 0);
 }
 
 #[test]
 fn a_dynamic_quorum_of_one_keeps_what_it_decided() {
-    keeps_what_it_decided(&TestNode::new("dynamic", Quorum::Dynamic), 1);
+    keeps_what_it_decided(TestNode::new("dynamic", Quorum::Dynamic), 1);
 }
 
-fn keeps_what_it_decided(node: &TestNode, kraft_version: i16) {
+fn keeps_what_it_decided(mut node: TestNode, kraft_version: i16) {
     node.run(move |shard| async move {
         assert_eq!(controller::quorum(&shard).await, (kraft_version, Some(NodeId(1))));
         assert!(metadata_publisher::broker_epoch(&shard).is_some());
@@ -225,14 +278,15 @@ fn keeps_what_it_decided(node: &TestNode, kraft_version: i16) {
         assert_eq!(delete_topic(&shard, "gone").await, 0);
         assert_eq!(shard.replicas.borrow().len(), 3);
     });
-    for in_order in [true, false, true] {
-        node.run_until(in_order, |shard| async move {
-            assert_led(&shard, "orders", 0);
-            let image = shard.image();
-            assert!(image.topics.by_name("gone").is_none());
-            assert!(image.cluster.controllers.contains_key(&NodeId(1)));
-        });
-    }
+    let look = |shard: Rc<Shard>| async move {
+        assert_led(&shard, "orders", 0);
+        let image = shard.image();
+        assert!(image.topics.by_name("gone").is_none());
+        assert!(image.cluster.controllers.contains_key(&NodeId(1)));
+    };
+    node.run(look);
+    node.run_and_kill(look);
+    node.run(look);
     let state = std::fs::read_to_string(node.metadata_file("quorum-state")).expect("quorum-state");
     assert!(state.contains(r#""leaderId":1,"leaderEpoch":4"#), "{state}");
     let epochs = std::fs::read_to_string(node.metadata_file("leader-epoch-checkpoint")).expect("epochs");
@@ -261,6 +315,40 @@ fn snapshots_take_the_place_of_old_segments() {
         for name in ["a", "h"] {
             assert_led(&shard, name, 4);
         }
+    });
+}
+
+#[test]
+fn kafkas_single_node_goes_on() {
+    let config = [("node.id", "1"), ("controller.quorum.voters", "1@127.0.0.1:38093")];
+    goes_on("single-node", &config, &[""]);
+}
+
+#[test]
+fn kafkas_dynamic_quorum_goes_on() {
+    let config = [("node.id", "2"), ("controller.quorum.bootstrap.servers", "127.0.0.1:38193")];
+    goes_on("dynamic-quorum-jbod", &config, &["d1", "d2"]);
+}
+
+/// All topics that Kafka knew are there and led.
+fn goes_on(name: &str, config: &[(&str, &str)], log_dirs: &[&str]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/data/fixtures/{name}.state.json"));
+    let state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(path).expect("the fixture's state")).expect("JSON");
+    let topics = state["topics"].as_object().expect("topics").clone();
+    assert!(!topics.is_empty());
+    let node = TestNode::on_fixture(name, config, log_dirs);
+    node.run(move |shard| async move {
+        for (name, topic) in topics {
+            let id: Uuid = topic["topicId"].as_str().expect("an id").parse().expect("an id");
+            assert_eq!(shard.image().topics.id(&name), Some(id), "{name}");
+            let partitions = topic["partitions"].as_i64().expect("a number");
+            for partition in 0..i32::try_from(partitions).expect("a small number") {
+                assert_led(&shard, &name, partition);
+            }
+        }
+        assert_eq!(create_topic(&shard, "after-kafka", 2).await, ErrorCode::None);
+        assert_led(&shard, "after-kafka", 1);
     });
 }
 
