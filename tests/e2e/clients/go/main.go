@@ -80,7 +80,8 @@ var codecs = map[string]kgo.CompressionCodec{
 func produce(bootstrap, topic, codec string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	client := client(kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(codecs[codec]))
+	client := client(kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic), kgo.AllowAutoTopicCreation(),
+		kgo.ProducerBatchCompression(codecs[codec]))
 	defer client.Close()
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 16<<20)

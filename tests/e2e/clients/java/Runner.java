@@ -12,7 +12,6 @@ import java.util.Arrays;
 import java.util.Base64;
 import java.util.Collections;
 import java.util.List;
-import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.common.utils.Exit;
 
@@ -22,11 +21,8 @@ public final class Runner {
 
     /** Takes the place of exit within a tool. */
     private static final class Exited extends Error {
-        final int status;
-
-        Exited(int status) {
+        Exited() {
             super(null, null, false, false);
-            this.status = status;
         }
     }
 
@@ -59,26 +55,32 @@ public final class Runner {
             output.target.set(written);
             errors.target.set(complained);
             System.setIn(new ByteArrayInputStream(words[1].getBytes(StandardCharsets.UTF_8)));
-            int status = run(words[0], Arrays.copyOfRange(words, 2, words.length));
-            output.target.set(OutputStream.nullOutputStream());
-            errors.target.set(OutputStream.nullOutputStream());
+            Runnable silence = () -> {
+                output.target.set(OutputStream.nullOutputStream());
+                errors.target.set(OutputStream.nullOutputStream());
+            };
+            int status = run(words[0], Arrays.copyOfRange(words, 2, words.length), silence);
+            silence.run();
             answers.println(status + " " + encode(written.toByteArray()) + " " + encode(complained.toByteArray()));
             answers.flush();
         }
         Runtime.getRuntime().halt(0);
     }
 
-    private static int run(String className, String[] args) throws InterruptedException {
-        AtomicInteger status = new AtomicInteger(-1);
+    private static int run(String className, String[] args, Runnable silence) throws InterruptedException {
+        AtomicReference<Integer> status = new AtomicReference<>();
         List<Runnable> atExit = Collections.synchronizedList(new ArrayList<>());
+        // What was written after an exit would not have been: tools catch what stops them here.
         Exit.Procedure leave = (code, message) -> {
-            throw new Exited(code);
+            status.compareAndSet(null, code);
+            silence.run();
+            throw new Exited();
         };
         Exit.setExitProcedure(leave);
         Exit.setHaltProcedure(leave);
         Exit.setShutdownHookAdder((name, hook) -> atExit.add(hook));
         Thread thread = new Thread(() -> {
-            status.set(call(className, args));
+            status.compareAndSet(null, call(className, args));
             for (Runnable hook : atExit) {
                 hook.run();
             }
@@ -101,9 +103,6 @@ public final class Runner {
             Class.forName(className).getMethod("main", String[].class).invoke(null, (Object) args);
             return 0;
         } catch (InvocationTargetException failure) {
-            if (failure.getCause() instanceof Exited exited) {
-                return exited.status;
-            }
             failure.getCause().printStackTrace();
             return 1;
         } catch (ReflectiveOperationException failure) {
