@@ -189,8 +189,11 @@ impl Player<'_> {
 
     /// The outcome as lines of a transcript, without what is different each time.
     fn lines(&self, outcome: &Outcome) -> Vec<String> {
-        let mut lines: Vec<String> = outcome.output.lines().map(|line| format!("  {}", self.tidied(line))).collect();
-        let errors = outcome.errors.lines().filter(|line| !is_log_line(line) && !is_stack_frame(line));
+        // Empty lines only part others.
+        let output = outcome.output.lines().filter(|line| !line.trim().is_empty());
+        let mut lines: Vec<String> = output.map(|line| format!("  {}", self.tidied(line))).collect();
+        let errors = outcome.errors.lines().filter(|line| !line.trim().is_empty());
+        let errors = errors.filter(|line| !is_log_line(line) && !is_stack_frame(line));
         lines.extend(errors.map(|line| format!("! {}", self.tidied(line))));
         if outcome.status != 0 {
             lines.push(format!("= {}", outcome.status));
