@@ -92,7 +92,14 @@ impl Load {
     fn run(&self, work: impl Fn(usize) -> anyhow::Result<Worker> + Send + Sync) -> anyhow::Result<Flow> {
         let started = Instant::now();
         let workers: Vec<anyhow::Result<Worker>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.connections).map(|index| scope.spawn({ let work = &work; move || work(index) })).collect();
+            let threads: Vec<_> = (0..self.connections)
+                .map(|index| {
+                    scope.spawn({
+                        let work = &work;
+                        move || work(index)
+                    })
+                })
+                .collect();
             threads.into_iter().map(|thread| thread.join().expect("a worker panicked")).collect()
         });
         let mut total = Flow { seconds: started.elapsed().as_secs_f64(), ..Flow::default() };
@@ -120,7 +127,8 @@ impl Load {
         let mut builder = BatchBuilder::new(BatchOptions::default());
         let mut count = 0;
         while count == 0 || builder.uncompressed_size() + self.record_bytes <= self.batch_bytes {
-            let value: Vec<u8> = (0..self.record_bytes).map(|place| (place as u8).wrapping_mul(31) ^ count as u8).collect();
+            let value: Vec<u8> =
+                (0..self.record_bytes).map(|place| (place as u8).wrapping_mul(31) ^ count as u8).collect();
             builder.append(TimestampMs(now), None, Some(&value), &[]);
             count += 1;
         }
@@ -139,9 +147,8 @@ impl Load {
             return Ok(worker);
         }
         let mut connection = Connection::connect(&self.bootstrap, &ClientOptions::default())?;
-        let pace = self.rate_bytes_s.map(|rate| {
-            Duration::from_secs_f64(batch.len() as f64 * self.connections as f64 / rate)
-        });
+        let pace =
+            self.rate_bytes_s.map(|rate| Duration::from_secs_f64(batch.len() as f64 * self.connections as f64 / rate));
         let mut due = Instant::now();
         let mut sent: VecDeque<Instant> = VecDeque::new();
         let mut turn = 0;
@@ -212,7 +219,12 @@ impl Load {
             worker.latency.record((begun.elapsed().as_micros() as u64).clamp(1, HIGHEST_LATENCY_US))?;
             ensure!(response.error_code == 0, "Fetch failed with error {}", response.error_code);
             for data in response.responses.iter().flat_map(|topic| &topic.partitions) {
-                ensure!(data.error_code == 0, "Fetch of partition {} failed: {}", data.partition_index, data.error_code);
+                ensure!(
+                    data.error_code == 0,
+                    "Fetch of partition {} failed: {}",
+                    data.partition_index,
+                    data.error_code
+                );
                 let Some(records) = data.records.clone() else { continue };
                 let bytes = records.into_contiguous();
                 let position = positions.iter_mut().find(|(partition, _)| *partition == data.partition_index);
@@ -252,7 +264,8 @@ fn fetch_request(topic: &Arc<str>, positions: &[(i32, i64)]) -> FetchRequest {
         partition_max_bytes: FETCH_PARTITION_MAX_BYTES,
         ..FetchPartition::default()
     });
-    let topic = FetchTopic { topic: topic.to_string().into(), partitions: partitions.collect(), ..FetchTopic::default() };
+    let topic =
+        FetchTopic { topic: topic.to_string().into(), partitions: partitions.collect(), ..FetchTopic::default() };
     FetchRequest {
         max_wait_ms: FETCH_WAIT_MS,
         min_bytes: 1,

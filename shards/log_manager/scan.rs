@@ -1,5 +1,6 @@
 //! Listing what lies in a log directory, and in a partition's. One trip to the helper thread for each.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -18,7 +19,6 @@ use ringlog_log::transaction_index::TransactionIndex;
 use ringlog_log::{LoadedIndexes, SegmentOnDisk};
 use ringlog_ring as ring;
 use ringlog_types::{CLUSTER_METADATA_TOPIC, Offset, PartitionIndex, TimestampMs, TopicIdPartition, TopicPartition};
-use rustc_hash::FxHashSet;
 use tracing::warn;
 
 use super::leftovers;
@@ -134,7 +134,7 @@ pub(super) async fn scan_log(path: PathBuf, clean_shutdown: bool) -> io::Result<
             leader_epochs: Vec::new(),
             epochs_are_damaged: false,
         };
-        let mut indexes: FxHashSet<(Offset, FileKind)> = FxHashSet::default();
+        let mut indexes: BTreeSet<(Offset, FileKind)> = BTreeSet::new();
         for entry in fs::read_dir(&path)? {
             let entry = entry?;
             let Some(file) = entry.file_name().to_str().and_then(SegmentFile::parse) else { continue };
@@ -160,7 +160,9 @@ pub(super) async fn scan_log(path: PathBuf, clean_shutdown: bool) -> io::Result<
             scan.newest_indexes = load_indexes(&path, newest)?;
             newest.has_valid_indexes = scan.newest_indexes.is_some();
         }
-        match read_if_there(&path.join(LEADER_EPOCH_CHECKPOINT_FILE))?.map(|bytes| parse_leader_epoch_checkpoint(&bytes)) {
+        match read_if_there(&path.join(LEADER_EPOCH_CHECKPOINT_FILE))?
+            .map(|bytes| parse_leader_epoch_checkpoint(&bytes))
+        {
             None => {}
             Some(Ok(epochs)) => scan.leader_epochs = epochs,
             Some(Err(fault)) => {
@@ -244,4 +246,3 @@ pub(super) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) => Err(error),
     }
 }
-
