@@ -14,7 +14,7 @@ use tracing::trace;
 use crate::connection::Peer;
 use crate::mesh::LocalFuture;
 use crate::shard::Shard;
-use crate::{admin, controller_api, fetch, produce};
+use crate::{admin, controller_api, coordinator, fetch, produce};
 
 /// What a handler knows of its request beside the body.
 #[derive(Debug, Clone)]
@@ -230,4 +230,14 @@ broker_apis! {
     DescribeQuorum => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
     AddRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
     RemoveRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    JoinGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    SyncGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    Heartbeat => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    LeaveGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    OffsetCommit => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    OffsetFetch => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    OffsetDelete => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    ListGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    DescribeGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    DeleteGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
 }

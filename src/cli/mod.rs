@@ -12,6 +12,7 @@ mod storage;
 mod tool;
 mod topic_filter;
 mod topics;
+mod tune;
 
 #[cfg(test)]
 mod rules_tests;
@@ -27,6 +28,7 @@ const TOOLS: &[(&str, &[&str], &str)] = &[
     ("topics", &[], "Create, delete, describe and change topics"),
     ("console-producer", &[], "Write standard input's lines to a topic"),
     ("console-consumer", &[], "Print a topic's records"),
+    ("tune", &[], "Say what the host should be like: tune --check"),
 ];
 
 /// Runs the tool that the arguments name and returns the process's exit code.
@@ -91,6 +93,7 @@ fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Res
         "server" => server::run(&server::ServerArgs::read("ringlog server", arguments)?, out),
         "dev" => dev::run(&dev::DevArgs::read("ringlog dev", arguments)?, out),
         "storage" => storage::run(storage::StorageArgs::read("kafka-storage", arguments)?, out),
+        "tune" => tune::run(&tune::TuneArgs::read("ringlog tune", arguments)?, out),
         "topics" => topics::run(&topics::TopicsArgs::read("kafka-topics", arguments)?, out),
         "console-producer" => {
             let plan = console_producer::ProducerArgs::read("kafka-console-producer", arguments)?;

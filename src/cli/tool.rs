@@ -56,7 +56,7 @@ pub fn version_asked() -> Refusal {
 }
 
 fn help<T: CommandFactory>(tool: &str) -> String {
-    T::command().name(tool.to_owned()).bin_name(tool.to_owned()).render_help().to_string()
+    T::command().bin_name(tool.to_owned()).render_help().to_string()
 }
 
 /// Reads a tool's arguments. `tool` is the name that the user called it by.
@@ -64,7 +64,7 @@ pub fn parse<T: Parser>(tool: &str, style: Style, arguments: &[String]) -> Resul
     if style == Style::Jopt && arguments.is_empty() {
         return Err(Refusal { exit_code: 1, stdout: String::new(), stderr: help::<T>(tool) });
     }
-    let command = T::command().name(tool.to_owned()).bin_name(tool.to_owned());
+    let command = T::command().bin_name(tool.to_owned());
     let arguments = match style {
         Style::Jopt => with_two_dashes(&command, arguments),
         Style::Argparse => arguments.to_vec(),
@@ -95,7 +95,8 @@ fn with_two_dashes(command: &clap::Command, arguments: &[String]) -> Vec<String>
                 known.get_long().is_some_and(|long| if exact { long == name } else { long.starts_with(name) })
             })
         };
-        let known = (!is_value && (1..=2).contains(&dashes) && !name.is_empty()).then(|| find(true).or_else(|| find(false)));
+        let known =
+            (!is_value && (1..=2).contains(&dashes) && !name.is_empty()).then(|| find(true).or_else(|| find(false)));
         let known = known.flatten();
         is_value = false;
         match known {
@@ -131,9 +132,10 @@ pub fn check_excluded<T: CommandFactory>(
     excluded: &[&str],
 ) -> Result<(), Refusal> {
     match excluded.iter().find(|other| given(option) && given(other)) {
-        Some(other) => {
-            Err(Refusal::with_help::<T>(tool, &format!("Option \"[{option}]\" can't be used with option \"[{other}]\"")))
-        }
+        Some(other) => Err(Refusal::with_help::<T>(
+            tool,
+            &format!("Option \"[{option}]\" can't be used with option \"[{other}]\""),
+        )),
         None => Ok(()),
     }
 }

@@ -127,7 +127,7 @@ impl ConsumerArgs {
             return Err(tool::version_asked());
         }
         args.check(tool)?;
-        let text = Refusal::error::<String>;
+        let text = |text: String| Refusal::error(text);
         let properties = args.properties()?;
         let group_id = args.group_id(tool, &properties)?;
         let is_earliest = args.is_earliest(&properties)?;
@@ -167,7 +167,12 @@ impl ConsumerArgs {
             return refuse("Options from-beginning and offset cannot be specified together.");
         }
         let pairs = [
-            ("consumer-property", !self.consumer_property.is_empty(), "command-property", !self.command_property.is_empty()),
+            (
+                "consumer-property",
+                !self.consumer_property.is_empty(),
+                "command-property",
+                !self.command_property.is_empty(),
+            ),
             ("consumer.config", self.consumer_config.is_some(), "command-config", self.command_config.is_some()),
             ("property", !self.property.is_empty(), "formatter-property", !self.formatter_property.is_empty()),
         ];
@@ -311,7 +316,8 @@ impl ConsumerArgs {
 }
 
 fn number<N: std::str::FromStr>(text: Option<&String>, option: &str) -> Result<Option<N>, Refusal> {
-    let parse =
-        |text: &String| text.parse().map_err(|_| Refusal::error(format!("Cannot parse argument '{text}' of option {option}")));
+    let parse = |text: &String| {
+        text.parse().map_err(|_| Refusal::error(format!("Cannot parse argument '{text}' of option {option}")))
+    };
     text.map(parse).transpose()
 }

@@ -89,9 +89,8 @@ impl Formatter {
             properties.get(key).map_or(default, |value| value.trim().eq_ignore_ascii_case("true"))
         };
         let bytes = |key: &str, default: &str| properties.get(key).map_or(default, String::as_str).as_bytes().to_vec();
-        let deserializer = |key: &str| {
-            properties.get(key).map_or(Ok(Deserializer::Bytes), |class| Deserializer::from_class(class))
-        };
+        let deserializer =
+            |key: &str| properties.get(key).map_or(Ok(Deserializer::Bytes), |class| Deserializer::from_class(class));
         Ok(Formatter {
             is_silent,
             timestamp: flag("print.timestamp", false),

@@ -47,7 +47,9 @@ pub fn run(plan: &ConsumerPlan, stop: &Arc<AtomicBool>, out: &mut dyn Output) ->
             0
         }
         End::Fault(text) => {
-            out.error(&format!("ERROR Error processing message, terminating consumer process: {text} (console-consumer)"));
+            out.error(&format!(
+                "ERROR Error processing message, terminating consumer process: {text} (console-consumer)"
+            ));
             1
         }
     };

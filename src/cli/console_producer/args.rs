@@ -126,9 +126,7 @@ impl ProducerArgs {
             "reader-property" => !args.reader_property.is_empty(),
             _ => !args.property.is_empty(),
         };
-        let exclude = |option: &str, other: &str| {
-            tool::check_excluded::<ProducerArgs>(tool, &given, option, &[other])
-        };
+        let exclude = |option: &str, other: &str| tool::check_excluded::<ProducerArgs>(tool, &given, option, &[other]);
         exclude("producer.config", "command-config")?;
         exclude("producer-property", "command-property")?;
         exclude("property", "reader-property")?;
@@ -147,7 +145,9 @@ impl ProducerArgs {
 
     fn plan(&self, bootstrap: String, topic: String) -> Result<ProducerPlan, Fault> {
         if self.line_reader.as_deref().is_some_and(|class| class != LINE_READER) {
-            return Err(Fault::Text(format!("--line-reader: only {LINE_READER} is built in; Java classes can't be loaded")));
+            return Err(Fault::Text(format!(
+                "--line-reader: only {LINE_READER} is built in; Java classes can't be loaded"
+            )));
         }
         let properties = self.properties()?;
         let mut reader = match &self.reader_config {
@@ -221,7 +221,9 @@ fn producer_options(properties: &ClientProperties) -> Result<ProducerOptions, St
         "all" | "-1" => -1,
         "0" => 0,
         "1" => 1,
-        other => return Err(format!("Invalid value {other} for configuration acks: String must be one of: all, -1, 0, 1")),
+        other => {
+            return Err(format!("Invalid value {other} for configuration acks: String must be one of: all, -1, 0, 1"));
+        }
     };
     Ok(ProducerOptions {
         acks,

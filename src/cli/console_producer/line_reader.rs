@@ -63,9 +63,8 @@ impl LineReader {
     pub fn parse(&self, line: &[u8], number: u64) -> Result<NewRecord, String> {
         let mut rest = line;
         let mut record = NewRecord::default();
-        let missing = |what: &str| {
-            format!("No {what} found on line number {number}: '{}'", String::from_utf8_lossy(line))
-        };
+        let missing =
+            |what: &str| format!("No {what} found on line number {number}: '{}'", String::from_utf8_lossy(line));
         if self.parse_headers {
             match split(rest, &self.headers_delimiter) {
                 Some((headers, after)) => {
@@ -115,7 +114,9 @@ impl LineReader {
             };
             if self.nullable(key).is_none() {
                 let pair = String::from_utf8_lossy(pair);
-                return Err(format!("Header keys should not be equal to the null marker '{pair}' as they can't be null"));
+                return Err(format!(
+                    "Header keys should not be equal to the null marker '{pair}' as they can't be null"
+                ));
             }
             headers.push((key.to_vec(), value));
         }

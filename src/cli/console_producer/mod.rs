@@ -101,7 +101,10 @@ fn report(plan: &ProducerPlan, deliveries: impl IntoIterator<Item = Delivery>, o
     for delivery in deliveries {
         if let Err(fault) = delivery.outcome {
             let count = delivery.record_count;
-            out.error(&format!("ERROR Error when sending {count} message(s) to topic {} with error: {fault}", plan.topic));
+            out.error(&format!(
+                "ERROR Error when sending {count} message(s) to topic {} with error: {fault}",
+                plan.topic
+            ));
         }
     }
 }

@@ -185,7 +185,8 @@ fn parse_voter(text: &str, listener: &str) -> Result<Voter, String> {
     let id: i32 = id.parse().ok().filter(|id| *id >= 0).ok_or_else(|| format!("Invalid replica id {id} in {text}."))?;
     let (host, rest) = match rest.strip_prefix('[') {
         Some(address) => {
-            let end = address.split_once(']').ok_or("Hostname began with left bracket, but no right bracket was found.")?;
+            let end =
+                address.split_once(']').ok_or("Hostname began with left bracket, but no right bracket was found.")?;
             (end.0, end.1.strip_prefix(':').ok_or("No colon following hostname could be found.")?)
         }
         None => rest.split_once(':').ok_or("No colon following hostname could be found.")?,
@@ -238,8 +239,7 @@ fn write_directory(
         write_file(&log.join(SnapshotId::BOOTSTRAP.file_name()), &snapshot)?;
         fs::File::open(&log)?.sync_all()?;
     }
-    let properties =
-        MetaProperties { cluster_id: args.cluster_id.clone(), node_id, directory_id: Some(directory_id) };
+    let properties = MetaProperties { cluster_id: args.cluster_id.clone(), node_id, directory_id: Some(directory_id) };
     write_file(&directory.join("meta.properties"), properties.format(now).as_bytes())?;
     fs::File::open(directory)?.sync_all()
 }
@@ -277,9 +277,10 @@ fn show(bootstrap: &BootstrapMetadata) -> String {
         MetadataRecord::UserScramCredential(it) => show_credential(it),
         other => format!("{other:?}"),
     };
-    let records = bootstrap.records.iter().map(|record| {
-        format!("ApiMessageAndVersion({} at version {})", show_record(&record.record), record.version)
-    });
+    let records = bootstrap
+        .records
+        .iter()
+        .map(|record| format!("ApiMessageAndVersion({} at version {})", show_record(&record.record), record.version));
     format!(
         "BootstrapMetadata(records=[{}], metadataVersionLevel={}, source=format command)",
         records.collect::<Vec<_>>().join(", "),

@@ -92,9 +92,8 @@ pub fn run(args: StorageArgs, out: &mut dyn Output) -> u8 {
 /// Reads and checks a node's configuration; all that is wrong is in the error, a line each.
 fn read_config(path: &str) -> Result<ServerConfig, String> {
     let properties: ConfigMap = read_properties(Path::new(path))?;
-    let (config, _) = ServerConfig::from_properties(&properties).map_err(|faults| {
-        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    })?;
+    let (config, _) = ServerConfig::from_properties(&properties)
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     Ok(config)
 }
 

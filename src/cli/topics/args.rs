@@ -139,9 +139,7 @@ impl TopicsArgs {
             return Err(tool::missing::<TopicsArgs>(tool, "topic"));
         }
         let given = |option: &str| self.is_given(option);
-        let excluded = |option: &str, others: &[&str]| {
-            tool::check_excluded::<TopicsArgs>(tool, &given, option, others)
-        };
+        let excluded = |option: &str, others: &[&str]| tool::check_excluded::<TopicsArgs>(tool, &given, option, others);
         if self.alter {
             if !self.config.is_empty() {
                 let text = "Option \"[config]\" can't be used with option \"[alter]\" (the kafka-configs tool can be \

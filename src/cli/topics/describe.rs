@@ -146,10 +146,8 @@ fn describe_configs(client: &mut Client, names: &[String]) -> Result<BTreeMap<St
         resource_name: StrBytes::copy_from(name),
         configuration_keys: None,
     };
-    let request = DescribeConfigsRequest {
-        resources: names.iter().map(resource).collect(),
-        ..DescribeConfigsRequest::default()
-    };
+    let request =
+        DescribeConfigsRequest { resources: names.iter().map(resource).collect(), ..DescribeConfigsRequest::default() };
     let response = client.send(&request)?;
     let mut configs = BTreeMap::new();
     for result in response.results {

@@ -232,10 +232,7 @@ fn alter(client: &mut Client, args: &TopicsArgs) -> Result<(), TopicsError> {
     }
     let request = CreatePartitionsRequest { topics, timeout_ms: TIMEOUT_MS, validate_only: false };
     let response = client.send_to_controller(&request)?;
-    response
-        .results
-        .iter()
-        .try_for_each(|result| TopicsError::check(result.error_code, result.error_message.as_ref()))
+    response.results.iter().try_for_each(|result| TopicsError::check(result.error_code, result.error_message.as_ref()))
 }
 
 fn delete(client: &mut Client, args: &TopicsArgs) -> Result<(), TopicsError> {
