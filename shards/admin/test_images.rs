@@ -54,7 +54,7 @@ pub fn image(topics: &[(&str, i32)]) -> MetadataImage {
                 isr: vec![1],
                 leader: 1 + partition_id % 2,
                 leader_epoch: 5,
-                directories: Some(vec![DIRECTORY, DIRECTORY]),
+                directories: vec![DIRECTORY, DIRECTORY],
                 ..Default::default()
             };
             replay(record.into());
