@@ -101,14 +101,14 @@ pub fn simulation() -> Result<()> {
 
 /// Fuzzes the decoders for that long. Left out where cargo-fuzz isn't installed, except in CI.
 pub fn fuzz(time_s: u64) -> Result<()> {
-    let installed = Command::new("cargo").args(["+nightly", "fuzz", "--version"]).output();
+    let installed = Command::new("rustup").args(["run", "nightly", "cargo", "fuzz", "--version"]).output();
     if !installed.is_ok_and(|output| output.status.success()) {
         ensure!(env::var_os("CI").is_none(), "cargo-fuzz and a nightly toolchain are needed");
         println!("left out: cargo-fuzz and a nightly toolchain are needed (cargo install cargo-fuzz)");
         return Ok(());
     }
-    let mut command = Command::new("cargo");
-    command.args(["+nightly", "fuzz", "run", "--fuzz-dir", "src/protocol/fuzz", "messages", "--"]);
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "cargo", "fuzz", "run", "--fuzz-dir", "src/protocol/fuzz", "messages", "--"]);
     command.arg(format!("-max_total_time={time_s}")).current_dir(paths::root());
     // The outer cargo names its own toolchain, which isn't the nightly one.
     for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTDOC"] {

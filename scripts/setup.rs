@@ -113,6 +113,15 @@ const EDITS: &[Edit] = &[
                 }
                 let iopoll = if let Err(err) = result {",
     },
+    // Who waits to send into a full channel whose receiver has gone is woken for ever, but never told.
+    Edit {
+        file: "src/channels/shared_channel.rs",
+        find: "        match self.state.buffer.free_space() > 0 || self.state.buffer.producer_disconnected() {",
+        replace: "        match self.state.buffer.free_space() > 0
+            || self.state.buffer.producer_disconnected()
+            || self.state.buffer.consumer_disconnected()
+        {",
+    },
     // Frames own their memory: let a write refer to a part of it instead of copying it into one of glommio's buffers.
     Edit {
         file: "src/sys/dma_buffer.rs",

@@ -26,9 +26,7 @@ use ringlog_protocol::records::{
 };
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_ring as ring;
-use ringlog_types::{
-    ErrorCode, GROUP_METADATA_TOPIC, MonotonicMs, Offset, PartitionIndex, TopicIdPartition, Uuid,
-};
+use ringlog_types::{ErrorCode, GROUP_METADATA_TOPIC, MonotonicMs, Offset, PartitionIndex, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 use tracing::{debug, error, info};
 
@@ -226,7 +224,8 @@ fn group_config(config: &ServerConfig) -> GroupConfig {
         max_group_size: usize::try_from(group.max_size).unwrap_or(usize::MAX),
         max_offset_metadata_bytes: usize::try_from(group.offset_metadata_max_bytes).unwrap_or(0),
         offsets_retention_ms: i64::from(group.offsets_retention_minutes) * 60_000,
-        offsets_retention_check_interval_ms: u64::try_from(group.offsets_retention_check_interval_ms).unwrap_or(600_000),
+        offsets_retention_check_interval_ms: u64::try_from(group.offsets_retention_check_interval_ms)
+            .unwrap_or(600_000),
         ..GroupConfig::default()
     }
 }
@@ -277,7 +276,12 @@ impl Driven {
                 current_leader_epoch: None,
                 last_fetched_epoch: None,
             };
-            let plan = self.replica.partition.borrow().read(&request).map_err(|fault| LoadFault::Refused(fault.to_string()))?;
+            let plan = self
+                .replica
+                .partition
+                .borrow()
+                .read(&request)
+                .map_err(|fault| LoadFault::Refused(fault.to_string()))?;
             let ReadPlan::Records { location, limit, .. } = plan else { break };
             let range = ReadRange { location, from: next, limit, max_bytes: LOAD_BYTES, at_least_one: true };
             let bytes = self.replica.read(&range).await?.concat();
@@ -421,17 +425,15 @@ fn replay_batch(
 ) -> Result<u64, LoadFault> {
     let at = |fault: &dyn std::fmt::Display, offset: Offset| LoadFault::Refused(format!("offset {offset}: {fault}"));
     let header = batch.header;
-    let producer = header.is_transactional().then_some(TransactionalProducer {
-        producer_id: header.producer_id,
-        producer_epoch: header.producer_epoch,
-    });
+    let producer = header
+        .is_transactional()
+        .then_some(TransactionalProducer { producer_id: header.producer_id, producer_epoch: header.producer_epoch });
     let mut count = 0;
     for record in batch.records(scratch).map_err(|fault| at(&fault, header.base_offset))? {
         let record = record.map_err(|fault| at(&fault, header.base_offset))?;
         count += 1;
         if header.is_control() {
-            let marker =
-                EndTransactionMarker::parse(record.key.unwrap_or_default(), record.value.unwrap_or_default());
+            let marker = EndTransactionMarker::parse(record.key.unwrap_or_default(), record.value.unwrap_or_default());
             if let Some(marker) = marker {
                 machine.replay_end_transaction(header.producer_id, marker.is_commit);
             }

@@ -333,8 +333,7 @@ fn respond(
     let names: Vec<(SessionTopic, PartitionIndex)> =
         fetch.partitions.iter().map(|partition| (partition.topic.clone(), partition.partition)).collect();
     let now = ring::now().monotonic;
-    let finished =
-        shard.fetch_sessions.borrow_mut().finish(fetch, &results, now, &mut shard.random.borrow_mut());
+    let finished = shard.fetch_sessions.borrow_mut().finish(fetch, &results, now, &mut shard.random.borrow_mut());
     let finished = match finished {
         Ok(finished) => finished,
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },

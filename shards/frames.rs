@@ -42,7 +42,9 @@ impl FrameCache {
 
     /// An empty frame of `bytes`, for an append that was let in.
     pub fn take(&self, bytes: usize) -> Frame {
-        self.pool.try_frame(bytes).expect("an append that was let in finds memory: batches are smaller than the overshoot")
+        self.pool
+            .try_frame(bytes)
+            .expect("an append that was let in finds memory: batches are smaller than the overshoot")
     }
 
     /// A store's frames may be given up from now on.

@@ -60,8 +60,11 @@ pub fn open(shard: &Rc<Shard>, listener: &Listener, is_controller: bool) -> Resu
         receive_buffer_bytes: buffer(network.receive_buffer_bytes),
     };
     let name = listener.name.clone();
-    let socket = ring::Listener::bind(address, options)
-        .map_err(|source| ListenFault::Bind { listener: name.clone(), address, source })?;
+    let socket = ring::Listener::bind(address, options).map_err(|source| ListenFault::Bind {
+        listener: name.clone(),
+        address,
+        source,
+    })?;
     let info = Rc::new(ListenerInfo { name, is_controller });
     let shard = shard.clone();
     ring::spawn_detached(async move { accept(shard, socket, info).await });

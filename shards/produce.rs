@@ -206,8 +206,5 @@ fn answer(response: &mut PartitionProduceResponse, outcome: Result<Appended, Pro
 }
 
 fn record_error(fault: RecordFault) -> BatchIndexAndErrorMessage {
-    BatchIndexAndErrorMessage {
-        batch_index: fault.batch_index,
-        batch_index_error_message: Some(fault.message.into()),
-    }
+    BatchIndexAndErrorMessage { batch_index: fault.batch_index, batch_index_error_message: Some(fault.message.into()) }
 }

@@ -28,6 +28,7 @@ use ringlog_log::Roll;
 use ringlog_log::names::{FileKind, SegmentFile};
 use ringlog_log::offset_index::OffsetIndex;
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
+use ringlog_log::time_index::TimeIndex;
 use ringlog_log::transaction_index::TransactionIndex;
 use ringlog_ring::{self as ring, BLOCK_BYTES, Direct, File, Frame, Open};
 use ringlog_types::{Offset, align_down};
@@ -189,12 +190,16 @@ impl SegmentStore {
     /// Sealed segments whose bytes are all in their files, but whose indexes and producer snapshots are not.
     pub fn take_finished(&self) -> SmallVec<[Rc<Roll>; 1]> {
         let tails = self.tails.borrow();
-        let is_written = |roll: &Rc<Roll>| {
-            !tails.iter().any(|tail| tail.base_offset == roll.sealed.base_offset && tail.is_dirty())
-        };
+        let is_written =
+            |roll: &Rc<Roll>| !tails.iter().any(|tail| tail.base_offset == roll.sealed.base_offset && tail.is_dirty());
         let mut finishing = self.finishing.borrow_mut();
-        let finished: SmallVec<[Rc<Roll>; 1]> =
-            self.rolls.borrow().iter().filter(|roll| is_written(roll) && !finishing.contains(&roll.sealed.base_offset)).cloned().collect();
+        let finished: SmallVec<[Rc<Roll>; 1]> = self
+            .rolls
+            .borrow()
+            .iter()
+            .filter(|roll| is_written(roll) && !finishing.contains(&roll.sealed.base_offset))
+            .cloned()
+            .collect();
         finishing.extend(finished.iter().map(|roll| roll.sealed.base_offset));
         finished
     }
@@ -239,6 +244,17 @@ impl SegmentStore {
         };
         *self.index.borrow_mut() = Some((base_offset, index.clone()));
         Ok(index)
+    }
+
+    /// The time index of a sealed segment. Read anew each time: searches for a timestamp are rare.
+    pub async fn time_index(&self, base_offset: Offset) -> io::Result<TimeIndex> {
+        let unwritten = self.rolls.borrow().iter().find(|roll| roll.sealed.base_offset == base_offset).cloned();
+        if let Some(roll) = unwritten {
+            return Ok(roll.index.times.clone());
+        }
+        let path = self.path(SegmentFile::live(base_offset, FileKind::TimeIndex).to_string());
+        let bytes = ring::fs::read_to_vec(path, INDEX_BYTES_MAX).await?;
+        TimeIndex::load(base_offset, &bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// The aborted transactions of a sealed segment.
@@ -629,3 +645,7 @@ async fn with_head(file: &File, position: u64, head: usize, bytes: Bytes) -> io:
     merged[..head].copy_from_slice(&before);
     Ok(merged.freeze())
 }
+
+#[cfg(test)]
+#[path = "segment_store_tests.rs"]
+mod tests;

@@ -119,7 +119,9 @@ fn explain(error: &io::Error) -> String {
     let advice = match error.kind() {
         io::ErrorKind::PermissionDenied => "; the directory and all in it must belong to the user that runs Ringlog",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space on this disk and start again",
-        io::ErrorKind::ReadOnlyFilesystem => "; the file system is mounted read-only: see the kernel's log for a disk error",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; the file system is mounted read-only: see the kernel's log for a disk error"
+        }
         io::ErrorKind::NotADirectory => "; log.dirs must name directories",
         _ if error.raw_os_error() == Some(5) => "; the disk fails: see the kernel's log",
         _ => "",

@@ -104,8 +104,7 @@ fn next_offset(log: &Path, base_offset: Offset) -> io::Result<Offset> {
 }
 
 fn remove_orphans(path: &Path, files: &[SegmentFile]) -> io::Result<()> {
-    let is_index =
-        |kind| matches!(kind, FileKind::OffsetIndex | FileKind::TimeIndex | FileKind::TransactionIndex);
+    let is_index = |kind| matches!(kind, FileKind::OffsetIndex | FileKind::TimeIndex | FileKind::TransactionIndex);
     let has_log = |offset| files.iter().any(|file| file.kind == FileKind::Log && file.offset == offset);
     for file in files.iter().filter(|file| is_index(file.kind) && !has_log(file.offset)) {
         info!(directory = %path.display(), file = %file, "removed an index without its log");
@@ -113,4 +112,3 @@ fn remove_orphans(path: &Path, files: &[SegmentFile]) -> io::Result<()> {
     }
     Ok(())
 }
-

@@ -160,7 +160,9 @@ pub(super) async fn scan_log(path: PathBuf, clean_shutdown: bool) -> io::Result<
             scan.newest_indexes = load_indexes(&path, newest)?;
             newest.has_valid_indexes = scan.newest_indexes.is_some();
         }
-        match read_if_there(&path.join(LEADER_EPOCH_CHECKPOINT_FILE))?.map(|bytes| parse_leader_epoch_checkpoint(&bytes)) {
+        match read_if_there(&path.join(LEADER_EPOCH_CHECKPOINT_FILE))?
+            .map(|bytes| parse_leader_epoch_checkpoint(&bytes))
+        {
             None => {}
             Some(Ok(epochs)) => scan.leader_epochs = epochs,
             Some(Err(fault)) => {
@@ -244,4 +246,3 @@ pub(super) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) => Err(error),
     }
 }
-

@@ -9,7 +9,9 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::backend::timer::monotonic_ns;
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const IDLE_LOOKS: u64 = 10;
@@ -42,6 +44,7 @@ pub(crate) struct Pulse {
     waker: Mutex<Option<Waker>>,
     asked: AtomicU64,
     answered: AtomicU64,
+    answered_at_ns: AtomicU64,
     stop: AtomicBool,
     ended: AtomicBool,
     cpu_clock: Mutex<Option<libc::clockid_t>>,
@@ -53,6 +56,7 @@ impl Pulse {
             waker: Mutex::new(None),
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
+            answered_at_ns: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             cpu_clock: Mutex::new(None),
@@ -80,13 +84,7 @@ impl Pulse {
     /// The pulse task: answers; resolves when asked to stop.
     pub(crate) async fn beat(&self) {
         poll_fn(|context| {
-            {
-                let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-                if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                    *waker = Some(context.waker().clone());
-                }
-            }
-            self.answered.store(self.asked.load(Ordering::Acquire), Ordering::Release);
+            self.answer(context.waker());
             if self.stop.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -95,15 +93,28 @@ impl Pulse {
     /// Goes on answering after a stop.
     pub(crate) async fn beat_forever(&self) -> ! {
         poll_fn(|context| -> Poll<()> {
-            let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                *waker = Some(context.waker().clone());
-            }
-            self.answered.store(self.asked.load(Ordering::Acquire), Ordering::Release);
+            self.answer(context.waker());
             Poll::Pending
         })
         .await;
         unreachable!("the pulse has no end")
+    }
+
+    fn answer(&self, own: &Waker) {
+        if self.ended.load(Ordering::Acquire) {
+            return;
+        }
+        {
+            let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(own)) {
+                *waker = Some(own.clone());
+            }
+        }
+        let asked = self.asked.load(Ordering::Acquire);
+        if self.answered.load(Ordering::Relaxed) != asked {
+            self.answered_at_ns.store(monotonic_ns(), Ordering::Relaxed);
+            self.answered.store(asked, Ordering::Release);
+        }
     }
 
     pub(crate) fn stop(&self) {
@@ -140,12 +151,13 @@ pub(crate) fn watch(pulses: Vec<Arc<Pulse>>) -> std::io::Result<()> {
 struct Watched {
     pulse: Arc<Pulse>,
     cpu_ns: u64,
-    asked_at: Option<Instant>,
+    /// When the question was asked that isn't known to be answered.
+    asked_at_ns: Option<u64>,
     looks: u64,
 }
 
 fn run(pulses: Vec<Arc<Pulse>>) {
-    let watch = |pulse| Watched { pulse, cpu_ns: 0, asked_at: None, looks: 0 };
+    let watch = |pulse| Watched { pulse, cpu_ns: 0, asked_at_ns: None, looks: 0 };
     let mut watched: Vec<Watched> = pulses.into_iter().map(watch).collect();
     while !watched.is_empty() {
         std::thread::sleep(LOOK_EVERY);
@@ -159,16 +171,17 @@ fn run(pulses: Vec<Arc<Pulse>>) {
 impl Watched {
     fn look(&mut self) {
         self.looks += 1;
-        if let Some(asked_at) = self.asked_at {
-            let waited_ns = asked_at.elapsed().as_nanos() as u64;
+        if let Some(asked_at_ns) = self.asked_at_ns {
             if self.pulse.answered.load(Ordering::Acquire) != self.pulse.asked.load(Ordering::Relaxed) {
+                let waited_ns = monotonic_ns().saturating_sub(asked_at_ns);
                 LONGEST_STALL_NS.fetch_max(waited_ns, Ordering::Relaxed);
                 self.pulse.wake();
                 return;
             }
-            self.asked_at = None;
-            // The answer came at some time since the last look; a slow one was seen unanswered at least once before.
-            if waited_ns > STALL_NS + LOOK_EVERY.as_nanos() as u64 {
+            self.asked_at_ns = None;
+            let waited_ns = self.pulse.answered_at_ns.load(Ordering::Relaxed).saturating_sub(asked_at_ns);
+            LONGEST_STALL_NS.fetch_max(waited_ns, Ordering::Relaxed);
+            if waited_ns > STALL_NS {
                 STALLS.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -176,8 +189,8 @@ impl Watched {
         let busy = cpu_ns.saturating_sub(self.cpu_ns) > BUSY_NS;
         self.cpu_ns = cpu_ns;
         if busy || self.looks.is_multiple_of(IDLE_LOOKS) {
+            self.asked_at_ns = Some(monotonic_ns());
             self.pulse.asked.fetch_add(1, Ordering::AcqRel);
-            self.asked_at = Some(Instant::now());
             self.pulse.wake();
         }
     }

@@ -183,3 +183,51 @@ pub fn kraft_version(quorum: QuorumFormat, is_controller: bool, asked: Option<i1
         _ => Ok(i16::from(is_dynamic)),
     }
 }
+
+/// What the format tool says of the directories that it writes, as in `Formatting metadata directory DIR with
+/// metadata.version 4.3-IV0.`
+pub fn directory_description(quorum: QuorumFormat, is_metadata_directory: bool) -> &'static str {
+    match quorum {
+        _ if !is_metadata_directory => "data directory",
+        QuorumFormat::InitialVoters => "dynamic metadata voter directory",
+        QuorumFormat::StaticVoters | QuorumFormat::NoInitialVoters | QuorumFormat::Unspecified => "metadata directory",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quorum_decides_the_kraft_version() {
+        assert_eq!(kraft_version(QuorumFormat::StaticVoters, true, None), Ok(0));
+        assert_eq!(kraft_version(QuorumFormat::InitialVoters, true, None), Ok(1));
+        assert_eq!(kraft_version(QuorumFormat::Unspecified, false, None), Ok(0));
+        for (quorum, asked) in [
+            (QuorumFormat::StaticVoters, Some(1)),
+            (QuorumFormat::InitialVoters, Some(0)),
+            (QuorumFormat::Unspecified, None),
+        ] {
+            assert!(kraft_version(quorum, true, asked).is_err(), "{quorum:?} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn levels_that_do_not_fit_are_refused() {
+        let refused = |release: Option<&str>, name: &str, level: i16| {
+            let request = BootstrapRequest {
+                release_version: release.map(str::to_owned),
+                feature_levels: BTreeMap::from([(name.to_owned(), level)]),
+                ..BootstrapRequest::default()
+            };
+            BootstrapMetadata::new(&request).map(drop).map_err(|error| error.to_string())
+        };
+        let text =
+            "eligible.leader.replicas.version could not be set to 1 because it depends on metadata.version level 23";
+        assert_eq!(refused(Some("3.9"), "eligible.leader.replicas.version", 1), Err(text.to_owned()));
+        let text = "No feature:group.version with feature level 9";
+        assert_eq!(refused(None, "group.version", 9), Err(text.to_owned()));
+        assert!(refused(None, "no.such.feature", 1).unwrap_err().starts_with("Unsupported feature: no.such.feature."));
+        assert_eq!(refused(None, "eligible.leader.replicas.version", 1), Ok(()));
+    }
+}

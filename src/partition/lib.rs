@@ -12,7 +12,6 @@ mod offsets;
 mod partition;
 mod read;
 mod replica;
-mod waiters;
 
 pub use append::{
     AppendContext, AppendError, DuplicateAppend, FollowerAppend, FollowerAppendError, LeaderAppend, PreparedAppend,
@@ -26,7 +25,3 @@ pub use offsets::{DeleteRecordsError, ListOffsetsRequest, OffsetError, Truncatio
 pub use partition::{Effects, FollowerState, LeaderState, Partition, PartitionLimits, RecoveryState, Role};
 pub use read::{IsolationLevel, ReadError, ReadInfo, ReadPlan, ReadRequest, Reader};
 pub use replica::{FollowerFetch, RemoteReplica};
-pub use waiters::{
-    Completed, DelayedFetch, DelayedProduce, FetchWatch, PartitionKey, ProduceOutcome, ProduceWatch, WaitFor,
-    WaiterKey, Waiters,
-};

@@ -201,7 +201,7 @@ impl Partition {
         Ok(ReadPlan::Records { location, limit, read_committed, info })
     }
 
-    /// Bytes that a waiting reader would get from `fetch_offset` by now, for [`crate::Waiters::on_data`]. `None`: read
+    /// Bytes that a waiting reader would get from `fetch_offset` by now. `None`: read
     /// it again in any case, as the offset lies above the log or in an older segment than the limit.
     pub fn available_bytes(&self, fetch_offset: Offset, reader: Reader) -> Option<u32> {
         let limit = match reader {

@@ -58,6 +58,9 @@ impl Listener {
     }
 
     /// The next connection. An error is the listener's or the host's (out of descriptors): wait a moment and go on.
+    ///
+    /// Dropping this future may lose a connection that just came: accept in a task of its own, which ends with the
+    /// listener.
     pub async fn accept(&self) -> io::Result<Connection> {
         loop {
             let stream = match self.0.accept().await.map_err(io_error) {

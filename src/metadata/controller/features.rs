@@ -36,7 +36,7 @@ impl ActiveController {
     pub(crate) fn update_features(&self, request: &UpdateFeaturesRequest, context: &RequestContext<'_>) -> Outcome {
         if !context.authorizer.allows(Operation::Alter, Resource::Cluster) {
             let error_code = ErrorCode::ClusterAuthorizationFailed.code();
-            return Outcome::answer(UpdateFeaturesResponse { error_code, ..Default::default() });
+            return Outcome::answer(UpdateFeaturesResponse { error_code, error_message: None, ..Default::default() });
         }
         let updates: Vec<Update<'_>> = request
             .feature_updates
@@ -83,7 +83,7 @@ impl ActiveController {
             records.clear();
             kraft_version = None;
         }
-        let response = UpdateFeaturesResponse { results, ..Default::default() };
+        let response = UpdateFeaturesResponse { results, error_message: None, ..Default::default() };
         Outcome { kraft_version, ..Outcome::atomic(records, response) }
     }
 
@@ -154,6 +154,10 @@ impl ActiveController {
     fn reason_not_supported(&self, name: &str, level: i16, context: &RequestContext<'_>) -> Option<String> {
         let local = feature(name).map(|it| it.supported_range(self.config.unstable_feature_versions_enable));
         let own = format!("Local controller {}", self.config.node_id);
+        if local.is_none() {
+            // Not even level 0: no node could replay a record of a feature that it doesn't know.
+            return Some(format!("{own} does not support this feature."));
+        }
         check_range(&own, local, level).or_else(|| {
             let of_node = |features: &BTreeMap<Arc<str>, VersionRange>, node: String| {
                 check_range(&node, features.get(name).copied(), level)

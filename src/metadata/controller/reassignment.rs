@@ -28,7 +28,11 @@ impl ActiveController {
     ) -> Outcome {
         if !context.authorizer.allows(Operation::Alter, Resource::Cluster) {
             let error_code = ErrorCode::ClusterAuthorizationFailed.code();
-            return Outcome::answer(AlterPartitionReassignmentsResponse { error_code, ..Default::default() });
+            return Outcome::answer(AlterPartitionReassignmentsResponse {
+                error_code,
+                error_message: None,
+                ..Default::default()
+            });
         }
         // Version 0 can't say it, and then the size may change.
         let may_resize = context.api_version < 1 || request.allow_replication_factor_change;
@@ -49,6 +53,7 @@ impl ActiveController {
         let response = AlterPartitionReassignmentsResponse {
             allow_replication_factor_change: request.allow_replication_factor_change,
             responses,
+            error_message: None,
             ..Default::default()
         };
         Outcome::atomic(records, response)
@@ -134,7 +139,11 @@ impl ActiveController {
     ) -> Outcome {
         if !context.authorizer.allows(Operation::Describe, Resource::Cluster) {
             let error_code = ErrorCode::ClusterAuthorizationFailed.code();
-            return Outcome::answer(ListPartitionReassignmentsResponse { error_code, ..Default::default() });
+            return Outcome::answer(ListPartitionReassignmentsResponse {
+                error_code,
+                error_message: None,
+                ..Default::default()
+            });
         }
         Outcome::answer(list_reassignments(&self.image, request))
     }
@@ -173,7 +182,7 @@ pub fn list_reassignments(
         }
     }
     topics.retain(|topic| !topic.partitions.is_empty());
-    ListPartitionReassignmentsResponse { topics, ..Default::default() }
+    ListPartitionReassignmentsResponse { topics, error_message: None, ..Default::default() }
 }
 
 /// The size before a running reassignment: replicas about to be removed count, those being added do not.

@@ -13,21 +13,25 @@ pub fn error_response(request: &RequestBody, error: ErrorCode, api_version: i16)
             BrokerRegistrationResponse { error_code, broker_epoch: -1, ..Default::default() }.into()
         }
         RequestBody::BrokerHeartbeat(_) => BrokerHeartbeatResponse { error_code, ..Default::default() }.into(),
-        RequestBody::UnregisterBroker(_) => UnregisterBrokerResponse { error_code, ..Default::default() }.into(),
+        RequestBody::UnregisterBroker(_) => {
+            UnregisterBrokerResponse { error_code, error_message: None, ..Default::default() }.into()
+        }
         RequestBody::ControllerRegistration(_) => {
-            ControllerRegistrationResponse { error_code, ..Default::default() }.into()
+            ControllerRegistrationResponse { error_code, error_message: None, ..Default::default() }.into()
         }
         RequestBody::AlterPartition(_) => AlterPartitionResponse { error_code, ..Default::default() }.into(),
         RequestBody::AllocateProducerIds(_) => AllocateProducerIdsResponse { error_code, ..Default::default() }.into(),
         RequestBody::AssignReplicasToDirs(_) => {
             AssignReplicasToDirsResponse { error_code, ..Default::default() }.into()
         }
-        RequestBody::UpdateFeatures(_) => UpdateFeaturesResponse { error_code, ..Default::default() }.into(),
+        RequestBody::UpdateFeatures(_) => {
+            UpdateFeaturesResponse { error_code, error_message: None, ..Default::default() }.into()
+        }
         RequestBody::AlterPartitionReassignments(_) => {
-            AlterPartitionReassignmentsResponse { error_code, ..Default::default() }.into()
+            AlterPartitionReassignmentsResponse { error_code, error_message: None, ..Default::default() }.into()
         }
         RequestBody::ListPartitionReassignments(_) => {
-            ListPartitionReassignmentsResponse { error_code, ..Default::default() }.into()
+            ListPartitionReassignmentsResponse { error_code, error_message: None, ..Default::default() }.into()
         }
         RequestBody::CreateDelegationToken(_) => {
             CreateDelegationTokenResponse { error_code, ..Default::default() }.into()
@@ -49,6 +53,7 @@ fn per_item(request: &RequestBody, error_code: i16, api_version: i16) -> Option<
             let result = |topic: &create_topics_request::CreatableTopic| create_topics_response::CreatableTopicResult {
                 name: topic.name.clone(),
                 error_code,
+                error_message: None,
                 ..Default::default()
             };
             CreateTopicsResponse { topics: request.topics.iter().map(result).collect(), ..Default::default() }.into()

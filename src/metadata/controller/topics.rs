@@ -86,6 +86,7 @@ impl ActiveController {
         let mut result = CreatableTopicResult {
             name: topic.name.clone(),
             topic_id: new_topic.id,
+            error_message: None,
             ..CreatableTopicResult::default()
         };
         if context.authorizer.allows(Operation::DescribeConfigs, Resource::Topic(&topic.name)) {

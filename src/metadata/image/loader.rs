@@ -173,3 +173,55 @@ impl MetadataLoader {
         Ok(Publication { image, changes })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringlog_protocol::metadata_records::{
+        AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, TopicRecord,
+    };
+    use ringlog_types::Uuid;
+
+    use super::*;
+
+    fn topic(number: u8) -> MetadataRecord {
+        TopicRecord { name: format!("t{number}").into(), topic_id: Uuid([number; 16]) }.into()
+    }
+
+    fn load(loader: &mut MetadataLoader, records: &[MetadataRecord]) -> Result<Option<Publication>, LoadError> {
+        let base = loader.last_offset().plus(1);
+        loader.load_batch(base, base.plus(records.len() as i64 - 1), LeaderEpoch(1), TimestampMs(1), records)
+    }
+
+    #[test]
+    fn a_transaction_is_published_when_it_ends_and_dropped_when_aborted() {
+        let mut loader = MetadataLoader::new();
+        let begin = MetadataRecord::from(BeginTransactionRecord::default());
+        let early = load(&mut loader, &[topic(1), begin.clone(), topic(2)]).unwrap().unwrap();
+        assert_eq!(early.image.topics.len(), 1);
+        assert_eq!(early.image.provenance.last_contained_offset, Offset(0));
+        assert!(!early.image.provenance.is_offset_batch_aligned);
+        assert!(loader.publish().is_none());
+        assert_eq!(loader.open_transaction(), Some(Offset(1)));
+        load(&mut loader, &[topic(3), EndTransactionRecord::default().into()]).unwrap();
+        let ended = loader.publish().unwrap();
+        assert_eq!((ended.image.topics.len(), ended.changes.topics.len()), (3, 2));
+        load(&mut loader, &[begin.clone(), topic(4), AbortTransactionRecord::default().into()]).unwrap();
+        let aborted = loader.publish().unwrap();
+        assert_eq!((aborted.image.topics.len(), aborted.changes.is_empty()), (3, true));
+        assert_eq!(aborted.image.provenance.last_contained_offset, Offset(7));
+        let nested = load(&mut loader, &[begin.clone(), begin]);
+        assert_eq!(nested.unwrap_err(), LoadError::NestedTransaction(Offset(9)));
+    }
+
+    #[test]
+    fn a_snapshot_replaces_everything() {
+        let mut loader = MetadataLoader::new();
+        load(&mut loader, &[topic(1), topic(2)]).unwrap();
+        loader.publish();
+        let provenance = Provenance { last_contained_offset: Offset(9), ..Provenance::EMPTY };
+        let loaded = loader.load_snapshot(provenance, &[topic(2), topic(3)]).unwrap();
+        assert_eq!(loaded.changes.deleted_topics.keys().collect::<Vec<_>>(), [&Uuid([1; 16])]);
+        assert_eq!(loaded.changes.topics.keys().collect::<Vec<_>>(), [&Uuid([3; 16])]);
+        assert_eq!(loader.last_offset(), Offset(9));
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ringlog_protocol::metadata_records::{
     AccessControlEntryRecord, BrokerRegistrationChangeRecord, ClientQuotaRecord, ConfigRecord, DelegationTokenRecord,
     FeatureLevelRecord, MetadataRecord, PartitionChangeRecord, PartitionRecord, RegisterBrokerRecord,
@@ -479,9 +480,10 @@ impl MetadataImage {
         let mechanism = scram_mechanism("UserScramCredentialRecord", record.mechanism)?;
         let key = (mechanism, Arc::<str>::from(record.name.as_str()));
         let credential = ScramCredential {
-            salt: record.salt.clone(),
-            stored_key: record.stored_key.clone(),
-            server_key: record.server_key.clone(),
+            // Copies, as a slice would keep the whole batch alive.
+            salt: Bytes::copy_from_slice(&record.salt),
+            stored_key: Bytes::copy_from_slice(&record.stored_key),
+            server_key: Bytes::copy_from_slice(&record.server_key),
             iterations: record.iterations,
         };
         Arc::make_mut(&mut self.scram).credentials.insert(key.clone(), credential);

@@ -152,3 +152,15 @@ impl TopicsImage {
         self.partition_count
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A million partitions must fit: the struct, its counts in the `Arc`, and the lists that are usually not empty.
+    #[test]
+    fn a_partition_is_small() {
+        let lists = 3 * (size_of::<NodeId>() * 2 + size_of::<Uuid>());
+        assert!(size_of::<PartitionImage>() + 16 + lists <= 240, "{}", size_of::<PartitionImage>());
+    }
+}

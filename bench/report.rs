@@ -1,0 +1,149 @@
+//! The results, as a table and as JSON.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// One direction of one measurement.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Flow {
+    /// Bytes of record batches moved.
+    pub bytes: u64,
+    /// Records moved.
+    pub records: u64,
+    /// Seconds it took.
+    pub seconds: f64,
+    /// The node's CPU seconds meanwhile.
+    pub cpu_seconds: f64,
+    /// Latency percentiles of requests, in milliseconds: 50, 90, 99, 99.9, maximum.
+    pub latency_ms: [f64; 5],
+}
+
+impl Flow {
+    /// With what the node used.
+    pub fn with_cpu(mut self, cpu_seconds: f64) -> Flow {
+        self.cpu_seconds = cpu_seconds;
+        self
+    }
+
+    fn mb_s(&self) -> f64 {
+        self.bytes as f64 / 1e6 / self.seconds.max(1e-9)
+    }
+
+    fn records_s(&self) -> f64 {
+        self.records as f64 / self.seconds.max(1e-9)
+    }
+
+    fn cpu_s_per_gb(&self) -> f64 {
+        self.cpu_seconds / (self.bytes as f64 / 1e9).max(1e-9)
+    }
+}
+
+/// One node, measured once.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// Start of the process to first Metadata answer.
+    pub start_ms: Option<u64>,
+    /// Resident memory before any load.
+    pub idle_memory_bytes: u64,
+    /// Producing.
+    pub produce: Flow,
+    /// Consuming.
+    pub consume: Flow,
+    /// Resident memory afterwards.
+    pub memory_bytes: u64,
+}
+
+/// All measurements of a run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    load: String,
+    outcomes: Vec<(String, Outcome)>,
+}
+
+/// A line of the table: what it is, its number, and whether more is better.
+type Row = (&'static str, fn(&Outcome) -> f64, bool);
+
+const ROWS: &[Row] = &[
+    ("start to first answer, ms", |o| o.start_ms.map_or(f64::NAN, |ms| ms as f64), false),
+    ("idle memory, MB", |o| o.idle_memory_bytes as f64 / 1e6, false),
+    ("produce, MB/s", |o| o.produce.mb_s(), true),
+    ("produce, records/s", |o| o.produce.records_s(), true),
+    ("produce, CPU s/GB", |o| o.produce.cpu_s_per_gb(), false),
+    ("produce latency p50, ms", |o| o.produce.latency_ms[0], false),
+    ("produce latency p99, ms", |o| o.produce.latency_ms[2], false),
+    ("produce latency p99.9, ms", |o| o.produce.latency_ms[3], false),
+    ("consume, MB/s", |o| o.consume.mb_s(), true),
+    ("consume, records/s", |o| o.consume.records_s(), true),
+    ("consume, CPU s/GB", |o| o.consume.cpu_s_per_gb(), false),
+    ("memory under load, MB", |o| o.memory_bytes as f64 / 1e6, false),
+];
+
+impl Report {
+    /// An empty report on `load`.
+    pub fn new(load: &str) -> Report {
+        Report { load: load.to_owned(), outcomes: Vec::new() }
+    }
+
+    /// Adds a measurement of `node`.
+    pub fn add(&mut self, node: &str, outcome: Outcome) {
+        self.outcomes.push((node.to_owned(), outcome));
+    }
+
+    fn nodes(&self) -> Vec<&str> {
+        let mut nodes = Vec::new();
+        for (node, _) in &self.outcomes {
+            if !nodes.contains(&node.as_str()) {
+                nodes.push(node);
+            }
+        }
+        nodes
+    }
+
+    /// The best of a node's rounds.
+    fn best(&self, node: &str, row: &Row) -> f64 {
+        let values = self.outcomes.iter().filter(|(name, _)| name == node).map(|(_, outcome)| row.1(outcome));
+        values.fold(f64::NAN, |best, value| if row.2 { best.max(value) } else { best.min(value) })
+    }
+
+    /// A table in Markdown, with a column of ratios when there are two nodes.
+    pub fn table(&self) -> String {
+        let nodes = self.nodes();
+        let mut text = format!("{}\n\n| |", self.load);
+        for node in &nodes {
+            let _ = write!(text, " {node} |");
+        }
+        if nodes.len() == 2 {
+            let _ = write!(text, " {} / {} |", nodes[0], nodes[1]);
+        }
+        text.push_str("\n|---|");
+        text.push_str(&"---:|".repeat(if nodes.len() == 2 { 3 } else { nodes.len() }));
+        text.push('\n');
+        for row in ROWS {
+            let values: Vec<f64> = nodes.iter().map(|node| self.best(node, row)).collect();
+            let _ = write!(text, "| {} |", row.0);
+            for value in &values {
+                let _ = write!(text, " {} |", number(*value));
+            }
+            if let [a, b] = values[..] {
+                let _ = write!(text, " {:.2} |", a / b);
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Everything measured.
+    pub fn json(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+}
+
+fn number(value: f64) -> String {
+    match value {
+        value if value.is_nan() => "–".to_owned(),
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}

@@ -1,0 +1,188 @@
+use ringlog_log::{Log, LogConfig};
+use ringlog_ring::{ExecutorContext, ExecutorOptions, Executors};
+use ringlog_types::{Random, TimestampMs};
+
+use super::*;
+
+/// Runs `test` on an executor of its own, with a directory that is removed afterwards.
+fn on_executor<Fut: Future<Output = ()> + 'static>(
+    name: &'static str,
+    test: impl FnOnce(PathBuf) -> Fut + Send + 'static,
+) {
+    let directory = std::env::current_exe().unwrap().with_file_name("test-data").join(name);
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let inside = directory.clone();
+    let run = move |mut context: ExecutorContext| async move {
+        context.ready();
+        test(inside).await;
+    };
+    let executors = Executors::start(vec![(ExecutorOptions::default(), run)]).unwrap();
+    executors.join();
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+fn context(frames_bytes: usize) -> Rc<StoreContext> {
+    Rc::new(StoreContext {
+        frames: FrameCache::new(frames_bytes),
+        files: OpenFiles::new(64),
+        direct: Direct::Auto,
+        faults: crate::log_manager::DiskFaults::default(),
+    })
+}
+
+/// Bytes that tell their position.
+fn content(from: u64, len: usize) -> Vec<u8> {
+    (from..from + len as u64).map(|position| (position % 251) as u8 ^ (position >> 8) as u8).collect()
+}
+
+/// What readers see of `position..position + len`, from memory or from the file.
+async fn read(store: &SegmentStore, position: u64, end: u64, len: usize) -> Vec<u8> {
+    match store.read_memory(Offset(0), position, end, len) {
+        Some(slices) => slices.concat(),
+        None => store.read_file(Offset(0), position, len).await.unwrap().to_vec(),
+    }
+}
+
+#[test]
+fn what_was_appended_is_read_whatever_is_in_memory() {
+    on_executor("segment-store-random", |directory| async move {
+        for seed in 0..12 {
+            let mut random = Random::from_seed(seed);
+            let directory = directory.join(seed.to_string());
+            std::fs::create_dir(&directory).unwrap();
+            let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+            let mut end = 0;
+            for _ in 0..200 {
+                match random.below(10) {
+                    0..=4 => {
+                        let longest = if random.below(8) == 0 { 400_000 } else { 9_000 };
+                        let len = 1 + random.below(longest) as usize;
+                        let bytes = content(end, len);
+                        let (head, body) = bytes.split_at(random.below(len as u64) as usize);
+                        store.append(end, &[head, body]);
+                        end += len as u64;
+                    }
+                    5..=7 => store.write_out().await.unwrap(),
+                    8 => {
+                        store.release_clean_frames();
+                    }
+                    _ if end > 0 => {
+                        if store.is_dirty() {
+                            store.write_out().await.unwrap();
+                        }
+                        let position = random.below(end);
+                        let len = 1 + random.below((end - position).min(300_000)) as usize;
+                        let found = read(&store, position, end, len).await;
+                        assert!(!found.is_empty());
+                        assert_eq!(found, content(position, found.len()), "seed {seed}, {position}");
+                    }
+                    _ => {}
+                }
+            }
+            store.write_out().await.unwrap();
+            store.trim().await.unwrap();
+            let file = std::fs::read(store.path("00000000000000000000.log")).unwrap();
+            assert!(file == content(0, end as usize), "the file after an orderly stop, seed {seed}");
+        }
+    });
+}
+
+#[test]
+fn appends_go_on_while_a_pass_writes() {
+    on_executor("segment-store-concurrent", |directory| async move {
+        let store = SegmentStore::new(context(64 << 20), directory, Offset(0), 0, None);
+        let mut end = 0;
+        for round in 0..50 {
+            store.append(end, &[&content(end, 5_000)]);
+            end += 5_000;
+            let writer = ring::spawn({
+                let store = store.clone();
+                async move { store.write_out().await }
+            });
+            for _ in 0..round % 7 {
+                store.append(end, &[&content(end, 3_333)]);
+                end += 3_333;
+                ring::yield_now().await;
+            }
+            writer.await.unwrap();
+        }
+        store.write_out().await.unwrap();
+        assert!(!store.is_dirty());
+        store.trim().await.unwrap();
+        assert!(std::fs::read(store.path("00000000000000000000.log")).unwrap() == content(0, end as usize));
+    });
+}
+
+#[test]
+fn a_store_goes_on_in_the_middle_of_a_block() {
+    on_executor("segment-store-reopen", |directory| async move {
+        let mut end = 0;
+        for round in 0..20 {
+            let file_len = (round > 0).then_some(end);
+            let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), end, file_len);
+            let len = 700 + 977 * round as usize;
+            store.append(end, &[&content(end, len)]);
+            end += len as u64;
+            store.write_out().await.unwrap();
+            store.append(end, &[&content(end, 10)]);
+            end += 10;
+            store.write_out().await.unwrap();
+            store.trim().await.unwrap();
+        }
+        assert!(std::fs::read(directory.join("00000000000000000000.log")).unwrap() == content(0, end as usize));
+    });
+}
+
+#[test]
+fn a_sealed_segment_gets_its_files_and_the_next_one_begins() {
+    on_executor("segment-store-roll", |directory| async move {
+        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+        let mut log = Log::new(Offset(0), TimestampMs(0), 0);
+        let mut builder = ringlog_protocol::records::BatchBuilder::new(Default::default());
+        builder.append(TimestampMs(5), None, Some(&[1; 3000]), &[]);
+        let batch = builder.build();
+        let header = ringlog_protocol::records::BatchHeader::parse(&batch).unwrap();
+        let logged = ringlog_log::LogBatch::of_data(header);
+        let placement = log.append(&[logged], &LogConfig::default(), TimestampMs(5)).unwrap();
+        store.append(u64::from(placement.position), &[&batch]);
+        store.roll(log.roll(Offset(1), TimestampMs(6)).unwrap());
+        store.append(0, &[&content(0, 10_000)]);
+        assert!(store.take_finished().is_empty(), "not before its bytes are written");
+        store.write_out().await.unwrap();
+        let finished = store.take_finished();
+        assert_eq!(finished.len(), 1);
+        assert!(store.take_finished().is_empty(), "handed out once");
+        store.finish(&finished[0]).await.unwrap();
+        assert_eq!(std::fs::read(directory.join("00000000000000000000.log")).unwrap(), &batch[..]);
+        assert!(directory.join("00000000000000000000.index").exists());
+        assert_eq!(std::fs::metadata(directory.join("00000000000000000000.timeindex")).unwrap().len(), 12);
+        assert_eq!(read(&store, 0, batch.len() as u64, batch.len()).await, &batch[..]);
+        store.trim().await.unwrap();
+        assert!(std::fs::read(directory.join("00000000000000000001.log")).unwrap() == content(0, 10_000));
+    });
+}
+
+#[test]
+fn clean_frames_give_way_to_new_appends() {
+    on_executor("segment-store-memory", |directory| async move {
+        let context = context(4 << 20);
+        let mut stores = Vec::new();
+        for number in 0..40 {
+            let directory = directory.join(number.to_string());
+            std::fs::create_dir(&directory).unwrap();
+            let store = SegmentStore::new(context.clone(), directory, Offset(0), 0, None);
+            assert!(context.frames.has_room(), "everything written so far is clean");
+            store.append(0, &[&content(0, 500_000)]);
+            store.write_out().await.unwrap();
+            stores.push(store);
+        }
+        assert!(context.frames.in_use_bytes() < 8 << 20);
+        for store in &stores {
+            assert_eq!(read(store, 1234, 500_000, 4000).await, content(1234, 4000));
+        }
+        let dirty = SegmentStore::new(context.clone(), directory.join("0"), Offset(9), 0, None);
+        dirty.append(0, &[&content(0, 8 << 20)]);
+        assert!(!context.frames.has_room(), "nothing clean is left to give");
+    });
+}

@@ -1,0 +1,131 @@
+//! Reads what the checks judge.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::cpu::{self, CpuFiles, Quota};
+use crate::kernel::{KernelFiles, LimitFiles, MemoryFiles};
+use crate::network::NetworkFiles;
+use crate::storage::StorageFiles;
+
+/// CPUs whose governors are looked at.
+const CPUS_MAX: usize = 1024;
+
+/// The host's `/proc` and `/sys`.
+pub(crate) struct Host {
+    root: PathBuf,
+}
+
+impl Host {
+    /// The host that this process runs on.
+    pub(crate) fn here() -> Host {
+        Host { root: PathBuf::from("/") }
+    }
+
+    fn read(&self, path: impl AsRef<Path>) -> Option<String> {
+        fs::read_to_string(self.root.join(path)).ok()
+    }
+
+    pub(crate) fn kernel(&self) -> KernelFiles {
+        KernelFiles {
+            osrelease: self.read("proc/sys/kernel/osrelease"),
+            io_uring_disabled: self.read("proc/sys/kernel/io_uring_disabled"),
+            status: self.read("proc/self/status"),
+            clock_source: self.read("sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> LimitFiles {
+        LimitFiles { limits: self.read("proc/self/limits"), status: self.read("proc/self/status") }
+    }
+
+    pub(crate) fn memory(&self) -> MemoryFiles {
+        MemoryFiles {
+            huge_pages: self.read("sys/kernel/mm/transparent_hugepage/enabled"),
+            swappiness: self.read("proc/sys/vm/swappiness"),
+            swaps: self.read("proc/swaps"),
+        }
+    }
+
+    pub(crate) fn cpu(&self) -> CpuFiles {
+        let cpus = self.root.join("sys/devices/system/cpu");
+        let governor = |cpu: usize| self.read(cpus.join(format!("cpu{cpu}/cpufreq/scaling_governor")));
+        let is_there = |cpu: &usize| cpus.join(format!("cpu{cpu}")).exists();
+        let groups = cpu::group_folders(&self.read("proc/self/cgroup").unwrap_or_default());
+        CpuFiles {
+            governors: (0..CPUS_MAX).take_while(is_there).filter_map(governor).collect(),
+            quotas: groups.iter().filter_map(|folder| self.quota(folder)).collect(),
+            nodes: self.read("sys/devices/system/node/online"),
+        }
+    }
+
+    fn quota(&self, group: &str) -> Option<Quota> {
+        let folder = self.root.join("sys/fs/cgroup").join(group);
+        if let Some(max) = self.read(folder.join("cpu.max")) {
+            return Some(Quota::V2(max));
+        }
+        Some(Quota::V1(self.read(folder.join("cpu.cfs_quota_us"))?, self.read(folder.join("cpu.cfs_period_us"))?))
+    }
+
+    pub(crate) fn network(&self) -> NetworkFiles {
+        let read = |name: &str| self.read(Path::new("proc/sys/net").join(name));
+        NetworkFiles {
+            somaxconn: read("core/somaxconn"),
+            tcp_max_syn_backlog: read("ipv4/tcp_max_syn_backlog"),
+            rmem_max: read("core/rmem_max"),
+            wmem_max: read("core/wmem_max"),
+            tcp_rmem: read("ipv4/tcp_rmem"),
+            tcp_wmem: read("ipv4/tcp_wmem"),
+        }
+    }
+
+    pub(crate) fn storage(&self, directory: &Path) -> StorageFiles {
+        let place = existing(directory);
+        let queue = self.queue_of(&place);
+        let read = |name: &str| self.read(queue.as_ref()?.join("queue").join(name));
+        StorageFiles {
+            mounts: self.read("proc/self/mountinfo"),
+            space: space(&place),
+            device: queue.as_ref().and_then(|device| Some(device.file_name()?.to_string_lossy().into_owned())),
+            scheduler: read("scheduler"),
+            write_cache: read("write_cache"),
+            rotational: read("rotational"),
+            path: place.to_string_lossy().into_owned(),
+        }
+    }
+
+    /// The `/sys` folder of the whole disk that a path lies on. A partition has no queue; the folder above it has.
+    fn queue_of(&self, place: &Path) -> Option<PathBuf> {
+        let device = fs::metadata(place).ok()?.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let folder = fs::canonicalize(self.root.join(format!("sys/dev/block/{major}:{minor}"))).ok()?;
+        folder.ancestors().take(2).find(|folder| folder.join("queue").is_dir()).map(Path::to_path_buf)
+    }
+}
+
+/// The directory or its nearest parent that exists, absolute and without links.
+fn existing(directory: &Path) -> PathBuf {
+    let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_path_buf());
+    absolute.ancestors().find_map(|path| fs::canonicalize(path).ok()).unwrap_or_else(|| PathBuf::from("/"))
+}
+
+fn space(place: &Path) -> Option<(u64, u64)> {
+    let figures = rustix::fs::statvfs(place).ok()?;
+    Some((figures.f_bavail.saturating_mul(figures.f_frsize), figures.f_blocks.saturating_mul(figures.f_frsize)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Level, Subject, check, warnings};
+
+    #[test]
+    fn this_host_can_be_looked_at() {
+        let subject = Subject { log_dirs: vec!["/dev/shm/not/there".into(), "not-there".into()], shards: 1 };
+        let findings = check(&subject);
+        for name in ["kernel", "locked memory (ulimit -l)", "free space of /dev/shm/not/there", "cgroup CPU quota"] {
+            assert!(findings.iter().any(|finding| finding.name == name), "{name}");
+        }
+        assert!(warnings(&findings).all(|finding| finding.level == Level::Warning && !finding.remedy.is_empty()));
+    }
+}
