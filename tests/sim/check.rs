@@ -118,11 +118,13 @@ fn check_batches(
         ensure!(start == end, "no batch is left, but the log has {start} to {end}");
         return Ok(());
     };
-    let from = first.header.base_offset;
-    ensure!(from <= start || crash == Some(Crash::PowerLoss), "the log starts at {start}, its bytes at {from}");
-    let skipped = ledger.entries.partition_point(|entry| entry.base_offset < from);
-    let mut entries = ledger.entries[skipped..].iter();
     let may_be_lost = |entry: &Entry| crash == Some(Crash::PowerLoss) && entry.base_offset.0 >= ledger.flushed;
+    let from = first.header.base_offset;
+    let skipped = ledger.entries.partition_point(|entry| entry.base_offset < from);
+    for entry in ledger.entries[..skipped].iter().rev().take_while(|entry| entry.end_offset > start) {
+        ensure!(may_be_lost(entry), "the log starts at {start}, but {} is missing before {from}", entry.base_offset);
+    }
+    let mut entries = ledger.entries[skipped..].iter();
     for batch in &on_disk {
         let base = batch.header.base_offset;
         let entry = loop {

@@ -13,12 +13,12 @@ use ringlog_log::{
 use ringlog_partition::Partition;
 use ringlog_types::{Offset, Random, TimestampMs};
 
-use crate::Violation;
 use crate::bug::Bug;
 use crate::check::Outcome;
 use crate::disk::{Crash, Disk};
 use crate::store::{Store, name};
 use crate::tasks::{HIGH_WATERMARK, LOG_START, RECOVERY_POINT};
+use crate::{Violation, trace};
 
 const CLEAN_SHUTDOWN: &str = "clean-shutdown";
 
@@ -34,23 +34,40 @@ pub(crate) struct Opened {
 }
 
 /// How opening went.
-pub(crate) enum Open {
+enum Open {
     Done(Box<Opened>),
     /// The node died meanwhile.
     Crashed(Crash),
 }
 
-impl Open {
-    pub(crate) fn expect_left(self, why: &str) -> Opened {
-        match self {
-            Open::Done(opened) => *opened,
-            Open::Crashed(_) => panic!("{why}"),
+/// Opens the log after a crash (none: after an orderly stop), also if the node dies over it. Returns the worst crash.
+pub(crate) fn open(
+    disk: &mut Disk,
+    config: &LogConfig,
+    now: TimestampMs,
+    random: &mut Random,
+    bug: Option<Bug>,
+    crash: Option<Crash>,
+) -> Result<(Opened, Option<Crash>), Violation> {
+    let mut next = crash;
+    let mut worst = crash;
+    loop {
+        if let Some(crash) = next {
+            trace::note(format!("--- {crash:?}"));
+            disk.crash(crash, random);
+            if worst != Some(Crash::PowerLoss) {
+                worst = next;
+            }
+        }
+        match open_once(disk, config, now, random, bug)? {
+            Open::Done(opened) => return Ok((*opened, worst)),
+            Open::Crashed(crash) => next = Some(crash),
         }
     }
 }
 
 /// Opens the log and makes good what a crash left of it.
-pub(crate) fn open(
+fn open_once(
     disk: &mut Disk,
     config: &LogConfig,
     now: TimestampMs,

@@ -66,8 +66,8 @@ impl World {
         ));
         let mut disk = Disk::default();
         let mut disk_random = Random::from_seed(seed ^ 0x6469_736b);
-        let Opened { store, log, high_watermark, .. } =
-            recover::open(&mut disk, &config, now.wall, &mut disk_random, bug)?.expect_left("no crash yet");
+        let (opened, _) = recover::open(&mut disk, &config, now.wall, &mut disk_random, bug, None)?;
+        let Opened { store, log, high_watermark, .. } = opened;
         let crash_rate = work.below(20);
         let mut world = World {
             schedule: Random::from_seed(seed ^ 0x7363_6864),
@@ -166,23 +166,10 @@ impl World {
     /// Ends as told (in order for `None`), starts again and looks at what is left.
     fn restart(&mut self, crash: Option<Crash>) -> Result<(), Violation> {
         self.stats.restarts += 1;
-        let mut next = crash;
-        let mut worst = crash;
         self.tasks.clear();
-        let Opened { store, log, high_watermark, snapshot, outcome } = loop {
-            if let Some(crash) = next {
-                trace::note(format!("--- {crash:?}"));
-                self.disk.crash(crash, &mut self.disk_random);
-                if worst != Some(Crash::PowerLoss) {
-                    worst = next;
-                }
-            }
-            let disk_random = &mut self.disk_random;
-            match recover::open(&mut self.disk, &self.config, self.now.wall, disk_random, self.bug)? {
-                recover::Open::Done(opened) => break *opened,
-                recover::Open::Crashed(crash) => next = Some(crash),
-            }
-        };
+        let random = &mut self.disk_random;
+        let (opened, worst) = recover::open(&mut self.disk, &self.config, self.now.wall, random, self.bug, crash)?;
+        let Opened { store, log, high_watermark, snapshot, outcome } = opened;
         let (start, end) = (outcome.log_start_offset, outcome.log_end_offset);
         trace::note(format!("--- opened with {start} to {end}, high watermark {}", outcome.high_watermark));
         let left = check::check_restart(&self.disk, &self.ledger, &outcome, worst, &self.config)?;
