@@ -23,7 +23,7 @@ use tracing::info;
 use crate::log_manager::{self, LogDirFault};
 use crate::mesh::{self, MESH_CAPACITY, Message};
 use crate::shard::{Node, Shard};
-use crate::{broker_lifecycle, controller, listener};
+use crate::{broker_lifecycle, controller, listener, metadata_publisher};
 
 /// From this many cores on the controller has one of its own.
 const CORES_FOR_OWN_CONTROLLER: usize = 4;
@@ -67,6 +67,7 @@ impl RunningNode {
 
 /// Starts a node and returns once it serves clients. `seed` is for ids and jitter.
 pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault> {
+    let started_at = ring::now().monotonic;
     ring::probe()?;
     let open_files = ring::raise_nofile();
     let log_dirs = log_manager::check_and_lock(&config)?;
@@ -77,6 +78,7 @@ pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault>
         id: config.node_id,
         cluster_id: log_dirs.cluster_id.clone(),
         incarnation_id: Uuid::random(&mut random),
+        started_at,
         shards,
         controller_index: if peers > shards { shards } else { 0 },
         open_files_per_core: usize::try_from(open_files).unwrap_or(usize::MAX) / 10 * 6 / peers,
@@ -144,6 +146,7 @@ async fn run_core(
     if index < node.shards {
         log_manager::open(&shard).await.map_err(|fault| fault.to_string())?;
     }
+    metadata_publisher::start(&shard);
     if index == node.controller_index && node.config.roles.controller {
         controller::start(&shard).await.map_err(|fault| fault.to_string())?;
     }
@@ -163,11 +166,11 @@ async fn run_core(
 /// On core 0: stops the whole node in order.
 async fn stop(shard: &Rc<Shard>) {
     info!("stopping");
-    broker_lifecycle::stop(shard).await;
+    let broker_epoch = broker_lifecycle::stop(shard).await;
     for core in 0..shard.mesh.peers() {
         shard.invoke_on(core, |shard| Box::pin(listener::close(shard.clone()))).await;
     }
-    log_manager::close_all(shard).await;
+    log_manager::close_all(shard, broker_epoch.map(|epoch| epoch.0)).await;
     let controller = shard.node.controller_index;
     shard.invoke_on(controller, |shard| Box::pin(controller::stop(shard.clone()))).await;
     for core in (0..shard.mesh.peers()).rev() {

@@ -1,17 +1,409 @@
-//! The broker's registration, heartbeats and controlled shutdown.
+//! The broker's life in the cluster, on core 0: registration, heartbeats, unfencing, controlled shutdown.
+//!
+//! ```text
+//!   register ──► heartbeat until every core has taken our registration over ──► unfence ──► listeners open
+//!        heartbeat every broker.heartbeat.interval.ms …
+//!   stop: heartbeats that want to shut down, until the controller has moved our leaderships away ──► log_manager
+//! ```
+//!
+//! All of it goes through the controller's mailbox in the requests that a remote broker would send.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
+use ringlog_metadata::features::FEATURES;
+use ringlog_protocol::messages::{
+    BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerRegistrationRequest, BrokerRegistrationResponse,
+    ControllerRegistrationRequest, broker_registration_request, controller_registration_request,
+};
+use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
+use ringlog_ring as ring;
+use ringlog_types::{BrokerEpoch, ErrorCode, Uuid};
+use tracing::{debug, info, warn};
+
+use crate::controller::{self, ControllerRequest};
+use crate::dispatch::RequestContext;
+use crate::flag::Flag;
+use crate::listener::{self, ListenFault};
+use crate::metadata_publisher;
 use crate::shard::Shard;
+
+/// Wait after the first attempt that failed; doubled each time.
+const FIRST_BACKOFF_MS: u64 = 10;
+/// The longest wait between attempts.
+const MAX_BACKOFF_MS: u64 = 2_000;
+/// How long a controlled shutdown may take. Kafka's broker waits five minutes; a single node has nobody to wait for.
+const SHUTDOWN_LIMIT_MS: u64 = 5_000;
+/// Wait between the heartbeats of a controlled shutdown that isn't granted yet.
+const SHUTDOWN_HEARTBEAT_MS: u64 = 50;
 
 /// Why the broker doesn't come up.
 #[derive(Debug, thiserror::Error)]
-pub enum LifecycleFault {}
+pub enum LifecycleFault {
+    /// The controller refuses it.
+    #[error("the controller refuses to register this broker: {0:?}{hint}", hint = hint(*.0))]
+    Refused(ErrorCode),
+    /// No registration in time.
+    #[error(
+        "the broker could not register within initial.broker.registration.timeout.ms ({timeout_ms} ms); the last error \
+         was {last:?}"
+    )]
+    TimedOut {
+        /// The limit.
+        timeout_ms: u64,
+        /// What the last attempt gave.
+        last: ErrorCode,
+    },
+    /// A listener can't be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenFault),
+}
+
+fn hint(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::InconsistentClusterId => ": the directories belong to another cluster",
+        ErrorCode::InvalidRegistration => ": its log directories are not usable, or another broker has one of their ids",
+        ErrorCode::UnsupportedVersion => ": the cluster uses feature levels that this release doesn't know",
+        _ => "",
+    }
+}
+
+/// What core 0 remembers.
+#[derive(Default)]
+pub struct BrokerLifecycle {
+    epoch: Cell<Option<BrokerEpoch>>,
+    is_stopping: Cell<bool>,
+    /// Heartbeats have something new to say.
+    nudge: ring::Notify,
+    heartbeats_ended: Flag,
+}
+
+impl BrokerLifecycle {
+    /// The epoch of this process's registration; for the clean-shutdown marker. On core 0.
+    pub fn epoch(&self) -> Option<BrokerEpoch> {
+        self.epoch.get()
+    }
+}
+
+fn error_of(code: i16) -> ErrorCode {
+    ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
+}
+
+/// Asks the controller what a client asked this broker (which has checked what is a broker's to check).
+pub async fn controller_request(shard: &Rc<Shard>, body: RequestBody, context: &RequestContext) -> ResponseBody {
+    let request = ControllerRequest {
+        client_id: context.client_id.clone(),
+        ..ControllerRequest::of_client(body, context.api_version, &context.peer, true)
+    };
+    controller::request(shard, request).await
+}
 
 /// Registers, catches up, opens listeners.
-pub async fn start(_shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
+pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
+    if !shard.node.config.roles.broker {
+        return open_controller_listeners(shard).await;
+    }
+    open_controller_listeners(shard).await?;
+    let epoch = register(shard).await?;
+    shard.broker.epoch.set(Some(epoch));
+    let state = unfence(shard, epoch).await?;
+    ring::spawn_detached(heartbeats(shard.clone(), epoch, state));
+    open_broker_listeners(shard).await?;
+    announce(shard, epoch);
     Ok(())
 }
 
-/// Hands leadership over.
-pub async fn stop(_shard: &Rc<Shard>) {}
+/// One line that says what runs.
+fn announce(shard: &Rc<Shard>, epoch: BrokerEpoch) {
+    let node = &shard.node;
+    let listeners: Vec<String> = node.config.listeners.iter().map(ToString::to_string).collect();
+    let directories: Vec<String> =
+        node.log_dirs.directories.iter().map(|directory| directory.path.display().to_string()).collect();
+    info!(
+        node.id = node.id.0,
+        cluster.id = node.cluster_id,
+        shards = node.shards,
+        log.dirs = directories.join(","),
+        direct.io = node.config.ringlog.direct_io,
+        listeners = listeners.join(","),
+        broker.epoch = epoch.0,
+        time.taken.ms = ring::now().monotonic.since_ms(node.started_at),
+        "started"
+    );
+}
+
+fn registration(shard: &Rc<Shard>) -> BrokerRegistrationRequest {
+    let node = &shard.node;
+    let config = &node.config;
+    let listeners = config.advertised_listeners.iter().map(|listener| broker_registration_request::Listener {
+        name: StrBytes::copy_from(&listener.name),
+        host: controller::host_or_name(&listener.host).into(),
+        port: listener.port,
+        security_protocol: listener.security_protocol.code(),
+    });
+    let unstable = config.controller.unstable_feature_versions_enable;
+    let features = FEATURES.iter().map(|feature| {
+        let range = feature.supported_range(unstable);
+        broker_registration_request::Feature {
+            name: feature.name.into(),
+            min_supported_version: range.min,
+            max_supported_version: range.max,
+        }
+    });
+    let mut log_dirs: Vec<Uuid> = node.log_dirs.usable_ids();
+    log_dirs.sort_unstable();
+    BrokerRegistrationRequest {
+        broker_id: node.id.0,
+        cluster_id: StrBytes::copy_from(&node.cluster_id),
+        incarnation_id: node.incarnation_id,
+        listeners: listeners.collect(),
+        features: features.collect(),
+        rack: config.rack.as_deref().map(StrBytes::copy_from),
+        is_migrating_zk_broker: false,
+        log_dirs,
+        previous_broker_epoch: node.log_dirs.previous_broker_epoch().0,
+    }
+}
+
+/// Says of this controller what brokers and other controllers need to know, as long as the image says something else.
+/// Runs beside the broker's own start: nobody waits for it.
+async fn register_controller(shard: Rc<Shard>) {
+    let node = &shard.node;
+    let listeners = node.config.advertised_controller_listeners.iter();
+    let listeners = listeners.map(|listener| controller_registration_request::Listener {
+        name: StrBytes::copy_from(&listener.name),
+        host: controller::host_or_name(&listener.host).into(),
+        port: listener.port,
+        security_protocol: listener.security_protocol.code(),
+    });
+    let unstable = node.config.controller.unstable_feature_versions_enable;
+    let features = FEATURES.iter().map(|feature| {
+        let range = feature.supported_range(unstable);
+        controller_registration_request::Feature {
+            name: feature.name.into(),
+            min_supported_version: range.min,
+            max_supported_version: range.max,
+        }
+    });
+    let request = ControllerRegistrationRequest {
+        controller_id: node.id.0,
+        incarnation_id: node.incarnation_id,
+        zk_migration_ready: false,
+        listeners: listeners.collect(),
+        features: features.collect(),
+    };
+    let mut backoff = Backoff::new();
+    while !shard.closing.is_set() {
+        let image = shard.image();
+        let own = image.cluster.controllers.get(&node.id);
+        if own.is_some_and(|controller| controller.incarnation_id == node.incarnation_id) {
+            return;
+        }
+        let response = controller::request(&shard, ControllerRequest::internal(request.clone())).await;
+        match response {
+            ResponseBody::ControllerRegistration(response) if response.error_code == ErrorCode::None.code() => return,
+            // Levels of metadata.version below 3.7 don't record controllers.
+            ResponseBody::ControllerRegistration(response)
+                if response.error_code == ErrorCode::UnsupportedVersion.code() => return,
+            _ => backoff.wait().await,
+        }
+    }
+}
+
+async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
+    let config = &shard.node.config.controller;
+    let timeout_ms = u64::try_from(config.initial_broker_registration_timeout_ms).unwrap_or(0);
+    let deadline = ring::now().monotonic.plus_ms(timeout_ms);
+    let request = registration(shard);
+    let mut backoff = Backoff::new();
+    let mut has_told = false;
+    ring::spawn_detached(register_controller(shard.clone()));
+    loop {
+        let response = controller::request(shard, ControllerRequest::internal(request.clone())).await;
+        let response = BrokerRegistrationResponse::try_from(response).unwrap_or_else(|_| BrokerRegistrationResponse {
+            error_code: ErrorCode::UnknownServerError.code(),
+            ..BrokerRegistrationResponse::default()
+        });
+        let error = error_of(response.error_code);
+        match error {
+            ErrorCode::None => return Ok(BrokerEpoch(response.broker_epoch)),
+            ErrorCode::InconsistentClusterId | ErrorCode::InvalidRegistration | ErrorCode::UnsupportedVersion => {
+                return Err(LifecycleFault::Refused(error));
+            }
+            ErrorCode::DuplicateBrokerRegistration if !has_told => {
+                has_told = true;
+                info!("waiting for the session of this broker's former life to end (broker.session.timeout.ms)");
+            }
+            _ => debug!(?error, "registration failed, trying again"),
+        }
+        if ring::now().monotonic >= deadline {
+            return Err(LifecycleFault::TimedOut { timeout_ms, last: error });
+        }
+        backoff.wait().await;
+    }
+}
+
+/// What the last heartbeat's answer said.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    is_fenced: bool,
+    should_shut_down: bool,
+}
+
+/// Heartbeats until the controller lets this broker serve.
+async fn unfence(shard: &Rc<Shard>, epoch: BrokerEpoch) -> Result<State, LifecycleFault> {
+    let mut backoff = Backoff::new();
+    loop {
+        // An unfenced broker may become leader at once: every core must know what it hosts.
+        let has_caught_up = controller::applied_offset(shard).await.0 >= epoch.0 && has_own_registration(shard);
+        let want = Want { fence: !has_caught_up, shut_down: false };
+        match heartbeat(shard, epoch, want).await {
+            Ok(state) if !state.is_fenced => return Ok(state),
+            Ok(_) => {}
+            Err(error) => debug!(?error, "heartbeat failed"),
+        }
+        backoff.wait().await;
+    }
+}
+
+fn has_own_registration(shard: &Rc<Shard>) -> bool {
+    metadata_publisher::broker_epoch(shard).is_some()
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Want {
+    fence: bool,
+    shut_down: bool,
+}
+
+async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want) -> Result<State, ErrorCode> {
+    let node = &shard.node;
+    let request = BrokerHeartbeatRequest {
+        broker_id: node.id.0,
+        broker_epoch: epoch.0,
+        current_metadata_offset: controller::applied_offset(shard).await.0,
+        want_fence: want.fence,
+        want_shut_down: want.shut_down,
+        offline_log_dirs: offline_directories(shard),
+        cordoned_log_dirs: if want.fence { None } else { Some(Vec::new()) },
+    };
+    let response = controller::request(shard, ControllerRequest::internal(request)).await;
+    let response = BrokerHeartbeatResponse::try_from(response).map_err(|_| ErrorCode::UnknownServerError)?;
+    match error_of(response.error_code) {
+        ErrorCode::None => {
+            Ok(State { is_fenced: response.is_fenced, should_shut_down: response.should_shut_down })
+        }
+        error => Err(error),
+    }
+}
+
+/// Ids of directories that were registered and have failed since.
+fn offline_directories(shard: &Rc<Shard>) -> Vec<Uuid> {
+    shard.log_dirs.failed_ids(shard)
+}
+
+/// Heartbeats at their interval until the node stops.
+async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
+    let interval_ms = u64::try_from(shard.node.config.controller.broker_heartbeat_interval_ms).unwrap_or(2_000);
+    let broker = &shard.broker;
+    while !broker.is_stopping.get() {
+        let _ = ring::timeout_ms(interval_ms, broker.nudge.wait()).await;
+        if broker.is_stopping.get() {
+            break;
+        }
+        match heartbeat(&shard, epoch, Want { fence: false, shut_down: false }).await {
+            Ok(now) => {
+                if now.is_fenced != state.is_fenced {
+                    warn!(fenced = now.is_fenced, "the controller changed this broker's state");
+                }
+                state = now;
+            }
+            Err(ErrorCode::StaleBrokerEpoch) => {
+                warn!("the controller doesn't know this broker's registration any more: it was unregistered");
+            }
+            Err(error) => warn!(?error, "heartbeat failed"),
+        }
+    }
+    broker.heartbeats_ended.set();
+}
+
+/// Something changed that the controller should hear of at once, such as a failed directory.
+pub fn nudge(shard: &Rc<Shard>) {
+    let tell = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<()> {
+        shard.broker.nudge.notify_all();
+        Box::pin(std::future::ready(()))
+    };
+    let shard = shard.clone();
+    ring::spawn_detached(async move { shard.invoke_on(0, tell).await });
+}
+
+/// Hands leadership over. Returns the epoch of the registration that ends, if there was one.
+pub async fn stop(shard: &Rc<Shard>) -> Option<BrokerEpoch> {
+    let epoch = shard.broker.epoch.get()?;
+    shard.broker.is_stopping.set(true);
+    shard.broker.nudge.notify_all();
+    shard.broker.heartbeats_ended.wait_until_set().await;
+    if !shard.node.config.controller.controlled_shutdown_enable {
+        return Some(epoch);
+    }
+    let limit = ring::now().monotonic.plus_ms(SHUTDOWN_LIMIT_MS);
+    loop {
+        match heartbeat(shard, epoch, Want { fence: false, shut_down: true }).await {
+            Ok(state) if state.should_shut_down => break,
+            Ok(_) => {}
+            Err(error @ (ErrorCode::StaleBrokerEpoch | ErrorCode::NotController)) => {
+                debug!(?error, "no controlled shutdown");
+                break;
+            }
+            Err(error) => debug!(?error, "controlled shutdown not granted yet"),
+        }
+        if ring::now().monotonic >= limit {
+            warn!("the controller doesn't grant the shutdown within {SHUTDOWN_LIMIT_MS} ms: stopping without it");
+            break;
+        }
+        ring::sleep_ms(SHUTDOWN_HEARTBEAT_MS).await;
+    }
+    Some(epoch)
+}
+
+/// The controller listener accepts on the controller's core.
+async fn open_controller_listeners(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
+    if !shard.node.config.roles.controller {
+        return Ok(());
+    }
+    let core = shard.node.controller_index;
+    let open = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Result<(), ListenFault>> {
+        let listeners = shard.node.config.controller_listeners();
+        let outcome = listeners.into_iter().try_for_each(|listener| listener::open(shard, listener, true));
+        Box::pin(std::future::ready(outcome))
+    };
+    Ok(shard.invoke_on(core, open).await?)
+}
+
+async fn open_broker_listeners(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
+    for core in 0..shard.node.shards {
+        let open = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Result<(), ListenFault>> {
+            let listeners = shard.node.config.broker_listeners();
+            let outcome = listeners.into_iter().try_for_each(|listener| listener::open(shard, listener, false));
+            Box::pin(std::future::ready(outcome))
+        };
+        shard.invoke_on(core, open).await?;
+    }
+    Ok(())
+}
+
+/// Waits that double.
+struct Backoff {
+    next_ms: u64,
+}
+
+impl Backoff {
+    fn new() -> Backoff {
+        Backoff { next_ms: FIRST_BACKOFF_MS }
+    }
+
+    async fn wait(&mut self) {
+        ring::sleep_ms(self.next_ms).await;
+        self.next_ms = (self.next_ms * 2).min(MAX_BACKOFF_MS);
+    }
+}

@@ -14,7 +14,7 @@ use tracing::trace;
 use crate::connection::Peer;
 use crate::mesh::LocalFuture;
 use crate::shard::Shard;
-use crate::{controller_api, fetch, produce};
+use crate::{admin, controller_api, coordinator, fetch, produce};
 
 /// What a handler knows of its request beside the body.
 #[derive(Debug, Clone)]
@@ -89,6 +89,9 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
         return Err(unknown());
     }
     if !supported_version(api_key, context.api_version) {
+        if api_key == ApiKey::ApiVersions {
+            return respond_unsupported_api_versions(&context);
+        }
         return Err(CloseReason::UnsupportedVersion(api_key.name(), context.api_version));
     }
     let body = RequestBody::decode(api_key, context.api_version, &mut input).map_err(|source| {
@@ -105,6 +108,13 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
             Ok(Disposition::Respond(ready(encode(&context, &response)?)))
         }
     }
+}
+
+/// KIP-511: a client that asks in too new a version is answered in version 0, with what it needs to ask again.
+fn respond_unsupported_api_versions(context: &RequestContext) -> Result<Disposition, CloseReason> {
+    let response = admin::api_versions::unsupported_version();
+    let frame = frame::encode_response(&response, ApiKey::ApiVersions, 0, context.correlation_id)?;
+    Ok(Disposition::Respond(ready(frame)))
 }
 
 async fn begin_produce(
@@ -176,5 +186,58 @@ macro_rules! broker_apis {
 }
 
 broker_apis! {
+    ApiVersions => |shard, context, body| admin::api_versions::handle(shard, context, &body).await,
+    Metadata => |shard, context, body| admin::metadata::handle(shard, context, body),
+    DescribeTopicPartitions =>
+        |shard, context, body| admin::describe_topic_partitions::handle(shard, context, body),
+    OffsetForLeaderEpoch => |shard, context, body| admin::offset_for_leader_epoch::handle(shard, context, body).await,
+    DeleteRecords => |shard, context, body| admin::delete_records::handle(shard, context, body).await,
+    DescribeProducers => |shard, context, body| admin::describe_producers::handle(shard, context, body).await,
+    DescribeLogDirs => |shard, context, body| admin::describe_log_dirs::handle(shard, context, body).await,
+    DescribeConfigs => |shard, context, body| admin::describe_configs::handle(shard, context, body),
+    ListConfigResources => |shard, context, body| admin::list_config_resources::handle(shard, context, body),
+    AlterConfigs => |shard, context, body| admin::alter_configs::legacy(shard, context, body).await,
+    IncrementalAlterConfigs => |shard, context, body| admin::alter_configs::incremental(shard, context, body).await,
+    DescribeClientQuotas => |shard, _context, body| admin::describe_client_quotas::handle(shard, body),
+    DescribeUserScramCredentials => |shard, _context, body| admin::describe_scram::handle(shard, body),
+    DescribeAcls => |_shard, _context, _body| admin::describe_acls::handle(),
+    ListTransactions => |_shard, _context, body| admin::transactions::list(body),
+    DescribeTransactions => |_shard, _context, body| admin::transactions::describe(body),
+    CreateDelegationToken => |_shard, _context, _body| admin::delegation_tokens::create(),
+    RenewDelegationToken => |_shard, _context, _body| admin::delegation_tokens::renew(),
+    ExpireDelegationToken => |_shard, _context, _body| admin::delegation_tokens::expire(),
+    DescribeDelegationToken => |_shard, _context, _body| admin::delegation_tokens::describe(),
+    CreateAcls => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    DeleteAcls => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    DescribeCluster => |shard, context, body| admin::describe_cluster::handle(shard, context, body),
     Fetch => |shard, context, body| fetch::handle(shard, context, body).await,
+    ListOffsets => |shard, context, body| admin::list_offsets::handle(shard, context, body).await,
+    InitProducerId => |shard, context, body| admin::init_producer_id::handle(shard, context, body).await,
+    FindCoordinator => |shard, context, body| admin::find_coordinator::handle(shard, context, body),
+    CreateTopics => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    DeleteTopics => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    CreatePartitions => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AlterClientQuotas => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AlterUserScramCredentials =>
+        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AlterPartitionReassignments =>
+        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    ListPartitionReassignments =>
+        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    ElectLeaders => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    UpdateFeatures => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    UnregisterBroker => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    DescribeQuorum => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    AddRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    RemoveRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
+    JoinGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    SyncGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    Heartbeat => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    LeaveGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    OffsetCommit => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    OffsetFetch => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    OffsetDelete => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    ListGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    DescribeGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    DeleteGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
 }

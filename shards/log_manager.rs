@@ -23,6 +23,7 @@ mod claim;
 mod close;
 mod describe;
 mod directory;
+mod durability;
 mod fault;
 mod leftovers;
 mod offline;
@@ -50,6 +51,7 @@ pub use close::close_all;
 pub use describe::{DirectoryDescription, LogDescription};
 pub use directory::{CheckedLogDirs, LogDirectory};
 pub use fault::LogDirFault;
+pub use offline::DiskFaults;
 pub use open::open;
 pub use settings::log_config;
 
@@ -69,6 +71,8 @@ pub struct LogDirs {
     pub failures_changed: ring::Notify,
     /// Places of directories that hold `-future` logs, which nobody recovered.
     unrecovered_futures: RefCell<Vec<usize>>,
+    /// What was found at start, by directory; shard 0 sums it up.
+    summaries: RefCell<Vec<open::OpenSummary>>,
     removals: removal::Removals,
     /// Partition directories without a readable topic id; shard 0 has them.
     nameless: RefCell<Vec<PathBuf>>,

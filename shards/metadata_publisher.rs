@@ -1,1 +1,311 @@
-//! Takes new metadata over on each core: which partitions live here, and in which role.
+//! Takes new metadata over on each core: which partitions live here, in which role, with which settings.
+//!
+//! Images come in order, from the controller's core, through the mesh; one task per core takes them over one after the
+//! other. A core's own partitions follow before its [`Shard::image`] changes, so that whoever reads the image finds
+//! what it promises.
+//!
+//! Until this process has registered as a broker the image is only looked at: what is in the log is still about its
+//! former life. With the registration everything is taken over at once, and logs that the metadata doesn't know become
+//! strays.
+
+mod assignment;
+mod settings;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringlog_config::ServerConfig;
+use ringlog_log::LogConfig;
+use ringlog_metadata::image::{LeaderRecoveryState, PartitionImage, TopicImage, directory};
+use ringlog_metadata::{MetadataChanges, MetadataImage};
+use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Role};
+use ringlog_protocol::StrBytes;
+use ringlog_ring as ring;
+use ringlog_types::{BrokerEpoch, LeaderEpoch, GROUP_METADATA_TOPIC, PartitionIndex, TopicIdPartition, TopicPartition, Uuid};
+use rustc_hash::FxHashMap;
+use tracing::{debug, error, info};
+
+use self::assignment::Assignments;
+use crate::mesh::LocalFuture;
+use crate::replica::Replica;
+use crate::shard::{Node, Shard};
+use crate::coordinator;
+
+/// Partitions that are looked at before other tasks get a turn.
+const PARTITIONS_PER_TURN: usize = 64;
+
+/// What one core knows of the metadata beside its image.
+#[derive(Default)]
+pub struct Publisher {
+    queue: RefCell<VecDeque<Publication>>,
+    arrived: ring::Notify,
+    /// This process is registered: partitions are taken over.
+    is_registered: Cell<bool>,
+    /// Settings of the topics that have partitions here.
+    topic_configs: RefCell<FxHashMap<Uuid, Rc<LogConfig>>>,
+    /// The node's configuration with dynamic values on top; `None` as long as there are none.
+    server_config: RefCell<Option<Rc<ServerConfig>>>,
+}
+
+struct Publication {
+    image: Arc<MetadataImage>,
+    changes: Arc<MetadataChanges>,
+    done: ring::OneshotSender<()>,
+}
+
+/// Hands a new image to this core, in order. The future ends when it is taken over.
+pub fn apply(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: Arc<MetadataChanges>) -> LocalFuture<()> {
+    let (done, taken_over) = ring::oneshot();
+    shard.publisher.queue.borrow_mut().push_back(Publication { image, changes, done });
+    shard.publisher.arrived.notify_all();
+    Box::pin(async move {
+        // Dropped only when the node stops.
+        let _ = taken_over.await;
+    })
+}
+
+/// Begins to take images over. To be called once this core's logs are open.
+pub fn start(shard: &Rc<Shard>) {
+    let shard = shard.clone();
+    ring::spawn_detached(async move {
+        while !shard.gate.is_closed() {
+            let next = shard.publisher.queue.borrow_mut().pop_front();
+            match next {
+                Some(Publication { image, changes, done }) => {
+                    take_over(&shard, image, &changes).await;
+                    let _ = done.send(());
+                }
+                None => shard.publisher.arrived.wait().await,
+            }
+        }
+    });
+}
+
+/// The epoch of this process's registration, as far as this core knows.
+pub fn broker_epoch(shard: &Shard) -> Option<BrokerEpoch> {
+    own_epoch(&shard.node, &shard.image())
+}
+
+fn own_epoch(node: &Node, image: &MetadataImage) -> Option<BrokerEpoch> {
+    let own = image.cluster.broker(node.id).filter(|broker| broker.incarnation_id == node.incarnation_id);
+    own.map(|broker| broker.epoch)
+}
+
+/// The node's configuration with the dynamic values of the image on top.
+pub fn with_server_config<R>(shard: &Shard, read: impl FnOnce(&ServerConfig) -> R) -> R {
+    let dynamic = shard.publisher.server_config.borrow().clone();
+    read(dynamic.as_deref().unwrap_or(&shard.node.config))
+}
+
+async fn take_over(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: &MetadataChanges) {
+    let is_registered = own_epoch(&shard.node, &image).is_some();
+    if shard.index >= shard.node.shards || !is_registered {
+        shard.replace_image(image);
+        return;
+    }
+    let is_first = !shard.publisher.is_registered.replace(true);
+    let everything = is_first.then(|| MetadataChanges::between(&MetadataImage::empty(), &image));
+    let changes = everything.as_ref().unwrap_or(changes);
+    let update = Update { shard, old: shard.image(), new: &image, assignments: RefCell::default() };
+    update.configs(changes);
+    update.deletions(changes).await;
+    update.partitions(changes).await;
+    if is_first {
+        let is_known = |id: TopicIdPartition| {
+            image.topics.partition(id).is_some_and(|partition| partition.directory(shard.node.id).is_some())
+        };
+        shard.log_dirs.mark_strays(shard, &is_known).await;
+    }
+    let assignments = update.assignments.take();
+    shard.replace_image(image.clone());
+    assignments.send(shard);
+}
+
+/// One step from an image to the next.
+struct Update<'a> {
+    shard: &'a Rc<Shard>,
+    old: Arc<MetadataImage>,
+    new: &'a Arc<MetadataImage>,
+    assignments: RefCell<Assignments>,
+}
+
+impl Update<'_> {
+    /// Dynamic settings of this broker and of topics.
+    fn configs(&self, changes: &MetadataChanges) {
+        let publisher = &self.shard.publisher;
+        let broker_changed = settings::broker_changed(self.shard.node.id, changes);
+        if broker_changed {
+            let config = settings::server_config(&self.shard.node, self.new);
+            *publisher.server_config.borrow_mut() = Some(Rc::new(config));
+        }
+        let known: Vec<Uuid> = publisher.topic_configs.borrow().keys().copied().collect();
+        let mut changed = FxHashMap::default();
+        for topic_id in known {
+            let Some(topic) = self.new.topics.by_id(topic_id) else { continue };
+            if broker_changed || settings::topic_changed(&topic.name, changes) {
+                let config = Rc::new(settings::topic_config(self.shard, self.new, &topic.name));
+                changed.insert(topic_id, config.clone());
+                publisher.topic_configs.borrow_mut().insert(topic_id, config);
+            }
+        }
+        if changed.is_empty() {
+            return;
+        }
+        for replica in self.shard.replicas.borrow().values() {
+            if let Some(config) = changed.get(&replica.id.topic_id) {
+                *replica.config.borrow_mut() = config.clone();
+                // The least number of in-sync replicas may have changed.
+                replica.progress.notify_all();
+            }
+        }
+    }
+
+    fn topic_config(&self, topic: &TopicImage) -> Rc<LogConfig> {
+        let mut configs = self.shard.publisher.topic_configs.borrow_mut();
+        let config = configs
+            .entry(topic.id)
+            .or_insert_with(|| Rc::new(settings::topic_config(self.shard, self.new, &topic.name)));
+        config.clone()
+    }
+
+    async fn deletions(&self, changes: &MetadataChanges) {
+        if changes.deleted_topics.is_empty() {
+            return;
+        }
+        let mut gone = Vec::new();
+        for topic_id in changes.deleted_topics.keys() {
+            self.shard.publisher.topic_configs.borrow_mut().remove(topic_id);
+            let Some(topic) = self.old.topics.by_id(*topic_id) else { continue };
+            let partitions = topic.partitions.keys();
+            let ids = partitions.map(|index| TopicIdPartition { topic_id: *topic_id, partition: *index });
+            gone.extend(ids.filter_map(|id| self.shard.replica(id)));
+        }
+        self.remove(gone).await;
+        let topics = changes.deleted_topics.iter().map(|(id, name)| (StrBytes::copy_from(name), *id));
+        coordinator::on_topics_deleted(self.shard, &topics.collect::<Vec<_>>());
+    }
+
+    /// Replicas that this broker no longer has.
+    async fn remove(&self, replicas: Vec<Rc<Replica>>) {
+        if replicas.is_empty() {
+            return;
+        }
+        for replica in &replicas {
+            info!(partition = %replica.name, "deleting the replica");
+            tell_coordinators(self.shard, replica, false);
+        }
+        self.shard.log_dirs.delete(self.shard, replicas).await;
+    }
+
+    async fn partitions(&self, changes: &MetadataChanges) {
+        let mut looked_at = 0;
+        let mut gone = Vec::new();
+        for (topic_id, topic_changes) in &changes.topics {
+            let Some(topic) = self.new.topics.by_id(*topic_id) else { continue };
+            for index in &topic_changes.partitions {
+                let id = TopicIdPartition { topic_id: *topic_id, partition: *index };
+                looked_at += 1;
+                if looked_at % PARTITIONS_PER_TURN == 0 {
+                    ring::yield_if_needed().await;
+                }
+                if self.shard.home_of(id) != self.shard.index {
+                    continue;
+                }
+                let Some(partition) = topic.partitions.get(index) else { continue };
+                match partition.directory(self.shard.node.id) {
+                    Some(directory) => self.partition(topic, *index, partition, directory).await,
+                    None => gone.extend(self.shard.replica(id)),
+                }
+            }
+        }
+        self.remove(gone).await;
+    }
+
+    /// A partition that this broker has a replica of.
+    async fn partition(&self, topic: &TopicImage, index: PartitionIndex, partition: &PartitionImage, directory: Uuid) {
+        let id = TopicIdPartition { topic_id: topic.id, partition: index };
+        let replica = match self.shard.replica(id) {
+            Some(replica) => replica,
+            None => {
+                let name = TopicPartition { topic: topic.name.clone(), partition: index };
+                let config = self.topic_config(topic);
+                let assigned = Some(directory).filter(|directory| !directory::is_reserved(*directory));
+                match self.shard.log_dirs.claim_or_create(self.shard, id, name, assigned, config).await {
+                    Ok(replica) => replica,
+                    Err(fault) => {
+                        error!(partition = %id, topic = &*topic.name, "the replica can't be opened: {fault}");
+                        return;
+                    }
+                }
+            }
+        };
+        self.check_directory(&replica, directory);
+        set_role(self.shard, &replica, partition);
+    }
+
+    /// Tells the controller where the replica lies, if it believes something else (KIP-858).
+    fn check_directory(&self, replica: &Replica, believed: Uuid) {
+        let directories = &self.shard.node.log_dirs.directories;
+        let Some(actual) = directories.get(replica.log_dir.get()).map(|directory| directory.id) else { return };
+        let is_supported = self.new.metadata_version().is_directory_assignment_supported();
+        if is_supported && believed != actual && !directory::is_reserved(actual) {
+            self.assignments.borrow_mut().add(actual, replica.id);
+        }
+    }
+}
+
+/// Tells a replica what it is now.
+fn set_role(shard: &Rc<Shard>, replica: &Rc<Replica>, partition: &PartitionImage) {
+    let before = led_epoch(replica);
+    let effects = if partition.leader == shard.node.id {
+        let config = replica.config.borrow().clone();
+        let state = LeaderState {
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            replicas: &partition.replicas,
+            isr: &partition.in_sync_replicas,
+            recovery_state: match partition.leader_recovery_state {
+                LeaderRecoveryState::Recovered => RecoveryState::Recovered,
+                LeaderRecoveryState::Recovering => RecoveryState::Recovering,
+            },
+        };
+        replica.partition.borrow_mut().become_leader(&state, &config, ring::now().monotonic)
+    } else {
+        replica.partition.borrow_mut().become_follower(&FollowerState {
+            leader: partition.leader,
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+        })
+    };
+    replica.apply(&effects);
+    let now = led_epoch(replica);
+    if before != now {
+        debug!(partition = %replica.name, leader = partition.leader.0, epoch = partition.leader_epoch.0, "new leader");
+        persist_leader_epochs(replica.clone());
+        tell_coordinators(shard, replica, now.is_some());
+    }
+}
+
+/// The epoch in which the replica leads, if it does.
+fn led_epoch(replica: &Replica) -> Option<LeaderEpoch> {
+    let partition = replica.partition.borrow();
+    (partition.role() == Role::Leader).then(|| partition.leader_epoch())
+}
+
+/// Group state lives where the partition of its topic is led.
+fn tell_coordinators(shard: &Rc<Shard>, replica: &Rc<Replica>, is_leader: bool) {
+    if &*replica.name.topic == GROUP_METADATA_TOPIC {
+        coordinator::on_leadership(shard, replica, is_leader);
+    }
+}
+
+/// Writes the checkpoint of leader epochs beside other work: appends of the new epoch wait for their own.
+fn persist_leader_epochs(replica: Rc<Replica>) {
+    ring::spawn_detached(async move {
+        if let Err(fault) = replica.persist_leader_epochs().await {
+            error!(partition = %replica.name, "leader epochs can't be written: {fault}");
+        }
+    });
+}

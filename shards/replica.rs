@@ -14,7 +14,6 @@ use ringlog_partition::{
 use ringlog_protocol::records::Scratch;
 use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicIdPartition, TopicPartition};
-use tracing::error;
 
 use crate::segment_store::SegmentStore;
 
@@ -265,7 +264,7 @@ impl Replica {
         while self.store.is_dirty() && self.partition.borrow().role() != Role::Offline {
             let end_offset = self.partition.borrow().log().log_end_offset();
             if let Err(error) = self.write_once(end_offset).await {
-                error!(partition = %self.name, directory = %self.store.directory().display(), "writing failed: {error}");
+                self.store.report_fault(self.log_dir.get(), "writing failed", &error);
                 let effects = self.partition.borrow_mut().mark_offline();
                 self.apply(&effects);
             }
@@ -285,8 +284,9 @@ impl Replica {
         let now = ring::now();
         if must_flush {
             self.store.sync().await?;
-            self.partition.borrow_mut().log_mut().on_flushed(end_offset, now.wall);
+            self.partition.borrow_mut().log_mut().on_flushed(self.flushed_up_to(end_offset), now.wall);
         }
+        self.persist_leader_epochs().await?;
         let effects = self.partition.borrow_mut().on_durable(end_offset, &config, now.monotonic);
         self.apply(&effects);
         Ok(())
@@ -295,12 +295,17 @@ impl Replica {
     /// A sealed segment gets its indexes; then its records need no recovery any more.
     async fn finish_segment(self: Rc<Self>, roll: Rc<Roll>) {
         match self.store.finish(&roll).await {
-            Ok(()) => self.partition.borrow_mut().log_mut().on_flushed(roll.new_base_offset, ring::now().wall),
+            Ok(()) => {
+                let mut partition = self.partition.borrow_mut();
+                let active = partition.log().active_segment().base_offset;
+                partition.log_mut().on_flushed(self.flushed_up_to(active), ring::now().wall);
+            }
             Err(fault) => {
-                error!(partition = %self.name, segment = %roll.sealed.base_offset, "sealing failed: {fault}");
+                self.store.report_fault(self.log_dir.get(), "sealing a segment failed", &fault);
                 let effects = self.partition.borrow_mut().mark_offline();
                 self.apply(&effects);
             }
         }
+        self.progress.notify_all();
     }
 }

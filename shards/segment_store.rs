@@ -28,12 +28,14 @@ use ringlog_log::Roll;
 use ringlog_log::names::{FileKind, SegmentFile};
 use ringlog_log::offset_index::OffsetIndex;
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
+use ringlog_log::time_index::TimeIndex;
 use ringlog_log::transaction_index::TransactionIndex;
 use ringlog_ring::{self as ring, BLOCK_BYTES, Direct, File, Frame, Open};
 use ringlog_types::{Offset, align_down};
 use smallvec::SmallVec;
 
 use crate::frames::FrameCache;
+use crate::log_manager::DiskFaults;
 use crate::open_files::{FileKey, OpenFiles};
 
 /// Slices that follow each other in a log.
@@ -54,6 +56,8 @@ pub struct StoreContext {
     pub files: OpenFiles,
     /// Whether to ask for O_DIRECT.
     pub direct: Direct,
+    /// I/O errors, which take their log directory offline.
+    pub faults: DiskFaults,
 }
 
 /// The bytes of one log.
@@ -68,6 +72,8 @@ pub struct SegmentStore {
     /// The sealed segment read last, with its offset index.
     index: RefCell<Option<(Offset, Rc<OffsetIndex>)>>,
     writing: Cell<bool>,
+    /// A segment file was made since the directory was synced last.
+    names_unsynced: Cell<bool>,
     /// It is in the cache's queue of stores that have frames to give up.
     offered: Cell<bool>,
 }
@@ -136,9 +142,20 @@ impl SegmentStore {
         let tail = Tail::new(base_offset, size, file_len);
         let tails = RefCell::new(VecDeque::from([tail]));
         let directory = RefCell::new(directory);
-        let (writing, offered) = (Cell::new(false), Cell::new(false));
+        let (writing, names_unsynced, offered) = Default::default();
         let (rolls, finishing, index) = Default::default();
-        Rc::new(SegmentStore { context, id, directory, tails, rolls, finishing, index, writing, offered })
+        Rc::new(SegmentStore {
+            context,
+            id,
+            directory,
+            tails,
+            rolls,
+            finishing,
+            index,
+            writing,
+            names_unsynced,
+            offered,
+        })
     }
 
     /// Where its files lie.
@@ -191,14 +208,15 @@ impl SegmentStore {
     pub async fn finish(&self, roll: &Roll) -> io::Result<()> {
         let base_offset = roll.sealed.base_offset;
         self.open(base_offset, false).await?.fdatasync().await?;
-        self.write_file(base_offset, FileKind::OffsetIndex, roll.index.offsets.encode_from(0)).await?;
-        self.write_file(base_offset, FileKind::TimeIndex, roll.index.times.encode_from(0)).await?;
         if !roll.transaction_index.entries().is_empty() {
             self.write_file(base_offset, FileKind::TransactionIndex, roll.transaction_index.encode()).await?;
         }
         if let Some((offset, producers)) = &roll.producer_snapshot {
             self.write_file(*offset, FileKind::ProducerSnapshot, encode_producer_snapshot(producers)).await?;
         }
+        // These last: where both are there, recovery takes the others for complete.
+        self.write_file(base_offset, FileKind::OffsetIndex, roll.index.offsets.encode_from(0)).await?;
+        self.write_file(base_offset, FileKind::TimeIndex, roll.index.times.encode_from(0)).await?;
         self.rolls.borrow_mut().retain(|other| other.sealed.base_offset != base_offset);
         self.finishing.borrow_mut().retain(|other| *other != base_offset);
         Ok(())
@@ -226,6 +244,17 @@ impl SegmentStore {
         };
         *self.index.borrow_mut() = Some((base_offset, index.clone()));
         Ok(index)
+    }
+
+    /// The time index of a sealed segment. Read anew each time: searches for a timestamp are rare.
+    pub async fn time_index(&self, base_offset: Offset) -> io::Result<TimeIndex> {
+        let unwritten = self.rolls.borrow().iter().find(|roll| roll.sealed.base_offset == base_offset).cloned();
+        if let Some(roll) = unwritten {
+            return Ok(roll.index.times.clone());
+        }
+        let path = self.path(SegmentFile::live(base_offset, FileKind::TimeIndex).to_string());
+        let bytes = ring::fs::read_to_vec(path, INDEX_BYTES_MAX).await?;
+        TimeIndex::load(base_offset, &bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// The aborted transactions of a sealed segment.
@@ -276,7 +305,9 @@ impl SegmentStore {
             let mut tails = self.tails.borrow_mut();
             let tail = tails.iter_mut().find(|tail| tail.base_offset == job.base_offset);
             let Some(tail) = tail else { continue };
-            tail.create = false;
+            if std::mem::replace(&mut tail.create, false) {
+                self.names_unsynced.set(true);
+            }
             tail.written = job.end;
             tail.file_len = file_len;
         }
@@ -328,12 +359,45 @@ impl SegmentStore {
     pub async fn sync(&self) -> io::Result<()> {
         let segments: SmallVec<[Offset; 2]> = {
             let tails = self.tails.borrow();
-            tails.iter().filter(|tail| !tail.create).map(|tail| tail.base_offset).collect()
+            let tails = tails.iter().filter(|tail| !tail.create).map(|tail| tail.base_offset);
+            // Sealed segments leave the tails once they are written, and are synced when their indexes are.
+            let rolls = self.rolls.borrow();
+            let sealed = rolls.iter().map(|roll| roll.sealed.base_offset).filter(|base| !tails.clone().any(|b| b == *base));
+            sealed.chain(tails.clone()).collect()
         };
+        if self.names_unsynced.replace(false) {
+            ring::fs::sync_dir(self.directory()).await?;
+        }
         for base_offset in segments {
             self.open(base_offset, false).await?.fdatasync().await?;
         }
         Ok(())
+    }
+
+    /// Base offset of the first sealed segment that isn't complete on the device: the recovery point stays at or below.
+    pub fn unfinished_from(&self) -> Option<Offset> {
+        self.rolls.borrow().iter().map(|roll| roll.sealed.base_offset).min()
+    }
+
+    /// Whether index files of a sealed segment are being written right now.
+    pub fn is_finishing(&self) -> bool {
+        !self.finishing.borrow().is_empty()
+    }
+
+    /// Makes the active segment's file if it isn't there, for good: it tells where an empty log starts.
+    pub async fn create_active(&self) -> io::Result<()> {
+        let base_offset = self.tails.borrow().back().expect("a store has an active segment").base_offset;
+        self.open(base_offset, true).await?;
+        ring::fs::sync_dir(self.directory()).await?;
+        if let Some(tail) = self.tails.borrow_mut().iter_mut().find(|tail| tail.base_offset == base_offset) {
+            tail.create = false;
+        }
+        Ok(())
+    }
+
+    /// An I/O error in this store's files: the log directory at `place` fails.
+    pub fn report_fault(&self, place: usize, what: &str, error: &io::Error) {
+        self.context.faults.report(place, format!("{}: {what}: {error}", self.directory().display()));
     }
 
     /// Cuts the active file to its bytes, as an orderly stop leaves it. Everything must have been written.

@@ -27,6 +27,7 @@ fn context(frames_bytes: usize) -> Rc<StoreContext> {
         frames: FrameCache::new(frames_bytes),
         files: OpenFiles::new(64),
         direct: Direct::Auto,
+        faults: crate::log_manager::DiskFaults::default(),
     })
 }
 

@@ -9,15 +9,18 @@ use ringlog_metadata::MetadataImage;
 use ringlog_partition::{FetchSessionCache, FetchSessionCacheLimits};
 use ringlog_protocol::records::Scratch;
 use ringlog_ring as ring;
-use ringlog_types::{NodeId, Random, TopicIdPartition, Uuid};
+use ringlog_types::{MonotonicMs, NodeId, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 
+use crate::admin::AdminState;
+use crate::broker_lifecycle::BrokerLifecycle;
 use crate::controller::ControllerHandle;
 use crate::coordinator::Coordinators;
 use crate::flag::{ConnectionCount, Flag};
 use crate::frames::FrameCache;
-use crate::log_manager::{CheckedLogDirs, LogDirs};
+use crate::log_manager::{CheckedLogDirs, DiskFaults, LogDirs};
 use crate::mesh::{Calls, Message};
+use crate::metadata_publisher::Publisher;
 use crate::metrics::ShardMetrics;
 use crate::open_files::OpenFiles;
 use crate::placement;
@@ -42,6 +45,8 @@ pub struct Node {
     pub open_files_per_core: usize,
     /// This process: a new one for each start.
     pub incarnation_id: Uuid,
+    /// When this process began to start.
+    pub started_at: MonotonicMs,
     /// Cores that host partitions: indexes `0..shards` of the mesh.
     pub shards: usize,
     /// The core that runs the controller: the last of the mesh when it has a core of its own, else 0.
@@ -72,8 +77,14 @@ pub struct Shard {
     pub fetch_sessions: RefCell<FetchSessionCache>,
     /// Group coordinators of the `__consumer_offsets` partitions that live here.
     pub coordinators: Coordinators,
+    /// What the handlers of `admin` remember.
+    pub admin: AdminState,
     /// There on the controller's core.
     pub controller: OnceCell<Rc<ControllerHandle>>,
+    /// The broker's registration and heartbeats, on core 0.
+    pub broker: BrokerLifecycle,
+    /// New metadata on its way to this core's partitions.
+    pub publisher: Publisher,
     /// Background tasks join it; it closes at shutdown.
     pub gate: ring::Gate,
     /// Connections of this core.
@@ -106,6 +117,7 @@ impl Shard {
             frames: FrameCache::new(usize::try_from(node.config.ringlog.frames_memory_bytes).unwrap_or(usize::MAX)),
             files: OpenFiles::new(node.open_files_per_core),
             direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },
+            faults: DiskFaults::default(),
         };
         Shard {
             index,
@@ -118,7 +130,10 @@ impl Shard {
             store: Rc::new(store),
             fetch_sessions: RefCell::new(FetchSessionCache::new(sessions)),
             coordinators: Coordinators::default(),
+            admin: AdminState::default(),
             controller: OnceCell::new(),
+            broker: BrokerLifecycle::default(),
+            publisher: Publisher::default(),
             gate: ring::Gate::new(),
             connections: ConnectionCount::default(),
             request_memory: ring::ByteSemaphore::new(REQUEST_MEMORY_BYTES),

@@ -1,5 +1,6 @@
 //! Listing what lies in a log directory, and in a partition's. One trip to the helper thread for each.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -18,7 +19,6 @@ use ringlog_log::transaction_index::TransactionIndex;
 use ringlog_log::{LoadedIndexes, SegmentOnDisk};
 use ringlog_ring as ring;
 use ringlog_types::{CLUSTER_METADATA_TOPIC, Offset, PartitionIndex, TimestampMs, TopicIdPartition, TopicPartition};
-use rustc_hash::FxHashSet;
 use tracing::warn;
 
 use super::leftovers;
@@ -134,7 +134,7 @@ pub(super) async fn scan_log(path: PathBuf, clean_shutdown: bool) -> io::Result<
             leader_epochs: Vec::new(),
             epochs_are_damaged: false,
         };
-        let mut indexes: FxHashSet<(Offset, FileKind)> = FxHashSet::default();
+        let mut indexes: BTreeSet<(Offset, FileKind)> = BTreeSet::new();
         for entry in fs::read_dir(&path)? {
             let entry = entry?;
             let Some(file) = entry.file_name().to_str().and_then(SegmentFile::parse) else { continue };

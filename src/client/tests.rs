@@ -1,1 +1,170 @@
+//! The client against a node that is played by the test.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringlog_protocol::messages::api_versions_response::ApiVersion;
+use ringlog_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use ringlog_protocol::messages::{ApiVersionsResponse, ListGroupsRequest, MetadataRequest, MetadataResponse};
+use ringlog_protocol::{ApiKey, Decoder, Frame, StrBytes, frame};
+use ringlog_types::ErrorCode;
+
+use crate::*;
+
+fn write(stream: &mut TcpStream, frame: &Frame) {
+    for chunk in &frame.chunks {
+        stream.write_all(chunk).expect("the client reads");
+    }
+}
+
+/// The next request's header, or none when the client is gone.
+fn read_request(stream: &mut TcpStream) -> Option<frame::RequestHeader> {
+    let mut size = [0; 4];
+    stream.read_exact(&mut size).ok()?;
+    let mut body = vec![0; u32::from_be_bytes(size) as usize];
+    stream.read_exact(&mut body).ok()?;
+    Some(frame::decode_request_header(&mut Decoder::new(Bytes::from(body))).expect("a good request"))
+}
+
+fn versions() -> ApiVersionsResponse {
+    let range = |key: ApiKey, min_version, max_version| ApiVersion { api_key: key.code(), min_version, max_version };
+    let api_keys = vec![range(ApiKey::ApiVersions, 0, 3), range(ApiKey::Metadata, 0, 9), range(ApiKey::Fetch, 90, 99)];
+    ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() }
+}
+
+fn metadata(port: u16) -> MetadataResponse {
+    let broker = MetadataResponseBroker {
+        node_id: 7,
+        host: StrBytes::from("127.0.0.1"),
+        port: i32::from(port),
+        ..MetadataResponseBroker::default()
+    };
+    let partition = MetadataResponsePartition { partition_index: 1, leader_id: 7, ..Default::default() };
+    let topic = MetadataResponseTopic {
+        name: Some(StrBytes::from("t")),
+        partitions: vec![MetadataResponsePartition { leader_id: -1, ..Default::default() }, partition],
+        ..Default::default()
+    };
+    MetadataResponse { brokers: vec![broker], controller_id: 7, topics: vec![topic], ..MetadataResponse::default() }
+}
+
+/// A node that serves one connection by `answer`.
+fn node(answer: impl Fn(&mut TcpStream, &frame::RequestHeader, u16) + Send + 'static) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        while let Some(header) = read_request(&mut stream) {
+            answer(&mut stream, &header, port);
+        }
+    });
+    (format!("127.0.0.1:{port}"), thread)
+}
+
+/// As a node that knows ApiVersions up to 3 and Metadata up to 9.
+fn answer_well(stream: &mut TcpStream, header: &frame::RequestHeader, port: u16) {
+    let (key, version, id) = (header.key, header.api_version, header.correlation_id);
+    let response = match key {
+        ApiKey::ApiVersions if version > 3 => {
+            let error_code = ErrorCode::UnsupportedVersion.code();
+            frame::encode_response(&ApiVersionsResponse { error_code, ..versions() }, key, 0, id)
+        }
+        ApiKey::ApiVersions => frame::encode_response(&versions(), key, version, id),
+        ApiKey::Metadata => {
+            assert_eq!(version, 9, "the highest common version");
+            frame::encode_response(&metadata(port), key, version, id)
+        }
+        other => panic!("{other} wasn't to be asked"),
+    };
+    write(stream, &response.expect("it can be encoded"));
+}
+
+fn options() -> ClientOptions {
+    ClientOptions { request_timeout: Duration::from_secs(10), max_frame_bytes: 1 << 20, ..ClientOptions::default() }
+}
+
+#[test]
+fn versions_are_negotiated_and_leaders_found() {
+    let (address, thread) = node(answer_well);
+    let mut client = Client::connect(&format!("PLAINTEXT://{address}"), options()).expect("a connection");
+    assert_eq!(client.metadata().controller_id, 7);
+    assert_eq!(client.metadata().brokers[&7].address(), address);
+    assert_eq!(client.leader("t", 1).expect("a leader"), 7);
+    assert_eq!(client.partitions("t", false).expect("partitions").len(), 2);
+    let fault = client.send(&ListGroupsRequest::default()).expect_err("the node doesn't know it");
+    assert!(matches!(fault, ClientError::UnsupportedApi { api: ApiKey::ListGroups, .. }), "{fault}");
+    assert!(matches!(client.connection(8), Err(ClientError::UnknownNode(8))));
+    drop(client);
+    thread.join().expect("the node is content");
+}
+
+#[test]
+fn requests_are_pipelined_and_answered_in_order() {
+    let (address, thread) = node(answer_well);
+    let mut connection = Connection::connect(&address, &options()).expect("a connection");
+    for _ in 0..3 {
+        connection.send_request(&MetadataRequest::default(), 9).expect("it is sent");
+    }
+    assert_eq!(connection.in_flight(), 3);
+    for _ in 0..3 {
+        let response = connection.receive::<MetadataRequest>(Duration::ZERO).expect("an answer");
+        assert_eq!(response.controller_id, 7);
+    }
+    drop(connection);
+    thread.join().expect("the node is content");
+}
+
+#[test]
+fn a_bad_node_costs_an_error_and_no_memory() {
+    let announce = |size: i32| {
+        let (address, thread) =
+            node(move |stream, _, _| stream.write_all(&size.to_be_bytes()).expect("the client reads"));
+        let fault = Connection::connect(&address, &options()).expect_err("no answer");
+        thread.join().expect("the node is content");
+        fault
+    };
+    assert!(matches!(announce(i32::MAX), ClientError::FrameSize { size: i32::MAX, .. }));
+    assert!(matches!(announce(-1), ClientError::FrameSize { size: -1, .. }));
+    let (address, thread) = node(|stream, header, _| {
+        let wrong = frame::encode_response(&versions(), header.key, 3, header.correlation_id + 1);
+        write(stream, &wrong.expect("it can be encoded"));
+    });
+    let fault = Connection::connect(&address, &options()).expect_err("another request's answer");
+    assert!(matches!(fault, ClientError::Correlation { .. }), "{fault}");
+    thread.join().expect("the node is content");
+    for bad in ["", "host", "host:port", ":1", "a:1,b"] {
+        assert!(matches!(Client::connect(bad, options()), Err(ClientError::InvalidBootstrap(_))), "{bad}");
+    }
+}
+
+#[test]
+fn keys_go_where_the_java_client_sends_them() {
+    // Values that the Java client computes.
+    let cases: [(&[u8], i32); 6] = [
+        (b"21", -973_932_308),
+        (b"foobar", -790_332_482),
+        (b"a-little-bit-long-string", -985_981_536),
+        (b"a-little-bit-longer-string", -1_486_304_829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+        (b"abc", 479_470_107),
+    ];
+    for (key, hash) in cases {
+        assert_eq!(murmur2(key), hash);
+    }
+    assert_eq!(partition_of_key(b"21", 10), (-973_932_308 & i32::MAX) % 10);
+}
+
+#[test]
+fn the_range_assignor_gives_runs_of_partitions() {
+    let member = |name: &str, topics: &[&str]| (name.to_owned(), topics.iter().map(|it| (*it).to_owned()).collect());
+    let subscriptions = [member("a", &["t", "u"]), member("b", &["t"])].into_iter().collect();
+    let counts = [("t".to_owned(), 3), ("u".to_owned(), 1)].into_iter().collect();
+    let assigned = crate::group::range_assign(&subscriptions, &counts);
+    assert_eq!(assigned["a"], [("t".to_owned(), vec![0, 1]), ("u".to_owned(), vec![0])].into_iter().collect());
+    assert_eq!(assigned["b"], [("t".to_owned(), vec![2])].into_iter().collect());
+}

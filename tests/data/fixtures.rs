@@ -8,8 +8,10 @@ use std::path::PathBuf;
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 fn folder() -> PathBuf {
-    // Crates lie at src/<crate>.
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/fixtures")
+    // Crates lie at different depths.
+    let crate_folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let folders = crate_folder.ancestors().map(|folder| folder.join("tests/data/fixtures"));
+    folders.into_iter().find(|folder| folder.is_dir()).expect("the project has fixtures")
 }
 
 /// The files of one fixture: single-node, unclean, dynamic-quorum-jbod or formatted.

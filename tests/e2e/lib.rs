@@ -1,1 +1,31 @@
-//! A real node and real clients, end to end.
+//! A real node and real clients, end to end: what the test programs beside this file share.
+//!
+//! `cargo xtask e2e` builds and runs everything. The node under test is Ringlog (`RINGLOG_BIN`, else what lies in the
+//! target folder), or real Kafka 4.3.1 with `RINGLOG_E2E_NODE=kafka`, which shows that a test asks for what Kafka does.
+//! Whatever a test starts has its own directory and ports, and ends with the test, also when that is killed.
+
+pub mod child;
+pub mod corpus;
+pub mod jvm;
+pub mod node;
+pub mod paths;
+pub mod programs;
+pub mod transcript;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// Asks again and again until there is an answer, for so long at most.
+pub fn wait_until<T>(what: &str, within: Duration, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(answer) = attempt()? {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            bail!("waited {within:?} in vain for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -49,6 +49,11 @@ impl HeartbeatManager {
         self.sessions.remove(&id);
     }
 
+    /// The broker is known not to run, or is about to be heard of.
+    pub(crate) fn end_session(&mut self, id: NodeId) {
+        self.sessions.remove(&id);
+    }
+
     /// A heartbeat came in. Only registered brokers have sessions, which bounds their number.
     pub(crate) fn touch(&mut self, id: NodeId, epoch: BrokerEpoch, now: MonotonicMs) {
         if self.brokers.contains_key(&id) {

@@ -117,7 +117,10 @@ impl ActiveController {
         next_offset: Offset,
         now: Now,
     ) -> ActiveController {
-        let heartbeats = HeartbeatManager::new(config.session_timeout_ms, &image.cluster, now.monotonic);
+        let mut heartbeats = HeartbeatManager::new(config.session_timeout_ms, &image.cluster, now.monotonic);
+        // The broker of the same node is this very process, or one that is gone: both hold the lock of the same
+        // directories. So after a crash it needn't wait for the session of its former life (Kafka's does).
+        heartbeats.end_session(config.node_id);
         // The log below is replayed already; its end is a safe bound of where the registrations lie.
         let last = Offset(next_offset.0 - 1);
         let register_record_offsets = image.cluster.brokers.keys().map(|id| (*id, last)).collect();

@@ -1,0 +1,61 @@
+//! Partitions of a request, sent to their home cores side by side.
+
+use std::rc::Rc;
+
+use ringlog_types::TopicIdPartition;
+use smallvec::SmallVec;
+
+use crate::mesh::LocalFuture;
+use crate::replica::Replica;
+use crate::shard::Shard;
+
+/// Work on one partition of a request.
+pub struct Part<T> {
+    /// Its place in the request, for the answer.
+    pub place: usize,
+    /// The partition.
+    pub id: TopicIdPartition,
+    /// What is asked of it.
+    pub ask: T,
+}
+
+/// Runs `work` for each part on the partition's home core and gives `(place, answer)` of all, in no order that means
+/// anything. `work` gets `None` where the partition has no replica here. The parts of one core run one after the
+/// other.
+pub async fn run<T, R, F, W>(shard: &Rc<Shard>, parts: Vec<Part<T>>, work: W) -> Vec<(usize, R)>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    F: Future<Output = R> + 'static,
+    W: Fn(Rc<Shard>, Option<Rc<Replica>>, T) -> F + Copy + Send + 'static,
+{
+    let count = parts.len();
+    let mut by_home: SmallVec<[(usize, Vec<Part<T>>); 4]> = SmallVec::new();
+    for part in parts {
+        let home = shard.home_of(part.id);
+        match by_home.iter_mut().find(|(known, _)| *known == home) {
+            Some((_, parts)) => parts.push(part),
+            None => by_home.push((home, vec![part])),
+        }
+    }
+    let mut pending: SmallVec<[LocalFuture<Vec<(usize, R)>>; 4]> = SmallVec::new();
+    for (home, parts) in by_home {
+        let here = move |shard: &Rc<Shard>| -> LocalFuture<Vec<(usize, R)>> {
+            let shard = shard.clone();
+            Box::pin(async move {
+                let mut answers = Vec::with_capacity(parts.len());
+                for part in parts {
+                    let replica = shard.replica(part.id);
+                    answers.push((part.place, work(shard.clone(), replica, part.ask).await));
+                }
+                answers
+            })
+        };
+        pending.push(shard.begin_on(home, here).await);
+    }
+    let mut answers = Vec::with_capacity(count);
+    for home in pending {
+        answers.extend(home.await);
+    }
+    answers
+}

@@ -1,0 +1,131 @@
+//! DescribeConfigs: what topics, brokers, groups and client metrics subscriptions are configured with, and from where
+//! each value comes.
+
+use std::rc::Rc;
+
+use ringlog_config::{ConfigEntryDescription, describe};
+use ringlog_metadata::image::{ConfigResource, ConfigResourceType};
+use ringlog_protocol::StrBytes;
+use ringlog_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
+use ringlog_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use ringlog_types::{ErrorCode, NodeId, validate_topic_name};
+
+use super::{BROKER_LOGGER, broker_layers, broker_loggers, dynamic_configs};
+use crate::dispatch::RequestContext;
+use crate::shard::Shard;
+
+/// An error with the text that the tools show.
+type Refusal = (ErrorCode, Option<String>);
+
+/// Answers DescribeConfigs from the metadata that reached this core.
+pub fn handle(
+    shard: &Rc<Shard>,
+    _context: &RequestContext,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
+    let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
+    let results = request.resources.into_iter().map(|resource| {
+        let described = describe_resource(shard, &resource);
+        let DescribeConfigsResource { resource_type, resource_name, configuration_keys } = resource;
+        let mut result = DescribeConfigsResult { resource_type, resource_name, ..Default::default() };
+        match described {
+            Ok(entries) => {
+                let keys = configuration_keys.filter(|keys| !keys.is_empty());
+                let wanted = |entry: &ConfigEntryDescription| {
+                    keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key.as_str() == entry.name))
+                };
+                let wanted = entries.into_iter().filter(wanted);
+                result.configs = wanted.map(|entry| to_wire(entry, synonyms, documentation)).collect();
+            }
+            Err((error, message)) => {
+                result.error_code = error.code();
+                result.error_message = message.map(Into::into);
+            }
+        }
+        result
+    });
+    DescribeConfigsResponse { results: results.collect(), ..Default::default() }
+}
+
+fn refuse<T>(text: String) -> Result<T, Refusal> {
+    Err((ErrorCode::InvalidRequest, Some(text)))
+}
+
+fn describe_resource(
+    shard: &Shard,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<ConfigEntryDescription>, Refusal> {
+    let name = resource.resource_name.as_str();
+    let image = shard.image();
+    if resource.resource_type == BROKER_LOGGER {
+        if name.is_empty() {
+            return refuse("Broker id must not be empty".to_owned());
+        }
+        check_broker(name, shard.node.id, "")?;
+        return Ok(broker_loggers());
+    }
+    let Some(kind) = ConfigResourceType::from_code(resource.resource_type) else {
+        return refuse(format!("Unsupported resource type: {}", resource.resource_type));
+    };
+    let overrides = dynamic_configs(&image, &ConfigResource::new(kind, name));
+    let (own, default) = broker_layers(&image, shard.node.id);
+    let layers = shard.node.config.layers(&own, &default);
+    match kind {
+        ConfigResourceType::Topic => {
+            validate_topic_name(name).map_err(|error| (ErrorCode::InvalidTopicException, Some(error.to_string())))?;
+            if image.topics.by_name(name).is_none() {
+                return Err((ErrorCode::UnknownTopicOrPartition, None));
+            }
+            Ok(describe::topic(&overrides, &layers))
+        }
+        ConfigResourceType::Broker if name.is_empty() => Ok(describe::broker_default(&default)),
+        ConfigResourceType::Broker => {
+            check_broker(name, shard.node.id, " or empty string")?;
+            Ok(describe::broker(&layers))
+        }
+        ConfigResourceType::ClientMetrics if name.is_empty() => {
+            refuse("Client metrics subscription name must not be empty".to_owned())
+        }
+        ConfigResourceType::ClientMetrics => Ok(describe::client_metrics(&overrides)),
+        ConfigResourceType::Group if name.is_empty() => refuse("Group name must not be empty".to_owned()),
+        ConfigResourceType::Group => Ok(describe::group(&overrides, &layers)),
+    }
+}
+
+fn check_broker(name: &str, own: NodeId, or: &str) -> Result<(), Refusal> {
+    match name.parse::<i32>() {
+        Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
+        Ok(id) if id != own.0 => {
+            refuse(format!("Unexpected broker id, expected {own}{or}, but received {name}"))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn to_wire(
+    entry: ConfigEntryDescription,
+    include_synonyms: bool,
+    include_documentation: bool,
+) -> DescribeConfigsResourceResult {
+    let config_type = entry.type_code();
+    let synonyms = if include_synonyms { entry.synonyms } else { Vec::new() };
+    DescribeConfigsResourceResult {
+        name: entry.name.into(),
+        value: entry.value.map(StrBytes::from),
+        read_only: entry.read_only,
+        config_source: entry.source.code(),
+        is_sensitive: entry.sensitive,
+        synonyms: synonyms
+            .into_iter()
+            .map(|synonym| DescribeConfigsSynonym {
+                name: synonym.name.into(),
+                value: synonym.value.map(StrBytes::from),
+                source: synonym.source.code(),
+            })
+            .collect(),
+        config_type,
+        documentation: entry.documentation.filter(|_| include_documentation).map(StrBytes::from),
+    }
+}

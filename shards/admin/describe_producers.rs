@@ -1,0 +1,79 @@
+//! DescribeProducers: who writes to a partition, as its leader knows (KIP-664).
+
+use std::rc::Rc;
+
+use ringlog_partition::Role;
+use ringlog_protocol::messages::describe_producers_request::DescribeProducersRequest;
+use ringlog_protocol::messages::describe_producers_response::{
+    DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
+};
+use ringlog_types::{ErrorCode, PartitionIndex, TopicIdPartition};
+
+use super::by_home::{self, Part};
+use crate::dispatch::RequestContext;
+use crate::replica::Replica;
+use crate::shard::Shard;
+
+/// Answers DescribeProducers.
+pub async fn handle(
+    shard: &Rc<Shard>,
+    _context: &RequestContext,
+    request: DescribeProducersRequest,
+) -> DescribeProducersResponse {
+    let image = shard.image();
+    let mut outcomes = Vec::new();
+    let mut parts = Vec::new();
+    for topic in &request.topics {
+        let known = image.topics.by_name(&topic.name);
+        for &index in &topic.partition_indexes {
+            let partition = PartitionIndex(index);
+            if let Some(topic) = known.filter(|topic| topic.partitions.contains_key(&partition)) {
+                let id = TopicIdPartition { topic_id: topic.id, partition };
+                parts.push(Part { place: outcomes.len(), id, ask: () });
+            }
+            outcomes.push(Err(ErrorCode::UnknownTopicOrPartition));
+        }
+    }
+    for (place, outcome) in by_home::run(shard, parts, answer).await {
+        outcomes[place] = outcome;
+    }
+    let mut outcomes = outcomes.into_iter();
+    let topics = request.topics.into_iter().map(|topic| {
+        let answers = topic.partition_indexes.iter().zip(outcomes.by_ref());
+        let partitions = answers.map(|(index, outcome)| {
+            let partition_index = *index;
+            match outcome {
+                Ok(active_producers) => PartitionResponse { partition_index, active_producers, ..Default::default() },
+                Err(error) => PartitionResponse { partition_index, error_code: error.code(), ..Default::default() },
+            }
+        });
+        TopicResponse { partitions: partitions.collect(), name: topic.name }
+    });
+    DescribeProducersResponse { topics: topics.collect(), ..Default::default() }
+}
+
+/// On the home core.
+async fn answer(
+    _shard: Rc<Shard>,
+    replica: Option<Rc<Replica>>,
+    _ask: (),
+) -> Result<Vec<ProducerState>, ErrorCode> {
+    let replica = replica.ok_or(ErrorCode::NotLeaderOrFollower)?;
+    let partition = replica.partition.borrow();
+    if partition.role() != Role::Leader {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
+    let producers = partition.log().producers().producers();
+    let mut producers: Vec<ProducerState> = producers
+        .map(|(id, producer)| ProducerState {
+            producer_id: id.0,
+            producer_epoch: i32::from(producer.epoch.0),
+            last_sequence: producer.last_batch().last_sequence,
+            last_timestamp: producer.last_timestamp.0,
+            coordinator_epoch: producer.coordinator_epoch,
+            current_txn_start_offset: producer.transaction_first_offset.map_or(-1, |offset| offset.0),
+        })
+        .collect();
+    producers.sort_unstable_by_key(|producer| producer.producer_id);
+    Ok(producers)
+}

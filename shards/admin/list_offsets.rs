@@ -1,0 +1,301 @@
+//! ListOffsets: the offset for a timestamp, or one of the special ones (log start and end, largest timestamp, …).
+//!
+//! The partition plans the answer (`ringlog_partition`); where it can't know, the log is read from where the indexes
+//! point, and batches are opened to find the record.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use ringlog_log::{ListOffsetPlan, Location, list_offsets_timestamp};
+use ringlog_partition::{IsolationLevel, ListOffsetsRequest as Question};
+use ringlog_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
+use ringlog_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
+};
+use ringlog_protocol::records::{BatchError, BatchIter, BatchRef, Scratch};
+use ringlog_types::{
+    ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TimestampMs, TopicIdPartition,
+};
+use rustc_hash::FxHashSet;
+use tracing::error;
+
+use super::by_home::{self, Part};
+use crate::dispatch::RequestContext;
+use crate::log_read::{LogReadError, ReadRange};
+use crate::replica::Replica;
+use crate::segment_store::Slices;
+use crate::shard::Shard;
+
+/// `replica_id` of a consumer.
+const CONSUMER: NodeId = NodeId(-1);
+/// `replica_id` of a consumer that may ask followers.
+const DEBUGGING_CONSUMER: NodeId = NodeId(-2);
+/// Bytes of the log that a search reads at a time.
+const SEARCH_READ_BYTES: usize = 256 * 1024;
+
+/// A record that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    timestamp: TimestampMs,
+    offset: Offset,
+    leader_epoch: LeaderEpoch,
+}
+
+/// Why a search fails.
+#[derive(Debug, thiserror::Error)]
+enum SearchFault {
+    #[error(transparent)]
+    Read(#[from] LogReadError),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Index(#[from] std::io::Error),
+}
+
+type Outcome = Result<Option<Found>, ErrorCode>;
+
+/// Answers ListOffsets.
+pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let replica = NodeId(request.replica_id);
+    let isolation = match request.isolation_level {
+        1 => IsolationLevel::ReadCommitted,
+        _ => IsolationLevel::ReadUncommitted,
+    };
+    let question = |partition: &ListOffsetsPartition| Question {
+        timestamp: TimestampMs(partition.timestamp),
+        current_leader_epoch: (partition.current_leader_epoch >= 0)
+            .then_some(LeaderEpoch(partition.current_leader_epoch)),
+        isolation: (replica == CONSUMER).then_some(isolation),
+        leader_only: replica != DEBUGGING_CONSUMER,
+    };
+    let repeated = repeated(&request);
+    let image = shard.image();
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    let mut parts = Vec::new();
+    for topic in &request.topics {
+        let known = image.topics.by_name(&topic.name);
+        for partition in &topic.partitions {
+            let index = PartitionIndex(partition.partition_index);
+            let id = known.filter(|topic| topic.partitions.contains_key(&index));
+            let id = id.map(|topic| TopicIdPartition { topic_id: topic.id, partition: index });
+            outcomes.push(if repeated.contains(&(topic.name.as_str(), index)) {
+                Err(ErrorCode::InvalidRequest)
+            } else if !is_known_timestamp(partition.timestamp, context.api_version) {
+                Err(ErrorCode::UnsupportedVersion)
+            } else if let Some(id) = id {
+                parts.push(Part { place: outcomes.len(), id, ask: question(partition) });
+                Ok(None)
+            } else {
+                Err(ErrorCode::UnknownTopicOrPartition)
+            });
+        }
+    }
+    for (place, outcome) in by_home::run(shard, parts, answer).await {
+        outcomes[place] = outcome;
+    }
+    respond(request, outcomes)
+}
+
+fn repeated(request: &ListOffsetsRequest) -> FxHashSet<(&str, PartitionIndex)> {
+    let (mut seen, mut repeated) = (FxHashSet::default(), FxHashSet::default());
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let key = (topic.name.as_str(), PartitionIndex(partition.partition_index));
+            if !seen.insert(key) {
+                repeated.insert(key);
+            }
+        }
+    }
+    repeated
+}
+
+/// Whether the version knows the timestamp's meaning.
+fn is_known_timestamp(timestamp: i64, api_version: i16) -> bool {
+    let from = match timestamp {
+        0.. | list_offsets_timestamp::LATEST | list_offsets_timestamp::EARLIEST => 0,
+        list_offsets_timestamp::MAX_TIMESTAMP => 7,
+        list_offsets_timestamp::EARLIEST_LOCAL => 8,
+        list_offsets_timestamp::LATEST_TIERED => 9,
+        list_offsets_timestamp::EARLIEST_PENDING_UPLOAD => 11,
+        _ => return false,
+    };
+    api_version >= from
+}
+
+/// On the home core.
+async fn answer(shard: Rc<Shard>, replica: Option<Rc<Replica>>, question: Question) -> Outcome {
+    let Some(replica) = replica else { return Err(ErrorCode::NotLeaderOrFollower) };
+    let plan = replica.partition.borrow().list_offsets(&question).map_err(|error| error.error_code())?;
+    let searched = match plan {
+        ListOffsetPlan::Known { timestamp, offset, leader_epoch } => {
+            return Ok((!offset.is_none()).then_some(Found { timestamp, offset, leader_epoch }));
+        }
+        ListOffsetPlan::FirstAtOrAfter { segment_base_offset, target, start_offset, position } => {
+            let search = Search { segment: segment_base_offset, position, from: start_offset };
+            first_at_or_after(&shard, &replica, search, target).await
+        }
+        ListOffsetPlan::MaxTimestampIn { segment_base_offset, batch_offset, position } => {
+            let search = Search { segment: segment_base_offset, position, from: batch_offset };
+            largest_timestamp(&shard, &replica, search).await
+        }
+    };
+    let found = searched.map_err(|fault| {
+        error!(partition = %replica.name, directory = %replica.store.directory().display(), "search failed: {fault}");
+        ErrorCode::KafkaStorageError
+    })?;
+    let Some(found) = found else { return Ok(None) };
+    let visible = replica.partition.borrow().filter_found_offset(found.offset, question.isolation);
+    Ok(visible.map_err(|error| error.error_code())?.then_some(found))
+}
+
+/// Where to look.
+#[derive(Debug, Clone, Copy)]
+struct Search {
+    segment: Offset,
+    /// Known in the active segment.
+    position: Option<u32>,
+    /// The batch that holds this offset comes first.
+    from: Offset,
+}
+
+impl Search {
+    fn range(self, limit: Offset) -> ReadRange {
+        let location = match self.position {
+            Some(position) => Location::At { segment_base_offset: self.segment, position, exact: false },
+            None => Location::NeedsIndex { segment_base_offset: self.segment },
+        };
+        ReadRange { location, from: self.from, limit, max_bytes: SEARCH_READ_BYTES, at_least_one: true }
+    }
+}
+
+/// The first record of the segment, at or after an offset, whose timestamp is at least `target`.
+async fn first_at_or_after(
+    shard: &Shard,
+    replica: &Replica,
+    mut search: Search,
+    target: TimestampMs,
+) -> Result<Option<Found>, SearchFault> {
+    let start_offset = search.from;
+    if search.position.is_none() {
+        // All up to the last index entry below the target is too early.
+        let times = replica.store.time_index(search.segment).await?;
+        search.from = search.from.max(times.lookup(target).offset);
+    }
+    loop {
+        let limit = {
+            let partition = replica.partition.borrow();
+            let end = partition.durable_end_offset();
+            partition.log().next_segment(search.segment).map_or(end, |next| next.min(end))
+        };
+        if search.from >= limit {
+            return Ok(None);
+        }
+        let bytes = contiguous(replica.read(&search.range(limit)).await?);
+        let mut next = None;
+        for batch in BatchIter::new(&bytes) {
+            let batch = match batch {
+                // The last one may be cut off.
+                Err(BatchError::Incomplete { .. }) => break,
+                batch => batch?,
+            };
+            let found = if batch.header.max_timestamp >= target {
+                let matches = |found: &Found| found.timestamp >= target && found.offset >= start_offset;
+                first_record(&batch, &shard.scratch, matches)?
+            } else {
+                None
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+            next = Some(batch.header.next_offset());
+        }
+        match next {
+            // The next part lies behind what was read; its place is looked up anew.
+            Some(next) if next > search.from => {
+                search.from = next;
+                search.position = position_of(replica, search.segment, next);
+            }
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// Where a scan for `offset` may start in the segment, if it is the active one.
+fn position_of(replica: &Replica, segment: Offset, offset: Offset) -> Option<u32> {
+    match replica.partition.borrow().log().locate(offset) {
+        Ok(Location::At { segment_base_offset, position, .. }) if segment_base_offset == segment => Some(position),
+        _ => None,
+    }
+}
+
+/// The first record with its batch's largest timestamp.
+async fn largest_timestamp(
+    shard: &Shard,
+    replica: &Replica,
+    search: Search,
+) -> Result<Option<Found>, SearchFault> {
+    let limit = replica.partition.borrow().durable_end_offset();
+    if search.from >= limit {
+        return Ok(None);
+    }
+    let bytes = contiguous(replica.read(&search.range(limit)).await?);
+    let Some(batch) = BatchIter::new(&bytes).next() else { return Ok(None) };
+    let batch = batch?;
+    let largest = batch.header.max_timestamp;
+    Ok(first_record(&batch, &shard.scratch, |found| found.timestamp == largest)?)
+}
+
+fn first_record(
+    batch: &BatchRef<'_>,
+    scratch: &RefCell<Scratch>,
+    matches: impl Fn(&Found) -> bool,
+) -> Result<Option<Found>, BatchError> {
+    let scratch = &mut *scratch.borrow_mut();
+    for record in batch.records(scratch)? {
+        let record = record?;
+        let leader_epoch = batch.header.partition_leader_epoch;
+        let found = Found { timestamp: record.timestamp, offset: record.offset, leader_epoch };
+        if matches(&found) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn contiguous(slices: Slices) -> Bytes {
+    match <[Bytes; 1]>::try_from(slices.into_vec()) {
+        Ok([only]) => only,
+        Err(slices) => {
+            let mut joined = BytesMut::new();
+            slices.iter().for_each(|slice| joined.extend_from_slice(slice));
+            joined.freeze()
+        }
+    }
+}
+
+fn respond(request: ListOffsetsRequest, outcomes: Vec<Outcome>) -> ListOffsetsResponse {
+    let mut outcomes = outcomes.into_iter();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let answers = topic.partitions.iter().zip(outcomes.by_ref());
+        let partitions = answers.map(|(partition, outcome)| {
+            let mut answer = ListOffsetsPartitionResponse {
+                partition_index: partition.partition_index,
+                ..Default::default()
+            };
+            match outcome {
+                Ok(Some(found)) => {
+                    answer.timestamp = found.timestamp.0;
+                    answer.offset = found.offset.0;
+                    answer.leader_epoch = found.leader_epoch.0;
+                }
+                Ok(None) => {}
+                Err(error) => answer.error_code = error.code(),
+            }
+            answer
+        });
+        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions: partitions.collect() });
+    }
+    ListOffsetsResponse { topics, ..Default::default() }
+}

@@ -1,0 +1,290 @@
+//! The files of the metadata log: `__cluster_metadata-0`.
+//!
+//! It is held as a replica that has no role: raft decides what is appended and what is committed.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
+use ringlog_log::names::{
+    FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, QUORUM_STATE_FILE, SegmentFile,
+};
+use ringlog_log::producer_snapshot::encode_producer_snapshot;
+use ringlog_log::{LogAppendError, LogBatch, LogConfig};
+use ringlog_protocol::records::{BatchError, BatchIter};
+use ringlog_raft::{LeaderEpochs, QuorumState, SnapshotId};
+use ringlog_ring as ring;
+use ringlog_types::Offset;
+use tracing::{debug, warn};
+
+use crate::log_read::{LogReadError, ReadRange};
+use crate::replica::Replica;
+
+/// How much of the log is read at once.
+pub const READ_BYTES: usize = 1024 * 1024;
+
+/// What lies before the records in a batch: base offset and length.
+const BATCH_PREFIX_BYTES: usize = 12;
+
+/// Why the metadata log can't be used. All are fatal: without it nothing may be decided.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataLogError {
+    /// The disk.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Bytes of the log make no sense.
+    #[error(transparent)]
+    Read(#[from] LogReadError),
+    /// A batch makes no sense.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// An append that the log can't take.
+    #[error(transparent)]
+    Append(#[from] LogAppendError),
+}
+
+/// A snapshot in the directory.
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotInfo {
+    /// Bytes of its file.
+    pub size: u64,
+    /// Time of the last record that it covers, where it was read or written by this process.
+    pub last_contained_ms: Option<i64>,
+}
+
+/// The log with its snapshots.
+pub struct MetadataLog {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Log and bytes.
+    pub replica: Rc<Replica>,
+    /// How it is kept.
+    pub config: Rc<LogConfig>,
+    /// Complete snapshots.
+    pub snapshots: RefCell<BTreeMap<SnapshotId, SnapshotInfo>>,
+}
+
+impl MetadataLog {
+    /// Puts the path to what the system says.
+    pub fn io_fault(&self, source: io::Error) -> MetadataLogError {
+        MetadataLogError::Io { path: self.directory.clone(), source }
+    }
+
+    /// First offset of the log.
+    pub fn start_offset(&self) -> Offset {
+        self.replica.partition.borrow().log().log_start_offset()
+    }
+
+    /// The offset after the last record.
+    pub fn end_offset(&self) -> Offset {
+        self.replica.partition.borrow().log().log_end_offset()
+    }
+
+    /// Bytes of log and snapshots.
+    pub fn size(&self) -> u64 {
+        let snapshots: u64 = self.snapshots.borrow().values().map(|snapshot| snapshot.size).sum();
+        self.replica.partition.borrow().log().size() + snapshots
+    }
+
+    /// The log's leader epochs, as raft wants them.
+    pub fn epochs(&self) -> LeaderEpochs {
+        let partition = self.replica.partition.borrow();
+        let entries = partition.log().leader_epochs().entries();
+        LeaderEpochs::new(
+            entries.iter().map(|it| ringlog_raft::EpochStart { epoch: it.epoch, start_offset: it.start_offset }),
+        )
+    }
+
+    /// Appends whole batches with their final offsets, in memory; [`MetadataLog::flush`] brings them to the device.
+    pub fn append(&self, batches: &Bytes) -> Result<(), MetadataLogError> {
+        let now = ring::now().wall;
+        for batch in BatchIter::new(batches) {
+            let batch = batch?;
+            let log_batch = LogBatch::of(&batch)?;
+            let placement = self.replica.partition.borrow_mut().log_mut().append(&[log_batch], &self.config, now)?;
+            if let Some(roll) = placement.roll {
+                self.replica.store.roll(roll);
+            }
+            self.replica.store.append(u64::from(placement.position), &[batch.bytes]);
+        }
+        Ok(())
+    }
+
+    /// Brings everything that was appended before to the device. One at a time.
+    pub async fn flush(&self) -> Result<(), MetadataLogError> {
+        let end_offset = self.end_offset();
+        let epochs_changed = self.replica.partition.borrow_mut().log_mut().leader_epochs_mut().take_dirty();
+        if epochs_changed {
+            self.write_epochs().await?;
+        }
+        let store = &self.replica.store;
+        store.write_out().await.map_err(|error| self.io_fault(error))?;
+        for roll in store.take_finished() {
+            store.finish(&roll).await.map_err(|error| self.io_fault(error))?;
+        }
+        store.sync().await.map_err(|error| self.io_fault(error))?;
+        self.replica.partition.borrow_mut().log_mut().on_flushed(end_offset, ring::now().wall);
+        Ok(())
+    }
+
+    async fn write_epochs(&self) -> Result<(), MetadataLogError> {
+        let text = format_leader_epoch_checkpoint(self.replica.partition.borrow().log().leader_epochs().entries());
+        self.write_small(LEADER_EPOCH_CHECKPOINT_FILE, text.into_bytes()).await
+    }
+
+    async fn write_small(&self, name: &str, bytes: Vec<u8>) -> Result<(), MetadataLogError> {
+        let path = self.directory.join(name);
+        let outcome = ring::fs::write_atomically(path.clone(), bytes).await;
+        outcome.map_err(|source| MetadataLogError::Io { path, source })
+    }
+
+    /// Makes raft's durable state durable.
+    pub async fn write_quorum_state(&self, state: &QuorumState) -> Result<(), MetadataLogError> {
+        self.write_small(QUORUM_STATE_FILE, state.to_json().into_bytes()).await
+    }
+
+    /// Whole batches from `from`, a batch's first offset, that begin below `limit`: about `max_bytes`, but one at
+    /// least. Empty when there is none.
+    pub async fn read(&self, from: Offset, limit: Offset, max_bytes: usize) -> Result<Vec<Bytes>, MetadataLogError> {
+        let located = self.replica.partition.borrow().log().locate(from);
+        let Ok(location) = located else { return Ok(Vec::new()) };
+        let range = ReadRange { location, from, limit, max_bytes, at_least_one: true };
+        let slices = self.replica.read(&range).await?;
+        Ok(whole_batches(&slices))
+    }
+
+    /// Leaves the files as an orderly stop leaves them. Everything must have been flushed.
+    pub async fn close(&self) -> Result<(), MetadataLogError> {
+        let store = &self.replica.store;
+        store.trim().await.map_err(|error| self.io_fault(error))?;
+        let (base_offset, offsets, times, producers) = {
+            let mut partition = self.replica.partition.borrow_mut();
+            let log = partition.log_mut();
+            let end_offset = log.log_end_offset();
+            log.producers_mut().update_map_end_offset(end_offset);
+            let producers = log.producers_mut().take_snapshot();
+            let active = log.active_segment_mut();
+            active.index.on_close();
+            (active.base_offset, active.index.offsets.encode_from(0), active.index.times.encode_from(0), producers)
+        };
+        let fault = |error| self.io_fault(error);
+        store.write_file(base_offset, FileKind::OffsetIndex, offsets).await.map_err(fault)?;
+        store.write_file(base_offset, FileKind::TimeIndex, times).await.map_err(fault)?;
+        if let Some((offset, entries)) = producers {
+            let bytes = encode_producer_snapshot(&entries);
+            store.write_file(offset, FileKind::ProducerSnapshot, bytes).await.map_err(fault)?;
+        }
+        self.write_epochs().await
+    }
+
+    /// Lets go what snapshots replace: everything below `offset`, the end of the oldest snapshot that stays. Whole
+    /// segments only; their files are unlinked after a while.
+    pub async fn advance_start(self: &Rc<Self>, offset: Offset, high_watermark: Offset) -> Result<(), MetadataLogError> {
+        let outcome = {
+            let mut partition = self.replica.partition.borrow_mut();
+            let log = partition.log_mut();
+            log.advance_log_start_offset(offset);
+            log.delete_old_segments(&self.config, high_watermark, ring::now().wall)
+        };
+        for (deleted, _) in outcome.deleted {
+            self.replica.store.forget(deleted.base_offset);
+            for kind in FileKind::ALL {
+                let file = SegmentFile::live(deleted.base_offset, kind);
+                self.delete_later(&file.to_string(), &SegmentFile { state: FileState::Deleted, ..file }.to_string())
+                    .await;
+            }
+            debug!(base_offset = deleted.base_offset.0, "a segment of the metadata log is deleted");
+        }
+        self.write_epochs().await
+    }
+
+    /// Renames a file, and unlinks it after `internal.metadata.delete.delay.millis`. A name that isn't there is fine.
+    pub async fn delete_later(&self, name: &str, deleted_name: &str) {
+        let (from, to) = (self.directory.join(name), self.directory.join(deleted_name));
+        match ring::fs::rename(from.clone(), to.clone()).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                warn!(file = %from.display(), "can't delete: {error}");
+                return;
+            }
+        }
+        let delay_ms = u64::try_from(self.config.file_delete_delay_ms).unwrap_or(0);
+        ring::spawn_detached(async move {
+            ring::sleep_ms(delay_ms).await;
+            if let Err(error) = ring::fs::remove_file(to.clone()).await {
+                warn!(file = %to.display(), "can't delete: {error}");
+            }
+        });
+    }
+}
+
+/// `slices` without the part of a batch at their end.
+fn whole_batches(slices: &[Bytes]) -> Vec<Bytes> {
+    let available: usize = slices.iter().map(Bytes::len).sum();
+    let mut end = 0;
+    while let Some(len) = batch_len(slices, end) {
+        if end + len > available {
+            break;
+        }
+        end += len;
+    }
+    let mut whole = Vec::with_capacity(slices.len());
+    let mut left = end;
+    for slice in slices {
+        let len = slice.len().min(left);
+        if len > 0 {
+            whole.push(slice.slice(..len));
+        }
+        left -= len;
+    }
+    whole
+}
+
+/// Bytes of the batch that begins at `at`.
+fn batch_len(slices: &[Bytes], at: usize) -> Option<usize> {
+    let mut prefix = [0; BATCH_PREFIX_BYTES];
+    let (mut skip, mut filled) = (at, 0);
+    for slice in slices {
+        let part = slice.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(slice.len());
+        let len = part.len().min(BATCH_PREFIX_BYTES - filled);
+        prefix[filled..filled + len].copy_from_slice(&part[..len]);
+        filled += len;
+    }
+    let length = i32::from_be_bytes(prefix[8..].try_into().ok()?);
+    let length = usize::try_from(length).ok().filter(|_| filled == BATCH_PREFIX_BYTES)?;
+    Some(length + BATCH_PREFIX_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_cut_off_at_the_end_is_left_out() {
+        let mut bytes = Vec::new();
+        for length in [5u8, 60] {
+            bytes.extend([0; 8]);
+            bytes.extend(i32::from(length).to_be_bytes());
+            bytes.extend(vec![length; usize::from(length)]);
+        }
+        let whole = Bytes::from(bytes);
+        for cut in 0..=whole.len() {
+            for split in 0..=cut {
+                let slices = [whole.slice(..split), whole.slice(split..cut)];
+                let expected = if cut >= 17 + 72 { 17 + 72 } else if cut >= 17 { 17 } else { 0 };
+                assert_eq!(whole_batches(&slices).concat(), &whole[..expected], "{cut} {split}");
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! At start, on every shard: finds the logs that live here and opens them, many at a time.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ringlog_config::{BrokerLayers, TopicConfig};
+use ringlog_log::checkpoint::parse_offset_checkpoint;
+use ringlog_log::names::{
+    LOG_START_OFFSET_CHECKPOINT_FILE, RECOVERY_POINT_CHECKPOINT_FILE, REPLICATION_OFFSET_CHECKPOINT_FILE,
+};
+use ringlog_ring::{self as ring, ByteSemaphore, MAX_IO_BYTES};
+use ringlog_types::{Offset, TopicPartition};
+use rustc_hash::FxHashMap;
+use tracing::{info, warn};
+
+use super::fault::LogDirFault;
+use super::recover::{Checkpointed, Opened, Opener};
+use super::scan::{FoundLog, read_if_there, scan_directory};
+use super::settings::log_config;
+use super::{background, removal};
+use crate::shard::Shard;
+
+/// Logs of one directory that a shard opens at a time.
+const OPENED_AT_A_TIME: usize = 64;
+/// How often progress is logged.
+const PROGRESS_MS: u64 = 5_000;
+
+/// What a shard found in a directory, for the summary.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OpenSummary {
+    pub logs: usize,
+    pub recovered: usize,
+    pub truncated_bytes: u64,
+    pub took_ms: u64,
+}
+
+/// Opens the logs that live on this shard. Nothing is served from them before the metadata claims them
+/// ([`super::LogDirs::claim_or_create`]).
+///
+/// A directory that the disk refuses goes offline; if that was the last one, the start is refused.
+pub async fn open(shard: &Rc<Shard>) -> Result<(), LogDirFault> {
+    if shard.node.config.roles.broker {
+        let topic = TopicConfig::from_broker(&BrokerLayers::from_static(&shard.node.config.properties));
+        let config = log_config(&topic, &shard.node.config);
+        let memory = usize::try_from(shard.node.config.ringlog.io_memory_bytes).unwrap_or(0) / 2;
+        let read_budget = ByteSemaphore::new(memory.max(2 * MAX_IO_BYTES));
+        let mut summaries = Vec::new();
+        for (place, directory) in shard.node.log_dirs.directories.iter().enumerate() {
+            let mut summary = OpenSummary::default();
+            if directory.is_usable() && !shard.log_dirs.has_failed(place) {
+                let opener = Opener {
+                    context: shard.store.clone(),
+                    directory: place,
+                    clean_shutdown: directory.clean_shutdown.is_some(),
+                    config: config.clone(),
+                    read_budget: read_budget.clone(),
+                };
+                match open_directory(shard, &directory.path, opener).await {
+                    Ok(opened) => summary = opened,
+                    Err(OpenError::Io(path, source)) => {
+                        shard.log_dirs.fail(shard, place, &format!("{}: {source}", path.display())).await;
+                        if shard.log_dirs.must_halt(shard) {
+                            return Err(LogDirFault::Io { path, what: "can't be opened", source });
+                        }
+                    }
+                    Err(OpenError::Duplicate(fault)) => return Err(*fault),
+                }
+            }
+            summaries.push(summary);
+        }
+        *shard.log_dirs.summaries.borrow_mut() = summaries;
+        background::start(shard);
+    }
+    shard.log_dirs.opened.set();
+    Ok(())
+}
+
+enum OpenError {
+    Io(PathBuf, io::Error),
+    Duplicate(Box<LogDirFault>),
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_path_buf();
+    move |error| OpenError::Io(path, error)
+}
+
+async fn open_directory(shard: &Rc<Shard>, path: &Path, opener: Opener) -> Result<OpenSummary, OpenError> {
+    let started = ring::now().monotonic;
+    let place = opener.directory;
+    let marks = Marks::read(path).await.map_err(at(path))?;
+    let scan = scan_directory(path.to_path_buf(), shard.index, shard.node.shards).await.map_err(at(path))?;
+    if scan.has_futures && !opener.clean_shutdown {
+        shard.log_dirs.unrecovered_futures.borrow_mut().push(place);
+    }
+    shard.log_dirs.nameless.borrow_mut().extend(scan.nameless);
+    let delay_ms = opener.config.file_delete_delay_ms;
+    for deleted in scan.deleted {
+        shard.log_dirs.removals.later(removal::Target::Directory(deleted), place, delay_ms);
+    }
+    let total = scan.logs.len();
+    let (opener, marks) = (Rc::new(opener), Rc::new(marks));
+    let pending: Rc<RefCell<VecDeque<FoundLog>>> = Rc::new(RefCell::new(scan.logs.into()));
+    let summary = Rc::new(Cell::new(OpenSummary::default()));
+    let workers: Vec<_> = (0..OPENED_AT_A_TIME.min(total))
+        .map(|_| {
+            let work = open_pending(shard.clone(), opener.clone(), marks.clone(), pending.clone(), summary.clone());
+            ring::spawn(work)
+        })
+        .collect();
+    let progress = report_progress(path.to_path_buf(), shard.index, total, summary.clone());
+    let progress = ring::spawn(progress);
+    let mut outcome = Ok(());
+    for worker in workers {
+        let done = worker.await;
+        outcome = outcome.and(done);
+    }
+    progress.cancel().await;
+    outcome?;
+    let took_ms = ring::now().monotonic.0.saturating_sub(started.0);
+    Ok(OpenSummary { took_ms, ..summary.get() })
+}
+
+async fn open_pending(
+    shard: Rc<Shard>,
+    opener: Rc<Opener>,
+    marks: Rc<Marks>,
+    pending: Rc<RefCell<VecDeque<FoundLog>>>,
+    summary: Rc<Cell<OpenSummary>>,
+) -> Result<(), OpenError> {
+    loop {
+        let Some(found) = pending.borrow_mut().pop_front() else { return Ok(()) };
+        let opened = match opener.open(&found, marks.of(&found.name)).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                // No sense in going on with a disk that fails.
+                pending.borrow_mut().clear();
+                return Err(OpenError::Io(found.path, error));
+            }
+        };
+        keep(&shard, &found, opened, &summary)?;
+    }
+}
+
+fn keep(shard: &Shard, found: &FoundLog, opened: Opened, summary: &Cell<OpenSummary>) -> Result<(), OpenError> {
+    let mut counts = summary.get();
+    counts.logs += 1;
+    counts.recovered += usize::from(opened.was_recovered);
+    counts.truncated_bytes += opened.truncated_bytes;
+    summary.set(counts);
+    match shard.log_dirs.unclaimed.borrow_mut().insert(found.id, opened.log) {
+        None => Ok(()),
+        Some(other) => Err(OpenError::Duplicate(Box::new(LogDirFault::DuplicateLog {
+            partition: found.name.clone(),
+            first: other.store.directory(),
+            second: found.path.clone(),
+        }))),
+    }
+}
+
+async fn report_progress(path: PathBuf, shard: usize, total: usize, summary: Rc<Cell<OpenSummary>>) {
+    loop {
+        ring::sleep_ms(PROGRESS_MS).await;
+        info!(directory = %path.display(), shard, "opened {} of {total} logs", summary.get().logs);
+    }
+}
+
+/// The checkpoints of a directory.
+struct Marks {
+    recovery_points: FxHashMap<TopicPartition, Offset>,
+    log_starts: FxHashMap<TopicPartition, Offset>,
+    high_watermarks: FxHashMap<TopicPartition, Offset>,
+}
+
+impl Marks {
+    async fn read(directory: &Path) -> io::Result<Marks> {
+        let directory = directory.to_path_buf();
+        ring::blocking(move || {
+            Ok(Marks {
+                recovery_points: read_checkpoint(&directory, RECOVERY_POINT_CHECKPOINT_FILE)?,
+                log_starts: read_checkpoint(&directory, LOG_START_OFFSET_CHECKPOINT_FILE)?,
+                high_watermarks: read_checkpoint(&directory, REPLICATION_OFFSET_CHECKPOINT_FILE)?,
+            })
+        })
+        .await
+    }
+
+    fn of(&self, name: &TopicPartition) -> Checkpointed {
+        let of = |offsets: &FxHashMap<TopicPartition, Offset>| offsets.get(name).copied().unwrap_or(Offset(0));
+        Checkpointed {
+            recovery_point: of(&self.recovery_points),
+            log_start_offset: of(&self.log_starts),
+            high_watermark: of(&self.high_watermarks),
+        }
+    }
+}
+
+/// A checkpoint that makes no sense counts as empty, as in Kafka: logs are then recovered from their start, and start
+/// with their first segment.
+fn read_checkpoint(directory: &Path, name: &str) -> io::Result<FxHashMap<TopicPartition, Offset>> {
+    let path = directory.join(name);
+    let bytes = read_if_there(&path)?.unwrap_or_default();
+    let entries = parse_offset_checkpoint(&bytes).unwrap_or_else(|fault| {
+        warn!(file = %path.display(), "{fault}; it counts as empty");
+        Vec::new()
+    });
+    Ok(entries.into_iter().map(|entry| (entry.topic_partition, entry.offset)).collect())
+}

@@ -1,0 +1,137 @@
+//! The command line: `ringlog TOOL …`, or a link named like Kafka's own tool.
+
+mod client_config;
+mod console_consumer;
+mod console_producer;
+mod dev;
+mod logging;
+mod output;
+mod server;
+mod signals;
+mod storage;
+mod tool;
+mod topic_filter;
+mod topics;
+mod tune;
+
+#[cfg(test)]
+mod rules_tests;
+
+use output::{Output, Terminal};
+use tool::Refusal;
+
+/// A tool's name, its other names, and what it does.
+const TOOLS: &[(&str, &[&str], &str)] = &[
+    ("server", &["server-start"], "Run a node: server FILE [--override KEY=VALUE]…"),
+    ("dev", &[], "Run a node for development on localhost, formatting its directory if needed"),
+    ("storage", &[], "Format log directories and look at them"),
+    ("topics", &[], "Create, delete, describe and change topics"),
+    ("console-producer", &[], "Write standard input's lines to a topic"),
+    ("console-consumer", &[], "Print a topic's records"),
+    ("tune", &[], "Say what the host should be like: tune --check"),
+];
+
+/// Runs the tool that the arguments name and returns the process's exit code.
+pub fn run(arguments: Vec<String>) -> u8 {
+    let mut out = Terminal::new();
+    let mut arguments = arguments.into_iter();
+    let program = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let (called, rest) = match tool_of_link(&program) {
+        Some(name) => (name.to_owned(), rest),
+        None => match rest.split_first() {
+            None => {
+                out.error(&overview());
+                return 1;
+            }
+            Some((first, rest)) => (first.clone(), rest.to_vec()),
+        },
+    };
+    match called.as_str() {
+        "--help" | "-h" | "help" => {
+            out.line(&overview());
+            0
+        }
+        "--version" | "-V" => {
+            out.line(&tool::version_text());
+            0
+        }
+        called => match find(called.strip_prefix("kafka-").unwrap_or(called)) {
+            Some(name) => dispatch(name, &rest, &mut out).unwrap_or_else(|refusal| refuse(&refusal, &mut out)),
+            None => {
+                out.error(&format!("ringlog: there is no tool named '{called}'\n\n{}", overview()));
+                1
+            }
+        },
+    }
+}
+
+/// `/some/where/kafka-topics.sh` is `topics`.
+fn tool_of_link(program: &str) -> Option<&'static str> {
+    let file = program.rsplit('/').next()?;
+    let file = file.strip_suffix(".sh").unwrap_or(file);
+    find(file.strip_prefix("kafka-")?)
+}
+
+fn find(name: &str) -> Option<&'static str> {
+    TOOLS.iter().find(|(tool, others, _)| *tool == name || others.contains(&name)).map(|(tool, ..)| *tool)
+}
+
+fn overview() -> String {
+    let mut text = "ringlog runs Kafka nodes and their tools. Usage: ringlog TOOL [OPTIONS], or a link named \
+                    kafka-TOOL or kafka-TOOL.sh to it.\n\n"
+        .to_owned();
+    for (name, _, what) in TOOLS {
+        text += &format!("  {name:<18} {what}\n");
+    }
+    text += "\nringlog TOOL --help lists a tool's options.";
+    text
+}
+
+fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Result<u8, Refusal> {
+    Ok(match name {
+        "server" => server::run(&server::ServerArgs::read("ringlog server", arguments)?, out),
+        "dev" => dev::run(&dev::DevArgs::read("ringlog dev", arguments)?, out),
+        "storage" => storage::run(storage::StorageArgs::read("kafka-storage", arguments)?, out),
+        "tune" => tune::run(&tune::TuneArgs::read("ringlog tune", arguments)?, out),
+        "topics" => topics::run(&topics::TopicsArgs::read("kafka-topics", arguments)?, out),
+        "console-producer" => {
+            let plan = console_producer::ProducerArgs::read("kafka-console-producer", arguments)?;
+            console_producer::run(plan, random_seed(), out)
+        }
+        "console-consumer" => {
+            let seed = random_seed();
+            let plan = console_consumer::ConsumerArgs::read("kafka-console-consumer", arguments, seed)?;
+            let stop = signals::stop_flag().map_err(Refusal::error)?;
+            console_consumer::run(&plan, &stop, out)
+        }
+        _ => unreachable!("every tool of the table is here"),
+    })
+}
+
+fn refuse(refusal: &Refusal, out: &mut Terminal) -> u8 {
+    out.write(refusal.stdout.as_bytes());
+    out.flush();
+    if !refusal.stderr.is_empty() {
+        out.error(refusal.stderr.trim_end_matches('\n'));
+    }
+    refusal.exit_code
+}
+
+/// Entropy from the system, for ids and for what shall differ between runs.
+fn random_seed() -> u64 {
+    getrandom::u64().expect("the system gives random numbers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_called_by_kafkas_names() {
+        assert_eq!(tool_of_link("/opt/kafka/bin/kafka-topics.sh"), Some("topics"));
+        assert_eq!(tool_of_link("kafka-server-start"), Some("server"));
+        assert_eq!(tool_of_link("./ringlog"), None);
+        assert_eq!(tool_of_link("kafka-acls.sh"), None);
+    }
+}

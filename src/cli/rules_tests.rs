@@ -1,0 +1,121 @@
+//! Argument rules, against what Kafka's tools were seen to do. The table in `tests/data/cli-rules.tsv` has a row per
+//! line of arguments: the tool, the arguments, how it ends, and the gist of the refusal.
+
+use super::console_consumer::ConsumerArgs;
+use super::console_producer::ProducerArgs;
+use super::server::ServerArgs;
+use super::storage::StorageArgs;
+use super::tool::Refusal;
+use super::topics::TopicsArgs;
+
+const RULES: &str = include_str!("../../tests/data/cli-rules.tsv");
+
+fn read(tool: &str, arguments: &[String]) -> Option<Result<(), Refusal>> {
+    Some(match tool {
+        "kafka-topics" => TopicsArgs::read(tool, arguments).map(drop),
+        "kafka-console-producer" => ProducerArgs::read(tool, arguments).map(drop),
+        "kafka-console-consumer" => ConsumerArgs::read(tool, arguments, 1).map(drop),
+        "kafka-storage" => StorageArgs::read(tool, arguments).map(drop),
+        "kafka-server-start" => ServerArgs::read(tool, arguments).map(drop),
+        _ => return None,
+    })
+}
+
+/// The words that a refusal must have for the gist of Kafka's.
+fn expected_text(gist: &str) -> String {
+    if let Some(option) = gist.strip_prefix("missing ") {
+        return format!("Missing required argument \"[{option}]\"");
+    }
+    if let Some((option, other)) = gist.split_once(" excludes ") {
+        return match option {
+            "from-beginning" => "Options from-beginning and offset cannot be specified together.".to_owned(),
+            "consumer-property" => {
+                "Options --consumer-property and --command-property cannot be specified together.".to_owned()
+            }
+            _ => format!("Option \"[{option}]\" can't be used with option \"[{other}]\""),
+        };
+    }
+    match gist {
+        gist if gist.starts_with("wants one action of") => "Command must include exactly one action: ".to_owned(),
+        gist if gist.starts_with("wants exactly one of") => {
+            "Exactly one of the following arguments is required: [topic], [include]".to_owned()
+        }
+        "offset wants partition" => "The partition is required when offset is specified.".to_owned(),
+        _ => "Usage:".to_owned(),
+    }
+}
+
+#[test]
+fn lines_end_as_with_kafkas_tools() {
+    let mut checked = 0;
+    for row in RULES.lines().skip(1) {
+        let columns: Vec<&str> = row.split('\t').collect();
+        let [tool, arguments, outcome, .., exit, gist] = columns.as_slice() else { panic!("{row}") };
+        // The names of files are looked at only when the tool runs.
+        if matches!(*arguments, "format -c x -t y" | "/nonexistent") {
+            continue;
+        }
+        let arguments = arguments.replace("HOST:PORT", "localhost:9092");
+        let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
+        let Some(end) = read(tool, &arguments) else { continue };
+        checked += 1;
+        match (end, *outcome) {
+            (Ok(()), "reaches-cluster") => {}
+            (Err(refusal), "rejected") => {
+                assert_eq!(refusal.exit_code.to_string(), *exit, "{row}");
+                assert!(refusal.stderr.contains(&expected_text(gist)), "{row}\n{}", refusal.stderr);
+                assert_eq!(refusal.stdout, "", "{row}");
+            }
+            (Err(refusal), "exit-0") => assert_eq!((refusal.exit_code, refusal.stderr.as_str()), (0, ""), "{row}"),
+            (end, _) => panic!("{row}\n{end:?}"),
+        }
+    }
+    assert!(checked >= 28, "only {checked} rows are about these tools");
+}
+
+fn arguments(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn long_options_may_be_short() {
+    for line in [
+        "-bootstrap-server h:1 -list",
+        "--bootstrap-server=h:1 --list",
+        "-bootstrap-server=h:1 --li",
+        "--boot h:1 --list --exclude",
+    ] {
+        let args = TopicsArgs::read("kafka-topics", &arguments(line)).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        assert_eq!((args.bootstrap_server.as_deref(), args.list), (Some("h:1"), true), "{line}");
+    }
+    // A value stays as it is, even if it looks like an option.
+    let args = TopicsArgs::read("kafka-topics", &arguments("--bootstrap-server h:1 --create --topic -list"));
+    assert_eq!(args.unwrap_or_else(|refusal| panic!("{refusal:?}")).topic.as_deref(), Some("-list"));
+}
+
+#[test]
+fn help_goes_where_kafkas_goes() {
+    let jopt = TopicsArgs::read("kafka-topics", &arguments("--help")).expect_err("help is no run");
+    assert_eq!((jopt.exit_code, jopt.stdout.as_str()), (1, ""));
+    assert!(jopt.stderr.contains("--under-min-isr-partitions"));
+    let argparse = StorageArgs::read("kafka-storage", &arguments("--help")).expect_err("help is no run");
+    assert_eq!((argparse.exit_code, argparse.stderr.as_str()), (0, ""));
+    assert!(argparse.stdout.contains("random-uuid"));
+}
+
+#[test]
+fn a_producer_has_kafkas_defaults_and_precedence() {
+    let read = |line: &str| {
+        let plan = ProducerArgs::read("kafka-console-producer", &arguments(line));
+        plan.unwrap_or_else(|refusal| panic!("{refusal:?}"))
+    };
+    let plan = read("--bootstrap-server h:1 --topic t");
+    assert_eq!((plan.producer.acks, plan.producer.batch_bytes, plan.producer.retries), (-1, 16384, 3));
+    assert_eq!((plan.linger.as_millis(), plan.client.request_timeout.as_millis()), (1000, 1500));
+    let plan = read("--bootstrap-server h:1 --topic t --command-property acks=1 --command-property linger.ms=5");
+    assert_eq!((plan.producer.acks, plan.linger.as_millis()), (1, 5));
+    let plan = read(
+        "--bootstrap-server h:1 --topic t --producer-property acks=1 --request-required-acks 0 --compression-codec",
+    );
+    assert_eq!((plan.producer.acks, plan.producer.compression.name()), (0, "gzip"));
+}

@@ -1,0 +1,82 @@
+//! Where things are, and ports that nobody uses.
+
+use std::env;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, ensure};
+
+/// This crate's folder.
+pub fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Cargo's target folder, from the place of the running test: `target/PROFILE/deps/TEST`.
+pub fn target() -> Result<PathBuf> {
+    let program = env::current_exe()?;
+    Ok(program.ancestors().nth(3).context("the test program lies in a target folder")?.to_path_buf())
+}
+
+/// What the tests build and write goes here.
+pub fn work() -> Result<PathBuf> {
+    let folder = target()?.join("e2e");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// A new, empty folder for one use.
+pub fn scratch(name: &str) -> Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = work()?.join("data").join(format!("{name}-{}-{number}", process::id()));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// The node's program: `RINGLOG_BIN`, else the newest one in the target folder.
+pub fn ringlog() -> Result<PathBuf> {
+    if let Some(program) = env::var_os("RINGLOG_BIN") {
+        return Ok(program.into());
+    }
+    let target = target()?;
+    let built = ["quick", "release", "debug"].map(|profile| target.join(profile).join("ringlog"));
+    let newest =
+        built.into_iter().filter_map(|program| Some((program.metadata().ok()?.modified().ok()?, program))).max();
+    newest.map(|(_, program)| program).context("no ringlog is built; run the tests by `cargo xtask e2e`")
+}
+
+/// The folder with the jars of real Kafka and its logging set-ups.
+pub fn kafka() -> Result<PathBuf> {
+    let folder = match env::var_os("KAFKA_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache/kafka-4.3.1"),
+    };
+    ensure!(folder.join(".complete").is_file(), "Kafka's jars are missing; run the tests by `cargo xtask e2e`");
+    Ok(folder)
+}
+
+/// A Python that has kafka-python: `RINGLOG_PYTHON`, else the environment that `cargo xtask e2e` makes.
+pub fn python() -> Result<PathBuf> {
+    if let Some(program) = env::var_os("RINGLOG_PYTHON") {
+        return Ok(program.into());
+    }
+    let root = here().ancestors().nth(2).context("this crate lies in tests/e2e")?;
+    let program = root.join("target/python/bin/python");
+    ensure!(program.is_file(), "no Python with kafka-python; run the tests by `cargo xtask e2e`");
+    Ok(program)
+}
+
+/// Ports of the loopback interface that are free now.
+pub fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
+    let listeners = (0..COUNT).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+    let mut ports = [0; COUNT];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
