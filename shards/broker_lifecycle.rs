@@ -62,7 +62,9 @@ pub enum LifecycleFault {
 fn hint(error: ErrorCode) -> &'static str {
     match error {
         ErrorCode::InconsistentClusterId => ": the directories belong to another cluster",
-        ErrorCode::InvalidRegistration => ": its log directories are not usable, or another broker has one of their ids",
+        ErrorCode::InvalidRegistration => {
+            ": its log directories are not usable, or another broker has one of their ids"
+        }
         ErrorCode::UnsupportedVersion => ": the cluster uses feature levels that this release doesn't know",
         _ => "",
     }
@@ -204,7 +206,10 @@ async fn register_controller(shard: Rc<Shard>) {
             ResponseBody::ControllerRegistration(response) if response.error_code == ErrorCode::None.code() => return,
             // Levels of metadata.version below 3.7 don't record controllers.
             ResponseBody::ControllerRegistration(response)
-                if response.error_code == ErrorCode::UnsupportedVersion.code() => return,
+                if response.error_code == ErrorCode::UnsupportedVersion.code() =>
+            {
+                return;
+            }
             _ => backoff.wait().await,
         }
     }
@@ -290,9 +295,7 @@ async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want) -> Result<
     let response = controller::request(shard, ControllerRequest::internal(request)).await;
     let response = BrokerHeartbeatResponse::try_from(response).map_err(|_| ErrorCode::UnknownServerError)?;
     match error_of(response.error_code) {
-        ErrorCode::None => {
-            Ok(State { is_fenced: response.is_fenced, should_shut_down: response.should_shut_down })
-        }
+        ErrorCode::None => Ok(State { is_fenced: response.is_fenced, should_shut_down: response.should_shut_down }),
         error => Err(error),
     }
 }

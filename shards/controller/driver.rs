@@ -609,7 +609,8 @@ impl Driver {
     async fn stop(&mut self) -> Result<(), DriverFault> {
         self.step(Event::ShutDown);
         self.run_effects().await?;
-        while self.is_flushing {
+        // Nothing may run on a helper thread when the executor ends.
+        while self.is_flushing || self.schedule.is_writing() {
             match self.events.recv().await {
                 Some(event) => self.on_internal(event)?,
                 None => break,

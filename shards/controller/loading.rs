@@ -233,14 +233,17 @@ async fn list(directory: &Path) -> Result<Files, LoadFault> {
             }
             (None, Some(SegmentFile { offset, kind: FileKind::Log, state: FileState::Live })) => {
                 let has = |kind| names.contains(&SegmentFile::live(offset, kind).to_string().as_str());
-                files.segments.insert(offset, SegmentOnDisk {
-                    base_offset: offset,
-                    size: u32::try_from(entry.metadata.len).unwrap_or(u32::MAX),
-                    last_modified: entry.metadata.modified,
-                    has_valid_indexes: has(FileKind::OffsetIndex) && has(FileKind::TimeIndex),
-                    has_transaction_index: false,
-                    newest: None,
-                });
+                files.segments.insert(
+                    offset,
+                    SegmentOnDisk {
+                        base_offset: offset,
+                        size: u32::try_from(entry.metadata.len).unwrap_or(u32::MAX),
+                        last_modified: entry.metadata.modified,
+                        has_valid_indexes: has(FileKind::OffsetIndex) && has(FileKind::TimeIndex),
+                        has_transaction_index: false,
+                        newest: None,
+                    },
+                );
             }
             (None, Some(SegmentFile { offset, kind: FileKind::ProducerSnapshot, state: FileState::Live })) => {
                 files.producer_snapshots.push(offset);
@@ -373,9 +376,10 @@ async fn carry_out(directory: &Path, action: &RecoveryAction, active: Offset) ->
         // Those of the active segment are written when it is sealed or closed.
         RecoveryAction::WriteIndexes { base_offset, .. } if *base_offset == active => Ok(()),
         RecoveryAction::WriteIndexes { base_offset, index, .. } => {
-            for (kind, bytes) in
-                [(FileKind::OffsetIndex, index.offsets.encode_from(0)), (FileKind::TimeIndex, index.times.encode_from(0))]
-            {
+            for (kind, bytes) in [
+                (FileKind::OffsetIndex, index.offsets.encode_from(0)),
+                (FileKind::TimeIndex, index.times.encode_from(0)),
+            ] {
                 let path = path(*base_offset, kind);
                 ring::fs::write_atomically(path.clone(), bytes).await.map_err(io_fault(&path))?;
             }
@@ -406,8 +410,7 @@ fn open_log(
     let (base_offset, size) = (opened.active.base_offset, u64::from(opened.active.size));
     let path = directory.join(SegmentFile::live(base_offset, FileKind::Log).to_string());
     let exists = path.exists();
-    let store =
-        SegmentStore::new(shard.store.clone(), directory.to_owned(), base_offset, size, exists.then_some(size));
+    let store = SegmentStore::new(shard.store.clone(), directory.to_owned(), base_offset, size, exists.then_some(size));
     let id = TopicIdPartition { topic_id: CLUSTER_METADATA_TOPIC_ID, partition: PartitionIndex(0) };
     let name = TopicPartition { topic: CLUSTER_METADATA_TOPIC.into(), partition: PartitionIndex(0) };
     let log = Log::open(opened, ring::now().wall);
@@ -440,11 +443,7 @@ async fn restart_at(log: &Rc<MetadataLog>, id: SnapshotId) -> Result<(), LoadFau
 }
 
 /// Reads the log from `from` to its end, committed or not. Returns how many bytes that was.
-async fn read_control_records(
-    log: &MetadataLog,
-    from: Offset,
-    history: &mut ControlHistory,
-) -> Result<u64, LoadFault> {
+async fn read_control_records(log: &MetadataLog, from: Offset, history: &mut ControlHistory) -> Result<u64, LoadFault> {
     let (mut at, mut bytes) = (from, 0);
     while at < log.end_offset() {
         let batches = log.read(at, log.end_offset(), READ_BYTES).await?.concat();

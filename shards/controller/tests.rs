@@ -13,8 +13,8 @@ use ringlog_config::{ConfigMap, ServerConfig};
 use ringlog_log::meta_properties::MetaProperties;
 use ringlog_metadata::bootstrap::BootstrapMetadata;
 use ringlog_protocol::messages::{
-    CreateTopicsRequest, CreateTopicsResponse, DescribeQuorumRequest, DescribeQuorumResponse,
-    DeleteTopicsRequest, DeleteTopicsResponse, create_topics_request, delete_topics_request, describe_quorum_request,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeQuorumRequest,
+    DescribeQuorumResponse, create_topics_request, delete_topics_request, describe_quorum_request,
 };
 use ringlog_raft::snapshot::{SnapshotWriter, bootstrap_snapshot};
 use ringlog_raft::{Endpoint, Endpoints, ReplicaKey, SnapshotId, VersionRange, Voter};
