@@ -367,7 +367,8 @@ impl SegmentStore {
             let tails = tails.iter().filter(|tail| !tail.create).map(|tail| tail.base_offset);
             // Sealed segments leave the tails once they are written, and are synced when their indexes are.
             let rolls = self.rolls.borrow();
-            let sealed = rolls.iter().map(|roll| roll.sealed.base_offset).filter(|base| !tails.clone().any(|b| b == *base));
+            let sealed =
+                rolls.iter().map(|roll| roll.sealed.base_offset).filter(|base| !tails.clone().any(|b| b == *base));
             sealed.chain(tails.clone()).collect()
         };
         if self.names_unsynced.replace(false) {

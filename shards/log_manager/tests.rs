@@ -318,6 +318,41 @@ fn strays_are_set_aside_and_half_made_directories_go() {
 }
 
 #[test]
+fn a_log_that_took_a_strays_name_stays() {
+    let node = TestNode::formatted();
+    let (old, new) = (Uuid([7; 16]), Uuid([9; 16]));
+    node.run(2, async move |shard| {
+        for partition in 0..8 {
+            let name = format!("t-{partition}");
+            claim_with(&shard, &name, old, small_segments(), async |replica| appended(&replica, 0, 5, 200).await).await;
+        }
+        super::close_all(&shard, None).await;
+    });
+    node.run(2, async move |shard| {
+        // The new topic is made before the shards look for strays.
+        for partition in 0..8 {
+            let name = format!("t-{partition}");
+            claim_with(&shard, &name, new, small_segments(), async |replica| appended(&replica, 0, 3, 200).await).await;
+        }
+        for core in 0..2 {
+            let work = move |shard: &std::rc::Rc<crate::shard::Shard>| -> crate::mesh::LocalFuture<()> {
+                let shard = shard.clone();
+                Box::pin(async move { shard.log_dirs.mark_strays(&shard, &|id| id.topic_id == new).await })
+            };
+            shard.invoke_on(core, work).await;
+        }
+        super::close_all(&shard, None).await;
+    });
+    assert_eq!(node.directories().iter().filter(|name| name.ends_with("-stray")).count(), 8);
+    node.run(1, async move |shard| {
+        for partition in 0..8 {
+            let found = claim(&shard, &format!("t-{partition}"), new, small_segments()).await;
+            assert_eq!(found.log_end, 3);
+        }
+    });
+}
+
+#[test]
 fn a_stop_with_records_in_memory_writes_them() {
     let node = TestNode::formatted();
     let topic = Uuid([7; 16]);

@@ -113,6 +113,7 @@ impl TestNode {
             incarnation_id: Uuid([1; 16]),
             shards,
             controller_index: 0,
+            started_at: ring::now().monotonic,
             open_files_per_core: 64,
             config,
             log_dirs,
@@ -315,7 +316,11 @@ pub fn appended_unwritten(replica: &Rc<Replica>, sequence: i32, records: usize, 
 fn append(replica: &Rc<Replica>, sequence: i32, records: usize, record_bytes: usize) -> crate::replica::Appended {
     let now = ring::now();
     let mut builder = BatchBuilder::new(BatchOptions {
-        producer: ProducerStamp { producer_id: ProducerId(9), producer_epoch: ProducerEpoch(0), base_sequence: sequence },
+        producer: ProducerStamp {
+            producer_id: ProducerId(9),
+            producer_epoch: ProducerEpoch(0),
+            base_sequence: sequence,
+        },
         ..BatchOptions::default()
     });
     for number in 0..records {
