@@ -28,6 +28,7 @@ mod metrics;
 mod open_files;
 mod placement;
 mod produce;
+mod read_ahead;
 mod replica;
 mod segment_store;
 mod shard;
