@@ -179,7 +179,6 @@ impl TestNode {
             controller::start(&shard).await.expect("the controller starts");
             broker_lifecycle::start(&shard).await.expect("the broker starts");
             context.ready();
-            println!("started in {} ms", ring::now().monotonic.since_ms(shard.node.started_at));
             test(shard.clone()).await;
             shard.closing.set();
             if in_order {
@@ -294,7 +293,7 @@ fn keeps_what_it_decided(mut node: TestNode, kraft_version: i16) {
 }
 
 #[test]
-fn snapshots_take_the_place_of_old_segments() {
+fn snapshots_are_written_and_loaded() {
     let node = TestNode::new("snapshots", Quorum::Dynamic)
         .with("metadata.log.max.record.bytes.between.snapshots", "2000")
         .with("metadata.max.retention.bytes", "1");
@@ -309,7 +308,7 @@ fn snapshots_take_the_place_of_old_segments() {
         names.filter(|name| name.ends_with(".checkpoint")).count()
     };
     assert!(snapshots() >= 2, "{}", snapshots());
-    // The log before the snapshot isn't needed any more.
+    // The log itself tells the epochs.
     std::fs::write(node.metadata_file("leader-epoch-checkpoint"), "").expect("a file");
     node.run(|shard| async move {
         for name in ["a", "h"] {
