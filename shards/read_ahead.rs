@@ -44,8 +44,10 @@ impl ReadAhead {
         settled: u64,
         budget: &ByteSemaphore,
     ) -> io::Result<Bytes> {
-        let is_sequential =
-            self.last_end.get().is_some_and(|(last, end)| last == segment && (position..=position + OVERLAP_BYTES).contains(&end));
+        let is_sequential = self
+            .last_end
+            .get()
+            .is_some_and(|(last, end)| last == segment && (position..=position + OVERLAP_BYTES).contains(&end));
         let bytes = match self.take(segment, position, len).await {
             Some(bytes) => bytes,
             None => file.read(position, len).await?,
