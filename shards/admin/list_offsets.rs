@@ -14,9 +14,7 @@ use ringlog_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 use ringlog_protocol::records::{BatchError, BatchIter, BatchRef, Scratch};
-use ringlog_types::{
-    ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TimestampMs, TopicIdPartition,
-};
+use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TimestampMs, TopicIdPartition};
 use rustc_hash::FxHashSet;
 use tracing::error;
 
@@ -94,7 +92,7 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: ListOf
     for (place, outcome) in by_home::run(shard, parts, answer).await {
         outcomes[place] = outcome;
     }
-    respond(request, outcomes)
+    respond(request, context.api_version, outcomes)
 }
 
 fn repeated(request: &ListOffsetsRequest) -> FxHashSet<(&str, PartitionIndex)> {
@@ -230,11 +228,7 @@ fn position_of(replica: &Replica, segment: Offset, offset: Offset) -> Option<u32
 }
 
 /// The first record with its batch's largest timestamp.
-async fn largest_timestamp(
-    shard: &Shard,
-    replica: &Replica,
-    search: Search,
-) -> Result<Option<Found>, SearchFault> {
+async fn largest_timestamp(shard: &Shard, replica: &Replica, search: Search) -> Result<Option<Found>, SearchFault> {
     let limit = replica.partition.borrow().durable_end_offset();
     if search.from >= limit {
         return Ok(None);
@@ -274,21 +268,22 @@ fn contiguous(slices: Slices) -> Bytes {
     }
 }
 
-fn respond(request: ListOffsetsRequest, outcomes: Vec<Outcome>) -> ListOffsetsResponse {
+fn respond(request: ListOffsetsRequest, api_version: i16, outcomes: Vec<Outcome>) -> ListOffsetsResponse {
     let mut outcomes = outcomes.into_iter();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let answers = topic.partitions.iter().zip(outcomes.by_ref());
         let partitions = answers.map(|(partition, outcome)| {
-            let mut answer = ListOffsetsPartitionResponse {
-                partition_index: partition.partition_index,
-                ..Default::default()
-            };
+            let mut answer =
+                ListOffsetsPartitionResponse { partition_index: partition.partition_index, ..Default::default() };
             match outcome {
                 Ok(Some(found)) => {
                     answer.timestamp = found.timestamp.0;
                     answer.offset = found.offset.0;
-                    answer.leader_epoch = found.leader_epoch.0;
+                    // A field of version 4 and later, which older answers can't leave out silently.
+                    if api_version >= 4 {
+                        answer.leader_epoch = found.leader_epoch.0;
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => answer.error_code = error.code(),

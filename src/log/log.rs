@@ -494,9 +494,11 @@ impl Log {
         self.last_flush = now;
     }
 
-    /// What `log-start-offset-checkpoint` lists: only a start inside of the first segment.
+    /// What `log-start-offset-checkpoint` lists: every start above 0. Kafka leaves out a start at the first segment's
+    /// base; here segments leave the bookkeeping before their files are gone, and a crash in between must not bring
+    /// back what DeleteRecords deleted.
     pub fn log_start_offset_to_checkpoint(&self) -> Option<Offset> {
-        (self.log_start_offset > self.first_segment_base_offset()).then_some(self.log_start_offset)
+        (self.log_start_offset > Offset(0)).then_some(self.log_start_offset)
     }
 }
 
