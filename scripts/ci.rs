@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{hang, kafka, paths, setup, tidy};
+use crate::{hang, kafka, paths, setup, sim, tidy};
 
 /// A named piece of work.
 type Step = (&'static str, fn() -> Result<()>);
@@ -19,7 +19,7 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("unit tests", unit_tests),
     ("xtask tests", xtask_tests),
-    ("simulation", simulation),
+    ("simulation", || sim::run(None, None)),
     ("hang", hang::run),
     ("fuzz", || fuzz(60)),
     ("end-to-end tests", || e2e(&[])),
@@ -92,11 +92,6 @@ fn unit_tests() -> Result<()> {
 
 fn xtask_tests() -> Result<()> {
     cargo_in(&scripts(), ["test"])
-}
-
-/// The cores against a faulty world, stepped in virtual time.
-pub fn simulation() -> Result<()> {
-    cargo(["test", "-p", "ringlog-sim-tests"])
 }
 
 /// Fuzzes the decoders for that long. Left out where cargo-fuzz isn't installed, except in CI.

@@ -5,6 +5,7 @@ mod hang;
 mod kafka;
 mod paths;
 mod setup;
+mod sim;
 mod tidy;
 
 use std::process::{Command as Process, ExitCode};
@@ -28,8 +29,15 @@ enum Command {
     Ci,
     /// Rules about the tree: crate edges, file lengths, where unsafe code may be.
     Tidy,
-    /// The cores in a simulated, faulty world.
-    Sim,
+    /// The cores in a simulated, faulty world: fresh seeds for 30 seconds, unless told otherwise.
+    Sim {
+        /// Repeat the run of this seed.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Run so many fresh seeds.
+        #[arg(long, conflicts_with = "seed")]
+        seeds: Option<u64>,
+    },
     /// Fuzz the decoders (needs cargo-fuzz and a nightly toolchain).
     Fuzz {
         /// For how many seconds.
@@ -80,7 +88,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dev { arguments } => dev(&arguments),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
-        Command::Sim => ci::simulation(),
+        Command::Sim { seed, seeds } => sim::run(seed, seeds),
         Command::Fuzz { time_s } => ci::fuzz(time_s),
         Command::E2e { arguments } => ci::e2e(&arguments),
         Command::Hang => hang::run(),

@@ -16,6 +16,9 @@ mod controller_api;
 mod coordinator;
 mod dispatch;
 mod fetch;
+#[cfg(test)]
+#[path = "../tests/data/fixtures.rs"]
+mod fixtures;
 mod flag;
 
 mod frames;

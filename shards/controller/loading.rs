@@ -8,10 +8,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_log::checkpoint::{EpochEntry, parse_leader_epoch_checkpoint};
-use ringlog_log::meta_properties::MetaProperties;
 use ringlog_log::names::{
-    BOOTSTRAP_CHECKPOINT_FILE, FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, META_PROPERTIES_FILE,
-    PARTITION_METADATA_FILE, QUORUM_STATE_FILE, SegmentFile, partition_directory,
+    BOOTSTRAP_CHECKPOINT_FILE, FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, PARTITION_METADATA_FILE,
+    QUORUM_STATE_FILE, SegmentFile, partition_directory,
 };
 use ringlog_log::partition_metadata::format_partition_metadata;
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
@@ -50,14 +49,6 @@ pub enum LoadFault {
     /// The disk, or the log's bytes.
     #[error("the metadata log can't be loaded: {0}")]
     Log(#[from] MetadataLogError),
-    /// The directory is not this node's.
-    #[error("{path}: {reason}. Format the directory with 'ringlog storage format'")]
-    NotFormatted {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// A small file can't be understood.
     #[error("{path}: {source}")]
     QuorumState {
@@ -111,7 +102,7 @@ pub struct Loaded {
     pub loader: MetadataLoader,
     /// First records of a new cluster.
     pub bootstrap: BootstrapMetadata,
-    /// The directory's id, from meta.properties.
+    /// The directory's id; zero when Kafka before 3.7 formatted it.
     pub directory_id: Uuid,
     /// Bytes of records that the latest snapshot doesn't cover.
     pub bytes_since_snapshot: u64,
@@ -120,8 +111,9 @@ pub struct Loaded {
 /// Loads the metadata directory of this node; makes what is missing.
 pub async fn load(shard: &Rc<Shard>) -> Result<Loaded, LoadFault> {
     let config = &shard.node.config;
-    let root = PathBuf::from(&config.metadata_log_dir);
-    let directory_id = read_directory_id(&root).await?;
+    let log_dirs = &shard.node.log_dirs;
+    let root = log_dirs.metadata_path().to_owned();
+    let directory_id = log_dirs.directories[log_dirs.metadata_directory].id;
     let directory = root.join(partition_directory(CLUSTER_METADATA_TOPIC, PartitionIndex(0)));
     let is_new = make_directory(&directory).await?;
     let files = list(&directory).await?;
@@ -186,15 +178,6 @@ async fn read_small(path: &Path) -> Result<Option<Vec<u8>>, LoadFault> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_fault(path)(error)),
     }
-}
-
-async fn read_directory_id(root: &Path) -> Result<Uuid, LoadFault> {
-    let path = root.join(META_PROPERTIES_FILE);
-    let not_formatted = |reason: String| LoadFault::NotFormatted { path: path.clone(), reason };
-    let bytes = read_small(&path).await?.ok_or_else(|| not_formatted("there is no such file".to_owned()))?;
-    let properties = MetaProperties::parse(&bytes).map_err(|error| not_formatted(error.to_string()))?;
-    // Directories that Kafka before 3.7 formatted have no id: then none is known to the quorum either.
-    Ok(properties.directory_id.unwrap_or(Uuid::ZERO))
 }
 
 /// Returns whether it wasn't there.

@@ -1,9 +1,6 @@
 //! A whole node on one core: it elects itself, registers, creates topics, and finds all of it again. It also goes on
 //! where Kafka 4.3.1 stopped.
 
-#[path = "../../tests/data/fixtures.rs"]
-mod fixtures;
-
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -24,6 +21,7 @@ use ringlog_types::{
 };
 
 use super::{ControllerRequest, request};
+use crate::fixtures;
 use crate::mesh::{self, MESH_CAPACITY};
 use crate::shard::{Node, Shard};
 use crate::{broker_lifecycle, controller, log_manager, metadata_publisher};

@@ -2,12 +2,11 @@
 //! it, and what a kill leaves is made good.
 
 mod cluster;
-#[path = "../../tests/data/fixtures.rs"]
-mod fixtures;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::fixtures;
 use cluster::{Claimed, TestNode, appended, appended_unwritten, claim, claim_with};
 use ringlog_log::LogConfig;
 use ringlog_log::names::{FileKind, SegmentFile};

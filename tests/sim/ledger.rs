@@ -55,7 +55,7 @@ impl Ledger {
     pub(crate) fn on_restart(&mut self, left: &BTreeSet<Offset>, start: Offset, end: Offset) {
         let first = left.first().copied().unwrap_or(start);
         let is_there = |base_offset: &Offset| *base_offset < first || left.contains(base_offset);
-        self.entries.retain(|entry| is_there(&entry.base_offset));
+        self.entries.retain(|entry| entry.end_offset <= first || left.contains(&entry.base_offset));
         for places in self.keys.values_mut() {
             places.retain(is_there);
         }

@@ -71,8 +71,10 @@ impl Store {
         self.rolls.push(roll);
     }
 
+    /// Whether a pass has something to write, or a sealed segment to hand out.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.tails.iter().any(Tail::is_dirty)
+        let is_waiting = !self.rolls.is_empty() && self.finishing.is_empty();
+        self.tails.iter().any(Tail::is_dirty) || is_waiting
     }
 
     pub(crate) fn tail(&mut self, base_offset: Offset) -> Option<&mut Tail> {

@@ -111,6 +111,7 @@ impl TestNode {
             id: config.node_id,
             cluster_id: log_dirs.cluster_id.clone(),
             incarnation_id: Uuid([1; 16]),
+            started_at: ring::now().monotonic,
             shards,
             controller_index: 0,
             started_at: ring::now().monotonic,
