@@ -1,6 +1,6 @@
 //! The log directories as they were found before the start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ringlog_ring as ring;
 use ringlog_types::{BrokerEpoch, Uuid};
@@ -50,6 +50,11 @@ impl CheckedLogDirs {
         });
         let first = epochs.next().unwrap_or(BrokerEpoch::NONE);
         if epochs.all(|epoch| epoch == first) { first } else { BrokerEpoch::NONE }
+    }
+
+    /// Where the metadata log lies.
+    pub fn metadata_path(&self) -> &Path {
+        &self.directories[self.metadata_directory].path
     }
 
     /// The place of a directory.
