@@ -16,13 +16,12 @@ use ringlog_protocol::messages::{
     BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerRegistrationRequest, BrokerRegistrationResponse,
     ControllerRegistrationRequest, broker_registration_request, controller_registration_request,
 };
-use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
+use ringlog_protocol::{ResponseBody, StrBytes};
 use ringlog_ring as ring;
 use ringlog_types::{BrokerEpoch, ErrorCode, Uuid};
 use tracing::{debug, info, warn};
 
 use crate::controller::{self, ControllerRequest};
-use crate::dispatch::RequestContext;
 use crate::flag::Flag;
 use crate::listener::{self, ListenFault};
 use crate::metadata_publisher;
@@ -54,6 +53,12 @@ pub enum LifecycleFault {
         /// What the last attempt gave.
         last: ErrorCode,
     },
+    /// `process.roles` lacks the controller.
+    #[error(
+        "process.roles has no 'controller', but this release of Ringlog can't join another node's controller yet: set \
+         process.roles=broker,controller"
+    )]
+    NoControllerRole,
     /// A listener can't be opened.
     #[error(transparent)]
     Listen(#[from] ListenFault),
@@ -62,7 +67,9 @@ pub enum LifecycleFault {
 fn hint(error: ErrorCode) -> &'static str {
     match error {
         ErrorCode::InconsistentClusterId => ": the directories belong to another cluster",
-        ErrorCode::InvalidRegistration => ": its log directories are not usable, or another broker has one of their ids",
+        ErrorCode::InvalidRegistration => {
+            ": its log directories are not usable, or another broker has one of their ids"
+        }
         ErrorCode::UnsupportedVersion => ": the cluster uses feature levels that this release doesn't know",
         _ => "",
     }
@@ -73,37 +80,26 @@ fn hint(error: ErrorCode) -> &'static str {
 pub struct BrokerLifecycle {
     epoch: Cell<Option<BrokerEpoch>>,
     is_stopping: Cell<bool>,
-    /// Heartbeats have something new to say.
-    nudge: ring::Notify,
+    /// The node begins to stop.
+    stopping: ring::Notify,
     heartbeats_ended: Flag,
-}
-
-impl BrokerLifecycle {
-    /// The epoch of this process's registration; for the clean-shutdown marker. On core 0.
-    pub fn epoch(&self) -> Option<BrokerEpoch> {
-        self.epoch.get()
-    }
 }
 
 fn error_of(code: i16) -> ErrorCode {
     ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
 }
 
-/// Asks the controller what a client asked this broker (which has checked what is a broker's to check).
-pub async fn controller_request(shard: &Rc<Shard>, body: RequestBody, context: &RequestContext) -> ResponseBody {
-    let request = ControllerRequest {
-        client_id: context.client_id.clone(),
-        ..ControllerRequest::of_client(body, context.api_version, &context.peer, true)
-    };
-    controller::request(shard, request).await
-}
-
 /// Registers, catches up, opens listeners.
 pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
-    if !shard.node.config.roles.broker {
-        return open_controller_listeners(shard).await;
+    let roles = shard.node.config.roles;
+    if !roles.controller {
+        return Err(LifecycleFault::NoControllerRole);
     }
     open_controller_listeners(shard).await?;
+    if !roles.broker {
+        ring::spawn_detached(register_controller(shard.clone()));
+        return Ok(());
+    }
     let epoch = register(shard).await?;
     shard.broker.epoch.set(Some(epoch));
     let state = unfence(shard, epoch).await?;
@@ -204,7 +200,10 @@ async fn register_controller(shard: Rc<Shard>) {
             ResponseBody::ControllerRegistration(response) if response.error_code == ErrorCode::None.code() => return,
             // Levels of metadata.version below 3.7 don't record controllers.
             ResponseBody::ControllerRegistration(response)
-                if response.error_code == ErrorCode::UnsupportedVersion.code() => return,
+                if response.error_code == ErrorCode::UnsupportedVersion.code() =>
+            {
+                return;
+            }
             _ => backoff.wait().await,
         }
     }
@@ -290,9 +289,7 @@ async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want) -> Result<
     let response = controller::request(shard, ControllerRequest::internal(request)).await;
     let response = BrokerHeartbeatResponse::try_from(response).map_err(|_| ErrorCode::UnknownServerError)?;
     match error_of(response.error_code) {
-        ErrorCode::None => {
-            Ok(State { is_fenced: response.is_fenced, should_shut_down: response.should_shut_down })
-        }
+        ErrorCode::None => Ok(State { is_fenced: response.is_fenced, should_shut_down: response.should_shut_down }),
         error => Err(error),
     }
 }
@@ -307,7 +304,9 @@ async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
     let interval_ms = u64::try_from(shard.node.config.controller.broker_heartbeat_interval_ms).unwrap_or(2_000);
     let broker = &shard.broker;
     while !broker.is_stopping.get() {
-        let _ = ring::timeout_ms(interval_ms, broker.nudge.wait()).await;
+        // A failed directory is told at once.
+        let news = futures_lite::future::or(broker.stopping.wait(), shard.log_dirs.failures_changed.wait());
+        let _ = ring::timeout_ms(interval_ms, news).await;
         if broker.is_stopping.get() {
             break;
         }
@@ -327,21 +326,11 @@ async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
     broker.heartbeats_ended.set();
 }
 
-/// Something changed that the controller should hear of at once, such as a failed directory.
-pub fn nudge(shard: &Rc<Shard>) {
-    let tell = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<()> {
-        shard.broker.nudge.notify_all();
-        Box::pin(std::future::ready(()))
-    };
-    let shard = shard.clone();
-    ring::spawn_detached(async move { shard.invoke_on(0, tell).await });
-}
-
 /// Hands leadership over. Returns the epoch of the registration that ends, if there was one.
 pub async fn stop(shard: &Rc<Shard>) -> Option<BrokerEpoch> {
     let epoch = shard.broker.epoch.get()?;
     shard.broker.is_stopping.set(true);
-    shard.broker.nudge.notify_all();
+    shard.broker.stopping.notify_all();
     shard.broker.heartbeats_ended.wait_until_set().await;
     if !shard.node.config.controller.controlled_shutdown_enable {
         return Some(epoch);
@@ -368,9 +357,6 @@ pub async fn stop(shard: &Rc<Shard>) -> Option<BrokerEpoch> {
 
 /// The controller listener accepts on the controller's core.
 async fn open_controller_listeners(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
-    if !shard.node.config.roles.controller {
-        return Ok(());
-    }
     let core = shard.node.controller_index;
     let open = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Result<(), ListenFault>> {
         let listeners = shard.node.config.controller_listeners();

@@ -113,19 +113,12 @@ pub enum ControllerFault {
         /// This node.
         node_id: NodeId,
     },
-    /// `process.roles` lacks the controller.
-    #[error(
-        "process.roles has no 'controller', but this release of Ringlog can't join another node's controller yet: set \
-         process.roles=broker,controller"
-    )]
-    NoControllerRole,
 }
 
 /// The controller as its core holds it.
 pub struct ControllerHandle {
     mailbox: ring::LocalSender<driver::Command>,
     applied: Cell<Offset>,
-    applied_changed: ring::Notify,
     leader_id: Cell<Option<NodeId>>,
     kraft_version: Cell<i16>,
 }
@@ -159,7 +152,6 @@ impl ControllerHandle {
 
     fn on_applied(&self, offset: Offset) {
         self.applied.set(self.applied.get().max(offset));
-        self.applied_changed.notify_all();
     }
 }
 
@@ -268,7 +260,6 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), ControllerFault> {
     let handle = Rc::new(ControllerHandle {
         mailbox,
         applied: Cell::new(Offset::NONE),
-        applied_changed: ring::Notify::new(),
         leader_id: Cell::new(None),
         kraft_version: Cell::new(0),
     });

@@ -11,14 +11,26 @@ use ringlog_protocol::{ApiKey, Decoder, Message, Records, RequestBody, ResponseB
 use ringlog_types::ErrorCode;
 use tracing::debug;
 
-use crate::admin::{api_versions, describe_cluster};
+use crate::admin::{
+    api_versions, delegation_tokens, describe_acls, describe_cluster, describe_configs, describe_scram,
+};
 use crate::controller::{self, ControllerRequest};
 use crate::dispatch::RequestContext;
 use crate::shard::Shard;
 
 /// Whether the controller listener serves the API.
 pub fn serves(api: ApiKey) -> bool {
-    controller::takes(api) || matches!(api, ApiKey::ApiVersions | ApiKey::Envelope | ApiKey::DescribeCluster)
+    controller::takes(api)
+        || matches!(
+            api,
+            ApiKey::ApiVersions
+                | ApiKey::Envelope
+                | ApiKey::DescribeCluster
+                | ApiKey::DescribeConfigs
+                | ApiKey::DescribeAcls
+                | ApiKey::DescribeUserScramCredentials
+                | ApiKey::DescribeDelegationToken
+        )
 }
 
 /// Answers a request; it is of an API that [`serves`] knows.
@@ -31,6 +43,10 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, body: RequestBo
             let leader = leader.unwrap_or(ringlog_types::NodeId::NONE);
             describe_cluster::respond(shard, context, &request, leader).into()
         }
+        RequestBody::DescribeConfigs(request) => describe_configs::handle(shard, context, request).into(),
+        RequestBody::DescribeAcls(_) => describe_acls::handle().into(),
+        RequestBody::DescribeUserScramCredentials(request) => describe_scram::handle(shard, request).into(),
+        RequestBody::DescribeDelegationToken(_) => delegation_tokens::describe().into(),
         body => {
             let request = ControllerRequest {
                 client_id: context.client_id.clone(),

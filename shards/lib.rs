@@ -16,6 +16,9 @@ mod controller_api;
 mod coordinator;
 mod dispatch;
 mod fetch;
+#[cfg(test)]
+#[path = "../tests/data/fixtures.rs"]
+mod fixtures;
 mod flag;
 
 mod frames;
@@ -28,6 +31,7 @@ mod metrics;
 mod open_files;
 mod placement;
 mod produce;
+mod read_ahead;
 mod replica;
 mod segment_store;
 mod shard;

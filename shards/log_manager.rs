@@ -11,7 +11,7 @@
 //! What a crash leaves at any moment is made good by 2. The rules that this rests on:
 //! * a recovery point never passes bytes, or index files of a sealed segment, that aren't on the device;
 //! * index files of the active segment are only trusted together with the clean-shutdown marker, which is removed
-//!    before anything else is touched and written after everything else is on the device;
+//!   before anything else is touched and written after everything else is on the device;
 //! * a checkpoint never names an offset for a log that is gone once another log may take its name.
 //!
 //! An I/O error takes its directory offline until the next start: [`LogDirs::fail`].
@@ -46,10 +46,9 @@ use ringlog_types::{Offset, TopicIdPartition, TopicPartition};
 use rustc_hash::FxHashMap;
 
 pub use check::check_and_lock;
-pub use claim::ClaimError;
 pub use close::close_all;
 pub use describe::{DirectoryDescription, LogDescription};
-pub use directory::{CheckedLogDirs, LogDirectory};
+pub use directory::CheckedLogDirs;
 pub use fault::LogDirFault;
 pub use offline::DiskFaults;
 pub use open::open;

@@ -23,18 +23,21 @@ use ringlog_metadata::{MetadataChanges, MetadataImage};
 use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Role};
 use ringlog_protocol::StrBytes;
 use ringlog_ring as ring;
-use ringlog_types::{BrokerEpoch, LeaderEpoch, GROUP_METADATA_TOPIC, PartitionIndex, TopicIdPartition, TopicPartition, Uuid};
+use ringlog_types::{BrokerEpoch, GROUP_METADATA_TOPIC, LeaderEpoch, TopicIdPartition, TopicPartition, Uuid};
 use rustc_hash::FxHashMap;
 use tracing::{debug, error, info};
 
 use self::assignment::Assignments;
+use crate::coordinator;
 use crate::mesh::LocalFuture;
 use crate::replica::Replica;
 use crate::shard::{Node, Shard};
-use crate::coordinator;
 
 /// Partitions that are looked at before other tasks get a turn.
 const PARTITIONS_PER_TURN: usize = 64;
+
+/// Logs that are opened or made at a time.
+const CLAIMS_AT_A_TIME: usize = 32;
 
 /// What one core knows of the metadata beside its image.
 #[derive(Default)]
@@ -200,49 +203,64 @@ impl Update<'_> {
     }
 
     async fn partitions(&self, changes: &MetadataChanges) {
-        let mut looked_at = 0;
+        let local = self.local(changes);
+        self.claim(&local).await;
         let mut gone = Vec::new();
-        for (topic_id, topic_changes) in &changes.topics {
-            let Some(topic) = self.new.topics.by_id(*topic_id) else { continue };
-            for index in &topic_changes.partitions {
-                let id = TopicIdPartition { topic_id: *topic_id, partition: *index };
-                looked_at += 1;
-                if looked_at % PARTITIONS_PER_TURN == 0 {
-                    ring::yield_if_needed().await;
+        for (looked_at, Local { id, partition, directory, .. }) in local.iter().enumerate() {
+            if looked_at % PARTITIONS_PER_TURN == 0 {
+                ring::yield_if_needed().await;
+            }
+            let Some(replica) = self.shard.replica(*id) else { continue };
+            match directory {
+                Some(directory) => {
+                    self.check_directory(&replica, *directory);
+                    set_role(self.shard, &replica, partition);
                 }
-                if self.shard.home_of(id) != self.shard.index {
-                    continue;
-                }
-                let Some(partition) = topic.partitions.get(index) else { continue };
-                match partition.directory(self.shard.node.id) {
-                    Some(directory) => self.partition(topic, *index, partition, directory).await,
-                    None => gone.extend(self.shard.replica(id)),
-                }
+                None => gone.push(replica),
             }
         }
         self.remove(gone).await;
     }
 
-    /// A partition that this broker has a replica of.
-    async fn partition(&self, topic: &TopicImage, index: PartitionIndex, partition: &PartitionImage, directory: Uuid) {
-        let id = TopicIdPartition { topic_id: topic.id, partition: index };
-        let replica = match self.shard.replica(id) {
-            Some(replica) => replica,
-            None => {
-                let name = TopicPartition { topic: topic.name.clone(), partition: index };
-                let config = self.topic_config(topic);
-                let assigned = Some(directory).filter(|directory| !directory::is_reserved(*directory));
-                match self.shard.log_dirs.claim_or_create(self.shard, id, name, assigned, config).await {
-                    Ok(replica) => replica,
-                    Err(fault) => {
-                        error!(partition = %id, topic = &*topic.name, "the replica can't be opened: {fault}");
-                        return;
-                    }
+    /// The changed partitions whose home is this core.
+    fn local<'c>(&'c self, changes: &'c MetadataChanges) -> Vec<Local<'c>> {
+        let mut local = Vec::new();
+        for (topic_id, topic_changes) in &changes.topics {
+            let Some(topic) = self.new.topics.by_id(*topic_id) else { continue };
+            for index in &topic_changes.partitions {
+                let id = TopicIdPartition { topic_id: *topic_id, partition: *index };
+                if self.shard.home_of(id) != self.shard.index {
+                    continue;
+                }
+                if let Some(partition) = topic.partitions.get(index) {
+                    let directory = partition.directory(self.shard.node.id);
+                    local.push(Local { id, topic, partition, directory });
                 }
             }
-        };
-        self.check_directory(&replica, directory);
-        set_role(self.shard, &replica, partition);
+        }
+        local
+    }
+
+    /// Opens or makes the logs of partitions that are new here.
+    async fn claim(&self, local: &[Local<'_>]) {
+        let mut running = VecDeque::new();
+        for Local { id, topic, directory, .. } in local {
+            let Some(directory) = *directory else { continue };
+            if self.shard.replica(*id).is_some() {
+                continue;
+            }
+            if running.len() >= CLAIMS_AT_A_TIME
+                && let Some(first) = running.pop_front()
+            {
+                first.await;
+            }
+            let assigned = Some(directory).filter(|directory| !directory::is_reserved(*directory));
+            let name = TopicPartition { topic: topic.name.clone(), partition: id.partition };
+            running.push_back(ring::spawn(claim(self.shard.clone(), *id, name, assigned, self.topic_config(topic))));
+        }
+        for claim in running {
+            claim.await;
+        }
     }
 
     /// Tells the controller where the replica lies, if it believes something else (KIP-858).
@@ -253,6 +271,28 @@ impl Update<'_> {
         if is_supported && believed != actual && !directory::is_reserved(actual) {
             self.assignments.borrow_mut().add(actual, replica.id);
         }
+    }
+}
+
+/// A changed partition whose home is this core.
+struct Local<'a> {
+    id: TopicIdPartition,
+    topic: &'a TopicImage,
+    partition: &'a PartitionImage,
+    /// Where this broker's replica lies, as the metadata has it; `None`: there is none.
+    directory: Option<Uuid>,
+}
+
+async fn claim(
+    shard: Rc<Shard>,
+    id: TopicIdPartition,
+    name: TopicPartition,
+    directory: Option<Uuid>,
+    config: Rc<LogConfig>,
+) {
+    let shown = name.clone();
+    if let Err(fault) = shard.log_dirs.claim_or_create(&shard, id, name, directory, config).await {
+        error!(partition = %shown, "the replica can't be opened: {fault}");
     }
 }
 

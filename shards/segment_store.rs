@@ -30,13 +30,14 @@ use ringlog_log::offset_index::OffsetIndex;
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
 use ringlog_log::time_index::TimeIndex;
 use ringlog_log::transaction_index::TransactionIndex;
-use ringlog_ring::{self as ring, BLOCK_BYTES, Direct, File, Frame, Open};
+use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, File, Frame, Open};
 use ringlog_types::{Offset, align_down};
 use smallvec::SmallVec;
 
 use crate::frames::FrameCache;
 use crate::log_manager::DiskFaults;
 use crate::open_files::{FileKey, OpenFiles};
+use crate::read_ahead::ReadAhead;
 
 /// Slices that follow each other in a log.
 pub type Slices = SmallVec<[Bytes; 4]>;
@@ -58,6 +59,8 @@ pub struct StoreContext {
     pub direct: Direct,
     /// I/O errors, which take their log directory offline.
     pub faults: DiskFaults,
+    /// Bytes that may be read ahead of readers.
+    pub read_ahead: ByteSemaphore,
 }
 
 /// The bytes of one log.
@@ -71,6 +74,7 @@ pub struct SegmentStore {
     finishing: RefCell<Vec<Offset>>,
     /// The sealed segment read last, with its offset index.
     index: RefCell<Option<(Offset, Rc<OffsetIndex>)>>,
+    ahead: ReadAhead,
     writing: Cell<bool>,
     /// A segment file was made since the directory was synced last.
     names_unsynced: Cell<bool>,
@@ -143,7 +147,7 @@ impl SegmentStore {
         let tails = RefCell::new(VecDeque::from([tail]));
         let directory = RefCell::new(directory);
         let (writing, names_unsynced, offered) = Default::default();
-        let (rolls, finishing, index) = Default::default();
+        let (rolls, finishing, index, ahead) = Default::default();
         Rc::new(SegmentStore {
             context,
             id,
@@ -152,6 +156,7 @@ impl SegmentStore {
             rolls,
             finishing,
             index,
+            ahead,
             writing,
             names_unsynced,
             offered,
@@ -362,7 +367,8 @@ impl SegmentStore {
             let tails = tails.iter().filter(|tail| !tail.create).map(|tail| tail.base_offset);
             // Sealed segments leave the tails once they are written, and are synced when their indexes are.
             let rolls = self.rolls.borrow();
-            let sealed = rolls.iter().map(|roll| roll.sealed.base_offset).filter(|base| !tails.clone().any(|b| b == *base));
+            let sealed =
+                rolls.iter().map(|roll| roll.sealed.base_offset).filter(|base| !tails.clone().any(|b| b == *base));
             sealed.chain(tails.clone()).collect()
         };
         if self.names_unsynced.replace(false) {
@@ -430,7 +436,11 @@ impl SegmentStore {
     /// Bytes from `position` of a segment's file.
     pub async fn read_file(&self, base_offset: Offset, position: u64, len: usize) -> io::Result<Bytes> {
         let file = self.open(base_offset, false).await?;
-        file.read(position, len).await
+        let settled = {
+            let tails = self.tails.borrow();
+            tails.iter().find(|tail| tail.base_offset == base_offset).map_or(u64::MAX, |tail| tail.written)
+        };
+        self.ahead.read(&file, base_offset, (position, len), settled, &self.context.read_ahead).await
     }
 
     async fn open(&self, base_offset: Offset, create: bool) -> io::Result<File> {
@@ -447,6 +457,7 @@ impl SegmentStore {
     /// A segment's file is about to be renamed or removed: forgets what is held of it.
     pub fn forget(&self, base_offset: Offset) {
         self.context.files.remove(FileKey { store: self.id, base_offset });
+        self.ahead.clear();
         let mut tails = self.tails.borrow_mut();
         if tails.len() > 1 {
             tails.retain(|tail| tail.base_offset != base_offset);
@@ -456,6 +467,7 @@ impl SegmentStore {
     /// The log was cut: its active segment is now `base_offset` with `size` bytes, and nothing is in memory. The
     /// file, if there is one, has `file_len` bytes.
     pub fn reset(&self, base_offset: Offset, size: u64, file_len: Option<u64>) {
+        self.ahead.clear();
         *self.tails.borrow_mut() = VecDeque::from([Tail::new(base_offset, size, file_len)]);
     }
 

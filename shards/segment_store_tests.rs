@@ -28,6 +28,7 @@ fn context(frames_bytes: usize) -> Rc<StoreContext> {
         files: OpenFiles::new(64),
         direct: Direct::Auto,
         faults: crate::log_manager::DiskFaults::default(),
+        read_ahead: ByteSemaphore::new(4 << 20),
     })
 }
 
@@ -184,5 +185,35 @@ fn clean_frames_give_way_to_new_appends() {
         let dirty = SegmentStore::new(context.clone(), directory.join("0"), Offset(9), 0, None);
         dirty.append(0, &[&content(0, 8 << 20)]);
         assert!(!context.frames.has_room(), "nothing clean is left to give");
+    });
+}
+
+#[test]
+fn a_reader_in_order_sees_what_was_written_while_it_reads_ahead() {
+    on_executor("segment-store-read-ahead", |directory| async move {
+        let store = SegmentStore::new(context(64 << 20), directory, Offset(0), 0, None);
+        let mut end = 0;
+        for _ in 0..6 {
+            store.append(end, &[&content(end, 700_000)]);
+            end += 700_000;
+        }
+        store.write_out().await.unwrap();
+        let mut position = 0;
+        while position < end {
+            // What comes last is overwritten block by block while the reader is on its way.
+            if end < 6_000_000 {
+                store.append(end, &[&content(end, 1_001)]);
+                end += 1_001;
+                store.write_out().await.unwrap();
+            }
+            store.release_clean_frames();
+            let len = (end - position).min(100_000) as usize;
+            let found = store.read_file(Offset(0), position, len).await.unwrap();
+            assert!(found == content(position, len), "at {position}");
+            position += len as u64 - len as u64 / 10;
+            if len < 10 {
+                break;
+            }
+        }
     });
 }

@@ -40,8 +40,7 @@ pub async fn incremental(
     let mut answers: FxHashMap<ResourceKey, (i16, Option<StrBytes>)> = FxHashMap::default();
     request.resources.retain(|resource| {
         let key = (resource.resource_type, resource.resource_name.clone());
-        let checked =
-            if repeated.contains(&key) { refuse(REPEATED) } else { check_incremental(shard, resource) };
+        let checked = if repeated.contains(&key) { refuse(REPEATED) } else { check_incremental(shard, resource) };
         checked.map_err(|(error, text)| answers.insert(key, (error.code(), Some(text.into())))).is_ok()
     });
     if !request.resources.is_empty() {

@@ -18,11 +18,7 @@ use crate::shard::Shard;
 const ZERO_LEVEL_FROM_VERSION: i16 = 4;
 
 /// Answers ApiVersions on a broker's or a controller's listener.
-pub async fn handle(
-    shard: &Rc<Shard>,
-    context: &RequestContext,
-    request: &ApiVersionsRequest,
-) -> ApiVersionsResponse {
+pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: &ApiVersionsRequest) -> ApiVersionsResponse {
     let names = [&request.client_software_name, &request.client_software_version];
     if context.api_version >= 3 && !names.into_iter().all(|name| is_software_name(name)) {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
@@ -109,9 +105,8 @@ mod tests {
     #[test]
     fn produce_is_named_from_0_and_what_is_not_served_is_not_named() {
         let apis = served(false);
-        let range = |api: ApiKey| {
-            apis.iter().find(|it| it.api_key == api.code()).map(|it| (it.min_version, it.max_version))
-        };
+        let range =
+            |api: ApiKey| apis.iter().find(|it| it.api_key == api.code()).map(|it| (it.min_version, it.max_version));
         assert_eq!(range(ApiKey::Produce), Some((0, 13)));
         assert_eq!(range(ApiKey::ApiVersions), Some((0, 4)));
         assert_eq!(range(ApiKey::ConsumerGroupHeartbeat), None);

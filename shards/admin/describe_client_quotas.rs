@@ -83,9 +83,11 @@ fn filter(components: &[ComponentData]) -> Result<BTreeMap<&str, Match>, Refusal
         }
     }
     if filter.contains_key(IP) && filter.len() > 1 {
-        return refuse("Invalid entity filter component combination, IP filter component should not be used with \
+        return refuse(
+            "Invalid entity filter component combination, IP filter component should not be used with \
                        user or clientId filter component."
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(filter)
 }
@@ -108,10 +110,7 @@ fn to_wire(entity: &QuotaEntity, values: &QuotaMap) -> EntryData {
                 entity_name: name.as_deref().map(StrBytes::copy_from),
             })
             .collect(),
-        values: values
-            .iter()
-            .map(|(key, value)| ValueData { key: StrBytes::copy_from(key), value: *value })
-            .collect(),
+        values: values.iter().map(|(key, value)| ValueData { key: StrBytes::copy_from(key), value: *value }).collect(),
     }
 }
 

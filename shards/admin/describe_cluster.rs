@@ -50,14 +50,14 @@ pub fn respond(
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }
     response.brokers = if listener.is_controller {
-        let reachable =
-            image.cluster.controllers.values().filter_map(|controller| {
-                let endpoint = controller.endpoints.iter().find(|endpoint| *endpoint.listener == *listener.name)?;
-                Some((controller.id, endpoint))
-            });
+        let reachable = image.cluster.controllers.values().filter_map(|controller| {
+            let endpoint = controller.endpoints.iter().find(|endpoint| *endpoint.listener == *listener.name)?;
+            Some((controller.id, endpoint))
+        });
         reachable.map(|(id, endpoint)| node(id, &endpoint.host, endpoint.port, None, false)).collect()
     } else {
-        let wanted = image.cluster.brokers.values().filter(|broker| !broker.is_fenced || request.include_fenced_brokers);
+        let wanted =
+            image.cluster.brokers.values().filter(|broker| !broker.is_fenced || request.include_fenced_brokers);
         let reachable = wanted.filter_map(|broker| Some((broker, broker.endpoint(&listener.name)?)));
         reachable
             .map(|(broker, endpoint)| {

@@ -97,9 +97,7 @@ fn describe_resource(
 fn check_broker(name: &str, own: NodeId, or: &str) -> Result<(), Refusal> {
     match name.parse::<i32>() {
         Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
-        Ok(id) if id != own.0 => {
-            refuse(format!("Unexpected broker id, expected {own}{or}, but received {name}"))
-        }
+        Ok(id) if id != own.0 => refuse(format!("Unexpected broker id, expected {own}{or}, but received {name}")),
         Ok(_) => Ok(()),
     }
 }

@@ -53,11 +53,7 @@ pub async fn handle(
 }
 
 /// On the home core.
-async fn answer(
-    _shard: Rc<Shard>,
-    replica: Option<Rc<Replica>>,
-    _ask: (),
-) -> Result<Vec<ProducerState>, ErrorCode> {
+async fn answer(_shard: Rc<Shard>, replica: Option<Rc<Replica>>, _ask: ()) -> Result<Vec<ProducerState>, ErrorCode> {
     let replica = replica.ok_or(ErrorCode::NotLeaderOrFollower)?;
     let partition = replica.partition.borrow();
     if partition.role() != Role::Leader {

@@ -14,10 +14,7 @@ use ringlog_types::ErrorCode;
 use crate::shard::Shard;
 
 /// Answers DescribeUserScramCredentials.
-pub fn handle(
-    shard: &Rc<Shard>,
-    request: DescribeUserScramCredentialsRequest,
-) -> DescribeUserScramCredentialsResponse {
+pub fn handle(shard: &Rc<Shard>, request: DescribeUserScramCredentialsRequest) -> DescribeUserScramCredentialsResponse {
     answer(&shard.image().scram, request)
 }
 

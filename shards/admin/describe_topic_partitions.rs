@@ -100,7 +100,9 @@ fn describe(
         name: Some(StrBytes::copy_from(&topic.name)),
         topic_id: topic.id,
         is_internal: is_internal_topic(&topic.name),
-        partitions: partitions.map(|(index, partition)| describe_partition(image, listener, *index, partition)).collect(),
+        partitions: partitions
+            .map(|(index, partition)| describe_partition(image, listener, *index, partition))
+            .collect(),
         topic_authorized_operations: TOPIC_OPERATIONS,
         ..Default::default()
     }
@@ -133,7 +135,11 @@ mod tests {
     use super::super::test_images::image;
     use super::*;
 
-    fn page(topics: &[&str], limit: i32, cursor: Option<(&str, i32)>) -> (Vec<(String, Vec<i32>)>, Option<(String, i32)>) {
+    fn page(
+        topics: &[&str],
+        limit: i32,
+        cursor: Option<(&str, i32)>,
+    ) -> (Vec<(String, Vec<i32>)>, Option<(String, i32)>) {
         let image = image(&[("a", 3), ("b", 2), ("c", 4)]);
         let topic = |name: &&str| describe_topic_partitions_request::TopicRequest { name: StrBytes::copy_from(name) };
         let request = DescribeTopicPartitionsRequest {

@@ -125,7 +125,9 @@ mod tests {
 
     #[test]
     fn what_there_is_no_coordinator_for_is_not_tried_again() {
-        for (key_type, error) in [(1, ErrorCode::UnsupportedVersion), (2, ErrorCode::UnsupportedVersion), (3, ErrorCode::InvalidRequest)] {
+        for (key_type, error) in
+            [(1, ErrorCode::UnsupportedVersion), (2, ErrorCode::UnsupportedVersion), (3, ErrorCode::InvalidRequest)]
+        {
             assert!(!error.is_retriable());
             assert_eq!(code(&[(GROUP_METADATA_TOPIC, 50)], "PLAINTEXT", key_type, "k"), (-1, error.code()));
         }

@@ -53,7 +53,6 @@ impl ProducerIds {
     }
 }
 
-
 /// Answers InitProducerId. A transactional id is refused: FindCoordinator has already said why.
 pub async fn handle(
     shard: &Rc<Shard>,

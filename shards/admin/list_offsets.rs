@@ -14,9 +14,7 @@ use ringlog_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 use ringlog_protocol::records::{BatchError, BatchIter, BatchRef, Scratch};
-use ringlog_types::{
-    ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TimestampMs, TopicIdPartition,
-};
+use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TimestampMs, TopicIdPartition};
 use rustc_hash::FxHashSet;
 use tracing::error;
 
@@ -230,11 +228,7 @@ fn position_of(replica: &Replica, segment: Offset, offset: Offset) -> Option<u32
 }
 
 /// The first record with its batch's largest timestamp.
-async fn largest_timestamp(
-    shard: &Shard,
-    replica: &Replica,
-    search: Search,
-) -> Result<Option<Found>, SearchFault> {
+async fn largest_timestamp(shard: &Shard, replica: &Replica, search: Search) -> Result<Option<Found>, SearchFault> {
     let limit = replica.partition.borrow().durable_end_offset();
     if search.from >= limit {
         return Ok(None);
@@ -280,10 +274,8 @@ fn respond(request: ListOffsetsRequest, outcomes: Vec<Outcome>) -> ListOffsetsRe
     for topic in request.topics {
         let answers = topic.partitions.iter().zip(outcomes.by_ref());
         let partitions = answers.map(|(partition, outcome)| {
-            let mut answer = ListOffsetsPartitionResponse {
-                partition_index: partition.partition_index,
-                ..Default::default()
-            };
+            let mut answer =
+                ListOffsetsPartitionResponse { partition_index: partition.partition_index, ..Default::default() };
             match outcome {
                 Ok(Some(found)) => {
                     answer.timestamp = found.timestamp.0;

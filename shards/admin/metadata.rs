@@ -60,10 +60,7 @@ fn answer(view: View<'_>, request: MetadataRequest) -> (MetadataResponse, Vec<St
         brokers: brokers(view),
         cluster_id: Some(StrBytes::copy_from(view.cluster_id)),
         controller_id: controller_stand_in(view.image, view.node_id).0,
-        cluster_authorized_operations: operations(
-            request.include_cluster_authorized_operations,
-            CLUSTER_OPERATIONS,
-        ),
+        cluster_authorized_operations: operations(request.include_cluster_authorized_operations, CLUSTER_OPERATIONS),
         ..Default::default()
     };
     let mut missing = Vec::new();

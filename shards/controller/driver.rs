@@ -24,7 +24,7 @@ use ringlog_raft::{
 use ringlog_ring as ring;
 use ringlog_types::{BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random};
 use rustc_hash::FxHashMap;
-use tracing::{error, info, warn};
+use tracing::{error, info, trace, warn};
 
 use super::loading::Loaded;
 use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES};
@@ -64,7 +64,7 @@ pub type Reply = ring::OneshotSender<ResponseBody>;
 /// What runs beside the task and comes back.
 enum Internal {
     Flushed(Result<(), MetadataLogError>),
-    Raft(Event),
+    Raft(Box<Event>),
     SnapshotWritten(Option<SnapshotId>),
 }
 
@@ -264,7 +264,7 @@ impl Driver {
                 self.unflushed_bytes = 0;
                 self.step(Event::LogFlushed);
             }
-            Internal::Raft(event) => self.step(event),
+            Internal::Raft(event) => self.step(*event),
             Internal::SnapshotWritten(written) => {
                 self.schedule.on_written();
                 if let Some(id) = written {
@@ -327,14 +327,14 @@ impl Driver {
                 self.beside(async move {
                     let read = log.read(from, log.end_offset(), max_bytes as usize).await;
                     let result = read.ok().filter(|batches| !batches.is_empty()).ok_or(ReadFailed);
-                    Internal::Raft(Event::LogRead { token, result })
+                    Internal::Raft(Box::new(Event::LogRead { token, result }))
                 });
             }
             Action::ReadSnapshot { token, id, position, max_bytes } => {
                 let log = self.log.clone();
                 self.beside(async move {
                     let result = read_snapshot(&log, id, position, max_bytes).await;
-                    Internal::Raft(Event::SnapshotRead { token, result })
+                    Internal::Raft(Box::new(Event::SnapshotRead { token, result }))
                 });
             }
             Action::HighWatermark(high_watermark) => self.on_high_watermark(high_watermark).await?,
@@ -412,7 +412,7 @@ impl Driver {
             let mut records = Vec::new();
             if !header.is_control() {
                 for record in batch.records(&mut self.scratch).map_err(MetadataLogError::Batch)? {
-                    let record = record.map_err(|error| MetadataLogError::Batch(error.into()))?;
+                    let record = record.map_err(MetadataLogError::Batch)?;
                     let value = Bytes::copy_from_slice(record.value.unwrap_or_default());
                     records.push(MetadataRecord::decode_framed(value)?.0);
                 }
@@ -517,6 +517,13 @@ impl Driver {
     }
 
     fn on_request(&mut self, request: ControllerRequest, reply: Reply) {
+        trace!(
+            api = request.body.api_key().name(),
+            principal = request.principal,
+            client = ?request.client_id,
+            address = ?request.client_address,
+            "request to the controller"
+        );
         if is_raft(request.body.api_key()) {
             let token = ReplyToken(self.next_reply);
             self.next_reply += 1;
@@ -609,7 +616,8 @@ impl Driver {
     async fn stop(&mut self) -> Result<(), DriverFault> {
         self.step(Event::ShutDown);
         self.run_effects().await?;
-        while self.is_flushing {
+        // Nothing may run on a helper thread when the executor ends.
+        while self.is_flushing || self.schedule.is_writing() {
             match self.events.recv().await {
                 Some(event) => self.on_internal(event)?,
                 None => break,

@@ -8,10 +8,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_log::checkpoint::{EpochEntry, parse_leader_epoch_checkpoint};
-use ringlog_log::meta_properties::MetaProperties;
 use ringlog_log::names::{
-    BOOTSTRAP_CHECKPOINT_FILE, FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, META_PROPERTIES_FILE,
-    PARTITION_METADATA_FILE, QUORUM_STATE_FILE, SegmentFile, partition_directory,
+    BOOTSTRAP_CHECKPOINT_FILE, FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, PARTITION_METADATA_FILE,
+    QUORUM_STATE_FILE, SegmentFile, partition_directory,
 };
 use ringlog_log::partition_metadata::format_partition_metadata;
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
@@ -50,14 +49,6 @@ pub enum LoadFault {
     /// The disk, or the log's bytes.
     #[error("the metadata log can't be loaded: {0}")]
     Log(#[from] MetadataLogError),
-    /// The directory is not this node's.
-    #[error("{path}: {reason}. Format the directory with 'ringlog storage format'")]
-    NotFormatted {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// A small file can't be understood.
     #[error("{path}: {source}")]
     QuorumState {
@@ -111,7 +102,7 @@ pub struct Loaded {
     pub loader: MetadataLoader,
     /// First records of a new cluster.
     pub bootstrap: BootstrapMetadata,
-    /// The directory's id, from meta.properties.
+    /// The directory's id; zero when Kafka before 3.7 formatted it.
     pub directory_id: Uuid,
     /// Bytes of records that the latest snapshot doesn't cover.
     pub bytes_since_snapshot: u64,
@@ -120,8 +111,9 @@ pub struct Loaded {
 /// Loads the metadata directory of this node; makes what is missing.
 pub async fn load(shard: &Rc<Shard>) -> Result<Loaded, LoadFault> {
     let config = &shard.node.config;
-    let root = PathBuf::from(&config.metadata_log_dir);
-    let directory_id = read_directory_id(&root).await?;
+    let log_dirs = &shard.node.log_dirs;
+    let root = log_dirs.metadata_path().to_owned();
+    let directory_id = log_dirs.directories[log_dirs.metadata_directory].id;
     let directory = root.join(partition_directory(CLUSTER_METADATA_TOPIC, PartitionIndex(0)));
     let is_new = make_directory(&directory).await?;
     let files = list(&directory).await?;
@@ -188,15 +180,6 @@ async fn read_small(path: &Path) -> Result<Option<Vec<u8>>, LoadFault> {
     }
 }
 
-async fn read_directory_id(root: &Path) -> Result<Uuid, LoadFault> {
-    let path = root.join(META_PROPERTIES_FILE);
-    let not_formatted = |reason: String| LoadFault::NotFormatted { path: path.clone(), reason };
-    let bytes = read_small(&path).await?.ok_or_else(|| not_formatted("there is no such file".to_owned()))?;
-    let properties = MetaProperties::parse(&bytes).map_err(|error| not_formatted(error.to_string()))?;
-    // Directories that Kafka before 3.7 formatted have no id: then none is known to the quorum either.
-    Ok(properties.directory_id.unwrap_or(Uuid::ZERO))
-}
-
 /// Returns whether it wasn't there.
 async fn make_directory(directory: &Path) -> Result<bool, LoadFault> {
     let path = directory.join(PARTITION_METADATA_FILE);
@@ -233,14 +216,17 @@ async fn list(directory: &Path) -> Result<Files, LoadFault> {
             }
             (None, Some(SegmentFile { offset, kind: FileKind::Log, state: FileState::Live })) => {
                 let has = |kind| names.contains(&SegmentFile::live(offset, kind).to_string().as_str());
-                files.segments.insert(offset, SegmentOnDisk {
-                    base_offset: offset,
-                    size: u32::try_from(entry.metadata.len).unwrap_or(u32::MAX),
-                    last_modified: entry.metadata.modified,
-                    has_valid_indexes: has(FileKind::OffsetIndex) && has(FileKind::TimeIndex),
-                    has_transaction_index: false,
-                    newest: None,
-                });
+                files.segments.insert(
+                    offset,
+                    SegmentOnDisk {
+                        base_offset: offset,
+                        size: u32::try_from(entry.metadata.len).unwrap_or(u32::MAX),
+                        last_modified: entry.metadata.modified,
+                        has_valid_indexes: has(FileKind::OffsetIndex) && has(FileKind::TimeIndex),
+                        has_transaction_index: false,
+                        newest: None,
+                    },
+                );
             }
             (None, Some(SegmentFile { offset, kind: FileKind::ProducerSnapshot, state: FileState::Live })) => {
                 files.producer_snapshots.push(offset);
@@ -373,9 +359,10 @@ async fn carry_out(directory: &Path, action: &RecoveryAction, active: Offset) ->
         // Those of the active segment are written when it is sealed or closed.
         RecoveryAction::WriteIndexes { base_offset, .. } if *base_offset == active => Ok(()),
         RecoveryAction::WriteIndexes { base_offset, index, .. } => {
-            for (kind, bytes) in
-                [(FileKind::OffsetIndex, index.offsets.encode_from(0)), (FileKind::TimeIndex, index.times.encode_from(0))]
-            {
+            for (kind, bytes) in [
+                (FileKind::OffsetIndex, index.offsets.encode_from(0)),
+                (FileKind::TimeIndex, index.times.encode_from(0)),
+            ] {
                 let path = path(*base_offset, kind);
                 ring::fs::write_atomically(path.clone(), bytes).await.map_err(io_fault(&path))?;
             }
@@ -406,8 +393,7 @@ fn open_log(
     let (base_offset, size) = (opened.active.base_offset, u64::from(opened.active.size));
     let path = directory.join(SegmentFile::live(base_offset, FileKind::Log).to_string());
     let exists = path.exists();
-    let store =
-        SegmentStore::new(shard.store.clone(), directory.to_owned(), base_offset, size, exists.then_some(size));
+    let store = SegmentStore::new(shard.store.clone(), directory.to_owned(), base_offset, size, exists.then_some(size));
     let id = TopicIdPartition { topic_id: CLUSTER_METADATA_TOPIC_ID, partition: PartitionIndex(0) };
     let name = TopicPartition { topic: CLUSTER_METADATA_TOPIC.into(), partition: PartitionIndex(0) };
     let log = Log::open(opened, ring::now().wall);
@@ -440,11 +426,7 @@ async fn restart_at(log: &Rc<MetadataLog>, id: SnapshotId) -> Result<(), LoadFau
 }
 
 /// Reads the log from `from` to its end, committed or not. Returns how many bytes that was.
-async fn read_control_records(
-    log: &MetadataLog,
-    from: Offset,
-    history: &mut ControlHistory,
-) -> Result<u64, LoadFault> {
+async fn read_control_records(log: &MetadataLog, from: Offset, history: &mut ControlHistory) -> Result<u64, LoadFault> {
     let (mut at, mut bytes) = (from, 0);
     while at < log.end_offset() {
         let batches = log.read(at, log.end_offset(), READ_BYTES).await?.concat();

@@ -10,9 +10,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
-use ringlog_log::names::{
-    FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, QUORUM_STATE_FILE, SegmentFile,
-};
+use ringlog_log::names::{FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, QUORUM_STATE_FILE, SegmentFile};
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
 use ringlog_log::{LogAppendError, LogBatch, LogConfig};
 use ringlog_protocol::records::{BatchError, BatchIter};
@@ -188,7 +186,11 @@ impl MetadataLog {
 
     /// Lets go what snapshots replace: everything below `offset`, the end of the oldest snapshot that stays. Whole
     /// segments only; their files are unlinked after a while.
-    pub async fn advance_start(self: &Rc<Self>, offset: Offset, high_watermark: Offset) -> Result<(), MetadataLogError> {
+    pub async fn advance_start(
+        self: &Rc<Self>,
+        offset: Offset,
+        high_watermark: Offset,
+    ) -> Result<(), MetadataLogError> {
         let outcome = {
             let mut partition = self.replica.partition.borrow_mut();
             let log = partition.log_mut();
@@ -282,7 +284,13 @@ mod tests {
         for cut in 0..=whole.len() {
             for split in 0..=cut {
                 let slices = [whole.slice(..split), whole.slice(split..cut)];
-                let expected = if cut >= 17 + 72 { 17 + 72 } else if cut >= 17 { 17 } else { 0 };
+                let expected = if cut >= 17 + 72 {
+                    17 + 72
+                } else if cut >= 17 {
+                    17
+                } else {
+                    0
+                };
                 assert_eq!(whole_batches(&slices).concat(), &whole[..expected], "{cut} {split}");
             }
         }

@@ -39,9 +39,7 @@ pub fn raft(node: &Node, directory_id: Uuid, has_single_voter: bool) -> RaftConf
     let endpoints: Endpoints = config
         .advertised_controller_listeners
         .iter()
-        .map(|listener| {
-            (listener.name.clone(), Endpoint { host: host_or_name(&listener.host), port: listener.port })
-        })
+        .map(|listener| (listener.name.clone(), Endpoint { host: host_or_name(&listener.host), port: listener.port }))
         .collect();
     let bootstrap =
         config.quorum_bootstrap_servers.iter().map(|(host, port)| Endpoint { host: host.clone(), port: *port });

@@ -73,6 +73,11 @@ impl Schedule {
         is_due
     }
 
+    /// Whether one is being written.
+    pub fn is_writing(&self) -> bool {
+        self.is_writing
+    }
+
     /// The snapshot that was begun is written, or failed.
     pub fn on_written(&mut self) {
         self.is_writing = false;
@@ -125,8 +130,7 @@ fn write_file(directory: &Path, job: &SnapshotJob) -> io::Result<u64> {
     let part = directory.join(format!("{}-{}{PART_SUFFIX}", job.id, job.nonce));
     let mut file = io::BufWriter::new(fs::File::create(&part)?);
     let membership = job.membership.as_ref().map(|(level, voters)| (*level, voters));
-    let mut writer =
-        SnapshotWriter::new(job.id, job.image.provenance.last_contained_timestamp, membership, job.now);
+    let mut writer = SnapshotWriter::new(job.id, job.image.provenance.last_contained_timestamp, membership, job.now);
     let mut outcome = Ok(());
     job.image.for_each_record(job.image.metadata_version(), &mut |record| {
         if outcome.is_ok() {

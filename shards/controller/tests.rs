@@ -1,9 +1,6 @@
 //! A whole node on one core: it elects itself, registers, creates topics, and finds all of it again. It also goes on
 //! where Kafka 4.3.1 stopped.
 
-#[path = "../../tests/data/fixtures.rs"]
-mod fixtures;
-
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -13,8 +10,8 @@ use ringlog_config::{ConfigMap, ServerConfig};
 use ringlog_log::meta_properties::MetaProperties;
 use ringlog_metadata::bootstrap::BootstrapMetadata;
 use ringlog_protocol::messages::{
-    CreateTopicsRequest, CreateTopicsResponse, DescribeQuorumRequest, DescribeQuorumResponse,
-    DeleteTopicsRequest, DeleteTopicsResponse, create_topics_request, delete_topics_request, describe_quorum_request,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeQuorumRequest,
+    DescribeQuorumResponse, create_topics_request, delete_topics_request, describe_quorum_request,
 };
 use ringlog_raft::snapshot::{SnapshotWriter, bootstrap_snapshot};
 use ringlog_raft::{Endpoint, Endpoints, ReplicaKey, SnapshotId, VersionRange, Voter};
@@ -24,6 +21,7 @@ use ringlog_types::{
 };
 
 use super::{ControllerRequest, request};
+use crate::fixtures;
 use crate::mesh::{self, MESH_CAPACITY};
 use crate::shard::{Node, Shard};
 use crate::{broker_lifecycle, controller, log_manager, metadata_publisher};
@@ -179,7 +177,6 @@ impl TestNode {
             controller::start(&shard).await.expect("the controller starts");
             broker_lifecycle::start(&shard).await.expect("the broker starts");
             context.ready();
-            println!("started in {} ms", ring::now().monotonic.since_ms(shard.node.started_at));
             test(shard.clone()).await;
             shard.closing.set();
             if in_order {
@@ -294,7 +291,7 @@ fn keeps_what_it_decided(mut node: TestNode, kraft_version: i16) {
 }
 
 #[test]
-fn snapshots_take_the_place_of_old_segments() {
+fn snapshots_are_written_and_loaded() {
     let node = TestNode::new("snapshots", Quorum::Dynamic)
         .with("metadata.log.max.record.bytes.between.snapshots", "2000")
         .with("metadata.max.retention.bytes", "1");
@@ -309,7 +306,7 @@ fn snapshots_take_the_place_of_old_segments() {
         names.filter(|name| name.ends_with(".checkpoint")).count()
     };
     assert!(snapshots() >= 2, "{}", snapshots());
-    // The log before the snapshot isn't needed any more.
+    // The log itself tells the epochs.
     std::fs::write(node.metadata_file("leader-epoch-checkpoint"), "").expect("a file");
     node.run(|shard| async move {
         for name in ["a", "h"] {

@@ -190,12 +190,7 @@ async fn delete_old_segments(shard: &Rc<Shard>, replica: &Rc<Replica>) -> io::Re
 }
 
 /// Renames a segment's files to `*.deleted` and has them removed later.
-async fn retire(
-    shard: &Rc<Shard>,
-    replica: &Rc<Replica>,
-    segment: &DeletedSegment,
-    delay_ms: i64,
-) -> io::Result<()> {
+async fn retire(shard: &Rc<Shard>, replica: &Rc<Replica>, segment: &DeletedSegment, delay_ms: i64) -> io::Result<()> {
     replica.store.forget(segment.base_offset);
     let (directory, offset) = (replica.store.directory(), segment.base_offset);
     let renamed = ring::blocking(move || {

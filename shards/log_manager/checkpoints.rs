@@ -35,7 +35,6 @@ pub(super) struct Kinds {
 
 impl Kinds {
     pub const ALL: Kinds = Kinds { recovery_points: true, high_watermarks: true, log_starts: true };
-    pub const RECOVERY_POINTS: Kinds = Kinds { recovery_points: true, high_watermarks: false, log_starts: false };
     pub const LOG_STARTS: Kinds = Kinds { recovery_points: false, high_watermarks: false, log_starts: true };
 
     fn or(self, other: Kinds) -> Kinds {
@@ -92,16 +91,6 @@ impl LogDirs {
         let epochs = replica.persist_leader_epochs().await;
         self.fail_if_err(shard, place, "leader epochs can't be written", epochs).await;
         write_from(shard, Kinds::LOG_STARTS).await;
-    }
-}
-
-impl LogDirs {
-    /// A follower's log was cut: once this ends, no checkpoint vouches for what will be written in place of the old end.
-    pub async fn after_truncation(&self, shard: &Rc<Shard>, replica: &Rc<Replica>) {
-        let place = replica.log_dir.get();
-        let epochs = replica.persist_leader_epochs().await;
-        self.fail_if_err(shard, place, "leader epochs can't be written", epochs).await;
-        write_from(shard, Kinds::RECOVERY_POINTS).await;
     }
 }
 

@@ -19,10 +19,16 @@ use super::checkpoints::{self, Kinds};
 use super::offline::mark_offline;
 use super::recover::jitter_seed;
 use super::removal::Target;
+use super::scan::topic_id_of;
 use super::{LogDirs, OpenLog};
+use crate::mesh::LocalFuture;
 use crate::replica::Replica;
 use crate::segment_store::SegmentStore;
 use crate::shard::Shard;
+
+/// How long a new log waits for an older one of its name to be deleted.
+const DELETION_WAIT_MS: u64 = 10_000;
+const DELETION_POLL_MS: u64 = 20;
 
 /// Why there is no log for a partition. To clients, all of it is `KAFKA_STORAGE_ERROR`.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +93,7 @@ impl LogDirs {
         let place = self.place_for_new(shard, directory).ok_or_else(|| ClaimError::Offline(name.clone()))?;
         let parent = &shard.node.log_dirs.directories[place].path;
         let path = parent.join(partition_directory(&name.topic, name.partition));
-        let made = self.make_directory(shard, parent, &path, id).await;
+        let made = self.make_directory(shard, &path, id, &name).await;
         if let Err(source) = made {
             self.fail(shard, place, &format!("{}: {source}", path.display())).await;
             return Err(ClaimError::Io { path, source });
@@ -138,19 +144,29 @@ impl LogDirs {
     async fn make_directory(
         &self,
         shard: &Rc<Shard>,
-        parent: &Path,
         path: &Path,
         id: TopicIdPartition,
+        name: &TopicPartition,
     ) -> io::Result<()> {
-        match make_directory(parent.to_path_buf(), path.to_path_buf(), id).await {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // Another topic of that name, which the metadata no longer knows.
-                self.unclaimed.borrow_mut().retain(|_, log| log.store.directory() != path);
-                set_aside(shard, path.to_path_buf()).await?;
-                make_directory(parent.to_path_buf(), path.to_path_buf(), id).await
-            }
-            made => made,
+        let mut waited_ms = 0;
+        while waited_ms < DELETION_WAIT_MS && is_in_use(shard, path).await {
+            // An older topic of that name, which its home is about to delete.
+            ring::sleep_ms(DELETION_POLL_MS).await;
+            waited_ms += DELETION_POLL_MS;
         }
+        let stray = suffixed(shard, path, name, DirectoryKind::Stray);
+        let made = path.to_path_buf();
+        on_names(shard, move || {
+            match fs::create_dir(&made) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    set_aside(&made, &stray)?;
+                    fs::create_dir(&made)?;
+                }
+                created => created?,
+            }
+            write_topic_id(&made, id)
+        })
+        .await
     }
 
     /// Deletes logs: nothing of them is served any more, their directories are renamed and go after
@@ -166,8 +182,8 @@ impl LogDirs {
                 self.forget_files(replica);
                 let path = replica.store.directory();
                 let delay_ms = replica.config.borrow().file_delete_delay_ms;
-                let moved = rename_log(shard, &path, &replica.name, DirectoryKind::Delete).await;
-                if let Some(moved) = self.fail_if_err(shard, place, "a log can't be deleted", moved).await {
+                let moved = rename_log(shard, &path, replica.id, &replica.name, DirectoryKind::Delete).await;
+                if let Some(Some(moved)) = self.fail_if_err(shard, place, "a log can't be deleted", moved).await {
                     replica.store.set_directory(moved.clone());
                     renamed.push((moved, place, delay_ms));
                 }
@@ -199,16 +215,17 @@ impl LogDirs {
     /// the node has caught up with the metadata, before anything is created.
     pub async fn mark_strays(&self, shard: &Rc<Shard>, known: &dyn Fn(TopicIdPartition) -> bool) {
         self.opened.wait_until_set().await;
-        let strays: Vec<OpenLog> = {
+        let strays: Vec<(TopicIdPartition, OpenLog)> = {
             let mut unclaimed = self.unclaimed.borrow_mut();
             let ids: Vec<TopicIdPartition> = unclaimed.keys().copied().filter(|id| !known(*id)).collect();
-            ids.iter().filter_map(|id| unclaimed.remove(id)).collect()
+            ids.into_iter().filter_map(|id| unclaimed.remove(&id).map(|log| (id, log))).collect()
         };
         let is_none = strays.is_empty();
-        for stray in strays {
+        for (id, stray) in strays {
             let path = stray.store.directory();
-            let moved = rename_log(shard, &path, &stray.name, DirectoryKind::Stray).await;
-            if let Some(moved) = self.fail_if_err(shard, stray.directory, "a stray can't be renamed", moved).await {
+            let moved = rename_log(shard, &path, id, &stray.name, DirectoryKind::Stray).await;
+            if let Some(Some(moved)) = self.fail_if_err(shard, stray.directory, "a stray can't be renamed", moved).await
+            {
                 warn!(
                     partition = %stray.name, directory = %moved.display(),
                     "the metadata doesn't give this replica to this node; its log was set aside"
@@ -216,7 +233,15 @@ impl LogDirs {
             }
         }
         for path in self.nameless.take() {
-            if let Err(error) = set_aside(shard, path.clone()).await {
+            let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Ok(found) = PartitionDirectory::parse(file_name) else { continue };
+            let name = TopicPartition { topic: found.topic.into(), partition: found.partition };
+            let (nameless, stray) = (path.clone(), suffixed(shard, &path, &name, DirectoryKind::Stray));
+            let done = on_names(shard, move || {
+                // A topic id by now: a new log has taken the name.
+                if topic_id_of(&nameless)?.is_none() { set_aside(&nameless, &stray) } else { Ok(()) }
+            });
+            if let Err(error) = done.await {
                 warn!(directory = %path.display(), "can't be set aside: {error}");
             }
         }
@@ -231,57 +256,90 @@ pub(super) fn is_cordoned(cordoned: &[String], path: &Path) -> bool {
     cordoned.iter().any(|text| text == "*" || std::path::absolute(text).is_ok_and(|cordoned| cordoned == path))
 }
 
-/// Makes a partition's directory with its topic id, for good.
+/// Does something with the names of partitions' directories. All of that in a node goes through one thread, so that what
+/// is found there holds until the name is changed: a topic that is deleted and one that is made anew under its name may live
+/// on different shards.
+async fn on_names<T: Send + 'static>(
+    shard: &Rc<Shard>,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    shard.invoke_on(0, move |_| Box::pin(ring::blocking(work))).await
+}
+
+/// Whether some shard serves a log from this directory. One that only found a log there forgets it: its name is another's
+/// now.
+async fn is_in_use(shard: &Rc<Shard>, path: &Path) -> bool {
+    if !path.is_dir() {
+        return false;
+    }
+    for core in 0..shard.node.shards {
+        let path = path.to_path_buf();
+        let work = move |shard: &Rc<Shard>| -> LocalFuture<bool> {
+            shard.log_dirs.unclaimed.borrow_mut().retain(|_, log| log.store.directory() != path);
+            let in_use = shard.replicas.borrow().values().any(|replica| replica.store.directory() == path);
+            Box::pin(std::future::ready(in_use))
+        };
+        if shard.invoke_on(core, work).await {
+            return true;
+        }
+    }
+    false
+}
+
+/// Gives a new directory its topic id, for good.
 ///
-/// A crash in between leaves a directory without a topic id, and without records: it is removed at the next start.
-async fn make_directory(parent: PathBuf, path: PathBuf, id: TopicIdPartition) -> io::Result<()> {
-    ring::blocking(move || {
-        fs::create_dir(&path)?;
-        let mut file = fs::File::create(path.join(PARTITION_METADATA_FILE))?;
-        file.write_all(format_partition_metadata(id.topic_id).as_bytes())?;
-        file.sync_all()?;
-        fs::File::open(&path)?.sync_all()?;
-        fs::File::open(&parent)?.sync_all()
+/// A crash before that leaves a directory without a topic id, and without records: it goes at the next start.
+fn write_topic_id(path: &Path, id: TopicIdPartition) -> io::Result<()> {
+    let mut file = fs::File::create(path.join(PARTITION_METADATA_FILE))?;
+    file.write_all(format_partition_metadata(id.topic_id).as_bytes())?;
+    file.sync_all()?;
+    sync(path)?;
+    path.parent().map_or(Ok(()), sync)
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}
+
+/// The path of a log's directory with a suffix.
+fn suffixed(shard: &Shard, path: &Path, name: &TopicPartition, kind: DirectoryKind) -> PathBuf {
+    let unique_id = Uuid::random(&mut shard.random.borrow_mut());
+    path.with_file_name(suffixed_partition_directory(&name.topic, name.partition, kind, unique_id))
+}
+
+/// Renames a log's directory; its new path, or `None` when another log lies there by now.
+async fn rename_log(
+    shard: &Rc<Shard>,
+    path: &Path,
+    id: TopicIdPartition,
+    name: &TopicPartition,
+    kind: DirectoryKind,
+) -> io::Result<Option<PathBuf>> {
+    let (path, moved) = (path.to_path_buf(), suffixed(shard, path, name, kind));
+    on_names(shard, move || {
+        if topic_id_of(&path)? != Some(id.topic_id) {
+            return Ok(None);
+        }
+        fs::rename(&path, &moved)?;
+        path.parent().map_or(Ok(()), sync)?;
+        Ok(Some(moved))
     })
     .await
 }
 
-/// Renames a log's directory; its new path. One that is gone already was renamed by somebody else.
-async fn rename_log(
-    shard: &Rc<Shard>,
-    path: &Path,
-    name: &TopicPartition,
-    kind: DirectoryKind,
-) -> io::Result<PathBuf> {
-    let unique_id = Uuid::random(&mut shard.random.borrow_mut());
-    let moved = path.with_file_name(suffixed_partition_directory(&name.topic, name.partition, kind, unique_id));
-    match ring::fs::rename(path, moved.clone()).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(moved),
-    }
-}
-
 /// Makes room where a directory is that no log is known for: removes it if it holds no records, else calls it a stray.
-async fn set_aside(shard: &Rc<Shard>, path: PathBuf) -> io::Result<()> {
-    let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let Ok(found) = PartitionDirectory::parse(file_name) else { return Ok(()) };
-    let looked_at = path.clone();
-    let has_records = ring::blocking(move || {
-        for entry in fs::read_dir(&looked_at)? {
-            let entry = entry?;
-            if entry.path().extension().is_some_and(|extension| extension == "log") && entry.metadata()?.len() > 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    })
-    .await?;
+fn set_aside(path: &Path, stray: &Path) -> io::Result<()> {
+    let mut has_records = false;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let is_log = entry.path().extension().is_some_and(|extension| extension == "log");
+        has_records |= is_log && entry.metadata()?.len() > 0;
+    }
     if has_records {
-        warn!(directory = %path.display(), "no topic that the metadata knows lies here; the directory was set aside");
-        let name = TopicPartition { topic: found.topic.into(), partition: found.partition };
-        rename_log(shard, &path, &name, DirectoryKind::Stray).await.map(drop)
+        warn!(directory = %stray.display(), "set aside a log of no topic that the metadata knows");
+        fs::rename(path, stray)
     } else {
         info!(directory = %path.display(), "removing a log that was never written");
-        ring::fs::remove_dir_all(path).await
+        fs::remove_dir_all(path)
     }
 }

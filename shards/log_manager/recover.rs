@@ -222,7 +222,8 @@ async fn perform_one(path: &Path, action: &RecoveryAction, active: Offset) -> io
             ring::fs::remove_file(file(*offset, FileKind::ProducerSnapshot)).await
         }
         RecoveryAction::WriteSnapshot { offset, entries } => {
-            ring::fs::write_atomically(file(*offset, FileKind::ProducerSnapshot), encode_producer_snapshot(entries)).await
+            ring::fs::write_atomically(file(*offset, FileKind::ProducerSnapshot), encode_producer_snapshot(entries))
+                .await
         }
         // Deleted already; the store makes the new one.
         RecoveryAction::DeleteSegment { .. } | RecoveryAction::CreateSegment { .. } => Ok(()),
@@ -237,4 +238,3 @@ async fn write_indexes(
     ring::fs::write_atomically(file(base_offset, FileKind::OffsetIndex), index.offsets.encode_from(0)).await?;
     ring::fs::write_atomically(file(base_offset, FileKind::TimeIndex), index.times.encode_from(0)).await
 }
-

@@ -1,9 +1,15 @@
 use super::super::test_images::{image, topic_id};
 use super::*;
 
-fn ask(image: &MetadataImage, listener: &str, version: i16, topics: Option<&[&str]>) -> (MetadataResponse, Vec<String>) {
+fn ask(
+    image: &MetadataImage,
+    listener: &str,
+    version: i16,
+    topics: Option<&[&str]>,
+) -> (MetadataResponse, Vec<String>) {
     let topic = |name: &&str| MetadataRequestTopic { name: Some(StrBytes::copy_from(name)), ..Default::default() };
-    let request = MetadataRequest { topics: topics.map(|names| names.iter().map(topic).collect()), ..Default::default() };
+    let request =
+        MetadataRequest { topics: topics.map(|names| names.iter().map(topic).collect()), ..Default::default() };
     answer(view(image, listener, version), request)
 }
 

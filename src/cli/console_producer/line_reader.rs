@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use ringlog_client::NewRecord;
 
+/// Keys, and values or null.
+type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
 /// How lines are taken apart. Bytes stay bytes: nothing has to be UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineReader {
@@ -95,7 +98,7 @@ impl LineReader {
         (self.null_marker.as_deref() != Some(field)).then(|| field.to_vec())
     }
 
-    fn headers(&self, text: &[u8], number: u64) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, String> {
+    fn headers(&self, text: &[u8], number: u64) -> Result<Headers, String> {
         let mut headers = Vec::new();
         let mut rest = Some(text);
         while let Some(pairs) = rest {
