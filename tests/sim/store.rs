@@ -48,7 +48,7 @@ pub(crate) struct Job {
 pub(crate) struct Store {
     pub tails: VecDeque<Tail>,
     /// Sealed segments that aren't complete on the device.
-    pub rolls: Vec<Box<Roll>>,
+    pub rolls: Vec<Roll>,
     pub finishing: BTreeSet<Offset>,
     pub names_unsynced: bool,
 }
@@ -65,7 +65,7 @@ impl Store {
         tail.bytes.extend_from_slice(bytes);
     }
 
-    pub(crate) fn roll(&mut self, roll: Box<Roll>) {
+    pub(crate) fn roll(&mut self, roll: Roll) {
         self.tails.back_mut().expect("an active segment").sealed = true;
         self.tails.push_back(Tail::new(roll.new_base_offset, 0, None));
         self.rolls.push(roll);
@@ -99,7 +99,7 @@ impl Store {
             let base_offset = roll.sealed.base_offset;
             let is_written = !self.tails.iter().any(|tail| tail.base_offset == base_offset && tail.is_dirty());
             if is_written && self.finishing.insert(base_offset) {
-                finished.push((**roll).clone());
+                finished.push(roll.clone());
             }
         }
         finished

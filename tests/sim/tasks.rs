@@ -284,7 +284,7 @@ impl World {
         self.ledger.largest_start = self.partition.log().log_start_offset().0.max(self.ledger.largest_start);
         let has_rolled = outcome.roll.is_some();
         if let Some(roll) = outcome.roll {
-            self.store.roll(roll);
+            self.store.roll(*roll);
         }
         let Some((last, _)) = outcome.deleted.last() else { return };
         let mut steps = vec![Step::Settled(last.base_offset.plus(1))];
