@@ -80,13 +80,29 @@ impl Load {
         let asked = Instant::now();
         while asked.elapsed() < Duration::from_secs(30) {
             let ready = (0..self.partitions).all(|partition| client.leader(&self.topic, partition).is_ok());
-            if ready {
+            if ready && self.first_records_are_taken()? {
                 return Ok(());
             }
             client.forget_topic(&self.topic);
             std::thread::sleep(Duration::from_millis(20));
         }
         bail!("the topic's partitions have no leaders")
+    }
+
+    /// A node may tell clients of its leaders before these take anything.
+    fn first_records_are_taken(&self) -> anyhow::Result<bool> {
+        let mut connection = Connection::connect(&self.bootstrap, &ClientOptions::default())?;
+        let (batch, _) = Load { acks: -1, record_bytes: 1, batch_bytes: 1, ..self.clone() }.batch();
+        for partition in 0..self.partitions {
+            let request = ProduceRequest { acks: -1, ..self.produce_request(partition, &batch) };
+            connection.send_request(&request, PRODUCE_VERSION)?;
+            let response = connection.receive::<ProduceRequest>(Duration::ZERO)?;
+            let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+            if answers.into_iter().any(|answer| answer.error_code != 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn run(&self, work: impl Fn(usize) -> anyhow::Result<Worker> + Send + Sync) -> anyhow::Result<Flow> {

@@ -23,14 +23,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use ringlog_log::Roll;
 use ringlog_log::names::{FileKind, SegmentFile};
 use ringlog_log::offset_index::OffsetIndex;
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
 use ringlog_log::time_index::TimeIndex;
 use ringlog_log::transaction_index::TransactionIndex;
-use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, File, Frame, Open};
+use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, File, Frame, FrameSlice, Open};
 use ringlog_types::{Offset, align_down};
 use smallvec::SmallVec;
 
@@ -85,8 +85,8 @@ pub struct SegmentStore {
 /// The young end of a segment. All but the last tail of a store belong to sealed segments that are being written out.
 struct Tail {
     base_offset: Offset,
-    full: VecDeque<Rc<FullFrame>>,
-    open: Option<OpenFrame>,
+    full: VecDeque<TailFrame>,
+    open: Option<TailFrame>,
     /// Bytes of the segment.
     end: u64,
     /// Bytes of it that are in the file.
@@ -100,24 +100,20 @@ struct Tail {
     sealed: bool,
 }
 
-struct FullFrame {
-    position: u64,
-    gap: usize,
-    frame: Frame,
-}
-
-struct OpenFrame {
-    /// Place of the frame's first byte in the file; a multiple of the block.
+/// A frame and its place in the file.
+struct TailFrame {
+    /// Place of the frame's first byte; a multiple of the block.
     position: u64,
     /// Bytes at its beginning that only the file has.
     gap: usize,
     frame: Frame,
 }
 
-/// One contiguous write.
-enum Write {
-    Whole(Rc<FullFrame>),
-    Part { position: u64, bytes: Bytes },
+/// One contiguous write: bytes of a frame, from a block's start on.
+#[derive(Clone)]
+struct Write {
+    position: u64,
+    slice: FrameSlice,
 }
 
 /// What one pass has to do for one segment.
@@ -288,11 +284,6 @@ impl SegmentStore {
         self.tails.borrow().iter().any(Tail::is_dirty)
     }
 
-    /// Bytes that are not in the file yet.
-    pub fn dirty_bytes(&self) -> u64 {
-        self.tails.borrow().iter().map(|tail| tail.end - tail.written).sum()
-    }
-
     /// Writes everything that was appended before the call. One pass runs at a time: the caller sees to it.
     pub async fn write_out(self: &Rc<Self>) -> io::Result<()> {
         assert!(!self.writing.replace(true), "one write pass at a time");
@@ -335,7 +326,7 @@ impl SegmentStore {
         let mut running = SmallVec::<[ring::Task<io::Result<u64>>; 8]>::new();
         for (place, write) in job.writes.iter().enumerate() {
             let head = if place == 0 { job.head } else { 0 };
-            let (file, write) = (file.clone(), write.share());
+            let (file, write) = (file.clone(), write.clone());
             running.push(ring::spawn(async move { write.run(&file, head).await }));
         }
         for write in running {
@@ -498,7 +489,7 @@ impl SegmentStore {
     }
 }
 
-impl FullFrame {
+impl TailFrame {
     fn end(&self) -> u64 {
         self.position + self.frame.len() as u64
     }
@@ -524,9 +515,7 @@ impl Tail {
     }
 
     fn retire_open_frame(&mut self) {
-        if let Some(OpenFrame { position, gap, frame }) = self.open.take() {
-            self.full.push_back(Rc::new(FullFrame { position, gap, frame }));
-        }
+        self.full.extend(self.open.take());
     }
 
     fn append(&mut self, frames: &FrameCache, mut bytes: &[u8]) {
@@ -542,7 +531,7 @@ impl Tail {
                     let mut frame = frames.take(self.next_frame_bytes);
                     self.next_frame_bytes = (self.next_frame_bytes * 2).min(LARGEST_FRAME_BYTES);
                     frame.append_with(gap, |unknown| unknown.fill(0));
-                    self.open.insert(OpenFrame { position, gap, frame })
+                    self.open.insert(TailFrame { position, gap, frame })
                 }
             };
             let (now, later) = bytes.split_at(bytes.len().min(open.frame.remaining()));
@@ -557,28 +546,13 @@ impl Tail {
         let from = align_down(self.written, BLOCK_BYTES as u64);
         let mut head = 0;
         let mut writes = Vec::new();
-        if self.written < self.end {
-            for full in self.full.iter().filter(|full| full.end() > from) {
-                let start = from.saturating_sub(full.position) as usize;
-                if writes.is_empty() && start < full.gap {
-                    head = full.gap - start;
-                }
-                let aligned = full.frame.len() % BLOCK_BYTES == 0;
-                writes.push(if start == 0 && full.gap == 0 && aligned {
-                    Write::Whole(full.clone())
-                } else {
-                    let bytes = full.frame.slice(start..full.frame.len());
-                    Write::Part { position: full.position + start as u64, bytes }
-                });
+        let dirty = self.full.iter().chain(&self.open).filter(|tail| self.written < self.end && tail.end() > from);
+        for TailFrame { position, gap, frame } in dirty {
+            let start = from.saturating_sub(*position) as usize;
+            if writes.is_empty() {
+                head = gap.saturating_sub(start);
             }
-            if let Some(open) = self.open.as_ref().filter(|open| open.position + open.frame.len() as u64 > from) {
-                let start = from.saturating_sub(open.position) as usize;
-                if writes.is_empty() && start < open.gap {
-                    head = open.gap - start;
-                }
-                let bytes = open.frame.slice(start..open.frame.len());
-                writes.push(Write::Part { position: open.position + start as u64, bytes });
-            }
+            writes.push(Write { position: position + start as u64, slice: frame.lend(start..frame.len()) });
         }
         Job {
             base_offset: self.base_offset,
@@ -604,18 +578,15 @@ impl Tail {
     fn read(&self, position: u64, end: u64) -> Option<Slices> {
         let mut slices = Slices::new();
         let mut at = position;
-        let full = self.full.iter().map(|full| (full.position, full.gap, &full.frame));
-        let open = self.open.iter().map(|open| (open.position, open.gap, &open.frame));
-        for (start, gap, frame) in full.chain(open) {
-            let frame_end = start + frame.len() as u64;
-            if at >= end || frame_end <= at {
+        for tail in self.full.iter().chain(&self.open) {
+            if at >= end || tail.end() <= at {
                 continue;
             }
-            if at < start + gap as u64 {
+            if at < tail.position + tail.gap as u64 {
                 break;
             }
-            let stop = frame_end.min(end);
-            slices.push(frame.slice((at - start) as usize..(stop - start) as usize));
+            let stop = tail.end().min(end);
+            slices.push(tail.frame.slice((at - tail.position) as usize..(stop - tail.position) as usize));
             at = stop;
         }
         (at > position || position >= end).then_some(slices)
@@ -623,39 +594,29 @@ impl Tail {
 }
 
 impl Write {
-    fn share(&self) -> Write {
-        match self {
-            Write::Whole(full) => Write::Whole(full.clone()),
-            Write::Part { position, bytes } => Write::Part { position: *position, bytes: bytes.clone() },
-        }
-    }
-
     /// Returns the file's length as this write leaves it.
     async fn run(self, file: &File, head: usize) -> io::Result<u64> {
-        match self {
-            Write::Whole(full) => {
-                file.write_frame(full.position, &full.frame, 0..full.frame.len()).await?;
-                Ok(full.end())
-            }
-            Write::Part { position, bytes } => {
-                let bytes = if head == 0 { bytes } else { with_head(file, position, head, bytes).await? };
-                file.write_all_at(position, &bytes).await?;
-                Ok(ringlog_types::align_up(position + bytes.len() as u64, BLOCK_BYTES as u64))
-            }
+        let Write { position, slice } = self;
+        let bytes = slice.as_ref();
+        if head == 0 {
+            file.write_slice(position, &slice).await?;
+        } else {
+            file.write_all_at(position, &with_head(file, position, head, bytes).await?).await?;
         }
+        Ok(ringlog_types::align_up(position + bytes.len() as u64, BLOCK_BYTES as u64))
     }
 }
 
 /// `bytes` with its first `head` ones taken from the file.
-async fn with_head(file: &File, position: u64, head: usize, bytes: Bytes) -> io::Result<Bytes> {
+async fn with_head(file: &File, position: u64, head: usize, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let before = file.read(position, head).await?;
     if before.len() != head {
         let message = format!("wanted {head} bytes before position {}, found {}", position + head as u64, before.len());
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
     }
-    let mut merged = BytesMut::from(&bytes[..]);
+    let mut merged = bytes.to_vec();
     merged[..head].copy_from_slice(&before);
-    Ok(merged.freeze())
+    Ok(merged)
 }
 
 #[cfg(test)]

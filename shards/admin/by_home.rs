@@ -9,6 +9,9 @@ use crate::mesh::LocalFuture;
 use crate::replica::Replica;
 use crate::shard::Shard;
 
+/// Answers of one core: places in the request and what was found there.
+type Answers<R> = Vec<(usize, R)>;
+
 /// Work on one partition of a request.
 pub struct Part<T> {
     /// Its place in the request, for the answer.
@@ -22,7 +25,7 @@ pub struct Part<T> {
 /// Runs `work` for each part on the partition's home core and gives `(place, answer)` of all, in no order that means
 /// anything. `work` gets `None` where the partition has no replica here. The parts of one core run one after the
 /// other.
-pub async fn run<T, R, F, W>(shard: &Rc<Shard>, parts: Vec<Part<T>>, work: W) -> Vec<(usize, R)>
+pub async fn run<T, R, F, W>(shard: &Rc<Shard>, parts: Vec<Part<T>>, work: W) -> Answers<R>
 where
     T: Send + 'static,
     R: Send + 'static,
@@ -38,9 +41,9 @@ where
             None => by_home.push((home, vec![part])),
         }
     }
-    let mut pending: SmallVec<[LocalFuture<Vec<(usize, R)>>; 4]> = SmallVec::new();
+    let mut pending: SmallVec<[LocalFuture<Answers<R>>; 4]> = SmallVec::new();
     for (home, parts) in by_home {
-        let here = move |shard: &Rc<Shard>| -> LocalFuture<Vec<(usize, R)>> {
+        let here = move |shard: &Rc<Shard>| -> LocalFuture<Answers<R>> {
             let shard = shard.clone();
             Box::pin(async move {
                 let mut answers = Vec::with_capacity(parts.len());

@@ -135,11 +135,10 @@ mod tests {
     use super::super::test_images::image;
     use super::*;
 
-    fn page(
-        topics: &[&str],
-        limit: i32,
-        cursor: Option<(&str, i32)>,
-    ) -> (Vec<(String, Vec<i32>)>, Option<(String, i32)>) {
+    /// Topics with their partitions, and where the next page begins.
+    type Page = (Vec<(String, Vec<i32>)>, Option<(String, i32)>);
+
+    fn page(topics: &[&str], limit: i32, cursor: Option<(&str, i32)>) -> Page {
         let image = image(&[("a", 3), ("b", 2), ("c", 4)]);
         let topic = |name: &&str| describe_topic_partitions_request::TopicRequest { name: StrBytes::copy_from(name) };
         let request = DescribeTopicPartitionsRequest {

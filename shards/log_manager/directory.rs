@@ -57,6 +57,11 @@ impl CheckedLogDirs {
         if epochs.all(|epoch| epoch == first) { first } else { BrokerEpoch::NONE }
     }
 
+    /// Where the metadata log lies.
+    pub fn metadata_path(&self) -> &Path {
+        &self.directories[self.metadata_directory].path
+    }
+
     /// The place of a directory.
     pub fn place_of(&self, id: Uuid) -> Option<usize> {
         self.directories.iter().position(|directory| directory.is_usable() && directory.id == id)

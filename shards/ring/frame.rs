@@ -321,7 +321,13 @@ impl Frame {
         if range.is_empty() {
             return Bytes::new();
         }
-        Bytes::from_owner(Published { block: Arc::clone(&self.block), start: range.start, len: range.len() })
+        Bytes::from_owner(self.lend(range))
+    }
+
+    /// Shares the appended bytes of `range` for a write ([`crate::File::write_slice`]).
+    pub fn lend(&self, range: Range<usize>) -> FrameSlice {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} isn't within {} bytes", self.len);
+        FrameSlice { block: Arc::clone(&self.block), start: range.start, len: range.len() }
     }
 
     /// Takes back what was appended from `len` on. Refused (false) while anybody else holds the memory: then copy what
@@ -336,25 +342,33 @@ impl Frame {
         self.len = len;
         true
     }
-
-    /// For a write that outlives the borrow.
-    pub(crate) fn block(&self) -> Arc<Block> {
-        Arc::clone(&self.block)
-    }
 }
 
 /// A shared range of published bytes.
-struct Published {
+#[derive(Clone)]
+pub struct FrameSlice {
     block: Arc<Block>,
     start: usize,
     len: usize,
 }
 
-impl AsRef<[u8]> for Published {
+impl AsRef<[u8]> for FrameSlice {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the range lay within the published bytes when this was made; those are initialised and never written
         // again while this holds the block.
         unsafe { slice::from_raw_parts(self.block.data().add(self.start), self.len) }
+    }
+}
+
+impl FrameSlice {
+    /// Where it begins in its frame.
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// For a write that outlives the borrow.
+    pub(crate) fn block(&self) -> Arc<Block> {
+        Arc::clone(&self.block)
     }
 }
 

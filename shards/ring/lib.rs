@@ -28,7 +28,7 @@ pub use backend::tasks::{
 };
 pub use backend::tcp::{Connection, Listener, SocketOptions};
 pub use backend::timer::{sleep_ms, sleep_until};
-pub use frame::{Frame, FramePool, MAX_FRAME_BYTES, MIN_FRAME_BYTES};
+pub use frame::{Frame, FramePool, FrameSlice, MAX_FRAME_BYTES, MIN_FRAME_BYTES};
 pub use gate::{Gate, GateClosed, GatePass};
 pub use host::{Refusal, allowed_cpus, probe, raise_nofile, usable_cpus};
 pub use local::{

@@ -374,7 +374,7 @@ sections! {
     RinglogConfig {
         /// Shards, each on a core of its own; 0 makes one per core that the process may use. Default 0.
         shards: i32 = "ringlog.shards",
-        /// Memory of a shard for its sockets and reads, bytes. Default 64 MiB.
+        /// Memory of a shard for its sockets and reads, bytes. Default 16 MiB.
         io_memory_bytes: i64 = "ringlog.io.memory.bytes",
         /// Memory of a shard for the tails of its partitions' segments, bytes. Default 128 MiB.
         frames_memory_bytes: i64 = "ringlog.frames.memory.bytes",

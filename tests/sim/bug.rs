@@ -23,8 +23,6 @@ pub enum Bug {
     ForgetProducers,
     /// A sealed segment gets its indexes, and the recovery point moves past it, without `fdatasync`.
     SealWithoutSync,
-    /// Sealed segments are synced, and their producer snapshots written, in any order.
-    FinishOutOfOrder,
     /// DeleteRecords is answered before the log's start is on the disk.
     AnswerDeleteRecordsEarly,
     /// `leader-epoch-checkpoint` isn't written.
@@ -46,7 +44,6 @@ impl Bug {
         Bug::TrustReadBytes,
         Bug::ForgetProducers,
         Bug::SealWithoutSync,
-        Bug::FinishOutOfOrder,
         Bug::AnswerDeleteRecordsEarly,
         Bug::ForgetEpochs,
         Bug::AnswerCommitsEarly,

@@ -180,7 +180,7 @@ fn check_indexes(disk: &Disk, segments: &Segments, outcome: &Outcome, config: &L
                 let same = outcome.active_indexes == index_files(*base, batches, interval, false);
                 ensure!(same, "the indexes of the active segment {base} don't follow the rule");
             }
-            check_offset_index(*base, &outcome.active_indexes.0, batches, interval)?;
+            check_offset_index(*base, &outcome.active_indexes.0, batches)?;
             continue;
         }
         let offsets = disk.read(&name(*base, FileKind::OffsetIndex));
@@ -188,7 +188,7 @@ fn check_indexes(disk: &Disk, segments: &Segments, outcome: &Outcome, config: &L
         let (Some(offsets), Some(times)) = (offsets, times) else {
             return Err(format!("segment {base} has no index"));
         };
-        check_offset_index(*base, offsets, batches, interval)?;
+        check_offset_index(*base, offsets, batches)?;
         let wanted = index_files(*base, batches, interval, true);
         if outcome.rebuilt.contains(base) {
             ensure!(offsets == wanted.0 && times == wanted.1, "the rebuilt indexes of {base} don't follow the rule");

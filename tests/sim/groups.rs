@@ -166,11 +166,7 @@ impl GroupWorld {
     /// What was answered for is there, or something that was sent later.
     fn check_commits(&mut self) -> Result<(), Violation> {
         for ((group, partition), mut commits) in self.commits.clone() {
-            let topic = OffsetFetchRequestTopic {
-                name: TOPIC.into(),
-                partition_indexes: vec![partition],
-                ..Default::default()
-            };
+            let topic = OffsetFetchRequestTopic { name: TOPIC.into(), partition_indexes: vec![partition] };
             let request =
                 OffsetFetchRequest { group_id: group.into(), topics: Some(vec![topic]), ..Default::default() };
             let token = self.next_token();
@@ -280,8 +276,7 @@ impl GroupWorld {
             Doing::Waiting => Ok(()),
             Doing::Nothing => {
                 self.members[who].doing = Doing::Waiting;
-                let protocol =
-                    JoinGroupRequestProtocol { name: "range".into(), metadata: Bytes::new(), ..Default::default() };
+                let protocol = JoinGroupRequestProtocol { name: "range".into(), metadata: Bytes::new() };
                 let request = JoinGroupRequest {
                     group_id: CONSUMERS.into(),
                     session_timeout_ms: 30_000,
@@ -357,7 +352,6 @@ impl GroupWorld {
         let assignment = |id: &StrBytes| SyncGroupRequestAssignment {
             member_id: id.clone(),
             assignment: Bytes::from_static(b"everything"),
-            ..Default::default()
         };
         let request = SyncGroupRequest {
             group_id: CONSUMERS.into(),

@@ -1,5 +1,7 @@
 //! Opens a log from the disk by `ringlog_log::Recovery`, and closes it in order, as `shards/log_manager/` does.
 
+use std::collections::BTreeSet;
+
 use ringlog_log::checkpoint::{format_leader_epoch_checkpoint, parse_leader_epoch_checkpoint};
 use ringlog_log::names::{FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, SegmentFile};
 use ringlog_log::offset_index::OffsetIndex;
@@ -98,6 +100,11 @@ fn open_once(
     let outcome = Outcome::of(&recovered, high_watermark);
     let log = Log::open(recovered.log, now);
     let (base_offset, size) = (log.active_segment().base_offset, u64::from(log.active_segment().size));
+    if bug != Some(Bug::KeepStaleIndexes) {
+        // They are in memory. Left here, they would look whole once the segment is sealed again.
+        disk.remove(&name(base_offset, FileKind::OffsetIndex));
+        disk.remove(&name(base_offset, FileKind::TimeIndex));
+    }
     let mut store = Store::new(base_offset, size, (!created).then_some(size));
     if created && (has_segments || log.log_end_offset() > Offset(0)) {
         disk.create(&name(base_offset, FileKind::Log));
@@ -208,19 +215,15 @@ fn perform(disk: &mut Disk, recovered: &Recovered, random: &mut Random, bug: Opt
         (random.below(40) == 0).then_some(crash)
     };
     let active = recovered.log.active.base_offset;
-    let deleted: Vec<Offset> = recovered
-        .actions
-        .iter()
-        .filter_map(|action| match action {
-            RecoveryAction::DeleteSegment { base_offset } => Some(*base_offset),
-            _ => None,
-        })
-        .collect();
-    let (mut deletions, others): (Vec<_>, Vec<_>) =
-        recovered.actions.iter().partition(|action| matches!(action, RecoveryAction::DeleteSegment { .. }));
-    deletions.reverse();
-    for action in deletions.into_iter().chain(others) {
-        match action {
+    let base_of = |action: &RecoveryAction| match action {
+        RecoveryAction::DeleteSegment { base_offset } => Some(*base_offset),
+        _ => None,
+    };
+    let deleted: BTreeSet<Offset> = recovered.actions.iter().filter_map(base_of).collect();
+    let deletions = deleted.iter().rev().map(|base_offset| RecoveryAction::DeleteSegment { base_offset: *base_offset });
+    let others = recovered.actions.iter().filter(|action| base_of(action).is_none()).cloned();
+    for action in deletions.chain(others) {
+        match &action {
             RecoveryAction::DeleteSegment { base_offset } => {
                 for kind in [FileKind::Log, FileKind::OffsetIndex, FileKind::TimeIndex] {
                     disk.remove(&name(*base_offset, kind));

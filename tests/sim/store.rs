@@ -48,7 +48,7 @@ pub(crate) struct Job {
 pub(crate) struct Store {
     pub tails: VecDeque<Tail>,
     /// Sealed segments that aren't complete on the device.
-    pub rolls: Vec<Box<Roll>>,
+    pub rolls: Vec<Roll>,
     pub finishing: BTreeSet<Offset>,
     pub names_unsynced: bool,
 }
@@ -65,7 +65,7 @@ impl Store {
         tail.bytes.extend_from_slice(bytes);
     }
 
-    pub(crate) fn roll(&mut self, roll: Box<Roll>) {
+    pub(crate) fn roll(&mut self, roll: Roll) {
         self.tails.back_mut().expect("an active segment").sealed = true;
         self.tails.push_back(Tail::new(roll.new_base_offset, 0, None));
         self.rolls.push(roll);
@@ -73,7 +73,7 @@ impl Store {
 
     /// Whether a pass has something to write, or a sealed segment to hand out.
     pub(crate) fn is_dirty(&self) -> bool {
-        let is_waiting = !self.rolls.is_empty() && self.finishing.is_empty();
+        let is_waiting = self.rolls.iter().any(|roll| !self.finishing.contains(&roll.sealed.base_offset));
         self.tails.iter().any(Tail::is_dirty) || is_waiting
     }
 
@@ -89,9 +89,8 @@ impl Store {
         self.tails.iter().filter(|tail| tail.is_dirty()).map(|tail| tail.job(random)).collect()
     }
 
-    /// After a pass: written tails of sealed segments go; returns the sealed segments that can be finished now. They are
-    /// finished one after the other, so that a producer snapshot never speaks of segments that aren't synced.
-    pub(crate) fn take_finished(&mut self, in_order: bool) -> Vec<Roll> {
+    /// After a pass: written tails of sealed segments go; returns the sealed segments that can be finished now.
+    pub(crate) fn take_finished(&mut self) -> Vec<Roll> {
         while self.tails.len() > 1 && self.tails.front().is_some_and(|tail| !tail.is_dirty()) {
             self.tails.pop_front();
         }
@@ -99,9 +98,8 @@ impl Store {
         for roll in &self.rolls {
             let base_offset = roll.sealed.base_offset;
             let is_written = !self.tails.iter().any(|tail| tail.base_offset == base_offset && tail.is_dirty());
-            let must_wait = in_order && !self.finishing.is_empty();
-            if is_written && !must_wait && self.finishing.insert(base_offset) {
-                finished.push((**roll).clone());
+            if is_written && self.finishing.insert(base_offset) {
+                finished.push(roll.clone());
             }
         }
         finished

@@ -140,7 +140,6 @@ impl World {
                 let active = self.partition.log().active_segment().base_offset;
                 let up_to = self.store.flushed_up_to(active);
                 self.partition.log_mut().on_flushed(up_to, self.now.wall);
-                self.finish_segments();
             }
             Step::Settled(below) => {
                 self.wake_writer();
@@ -182,12 +181,6 @@ impl World {
             }
             if sealed {
                 steps.push(Step::CutSealed(base, end));
-                // Index files from an earlier life of this segment go before the next segment's file comes: that they
-                // are there says to recovery that they are whole.
-                if self.bug != Some(Bug::KeepStaleIndexes) {
-                    steps.push(Step::Remove(name(base, FileKind::OffsetIndex)));
-                    steps.push(Step::Remove(name(base, FileKind::TimeIndex)));
-                }
             }
             steps.push(Step::JobDone(base, end));
         }
@@ -226,7 +219,7 @@ impl World {
     }
 
     fn finish_segments(&mut self) {
-        for roll in self.store.take_finished(self.bug != Some(Bug::FinishOutOfOrder)) {
+        for roll in self.store.take_finished() {
             self.stats.rolls += 1;
             let steps = finish_segment(&roll, self.bug == Some(Bug::SealWithoutSync));
             self.spawn(Kind::FinishSegment, steps);
@@ -291,7 +284,7 @@ impl World {
         self.ledger.largest_start = self.partition.log().log_start_offset().0.max(self.ledger.largest_start);
         let has_rolled = outcome.roll.is_some();
         if let Some(roll) = outcome.roll {
-            self.store.roll(roll);
+            self.store.roll(*roll);
         }
         let Some((last, _)) = outcome.deleted.last() else { return };
         let mut steps = vec![Step::Settled(last.base_offset.plus(1))];

@@ -260,7 +260,7 @@ impl World {
         let appended = match self.partition.leader_prepare(records, &context, &mut Scratch::new(1 << 20))? {
             LeaderAppend::Append(prepared) => {
                 if let Some(roll) = prepared.placement.roll {
-                    self.store.roll(roll);
+                    self.store.roll(*roll);
                 }
                 let bytes = prepared.batch.to_contiguous();
                 self.store.append(u64::from(prepared.placement.position), &bytes);

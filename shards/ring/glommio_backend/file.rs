@@ -15,7 +15,7 @@ use glommio::io::{BufferedFile, DmaBuffer, DmaFile, OpenOptions, ReadResult};
 use ringlog_types::{align_down, align_up};
 
 use super::io_error;
-use crate::frame::{Block, Frame};
+use crate::frame::{Block, Frame, FrameSlice};
 use crate::lease::LeaseTable;
 use crate::{BLOCK_BYTES, MAX_IO_BYTES};
 
@@ -108,13 +108,19 @@ impl File {
         matches!(*self.0, Kind::Dma { direct: true, .. })
     }
 
-    /// Writes the frame's bytes of `range` at `position`; both begin at a block's start. When the range doesn't end at
-    /// a block's end, zeros fill the last block.
+    /// Writes the frame's bytes of `range`, see [`File::write_slice`].
+    pub async fn write_frame(&self, position: u64, frame: &Frame, range: Range<usize>) -> io::Result<()> {
+        self.write_slice(position, &frame.lend(range)).await
+    }
+
+    /// Writes a frame's bytes at `position`; they begin at a block's start in the frame, and `position` is one in the
+    /// file. When they don't end at a block's end, zeros fill the last block.
     ///
     /// Whole blocks go to the disk from the frame's own memory.
-    pub async fn write_frame(&self, position: u64, frame: &Frame, range: Range<usize>) -> io::Result<()> {
-        assert!(position.is_multiple_of(BLOCK) && range.start.is_multiple_of(BLOCK_BYTES), "writes begin with a block");
-        let bytes = &frame.as_slice()[range.clone()];
+    pub async fn write_slice(&self, position: u64, slice: &FrameSlice) -> io::Result<()> {
+        let aligned = position.is_multiple_of(BLOCK) && slice.start().is_multiple_of(BLOCK_BYTES);
+        assert!(aligned, "writes begin with a block");
+        let bytes = slice.as_ref();
         if let Kind::Buffered(_) = &*self.0 {
             return self.write_buffered(position, padded_vec(bytes)).await;
         }
@@ -127,7 +133,7 @@ impl File {
         let mut done = 0;
         while done < whole {
             let len = (whole - done).min(MAX_IO_BYTES);
-            let source = Source::Frame { block: frame.block(), start: range.start + done, len };
+            let source = Source::Frame { block: slice.block(), start: slice.start() + done, len };
             writes.push(self.write_source(position + done as u64, source));
             done += len;
         }
