@@ -150,6 +150,10 @@ public final class Client {
         try (KafkaProducer<byte[], byte[]> producer = producer(bootstrap, patient)) {
             int partitions = producer.partitionsFor(topic).size();
             for (long number = 0; !ended.get(); number++) {
+                if (number % 10 == 0) {
+                    // Ten thousand a second: enough to be in the middle of something always, and a hundred rounds fit on a disk.
+                    Thread.sleep(1);
+                }
                 for (int partition = 0; partition < partitions; partition++) {
                     inFlight.acquire();
                     String value = Long.toString(number);
