@@ -34,11 +34,6 @@ pub struct LogDirectory {
 }
 
 impl CheckedLogDirs {
-    /// Where the metadata log's directory lies.
-    pub fn metadata_path(&self) -> &Path {
-        &self.directories[self.metadata_directory].path
-    }
-
     /// Ids of the directories that can host partitions, ascending, as a registration lists them.
     pub fn usable_ids(&self) -> Vec<Uuid> {
         let usable = self.directories.iter().filter(|directory| directory.is_usable());
