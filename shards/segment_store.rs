@@ -514,11 +514,12 @@ impl SegmentStore {
                 released += full.frame.capacity();
                 tail.full.pop_front();
             }
-            if tail.full.is_empty() && tail.written == tail.end {
-                if let Some(open) = tail.open.take() {
-                    released += open.frame.capacity();
-                    tail.next_frame_bytes = FIRST_FRAME_BYTES;
-                }
+            if tail.full.is_empty()
+                && tail.written == tail.end
+                && let Some(open) = tail.open.take()
+            {
+                released += open.frame.capacity();
+                tail.next_frame_bytes = FIRST_FRAME_BYTES;
             }
         }
         drop(tails);
