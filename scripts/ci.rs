@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{hang, kafka, paths, setup, sim, tidy};
+use crate::{e2e, hang, paths, setup, sim, tidy};
 
 /// A named piece of work.
 type Step = (&'static str, fn() -> Result<()>);
@@ -22,7 +22,7 @@ const STEPS: &[Step] = &[
     ("simulation", || sim::run(None, None)),
     ("hang", hang::run),
     ("fuzz", || fuzz(60)),
-    ("end-to-end tests", || e2e(&[])),
+    ("end-to-end tests", || e2e::run(&[])),
     ("benches build", benches_build),
 ];
 
@@ -109,21 +109,6 @@ pub fn fuzz(time_s: u64) -> Result<()> {
     for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTDOC"] {
         command.env_remove(variable);
     }
-    run_command(&mut command)
-}
-
-/// Builds the node optimised, and runs real clients against it. `arguments` go to the test program.
-///
-/// The tests find the node in `RINGLOG_BIN` and run tools of real Kafka by `$RINGLOG_XTASK kafka TOOL ARGS`; its jars
-/// lie in `KAFKA_DIR`.
-pub fn e2e(arguments: &[String]) -> Result<()> {
-    setup::run()?;
-    let kafka = kafka::install()?;
-    cargo(["build", "--profile", "quick", "-p", "ringlog"])?;
-    let mut command = Command::new(paths::cargo());
-    command.args(["test", "-p", "ringlog-e2e-tests", "--"]).args(arguments).current_dir(paths::root());
-    command.env("RINGLOG_BIN", target_folder()?.join("quick").join("ringlog"));
-    command.env("RINGLOG_XTASK", env::current_exe()?).env("KAFKA_DIR", kafka);
     run_command(&mut command)
 }
 

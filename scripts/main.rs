@@ -1,6 +1,7 @@
 //! The project's chores, run as `cargo xtask COMMAND`. See `cargo xtask help`.
 
 mod ci;
+mod e2e;
 mod hang;
 mod kafka;
 mod paths;
@@ -44,9 +45,9 @@ enum Command {
         #[arg(default_value_t = 60)]
         time_s: u64,
     },
-    /// Real clients against a real node: `cargo xtask e2e [TEST ARGS]`.
+    /// Real clients against a real node: `cargo xtask e2e [PROGRAM] [TEST ARGS]`.
     E2e {
-        /// Arguments for the test program: a name to filter by, options.
+        /// A program of tests/e2e (such as `clients`), then arguments for it: a name to filter by, options.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -90,7 +91,7 @@ fn run(command: Command) -> Result<()> {
         Command::Tidy => tidy::run(),
         Command::Sim { seed, seeds } => sim::run(seed, seeds),
         Command::Fuzz { time_s } => ci::fuzz(time_s),
-        Command::E2e { arguments } => ci::e2e(&arguments),
+        Command::E2e { arguments } => e2e::run(&arguments),
         Command::Hang => hang::run(),
         Command::Bench { arguments } => bench(&arguments),
         Command::Kafka { list, install, arguments } => run_kafka(list, install, &arguments),

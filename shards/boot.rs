@@ -179,6 +179,14 @@ async fn run_core(
     }
     shard.stopped.wait_until_set().await;
     shard.mesh.close();
+    let metrics = &shard.metrics;
+    info!(
+        core = index,
+        requests = metrics.requests.get(),
+        appended.bytes = metrics.appended_bytes.get(),
+        response.bytes = metrics.response_bytes.get(),
+        "core has stopped"
+    );
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use ringlog_protocol::frame::Frame;
-use ringlog_ring as ring;
+use ringlog_ring::{self as ring, BytePermit};
 use tracing::{debug, info};
 
 use crate::dispatch::{self, Disposition};
@@ -63,6 +63,8 @@ enum Close {
     FrameSize(i32, usize),
     #[error("no progress for {STALL_LIMIT_MS} ms in the middle of a request")]
     Stalled,
+    #[error("no memory for its request in {STALL_LIMIT_MS} ms")]
+    NoMemory,
     #[error("idle for connections.max.idle.ms")]
     Idle,
     #[error("the request can't be answered: {0}")]
@@ -104,7 +106,7 @@ struct Connection {
 
 async fn read_requests(shard: &Rc<Shard>, connection: &Rc<Connection>) -> Result<(), Close> {
     let mut received = BytesMut::new();
-    while let Some(frame) = next_frame(shard, connection, &mut received).await? {
+    while let Some(Request { frame, memory }) = next_request(shard, connection, &mut received).await? {
         while connection.outbox.borrow().len() >= MAX_IN_FLIGHT && !connection.closed.get() {
             connection.outbox_changed.wait().await;
         }
@@ -115,28 +117,56 @@ async fn read_requests(shard: &Rc<Shard>, connection: &Rc<Connection>) -> Result
             Disposition::Respond(response) => response,
             Disposition::Silent => continue,
         };
+        let response = match memory {
+            None => response,
+            // Its records may be referred to until then.
+            Some(memory) => Box::pin(async move {
+                let frame = response.await;
+                drop(memory);
+                frame
+            }),
+        };
         connection.outbox.borrow_mut().push_back(response);
         connection.outbox_changed.notify_all();
     }
     Ok(())
 }
 
-/// The next request without its size prefix, or `None` when the peer is done.
-async fn next_frame(
+/// A received request, without its size prefix.
+struct Request {
+    frame: Bytes,
+    /// What a large one has taken of the core's request memory.
+    memory: Option<BytePermit>,
+}
+
+/// The next request, or `None` when the peer is done.
+async fn next_request(
     shard: &Rc<Shard>,
     connection: &Connection,
     received: &mut BytesMut,
-) -> Result<Option<Bytes>, Close> {
+) -> Result<Option<Request>, Close> {
     let max_bytes = shard.node.config.network.request_max_bytes as usize;
+    let mut memory: Option<BytePermit> = None;
     loop {
         let wanted = match frame_size(received, max_bytes)? {
             Some(size) if received.len() >= 4 + size => {
                 received.advance(4);
-                return Ok(Some(received.split_to(size).freeze()));
+                let frame = received.split_to(size).freeze();
+                return Ok(Some(Request { frame, memory }));
             }
             Some(size) => 4 + size - received.len(),
             None => READ_CHUNK_BYTES,
         };
+        if received.len() >= READ_CHUNK_BYTES {
+            // A large request takes its share of the core's memory as it arrives, before more of it is read.
+            let held = memory.as_ref().map_or(0, BytePermit::bytes);
+            let grown = received.len().saturating_mul(2).min(received.len() + wanted);
+            if held < grown && !memory.as_mut().is_some_and(|memory| memory.try_grow(grown - held)) {
+                drop(memory.take());
+                let permit = shard.request_memory.acquire(grown);
+                memory = Some(ring::timeout_ms(STALL_LIMIT_MS, permit).await.map_err(|_| Close::NoMemory)?);
+            }
+        }
         let idle = received.is_empty();
         received.reserve(wanted.min(received.len().clamp(READ_CHUNK_BYTES, READ_CHUNK_MAX_BYTES)));
         match connection.socket.try_read(received) {

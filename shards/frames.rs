@@ -53,6 +53,7 @@ impl FrameCache {
     }
 
     /// Bytes taken.
+    #[cfg(test)]
     pub fn in_use_bytes(&self) -> usize {
         self.pool.in_use_bytes()
     }

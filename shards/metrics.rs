@@ -28,8 +28,4 @@ pub struct ShardMetrics {
     pub appended_bytes: Counter,
     /// Bytes of responses sent.
     pub response_bytes: Counter,
-    /// Fetches answered from memory.
-    pub fetch_from_memory_bytes: Counter,
-    /// Fetches answered from disk.
-    pub fetch_from_disk_bytes: Counter,
 }

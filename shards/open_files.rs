@@ -78,14 +78,4 @@ impl OpenFiles {
             state.by_use.remove(&used);
         }
     }
-
-    /// Files held open.
-    pub fn len(&self) -> usize {
-        self.state.borrow().files.len()
-    }
-
-    /// Whether none is held open.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }

@@ -291,11 +291,6 @@ impl SegmentStore {
         is_waiting || self.tails.borrow().iter().any(Tail::is_dirty)
     }
 
-    /// Bytes that are not in the file yet.
-    pub fn dirty_bytes(&self) -> u64 {
-        self.tails.borrow().iter().map(|tail| tail.end - tail.written).sum()
-    }
-
     /// Writes everything that was appended before the call. One pass runs at a time: the caller sees to it.
     pub async fn write_out(self: &Rc<Self>) -> io::Result<()> {
         assert!(!self.writing.replace(true), "one write pass at a time");

@@ -110,6 +110,7 @@ pub struct Shard {
 impl Shard {
     /// A core that knows no metadata and hosts nothing yet.
     pub fn new(index: usize, node: Arc<Node>, mesh: ring::MeshEndpoint<Message>, seed: u64) -> Shard {
+        let request_max_bytes = usize::try_from(node.config.network.request_max_bytes).unwrap_or(0);
         let slots = node.config.network.max_incremental_fetch_session_cache_slots;
         let sessions = FetchSessionCacheLimits {
             slots: usize::try_from(slots).unwrap_or(0).div_ceil(node.shards),
@@ -139,8 +140,9 @@ impl Shard {
             publisher: Publisher::default(),
             gate: ring::Gate::new(),
             connections: ConnectionCount::default(),
-            request_memory: ring::ByteSemaphore::new(REQUEST_MEMORY_BYTES),
-            scratch: RefCell::new(Scratch::new(node.config.network.request_max_bytes as usize)),
+            // Room for the largest request twice, so that one can't keep all others out.
+            request_memory: ring::ByteSemaphore::new(REQUEST_MEMORY_BYTES.max(2 * request_max_bytes)),
+            scratch: RefCell::new(Scratch::new(request_max_bytes)),
             append_turns: ring::ByteSemaphore::new(1),
             closing: Flag::default(),
             stopped: Flag::default(),

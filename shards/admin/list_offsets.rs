@@ -92,7 +92,7 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: ListOf
     for (place, outcome) in by_home::run(shard, parts, answer).await {
         outcomes[place] = outcome;
     }
-    respond(request, outcomes)
+    respond(request, context.api_version, outcomes)
 }
 
 fn repeated(request: &ListOffsetsRequest) -> FxHashSet<(&str, PartitionIndex)> {
@@ -268,7 +268,7 @@ fn contiguous(slices: Slices) -> Bytes {
     }
 }
 
-fn respond(request: ListOffsetsRequest, outcomes: Vec<Outcome>) -> ListOffsetsResponse {
+fn respond(request: ListOffsetsRequest, api_version: i16, outcomes: Vec<Outcome>) -> ListOffsetsResponse {
     let mut outcomes = outcomes.into_iter();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -280,7 +280,10 @@ fn respond(request: ListOffsetsRequest, outcomes: Vec<Outcome>) -> ListOffsetsRe
                 Ok(Some(found)) => {
                     answer.timestamp = found.timestamp.0;
                     answer.offset = found.offset.0;
-                    answer.leader_epoch = found.leader_epoch.0;
+                    // A field of version 4 and later, which older answers can't leave out silently.
+                    if api_version >= 4 {
+                        answer.leader_epoch = found.leader_epoch.0;
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => answer.error_code = error.code(),

@@ -69,7 +69,7 @@ pub fn validate_topic_name(name: &str) -> Result<(), InvalidTopicName> {
         return fault("Topic name is invalid: the empty string is not allowed".to_owned());
     }
     if name == "." || name == ".." {
-        return fault("Topic name is invalid: '.' or '..' is not allowed".to_owned());
+        return fault(format!("Topic name is invalid: '{name}' is not allowed"));
     }
     if name.len() > 249 {
         return fault(format!(

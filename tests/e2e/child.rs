@@ -1,6 +1,7 @@
 //! Programs that tests start: talked to line by line, and gone when the test is.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::paths;
 
 /// Kills a process when this one ends in whatever way, unless told before that the process has ended.
 ///
@@ -74,11 +77,11 @@ pub struct LineProcess {
 }
 
 impl LineProcess {
-    /// Starts it. With `with_errors`, what it writes to standard error counts as output.
+    /// Starts it. With `with_errors`, what it writes to standard error counts as output; else it goes to `clients.log`.
     pub fn start(command: &mut Command, with_errors: bool) -> Result<LineProcess> {
         let name = format!("{command:?}");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.stderr(if with_errors { Stdio::piped() } else { Stdio::inherit() });
+        command.stderr(if with_errors { Stdio::piped() } else { error_log()?.into() });
         let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
         let (sender, lines) = mpsc::channel();
         let read = |stream: Box<dyn std::io::Read + Send>| {
@@ -154,6 +157,13 @@ impl LineProcess {
         ensure!(status.success(), "{} ended with {status}\nlast lines: {:#?}", self.name, self.last_lines());
         Ok(rest)
     }
+}
+
+/// Clients complain a lot about nodes that get killed.
+fn error_log() -> Result<File> {
+    let folder = paths::work()?.join("logs");
+    std::fs::create_dir_all(&folder)?;
+    Ok(File::options().create(true).append(true).open(folder.join("clients.log"))?)
 }
 
 impl Drop for LineProcess {

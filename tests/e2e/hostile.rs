@@ -1,5 +1,7 @@
 //! Peers that send nonsense, nothing, or never listen: each costs little, is closed alone, and others are served.
 
+#![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{MutexGuard, OnceLock, PoisonError};

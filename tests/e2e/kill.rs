@@ -3,6 +3,8 @@
 //! Kafka's own producer with its defaults (idempotent, acks=all) numbers what it sends to each partition and goes on
 //! through the deaths of the node. `KILL_ROUNDS` sets their number.
 
+#![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
+
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;

@@ -4,6 +4,8 @@
 //! target folder), or real Kafka 4.3.1 with `RINGLOG_E2E_NODE=kafka`, which shows that a test asks for what Kafka does.
 //! Whatever a test starts has its own directory and ports, and ends with the test, also when that is killed.
 
+#![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
+
 pub mod child;
 pub mod corpus;
 pub mod jvm;
