@@ -98,16 +98,17 @@ impl Node {
     pub fn stop(self) -> anyhow::Result<()> {
         let Some(process) = self.process else { return Ok(()) };
         let mut child = process.into_inner().expect("no panic while locked");
-        Command::new("kill").arg(child.id().to_string()).status()?;
-        let asked = Instant::now();
-        while asked.elapsed() < STOP_LIMIT {
-            if child.try_wait()?.is_some() {
+        let asked = Command::new("kill").arg(child.id().to_string()).status();
+        let until = Instant::now() + STOP_LIMIT;
+        while asked.is_ok() && Instant::now() < until {
+            if matches!(child.try_wait(), Ok(Some(_))) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        child.kill()?;
+        let killed = child.kill();
         child.wait()?;
+        killed?;
         bail!("the node didn't stop in {} s and was killed", STOP_LIMIT.as_secs())
     }
 }

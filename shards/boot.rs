@@ -18,12 +18,12 @@ use std::sync::Arc;
 use ringlog_config::ServerConfig;
 use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, MeshBuilder};
 use ringlog_types::{Random, Uuid};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::log_manager::{self, LogDirFault};
 use crate::mesh::{self, MESH_CAPACITY, Message};
 use crate::shard::{Node, Shard};
-use crate::{broker_lifecycle, controller, listener, metadata_publisher};
+use crate::{broker_lifecycle, controller, coordinator, listener, metadata_publisher};
 
 /// From this many cores on the controller has one of its own.
 const CORES_FOR_OWN_CONTROLLER: usize = 4;
@@ -86,6 +86,10 @@ pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault>
         log_dirs,
     });
     announce(&node, &cpus);
+    let subject = ringlog_tuning::Subject {
+        log_dirs: node.log_dirs.directories.iter().map(|directory| directory.path.clone()).collect(),
+        shards,
+    };
     let mesh = MeshBuilder::new(peers, MESH_CAPACITY);
     let executors = (0..peers).map(|index| {
         let options = ExecutorOptions {
@@ -99,7 +103,10 @@ pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault>
     });
     let executors = Executors::start(executors.collect())?;
     match executors.wait_until_ready() {
-        Ok(()) => Ok(RunningNode { executors }),
+        Ok(()) => {
+            check_host(subject);
+            Ok(RunningNode { executors })
+        }
         Err(fault) => {
             executors.stop_handle().stop();
             let failed = executors.join().into_iter().find_map(Result::err);
@@ -130,6 +137,18 @@ fn announce(node: &Node, cpus: &[usize]) {
         log.dirs = directories.join(","),
         "starting"
     );
+}
+
+/// Warns of what slows the node down on this host. Once, on a thread of its own: clients are served already.
+fn check_host(subject: ringlog_tuning::Subject) {
+    let check = move || {
+        for finding in ringlog_tuning::warnings(&ringlog_tuning::check(&subject)) {
+            warn!("{finding}");
+        }
+    };
+    if let Err(fault) = std::thread::Builder::new().name("host-check".to_owned()).spawn(check) {
+        warn!("the host can't be checked: {fault}");
+    }
 }
 
 async fn run_core(
@@ -175,6 +194,14 @@ async fn run_core(
 async fn stop(shard: &Rc<Shard>) {
     info!("stopping");
     let broker_epoch = broker_lifecycle::stop(shard).await;
+    for core in 0..shard.node.shards {
+        shard
+            .invoke_on(core, |shard| {
+                coordinator::resign_all(shard);
+                Box::pin(std::future::ready(()))
+            })
+            .await;
+    }
     for core in 0..shard.mesh.peers() {
         shard.invoke_on(core, |shard| Box::pin(listener::close(shard.clone()))).await;
     }

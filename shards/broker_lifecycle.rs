@@ -9,6 +9,7 @@
 //! All of it goes through the controller's mailbox in the requests that a remote broker would send.
 
 use std::cell::Cell;
+use std::process;
 use std::rc::Rc;
 
 use ringlog_metadata::features::FEATURES;
@@ -19,7 +20,7 @@ use ringlog_protocol::messages::{
 use ringlog_protocol::{ResponseBody, StrBytes};
 use ringlog_ring as ring;
 use ringlog_types::{BrokerEpoch, ErrorCode, Uuid};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::controller::{self, ControllerRequest};
 use crate::flag::Flag;
@@ -100,6 +101,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
         ring::spawn_detached(register_controller(shard.clone()));
         return Ok(());
     }
+    ring::spawn_detached(halt_without_directories(shard.clone()));
     let epoch = register(shard).await?;
     shard.broker.epoch.set(Some(epoch));
     let state = unfence(shard, epoch).await?;
@@ -297,6 +299,18 @@ async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want) -> Result<
 /// Ids of directories that were registered and have failed since.
 fn offline_directories(shard: &Rc<Shard>) -> Vec<Uuid> {
     shard.log_dirs.failed_ids(shard)
+}
+
+/// Ends the process when no log directory is left, or the metadata log's failed, as Kafka does.
+async fn halt_without_directories(shard: Rc<Shard>) {
+    let broker = &shard.broker;
+    while !broker.is_stopping.get() {
+        if shard.log_dirs.must_halt(&shard) {
+            error!("all log directories failed, or the one of the metadata log: the process ends");
+            process::exit(1);
+        }
+        futures_lite::future::or(broker.stopping.wait(), shard.log_dirs.failures_changed.wait()).await;
+    }
 }
 
 /// Heartbeats at their interval until the node stops.

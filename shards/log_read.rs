@@ -49,7 +49,9 @@ impl Replica {
     /// Reads batches. Empty when there is none in the range, or the first is larger than allowed; the last one may be
     /// cut off in the middle, as Kafka's own answers are.
     pub async fn read(&self, range: &ReadRange) -> Result<Slices, LogReadError> {
-        let (mut segment, mut position) = self.start_of(range).await?;
+        let (Location::At { segment_base_offset, .. } | Location::NeedsIndex { segment_base_offset }) = range.location;
+        let start = self.unless_gone(segment_base_offset, range.limit, self.start_of(range).await.map_err(Into::into));
+        let Some((mut segment, mut position)) = start? else { return Ok(Slices::new()) };
         loop {
             // The log may have changed while the index was read.
             let end = self.partition.borrow().log().read_end(segment, range.limit);
@@ -57,7 +59,8 @@ impl Replica {
             let stop = u64::from(end.position);
             if position < stop {
                 let mut cut = BatchCut { replica: self, segment, stop, range, found_too_large: false };
-                let slices = cut.read(position, end.exact).await?;
+                let read = cut.read(position, end.exact).await;
+                let Some(slices) = self.unless_gone(segment, range.limit, read)? else { return Ok(Slices::new()) };
                 if !slices.is_empty() || cut.found_too_large {
                     return Ok(slices);
                 }
@@ -67,6 +70,24 @@ impl Replica {
                 Some(next) => (segment, position) = (next, 0),
                 None => return Ok(Slices::new()),
             }
+        }
+    }
+
+    /// `None` when files were missing because retention took the segment meanwhile.
+    fn unless_gone<T>(
+        &self,
+        segment: Offset,
+        limit: Offset,
+        outcome: Result<T, LogReadError>,
+    ) -> Result<Option<T>, LogReadError> {
+        match outcome {
+            Err(LogReadError::Io(error))
+                if error.kind() == io::ErrorKind::NotFound
+                    && self.partition.borrow().log().read_end(segment, limit).is_none() =>
+            {
+                Ok(None)
+            }
+            outcome => outcome.map(Some),
         }
     }
 

@@ -89,9 +89,8 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
         let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
         let mut answers = Vec::with_capacity(topic.partition_data.len());
         for (place, data) in topic.partition_data.into_iter().enumerate() {
-            let mut unanswered = PartitionProduceResponse::default();
-            unanswered.index = data.index;
-            unanswered.base_offset = -1;
+            let mut unanswered =
+                PartitionProduceResponse { index: data.index, base_offset: -1, ..PartitionProduceResponse::default() };
             let partition = PartitionIndex(data.index);
             let records = data.records.map(Records::into_contiguous).unwrap_or_default();
             match known {

@@ -80,6 +80,9 @@ pub struct SegmentStore {
     names_unsynced: Cell<bool>,
     /// It is in the cache's queue of stores that have frames to give up.
     offered: Cell<bool>,
+    /// The segment beside which an orderly stop left index files. They go before it grows: they would look whole once
+    /// it is sealed.
+    old_indexes: Cell<Option<Offset>>,
 }
 
 /// The young end of a segment. All but the last tail of a store belong to sealed segments that are being written out.
@@ -142,7 +145,7 @@ impl SegmentStore {
         let tail = Tail::new(base_offset, size, file_len);
         let tails = RefCell::new(VecDeque::from([tail]));
         let directory = RefCell::new(directory);
-        let (writing, names_unsynced, offered) = Default::default();
+        let (writing, names_unsynced, offered, old_indexes) = Default::default();
         let (rolls, finishing, index, ahead) = Default::default();
         Rc::new(SegmentStore {
             context,
@@ -156,6 +159,7 @@ impl SegmentStore {
             writing,
             names_unsynced,
             offered,
+            old_indexes,
         })
     }
 
@@ -279,9 +283,12 @@ impl SegmentStore {
         }
     }
 
-    /// Whether bytes wait to be written, or a sealed segment to be finished.
+    /// Whether bytes wait to be written, or a sealed segment to be handed out by [`SegmentStore::take_finished`].
     pub fn is_dirty(&self) -> bool {
-        self.tails.borrow().iter().any(Tail::is_dirty)
+        // A sealed segment whose file was complete before makes no tail dirty.
+        let finishing = self.finishing.borrow();
+        let is_waiting = self.rolls.borrow().iter().any(|roll| !finishing.contains(&roll.sealed.base_offset));
+        is_waiting || self.tails.borrow().iter().any(Tail::is_dirty)
     }
 
     /// Writes everything that was appended before the call. One pass runs at a time: the caller sees to it.
@@ -292,7 +299,24 @@ impl SegmentStore {
         outcome
     }
 
+    /// The active segment has index files that say what it holds now. They are removed by the first write.
+    pub fn has_old_indexes(&self) {
+        self.old_indexes.set(self.tails.borrow().back().map(|tail| tail.base_offset));
+    }
+
+    async fn remove_old_indexes(&self) -> io::Result<()> {
+        let Some(base_offset) = self.old_indexes.get() else { return Ok(()) };
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+            ring::fs::remove_file(self.path(SegmentFile::live(base_offset, kind).to_string())).await?;
+        }
+        self.old_indexes.set(None);
+        // The recovery point passes what is written next only after that.
+        self.names_unsynced.set(true);
+        Ok(())
+    }
+
     async fn write_pass(self: &Rc<Self>) -> io::Result<()> {
+        self.remove_old_indexes().await?;
         let jobs: SmallVec<[Job; 2]> =
             self.tails.borrow().iter().filter(|tail| tail.is_dirty()).map(Tail::job).collect();
         for job in jobs {
@@ -366,9 +390,23 @@ impl SegmentStore {
             ring::fs::sync_dir(self.directory()).await?;
         }
         for base_offset in segments {
-            self.open(base_offset, false).await?.fdatasync().await?;
+            match self.sync_segment(base_offset).await {
+                // Retention renamed it meanwhile: nobody needs it on the device any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_held(base_offset) => {}
+                outcome => outcome?,
+            }
         }
         Ok(())
+    }
+
+    async fn sync_segment(&self, base_offset: Offset) -> io::Result<()> {
+        self.open(base_offset, false).await?.fdatasync().await
+    }
+
+    /// Whether the segment is young, or sealed and not finished.
+    fn is_held(&self, base_offset: Offset) -> bool {
+        self.tails.borrow().iter().any(|tail| tail.base_offset == base_offset)
+            || self.rolls.borrow().iter().any(|roll| roll.sealed.base_offset == base_offset)
     }
 
     /// Base offset of the first sealed segment that isn't complete on the device: the recovery point stays at or below.
@@ -476,11 +514,12 @@ impl SegmentStore {
                 released += full.frame.capacity();
                 tail.full.pop_front();
             }
-            if tail.full.is_empty() && tail.written == tail.end {
-                if let Some(open) = tail.open.take() {
-                    released += open.frame.capacity();
-                    tail.next_frame_bytes = FIRST_FRAME_BYTES;
-                }
+            if tail.full.is_empty()
+                && tail.written == tail.end
+                && let Some(open) = tail.open.take()
+            {
+                released += open.frame.capacity();
+                tail.next_frame_bytes = FIRST_FRAME_BYTES;
             }
         }
         drop(tails);

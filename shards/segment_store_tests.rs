@@ -217,3 +217,75 @@ fn a_reader_in_order_sees_what_was_written_while_it_reads_ahead() {
         }
     });
 }
+
+/// A log of one batch, and the batch.
+fn log_with_a_batch() -> (Log, bytes::Bytes) {
+    let mut log = Log::new(Offset(0), TimestampMs(0), 0);
+    let mut builder = ringlog_protocol::records::BatchBuilder::new(Default::default());
+    builder.append(TimestampMs(5), None, Some(&[1; 3000]), &[]);
+    let batch = builder.build();
+    let header = ringlog_protocol::records::BatchHeader::parse(&batch).unwrap();
+    log.append(&[ringlog_log::LogBatch::of_data(header)], &LogConfig::default(), TimestampMs(5)).unwrap();
+    (log, batch)
+}
+
+#[test]
+fn a_sealed_segment_that_needs_no_write_is_finished_too() {
+    on_executor("segment-store-roll-trimmed", |directory| async move {
+        let (mut log, batch) = log_with_a_batch();
+        std::fs::write(directory.join("00000000000000000000.log"), &batch).unwrap();
+        let size = batch.len() as u64;
+        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), size, Some(size));
+        assert!(!store.is_dirty());
+        store.roll(log.roll(Offset(1), TimestampMs(6)).unwrap());
+        assert!(store.is_dirty(), "else no pass would hand it out");
+        store.write_out().await.unwrap();
+        assert_eq!(store.take_finished().len(), 1);
+        assert!(!store.is_dirty());
+    });
+}
+
+#[test]
+fn index_files_of_an_orderly_stop_go_before_the_segment_grows() {
+    on_executor("segment-store-old-indexes", |directory| async move {
+        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+        for name in ["00000000000000000000.index", "00000000000000000000.timeindex"] {
+            std::fs::write(directory.join(name), [0; 24]).unwrap();
+        }
+        store.has_old_indexes();
+        store.append(0, &[&content(0, 100)]);
+        store.write_out().await.unwrap();
+        assert!(!directory.join("00000000000000000000.index").exists());
+        assert!(!directory.join("00000000000000000000.timeindex").exists());
+        store.sync().await.unwrap();
+    });
+}
+
+#[test]
+fn a_segment_that_went_while_others_were_synced_is_no_fault() {
+    on_executor("segment-store-sync-retired", |directory| async move {
+        let (mut log, batch) = log_with_a_batch();
+        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+        store.append(0, &[&batch]);
+        store.roll(log.roll(Offset(1), TimestampMs(6)).unwrap());
+        store.append(0, &[&content(0, 100)]);
+        store.write_out().await.unwrap();
+        for roll in store.take_finished() {
+            store.finish(&roll).await.unwrap();
+        }
+        let path = store.path("00000000000000000000.log");
+        // The names are synced first, which lets others run.
+        let syncing = ring::spawn({
+            let store = store.clone();
+            async move { store.sync().await }
+        });
+        ring::yield_now().await;
+        store.forget(Offset(0));
+        std::fs::remove_file(&path).unwrap();
+        syncing.await.unwrap();
+        // One that is held and missing is.
+        store.context.files.remove(FileKey { store: store.id, base_offset: Offset(1) });
+        std::fs::remove_file(store.path("00000000000000000001.log")).unwrap();
+        assert_eq!(store.sync().await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    });
+}

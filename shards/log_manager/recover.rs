@@ -56,6 +56,8 @@ impl Opener {
         let scan = scan_log(found.path.clone(), self.clean_shutdown).await?;
         let is_clean = self.clean_shutdown && !scan.epochs_are_damaged;
         let is_trusted = is_clean && scan.newest_indexes.is_some();
+        let mut scan = scan;
+        let indexes = std::mem::take(&mut scan.indexes);
         let input = self.input(scan, checkpointed, is_clean);
         let has_segments = !input.segments.is_empty();
         let now = ring::now().wall;
@@ -63,6 +65,13 @@ impl Opener {
         self.feed(&mut recovery, &found.path).await?;
         let mut recovered = recovery.finish();
         perform(&found.path, &recovered).await?;
+        let active = recovered.log.active.base_offset;
+        let has_indexes =
+            [FileKind::OffsetIndex, FileKind::TimeIndex].iter().any(|kind| indexes.contains(&(active, *kind)));
+        let are_current = is_trusted && recovered.actions.is_empty();
+        if has_indexes && !are_current {
+            remove_indexes(&found.path, active).await?;
+        }
         if recovered.log.leader_epochs.take_dirty() {
             let text = format_leader_epoch_checkpoint(recovered.log.leader_epochs.entries());
             ring::fs::write_atomically(found.path.join(LEADER_EPOCH_CHECKPOINT_FILE), text.into_bytes()).await?;
@@ -79,6 +88,10 @@ impl Opener {
         let file_len = (!created).then_some(size);
         let (context, path) = (self.context.clone(), found.path.clone());
         let store = SegmentStore::new(context, path, active.base_offset, size, file_len);
+        if has_indexes && are_current {
+            // Most logs are not written again soon: theirs stay for the next stop.
+            store.has_old_indexes();
+        }
         if created && (has_segments || log.log_end_offset() > Offset(0)) {
             store.create_active().await?;
         }
@@ -184,7 +197,7 @@ async fn perform(path: &Path, recovered: &Recovered) -> io::Result<()> {
         })
         .collect();
     deleted.sort_unstable();
-    for base_offset in deleted.into_iter().rev() {
+    for &base_offset in deleted.iter().rev() {
         info!(directory = %path.display(), segment = base_offset.0, "removing a segment after the end of the log");
         for kind in [FileKind::Log, FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
             ring::fs::remove_file(path.join(SegmentFile::live(base_offset, kind).to_string())).await?;
@@ -193,7 +206,20 @@ async fn perform(path: &Path, recovered: &Recovered) -> io::Result<()> {
     }
     let active = recovered.log.active.base_offset;
     for action in &recovered.actions {
-        perform_one(path, action, active).await?;
+        match action {
+            // It was cut or read before it turned out that nothing of it is left.
+            RecoveryAction::TruncateSegment { base_offset, .. } | RecoveryAction::WriteIndexes { base_offset, .. }
+                if deleted.contains(base_offset) => {}
+            action => perform_one(path, action, active).await?,
+        }
+    }
+    ring::fs::sync_dir(path).await
+}
+
+/// Removes index files of an active segment that don't say what it holds: once it is sealed they would look whole.
+async fn remove_indexes(path: &Path, base_offset: Offset) -> io::Result<()> {
+    for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+        ring::fs::remove_file(path.join(SegmentFile::live(base_offset, kind).to_string())).await?;
     }
     ring::fs::sync_dir(path).await
 }
@@ -208,6 +234,10 @@ async fn perform_one(path: &Path, action: &RecoveryAction, active: Offset) -> io
             log.close().await
         }
         RecoveryAction::WriteIndexes { base_offset, index, transactions } => {
+            // What was read may only be in the page cache; from here on the recovery point may pass it.
+            let log = File::open(&file(*base_offset, FileKind::Log), Open::WRITE).await?;
+            log.fdatasync().await?;
+            log.close().await?;
             let path = file(*base_offset, FileKind::TransactionIndex);
             if transactions.entries().is_empty() {
                 // One from before would speak of transactions that are no longer in the log.

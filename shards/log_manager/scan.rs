@@ -115,6 +115,8 @@ pub(super) fn topic_id_of(path: &Path) -> io::Result<Option<ringlog_types::Uuid>
 /// What lies in a partition's directory, leftovers of a crash settled.
 pub(super) struct LogScan {
     pub segments: Vec<SegmentOnDisk>,
+    /// Index files that are there, whatever they are worth.
+    pub indexes: BTreeSet<(Offset, FileKind)>,
     /// Only after an orderly stop.
     pub newest_indexes: Option<LoadedIndexes>,
     pub snapshots: Vec<Offset>,
@@ -129,6 +131,7 @@ pub(super) async fn scan_log(path: PathBuf, clean_shutdown: bool) -> io::Result<
         leftovers::settle(&path)?;
         let mut scan = LogScan {
             segments: Vec::new(),
+            indexes: BTreeSet::new(),
             newest_indexes: None,
             snapshots: Vec::new(),
             leader_epochs: Vec::new(),
@@ -170,6 +173,7 @@ pub(super) async fn scan_log(path: PathBuf, clean_shutdown: bool) -> io::Result<
                 scan.epochs_are_damaged = true;
             }
         }
+        scan.indexes = indexes;
         Ok(scan)
     })
     .await

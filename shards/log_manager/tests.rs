@@ -452,3 +452,73 @@ fn an_interrupted_compaction_is_finished() {
     assert_eq!(node.logs("t-0"), logs);
     assert!(!unfinished.exists());
 }
+
+#[test]
+fn retention_rolls_a_log_that_nobody_wrote_since_the_start() {
+    let node = TestNode::formatted();
+    let topic = Uuid([7; 16]);
+    node.run(1, async move |shard| {
+        claim_with(&shard, "t-0", topic, small_segments(), async |replica| appended(&replica, 0, 5, 200).await).await;
+        super::close_all(&shard, None).await;
+    });
+    node.run(1, async move |shard| {
+        let config = LogConfig { retention_bytes: 0, file_delete_delay_ms: 0, ..small_segments() };
+        claim_with(&shard, "t-0", topic, config, async |replica| {
+            // The high watermark follows once the leader looks at its log again.
+            replica.wake_writer();
+            replica.written_out().await;
+        })
+        .await;
+        super::background::enforce_retention(&shard).await;
+        super::close_all(&shard, None).await;
+    });
+    node.run(1, async move |shard| {
+        let found = claim(&shard, "t-0", topic, small_segments()).await;
+        assert_eq!((found.log_start, found.log_end), (5, 5));
+    });
+}
+
+#[test]
+fn indexes_from_before_a_kill_are_not_trusted() {
+    let node = TestNode::formatted();
+    let topic = Uuid([7; 16]);
+    node.run(1, async move |shard| {
+        claim_with(&shard, "t-0", topic, small_segments(), async |replica| appended(&replica, 0, 5, 200).await).await;
+        super::close_all(&shard, None).await;
+    });
+    let index = node.logs("t-0").pop().unwrap().with_extension("index");
+    assert!(index.exists());
+    node.run(1, async move |shard| {
+        claim_with(&shard, "t-0", topic, small_segments(), async |replica| appended(&replica, 5, 5, 200).await).await;
+    });
+    assert!(!index.exists(), "the segment has grown");
+    // As an earlier life could have left them.
+    std::fs::write(&index, []).unwrap();
+    std::fs::write(index.with_extension("timeindex"), []).unwrap();
+    node.run(1, async move |shard| {
+        let found = claim(&shard, "t-0", topic, small_segments()).await;
+        assert_eq!(found.log_end, 10);
+    });
+    assert!(!index.exists() && !index.with_extension("timeindex").exists());
+}
+
+#[test]
+fn a_log_of_which_recovery_keeps_nothing_opens() {
+    let node = TestNode::formatted();
+    let topic = Uuid([7; 16]);
+    node.run(1, async move |shard| {
+        claim_with(&shard, "t-0", topic, small_segments(), async |replica| {
+            appended(&replica, 0, 5, 200).await;
+            replica.partition.borrow_mut().delete_records(Offset(5), &replica.config.borrow()).unwrap();
+        })
+        .await;
+        super::checkpoints::write_from(&shard, super::checkpoints::Kinds::ALL).await;
+    });
+    // The device lost the records, but not where the log starts: the segment is cut, and then goes as a whole.
+    node.change("t-0", |log| log.fill(0x55));
+    node.run(1, async move |shard| {
+        assert!(!shard.log_dirs.has_failed(0));
+        let found = claim(&shard, "t-0", topic, small_segments()).await;
+        assert_eq!((found.log_start, found.log_end), (5, 5));
+    });
+}

@@ -114,7 +114,6 @@ impl TestNode {
             started_at: ring::now().monotonic,
             shards,
             controller_index: 0,
-            started_at: ring::now().monotonic,
             open_files_per_core: 64,
             config,
             log_dirs,
