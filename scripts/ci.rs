@@ -19,7 +19,7 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("unit tests", unit_tests),
     ("xtask tests", xtask_tests),
-    ("simulation", || sim::run(None, None)),
+    ("simulation", sim::fixed),
     ("hang", hang::run),
     ("fuzz", || fuzz(60)),
     ("end-to-end tests", || e2e::run(&[])),

@@ -21,3 +21,9 @@ pub fn run(seed: Option<u64>, seeds: Option<u64>) -> Result<()> {
     command.arg("--nocapture");
     ci::run_command(&mut command)
 }
+
+/// What every change must pass: the fixed seeds, those that once found a fault, and the checks of the simulation.
+/// Fresh seeds, which look for new faults, are `cargo xtask sim`.
+pub fn fixed() -> Result<()> {
+    ci::cargo(["test", "-p", "ringlog-sim-tests"])
+}

@@ -35,6 +35,8 @@ pub struct Replica {
     pub progress: ring::Notify,
     watchers: RefCell<Vec<Weak<ring::Notify>>>,
     writer_runs: Cell<bool>,
+    /// Held while `leader-epoch-checkpoint` is written: who finds nothing to write knows that it is there.
+    pub(crate) epochs_turn: ring::ByteSemaphore,
 }
 
 /// Watchers that are gone are looked for when there are this many.
@@ -125,6 +127,7 @@ impl Replica {
             progress: ring::Notify::new(),
             watchers: RefCell::default(),
             writer_runs: Cell::new(false),
+            epochs_turn: ring::ByteSemaphore::new(1),
         })
     }
 
@@ -281,12 +284,13 @@ impl Replica {
         for roll in self.store.take_finished() {
             ring::spawn_detached(self.clone().finish_segment(roll));
         }
+        // What recovery doesn't look at any more must have its epochs.
+        self.persist_leader_epochs().await?;
         let now = ring::now();
         if must_flush {
             self.store.sync().await?;
             self.partition.borrow_mut().log_mut().on_flushed(self.flushed_up_to(end_offset), now.wall);
         }
-        self.persist_leader_epochs().await?;
         let effects = self.partition.borrow_mut().on_durable(end_offset, &config, now.monotonic);
         self.apply(&effects);
         Ok(())
@@ -294,7 +298,12 @@ impl Replica {
 
     /// A sealed segment gets its indexes; then its records need no recovery any more.
     async fn finish_segment(self: Rc<Self>, roll: Rc<Roll>) {
-        match self.store.finish(&roll).await {
+        let finished = match self.store.finish(&roll).await {
+            // Recovery begins behind this segment from now on, and must find its epochs.
+            Ok(()) => self.persist_leader_epochs().await,
+            failed => failed,
+        };
+        match finished {
             Ok(()) => {
                 let mut partition = self.partition.borrow_mut();
                 let active = partition.log().active_segment().base_offset;

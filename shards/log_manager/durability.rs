@@ -21,6 +21,7 @@ impl Replica {
     /// Writes `leader-epoch-checkpoint` if the epochs changed. Call it after a change of epoch; appends do it before they
     /// are acknowledged.
     pub async fn persist_leader_epochs(&self) -> io::Result<()> {
+        let _turn = self.epochs_turn.acquire(1).await;
         let text = {
             let mut partition = self.partition.borrow_mut();
             let epochs = partition.log_mut().leader_epochs_mut();
@@ -36,6 +37,7 @@ impl Replica {
     pub async fn flush(&self) -> io::Result<()> {
         let end_offset = self.partition.borrow().durable_end_offset();
         self.store.sync().await?;
+        self.persist_leader_epochs().await?;
         let up_to = self.flushed_up_to(end_offset);
         self.partition.borrow_mut().log_mut().on_flushed(up_to, ring::now().wall);
         Ok(())

@@ -185,13 +185,14 @@ impl World {
             steps.push(Step::JobDone(base, end));
         }
         steps.push(Step::PassDone);
+        steps.push(Step::PersistEpochs);
         if must_flush {
             if self.bug != Some(Bug::AcknowledgeBeforeSync) {
                 steps.push(Step::SyncStore);
             }
             steps.push(Step::Flushed(log_end_offset));
         }
-        steps.extend([Step::PersistEpochs, Step::Durable(log_end_offset)]);
+        steps.push(Step::Durable(log_end_offset));
         steps
     }
 
@@ -338,6 +339,7 @@ fn finish_segment(roll: &Roll, without_sync: bool) -> Vec<Step> {
     }
     steps.push(Step::Put(name(base, FileKind::OffsetIndex), roll.index.offsets.encode_from(0)));
     steps.push(Step::Put(name(base, FileKind::TimeIndex), roll.index.times.encode_from(0)));
+    steps.push(Step::PersistEpochs);
     steps.push(Step::RollDone(base));
     steps
 }

@@ -118,7 +118,7 @@ impl World {
             945..=959 if !self.has_task(Kind::Checkpoint) => self.spawn(Kind::Checkpoint, vec![Step::Checkpoint(true)]),
             960..=969 if !self.has_task(Kind::Flush) => {
                 let end = self.partition.durable_end_offset();
-                self.spawn(Kind::Flush, vec![Step::SyncStore, Step::Flushed(end)]);
+                self.spawn(Kind::Flush, vec![Step::SyncStore, Step::PersistEpochs, Step::Flushed(end)]);
             }
             970..=975 if !self.has_task(Kind::Checkpoint) && !self.producers.is_empty() => {
                 self.start_delete_records()?
