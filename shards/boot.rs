@@ -61,6 +61,13 @@ impl RunningNode {
 
     /// Waits until it has stopped.
     pub fn join(self) -> Result<(), StartFault> {
+        let outcome = self.join_executors();
+        let stalls = ring::stall_stats();
+        info!(stalls = stalls.stalls, longest.ms = stalls.longest_stall_ms, "executors have ended");
+        outcome
+    }
+
+    fn join_executors(self) -> Result<(), StartFault> {
         self.executors.join().into_iter().try_for_each(|outcome| outcome.map_err(StartFault::Core))
     }
 }
