@@ -146,6 +146,7 @@ pub async fn load(shard: &Rc<Shard>) -> Result<Loaded, LoadFault> {
         epochs: log.epochs(),
         snapshots: log.snapshots.borrow().keys().copied().collect(),
         history,
+        is_rebuilding: false,
     };
     if let Some(id) = state.log_must_restart_at() {
         restart_at(&log, id).await?;

@@ -152,6 +152,9 @@ pub enum Action {
     },
     /// Records below this offset are committed and may be applied. Only rises.
     HighWatermark(Offset),
+    /// The log holds again whatever this node may have acknowledged before it lost a part
+    /// ([`LoadedState::is_rebuilding`](crate::LoadedState)), and that is durable: it votes again.
+    Rebuilt,
     /// This node's role or the known leader changed.
     Role(RoleChange),
     /// Safety is gone (committed data would have to be dropped, for one): stop the process.

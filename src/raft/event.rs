@@ -99,6 +99,8 @@ pub enum Event {
 pub enum SendError {
     /// Not connected, connection lost, or not answered in time.
     Disconnected,
+    /// Nothing listens at the destination: the host is there and refuses the connection, so the process is gone.
+    Refused,
     /// The peer doesn't speak a version in which the request can be said (such as PreVote, Vote v2).
     UnsupportedVersion,
     /// The bytes of the answer don't decode.

@@ -4,7 +4,7 @@ use ringlog_protocol::messages::{FetchResponse, fetch_response};
 use ringlog_protocol::records::{BatchIter, BatchRef};
 use ringlog_types::{LeaderEpoch, Now, Offset};
 
-use super::Raft;
+use super::{Raft, Rebuilding};
 use super::requests::{Asked, Pending};
 use super::responses::Outcome;
 use super::state::State;
@@ -102,6 +102,7 @@ impl Raft {
             if let State::Follower(follower) = &mut self.state {
                 follower.fetch_deadline = fetch_deadline;
                 follower.has_fetched = true;
+                self.suspected = None;
             }
         } else {
             self.back_off(pending, now);
@@ -130,9 +131,20 @@ impl Raft {
             _ => true,
         };
         if partition.high_watermark >= 0 {
-            self.raise_high_watermark(Offset(partition.high_watermark).min(self.log.end), fx);
+            let told = Offset(partition.high_watermark);
+            self.told_high_watermark = self.told_high_watermark.max(Some(told));
+            self.on_committed_elsewhere(told);
+            self.raise_high_watermark(told.min(self.log.end), fx);
         }
         is_sound
+    }
+
+    /// A leader of our epoch knows `told` to be committed: for a node that has lost records the mark to reach, since
+    /// everything that it ever helped to commit lies below.
+    fn on_committed_elsewhere(&mut self, told: Offset) {
+        if self.rebuilding == Some(Rebuilding::Unknown) {
+            self.rebuilding = Some(Rebuilding::UpTo(told));
+        }
     }
 
     /// Appends what continues our log; leaves out what is damaged, misplaced, or of epochs yet to come. Whether all of

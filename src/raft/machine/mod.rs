@@ -49,6 +49,9 @@ pub struct LoadedState {
     pub snapshots: Vec<SnapshotId>,
     /// Control records of the latest snapshot and of the whole log after it.
     pub history: ControlHistory,
+    /// Records that this node may have acknowledged are gone (damage that no torn write explains). Until it has all
+    /// from a leader that is committed it neither votes nor stands: its log says nothing about what it once had.
+    pub is_rebuilding: bool,
 }
 
 impl LoadedState {
@@ -86,6 +89,15 @@ pub enum ProposeError {
     Overloaded,
 }
 
+/// How far a node is that has lost records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rebuilding {
+    /// No leader has told yet what is committed.
+    Unknown,
+    /// All below this offset must be durable here: what a leader knew to be committed when we asked.
+    UpTo(Offset),
+}
+
 /// The consensus machine of one node.
 #[derive(Debug)]
 pub struct Raft {
@@ -106,6 +118,12 @@ pub struct Raft {
     announced: Option<RoleChange>,
     /// A fetched snapshot that the driver is putting in the place of log and state.
     installing: Option<SnapshotId>,
+    /// See [`LoadedState::is_rebuilding`].
+    rebuilding: Option<Rebuilding>,
+    /// The epoch whose leader's process is gone, as far as we can tell; `None` again once it answers a fetch.
+    suspected: Option<LeaderEpoch>,
+    /// The highest high watermark that a leader told, which may lie beyond our log.
+    told_high_watermark: Option<Offset>,
     is_shutting_down: bool,
     /// This node resigned for its shutdown and no successor has shown yet.
     is_handing_over: bool,
@@ -245,6 +263,16 @@ impl Raft {
     /// First offset that isn't known to be committed; `None`: unknown so far.
     pub fn high_watermark(&self) -> Option<Offset> {
         self.high_watermark
+    }
+
+    /// The highest high watermark that a leader told this node; may lie beyond its log, which is then catching up.
+    pub fn told_high_watermark(&self) -> Option<Offset> {
+        self.told_high_watermark.max(self.high_watermark)
+    }
+
+    /// Whether this node has lost records and doesn't vote until it has them again.
+    pub fn is_rebuilding(&self) -> bool {
+        self.rebuilding.is_some()
     }
 
     /// The voters as of the log's end, uncommitted change included.

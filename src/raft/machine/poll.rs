@@ -34,7 +34,7 @@ impl Raft {
     /// One transition that a timer or a lost election asks for. Whether there was one.
     fn poll_timers(&mut self, now: Now, fx: &mut Effects) -> bool {
         // A node that is leaving doesn't stand, nor one whose log is just being replaced.
-        let may_stand = self.is_voter() && !self.is_shutting_down && self.installing.is_none();
+        let may_stand = self.is_voter() && self.may_vote() && !self.is_shutting_down && self.installing.is_none();
         let is_past = |deadline: MonotonicMs| deadline <= now.monotonic;
         match &self.state {
             State::Unattached { election_deadline } if may_stand && is_past(*election_deadline) => {
@@ -75,9 +75,10 @@ impl Raft {
     }
 
     fn send_due(&mut self, now: Now, fx: &mut Effects) {
-        match &self.state {
+        match &mut self.state {
             State::Unattached { .. } => self.fetch_from_bootstrap(now, fx),
             State::Prospective(election) => {
+                election.ask_again(now.monotonic);
                 let voters = election.unanswered();
                 self.send_votes(&voters, true, now, fx);
             }
@@ -147,7 +148,11 @@ impl Raft {
         match &self.state {
             State::Unattached { election_deadline } if self.is_voter() => deadlines.push(*election_deadline),
             State::Unattached { .. } => {}
-            State::Prospective(election) | State::Candidate(election) => deadlines.push(election.deadline),
+            State::Prospective(election) => {
+                deadlines.push(election.deadline);
+                deadlines.extend(election.next_asked_again());
+            }
+            State::Candidate(election) => deadlines.push(election.deadline),
             State::Follower(follower) => {
                 if self.is_voter() {
                     deadlines.push(follower.fetch_deadline);

@@ -6,7 +6,7 @@ use ringlog_types::{LeaderEpoch, Now, Offset};
 
 use super::leader::OpenBatch;
 use super::state::State;
-use super::{ProposeError, Proposed, Raft};
+use super::{ProposeError, Proposed, Raft, Rebuilding};
 use crate::control_records::{ControlRecord, control_batch};
 use crate::effects::{Action, Effects};
 
@@ -43,6 +43,9 @@ impl Raft {
             self.drain_open_batch(now, fx);
         }
         let State::Leader(leader) = &mut self.state else { return Err(ProposeError::NotLeader(epoch)) };
+        // With nothing under way there is nothing to wait for: what comes while this batch is being committed gathers
+        // for the next.
+        let is_idle = leader.open_batch.is_none() && leader.high_watermark.is_some_and(|known| known >= self.log.end);
         let deadline = now.monotonic.plus_ms(self.config.append_linger_ms);
         let open = leader.open_batch.get_or_insert_with(|| OpenBatch {
             first_offset,
@@ -52,7 +55,7 @@ impl Raft {
         });
         open.records.extend_from_slice(records);
         open.size += size;
-        if self.config.append_linger_ms == 0 {
+        if self.config.append_linger_ms == 0 || is_idle {
             self.drain_open_batch(now, fx);
         }
         let last_offset = first_offset.plus(records.len() as i64 - 1);
@@ -110,6 +113,7 @@ impl Raft {
     pub(super) fn flush_if_due(&mut self, now: Now, fx: &mut Effects) {
         if self.log.flushed >= self.log.end {
             self.log.unflushed_bytes = 0;
+            self.end_rebuilding_if_done(fx);
             return;
         }
         if !self.config.is_controller {
@@ -134,6 +138,17 @@ impl Raft {
         self.update_high_watermark(now, fx);
     }
 
+    /// Everything that was committed when a leader was asked is durable here again.
+    fn end_rebuilding_if_done(&mut self, fx: &mut Effects) {
+        if let Some(Rebuilding::UpTo(committed)) = self.rebuilding
+            && self.log.flushed >= committed
+            && self.installing.is_none()
+        {
+            self.rebuilding = None;
+            fx.push(Action::Rebuilt);
+        }
+    }
+
     /// As leader: counts how far the majority is.
     pub(super) fn update_high_watermark(&mut self, now: Now, fx: &mut Effects) {
         let (me, flushed) = (self.key(), self.log.flushed);
@@ -141,6 +156,9 @@ impl Raft {
         leader.on_own_end(me, flushed);
         let Some(high_watermark) = leader.update_high_watermark() else { return };
         self.raise_high_watermark(high_watermark, fx);
+        if high_watermark >= self.log.end {
+            self.drain_open_batch(now, fx);
+        }
         self.answer_ready_fetches(true, fx);
         self.on_committed(high_watermark, now, fx);
     }

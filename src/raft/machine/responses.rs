@@ -104,6 +104,12 @@ impl Raft {
                     follower.has_updated = true;
                 }
             }
+            Asked::Fetch | Asked::FetchSnapshot { .. }
+                if error == SendError::Refused && pending.to.node_id.is_some_and(|id| Some(id) == self.leader_id()) =>
+            {
+                self.on_leader_refused(now);
+                self.back_off(pending, now);
+            }
             _ => self.back_off(pending, now),
         }
     }

@@ -7,7 +7,7 @@ use ringlog_types::{LeaderEpoch, Now, Random};
 use super::fetch_server::Waiting;
 use super::requests::Requests;
 use super::state::{Election, KnownLeader, LogState, Resigned, State};
-use super::{LoadedState, Raft};
+use super::{LoadedState, Raft, Rebuilding};
 use crate::config::RaftConfig;
 use crate::effects::Effects;
 use crate::voters::Endpoints;
@@ -50,6 +50,9 @@ impl Raft {
             waiting: Waiting::default(),
             announced: None,
             installing: None,
+            rebuilding: loaded.is_rebuilding.then_some(Rebuilding::Unknown),
+            suspected: None,
+            told_high_watermark: None,
             is_shutting_down: false,
             is_handing_over: false,
             deadline: None,
@@ -75,9 +78,9 @@ impl Raft {
                 self.voters().iter().map(|voter| voter.key).filter(|key| key.id != me.id).collect();
             let deadline = self.new_election_deadline(now);
             self.state = State::Resigned(Resigned { deadline, unacknowledged, preferred: Vec::new() });
-        } else if self.is_voter() && self.voted.is_some_and(|vote| vote.id == me.id && is_same_directory(vote, me)) {
+        } else if self.may_vote() && self.is_voter() && self.voted.is_some_and(|vote| vote.id == me.id && is_same_directory(vote, me)) {
             let deadline = self.new_election_deadline(now);
-            self.state = State::Candidate(Election::new(self.voters().clone(), Some(me.id), deadline));
+            self.state = State::Candidate(Election::new(self.voters().clone(), me.id, deadline, now.monotonic));
             self.check_election(now, fx);
         } else if let Some(leader_id) = leader_id {
             let endpoints = self.voters().get(leader_id).map(|voter| voter.endpoints.clone());
@@ -85,8 +88,8 @@ impl Raft {
                 self.become_follower(self.epoch, KnownLeader { id: leader_id, endpoints }, now, fx);
             }
         }
-        if self.is_voter() && self.voters().len() == 1 && !matches!(self.state, State::Leader(_) | State::Candidate(_))
-        {
+        let is_alone = self.may_vote() && self.is_voter() && self.voters().len() == 1;
+        if is_alone && !matches!(self.state, State::Leader(_) | State::Candidate(_)) {
             self.become_prospective(now, fx);
         }
     }

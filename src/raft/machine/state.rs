@@ -33,33 +33,47 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Election {
     pub voters: VoterSet,
-    /// Granted or not, of those who answered.
-    pub votes: BTreeMap<NodeId, bool>,
+    /// Granted or not and when, of those who answered.
+    votes: BTreeMap<NodeId, (bool, MonotonicMs)>,
     pub deadline: MonotonicMs,
 }
 
+/// A refused PreVote is asked for again after this time: who just refused for its leader's sake may meanwhile have
+/// lost it, too.
+const ASK_AGAIN_MS: u64 = 50;
+
 impl Election {
-    pub fn new(voters: VoterSet, own_vote: Option<NodeId>, deadline: MonotonicMs) -> Election {
-        Election { voters, votes: own_vote.into_iter().map(|id| (id, true)).collect(), deadline }
+    pub fn new(voters: VoterSet, own_vote: NodeId, deadline: MonotonicMs, now: MonotonicMs) -> Election {
+        Election { voters, votes: BTreeMap::from([(own_vote, (true, now))]), deadline }
     }
 
-    pub fn record(&mut self, id: NodeId, granted: bool) {
+    pub fn record(&mut self, id: NodeId, granted: bool, now: MonotonicMs) {
         if self.voters.get(id).is_some() {
-            self.votes.insert(id, granted);
+            self.votes.insert(id, (granted, now));
         }
     }
 
+    /// Forgets refusals that are old enough to be asked for again. Of a pre-vote only: a refused vote stays refused.
+    pub fn ask_again(&mut self, now: MonotonicMs) {
+        self.votes.retain(|_, (granted, at)| *granted || at.plus_ms(ASK_AGAIN_MS) > now);
+    }
+
+    /// When a refusal will be old enough next.
+    pub fn next_asked_again(&self) -> Option<MonotonicMs> {
+        self.votes.values().filter(|(granted, _)| !granted).map(|(_, at)| at.plus_ms(ASK_AGAIN_MS)).min()
+    }
+
     pub fn is_won(&self) -> bool {
-        self.votes.values().filter(|granted| **granted).count() >= self.voters.majority()
+        self.votes.values().filter(|(granted, _)| *granted).count() >= self.voters.majority()
     }
 
     pub fn is_lost(&self) -> bool {
-        let rejected = self.votes.values().filter(|granted| !**granted).count();
+        let rejected = self.votes.values().filter(|(granted, _)| !granted).count();
         self.voters.len() - rejected < self.voters.majority()
     }
 
     pub fn granting(&self) -> Vec<NodeId> {
-        self.votes.iter().filter(|(_, granted)| **granted).map(|(id, _)| *id).collect()
+        self.votes.iter().filter(|(_, (granted, _))| *granted).map(|(id, _)| *id).collect()
     }
 
     /// Voters that have not answered yet.

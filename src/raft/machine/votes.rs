@@ -61,10 +61,13 @@ impl Raft {
 
     /// Whether we would vote, if it came to that. Changes nothing.
     fn grants_pre_vote(&self, is_fresh: bool) -> bool {
+        if !self.may_vote() {
+            return false;
+        }
         match &self.state {
             State::Leader(_) => false,
             // Who is in touch with its leader doesn't help to replace it.
-            State::Follower(follower) => is_fresh && !follower.has_fetched,
+            State::Follower(follower) => is_fresh && (!follower.has_fetched || self.suspects_leader()),
             State::Unattached { .. } | State::Prospective(_) | State::Candidate(_) | State::Resigned(_) => is_fresh,
         }
     }
@@ -72,6 +75,9 @@ impl Raft {
     /// One vote per epoch.
     fn grant_vote(&mut self, asker: ReplicaKey, is_fresh: bool, now: Now) -> bool {
         let has_leader = self.leader.is_some();
+        if !self.may_vote() {
+            return false;
+        }
         let (State::Unattached { .. } | State::Prospective(_)) = &self.state else { return false };
         if let Some(voted) = self.voted {
             return voted.id == asker.id && (voted.directory_id.is_none() || voted.directory_id == asker.directory_id);
@@ -111,7 +117,7 @@ impl Raft {
         if let State::Prospective(election) | State::Candidate(election) = &mut self.state
             && pending.epoch == self.epoch
         {
-            election.record(voter.id, is_granted);
+            election.record(voter.id, is_granted, now.monotonic);
             self.check_election(now, fx);
         }
     }

@@ -45,6 +45,7 @@ fn empty(voters: &[i32]) -> LoadedState {
         epochs: LeaderEpochs::default(),
         snapshots: Vec::new(),
         history: ControlHistory::new(voters),
+        is_rebuilding: false,
     }
 }
 
@@ -424,23 +425,29 @@ fn the_leader_describes_the_quorum() {
 }
 
 #[test]
-fn proposals_linger_into_one_batch() {
+fn proposals_gather_while_a_batch_is_being_committed() {
     let mut config = config(1);
     config.append_linger_ms = 25;
     let (mut raft, _) = start(config, empty(&[1]));
     let _ = raft.step(Event::LogFlushed, at(1));
     let record = [Bytes::from_static(b"x")];
+    let records_of = |done: &Done| BatchIter::new(&done.appended).next().map(|batch| batch.unwrap().header.record_count);
+    let (_, fx) = raft.propose(LeaderEpoch(1), &record, at(10)).unwrap();
+    assert_eq!(records_of(&done(fx)), Some(1), "nothing is under way, so nothing is waited for");
     for n in 0..3 {
-        let (proposed, fx) = raft.propose(LeaderEpoch(1), &record, at(10 + n)).unwrap();
-        assert_eq!(proposed.first_offset, Offset(1 + n as i64));
+        let (proposed, fx) = raft.propose(LeaderEpoch(1), &record, at(11 + n)).unwrap();
+        assert_eq!(proposed.first_offset, Offset(2 + n as i64));
         assert!(done(fx).appended.is_empty());
     }
-    assert_eq!((raft.next_offset(), raft.next_deadline()), (Offset(4), Some(MonotonicMs(35))));
-    let drained = done(raft.step(Event::Tick, at(35)));
-    let batch = BatchIter::new(&drained.appended).next().unwrap().unwrap();
-    assert_eq!((batch.header.record_count, batch.header.partition_leader_epoch), (3, LeaderEpoch(1)));
+    assert_eq!((raft.next_offset(), raft.next_deadline()), (Offset(5), Some(MonotonicMs(36))));
+    let drained = done(raft.step(Event::LogFlushed, at(20)));
+    assert_eq!(records_of(&drained), Some(3));
+    let (_, fx) = raft.propose(LeaderEpoch(1), &record, at(30)).unwrap();
+    assert!(done(fx).appended.is_empty());
+    let drained = done(raft.step(Event::Tick, at(55)));
+    assert_eq!(records_of(&drained), Some(1), "the linger time bounds the wait");
     let huge = [Bytes::from(vec![0; 9 * 1024 * 1024])];
-    assert!(matches!(raft.propose(LeaderEpoch(1), &huge, at(40)), Err(ProposeError::TooLarge(_))));
+    assert!(matches!(raft.propose(LeaderEpoch(1), &huge, at(60)), Err(ProposeError::TooLarge(_))));
 }
 
 #[test]

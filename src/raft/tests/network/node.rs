@@ -65,6 +65,7 @@ impl Disk {
             ),
             snapshots: self.snapshots.keys().copied().collect(),
             history,
+            is_rebuilding: false,
         };
         assert_eq!(loaded.log_must_restart_at(), None);
         loaded
@@ -242,7 +243,7 @@ impl Node {
             Action::AbandonSnapshot { .. } => self.disk.part.clear(),
             Action::HighWatermark(offset) => outputs.push(Output::Committed(offset)),
             Action::Role(role) if role.is_leader => outputs.push(Output::Leader(role.epoch)),
-            Action::Role(_) => {}
+            Action::Role(_) | Action::Rebuilt => {}
             Action::Fatal(fault) => panic!("node {}: {fault}", self.id),
         }
         None
