@@ -19,18 +19,24 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ringlog-partition", &["types", "protocol", "log"]),
     ("ringlog-raft", &["types", "protocol"]),
     ("ringlog-metadata", &["types", "protocol", "config"]),
+    ("ringlog-quorum", &["types", "protocol", "raft", "metadata"]),
     ("ringlog-coordinator", &["types", "protocol", "config"]),
     ("ringlog-client", &["types", "protocol"]),
     ("ringlog-ring", &["types"]),
     ("ringlog-tuning", &["types"]),
     (
         "ringlog-shards",
-        &["types", "protocol", "config", "log", "partition", "raft", "metadata", "coordinator", "ring", "tuning"],
+        &[
+            "types", "protocol", "config", "log", "partition", "raft", "metadata", "quorum", "coordinator", "ring", "tuning",
+        ],
     ),
     ("ringlog", &["types", "protocol", "config", "log", "metadata", "raft", "client", "shards", "tuning"]),
     ("ringlog-bench", &["types", "protocol", "log", "partition", "client"]),
     ("ringlog-e2e-tests", &["types", "protocol", "client"]),
-    ("ringlog-sim-tests", &["types", "protocol", "config", "log", "partition", "raft", "metadata", "coordinator"]),
+    (
+        "ringlog-sim-tests",
+        &["types", "protocol", "config", "log", "partition", "raft", "metadata", "quorum", "coordinator"],
+    ),
 ];
 
 const MAX_LINES: usize = 800;

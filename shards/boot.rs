@@ -169,13 +169,15 @@ async fn run_core(
     for peer in 0..context.count() {
         ring::spawn_detached(mesh::receive(shard.clone(), peer));
     }
-    if index < node.shards {
+    if index == node.controller_index {
+        // Before logs are recovered, which may take long: the quorum counts on this node.
+        controller::start(&shard).await.map_err(|fault| fault.to_string())?;
+        broker_lifecycle::open_controller_listeners(&shard).map_err(|fault| fault.to_string())?;
+    }
+    if index < node.shards && node.config.roles.broker {
         log_manager::open(&shard).await.map_err(|fault| fault.to_string())?;
     }
     metadata_publisher::start(&shard);
-    if index == node.controller_index && node.config.roles.controller {
-        controller::start(&shard).await.map_err(|fault| fault.to_string())?;
-    }
     if index == 0 {
         broker_lifecycle::start(&shard).await.map_err(|fault| fault.to_string())?;
     }
@@ -212,9 +214,19 @@ async fn stop(shard: &Rc<Shard>) {
     for core in 0..shard.mesh.peers() {
         shard.invoke_on(core, |shard| Box::pin(listener::close(shard.clone()))).await;
     }
-    log_manager::close_all(shard, broker_epoch.map(|epoch| epoch.0)).await;
+    if shard.node.config.roles.broker {
+        log_manager::close_all(shard, broker_epoch.map(|epoch| epoch.0)).await;
+    }
     let controller = shard.node.controller_index;
     shard.invoke_on(controller, |shard| Box::pin(controller::stop(shard.clone()))).await;
+    for core in 0..shard.mesh.peers() {
+        shard
+            .invoke_on(core, |shard| {
+                listener::close_controller(shard);
+                Box::pin(std::future::ready(()))
+            })
+            .await;
+    }
     for core in (0..shard.mesh.peers()).rev() {
         // The answer to this comes by the queue that closes then.
         shard

@@ -6,7 +6,7 @@
 //!   stop: heartbeats that want to shut down, until the controller has moved our leaderships away ──► log_manager
 //! ```
 //!
-//! All of it goes through the controller's mailbox in the requests that a remote broker would send.
+//! All of it goes to the active controller, wherever that is, in the same requests.
 
 use std::cell::Cell;
 use std::process;
@@ -30,11 +30,16 @@ use crate::shard::Shard;
 
 /// Wait after the first attempt that failed; doubled each time.
 const FIRST_BACKOFF_MS: u64 = 10;
+/// One try to register takes no longer, whatever keeps the controller.
+const REGISTRATION_TRY_MS: u64 = 5_000;
 /// The longest wait between attempts.
 const MAX_BACKOFF_MS: u64 = 2_000;
-/// How long a controlled shutdown may take. Kafka's broker waits five minutes; a single node has nobody to wait for.
-const SHUTDOWN_LIMIT_MS: u64 = 5_000;
-/// Wait between the heartbeats of a controlled shutdown that isn't granted yet.
+/// How long a controlled shutdown may take, as in Kafka.
+const SHUTDOWN_LIMIT_MS: u64 = 300_000;
+/// A controlled shutdown is given up when no controller has answered for so long: with the last controllers of a cluster
+/// nobody is left to grant it.
+const SHUTDOWN_SILENCE_MS: u64 = 10_000;
+/// The first wait between the heartbeats of a controlled shutdown that isn't granted yet; doubled each time.
 const SHUTDOWN_HEARTBEAT_MS: u64 = 50;
 
 /// Why the broker doesn't come up.
@@ -54,12 +59,6 @@ pub enum LifecycleFault {
         /// What the last attempt gave.
         last: ErrorCode,
     },
-    /// `process.roles` lacks the controller.
-    #[error(
-        "process.roles has no 'controller', but this release of Ringlog can't join another node's controller yet: set \
-         process.roles=broker,controller"
-    )]
-    NoControllerRole,
     /// A listener can't be opened.
     #[error(transparent)]
     Listen(#[from] ListenFault),
@@ -93,20 +92,21 @@ fn error_of(code: i16) -> ErrorCode {
 /// Registers, catches up, opens listeners.
 pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
     let roles = shard.node.config.roles;
-    if !roles.controller {
-        return Err(LifecycleFault::NoControllerRole);
-    }
-    open_controller_listeners(shard).await?;
-    if !roles.broker {
+    if roles.controller {
         ring::spawn_detached(register_controller(shard.clone()));
+    }
+    if !roles.broker {
+        announce(shard, BrokerEpoch::NONE);
         return Ok(());
     }
     ring::spawn_detached(halt_without_directories(shard.clone()));
     let epoch = register(shard).await?;
     shard.broker.epoch.set(Some(epoch));
-    let state = unfence(shard, epoch).await?;
-    ring::spawn_detached(heartbeats(shard.clone(), epoch, state));
+    catch_up(shard, epoch).await;
+    // Before the broker is named to clients as one to use.
     open_broker_listeners(shard).await?;
+    let state = unfence(shard, epoch).await;
+    ring::spawn_detached(heartbeats(shard.clone(), epoch, state));
     announce(shard, epoch);
     Ok(())
 }
@@ -218,9 +218,10 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
     let request = registration(shard);
     let mut backoff = Backoff::new();
     let mut has_told = false;
-    ring::spawn_detached(register_controller(shard.clone()));
     loop {
-        let response = controller::request(shard, ControllerRequest::internal(request.clone())).await;
+        let left_ms = deadline.since_ms(ring::now().monotonic).max(1);
+        let own = ControllerRequest::internal(request.clone());
+        let response = controller::request_within(shard, own, left_ms.min(REGISTRATION_TRY_MS)).await;
         let response = BrokerRegistrationResponse::try_from(response).unwrap_or_else(|_| BrokerRegistrationResponse {
             error_code: ErrorCode::UnknownServerError.code(),
             ..BrokerRegistrationResponse::default()
@@ -251,15 +252,24 @@ struct State {
     should_shut_down: bool,
 }
 
+/// Heartbeats, still fenced, until every core has taken our registration over: an unfenced broker may become leader at
+/// once, and must know what it hosts.
+async fn catch_up(shard: &Rc<Shard>, epoch: BrokerEpoch) {
+    let mut backoff = Backoff::new();
+    while controller::applied_offset(shard).await.0 < epoch.0 || !has_own_registration(shard) {
+        if let Err(error) = heartbeat(shard, epoch, Want { fence: true, shut_down: false }).await {
+            debug!(?error, "heartbeat failed");
+        }
+        backoff.wait().await;
+    }
+}
+
 /// Heartbeats until the controller lets this broker serve.
-async fn unfence(shard: &Rc<Shard>, epoch: BrokerEpoch) -> Result<State, LifecycleFault> {
+async fn unfence(shard: &Rc<Shard>, epoch: BrokerEpoch) -> State {
     let mut backoff = Backoff::new();
     loop {
-        // An unfenced broker may become leader at once: every core must know what it hosts.
-        let has_caught_up = controller::applied_offset(shard).await.0 >= epoch.0 && has_own_registration(shard);
-        let want = Want { fence: !has_caught_up, shut_down: false };
-        match heartbeat(shard, epoch, want).await {
-            Ok(state) if !state.is_fenced => return Ok(state),
+        match heartbeat(shard, epoch, Want { fence: false, shut_down: false }).await {
+            Ok(state) if !state.is_fenced => return state,
             Ok(_) => {}
             Err(error) => debug!(?error, "heartbeat failed"),
         }
@@ -288,7 +298,9 @@ async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want) -> Result<
         offline_log_dirs: offline_directories(shard),
         cordoned_log_dirs: if want.fence { None } else { Some(Vec::new()) },
     };
-    let response = controller::request(shard, ControllerRequest::internal(request)).await;
+    // The next one must still come within the session.
+    let limit_ms = u64::try_from(node.config.controller.broker_session_timeout_ms).unwrap_or(9_000) / 2;
+    let response = controller::request_within(shard, ControllerRequest::internal(request), limit_ms).await;
     let response = BrokerHeartbeatResponse::try_from(response).map_err(|_| ErrorCode::UnknownServerError)?;
     match error_of(response.error_code) {
         ErrorCode::None => Ok(State { is_fenced: response.is_fenced, should_shut_down: response.should_shut_down }),
@@ -349,35 +361,34 @@ pub async fn stop(shard: &Rc<Shard>) -> Option<BrokerEpoch> {
     if !shard.node.config.controller.controlled_shutdown_enable {
         return Some(epoch);
     }
-    let limit = ring::now().monotonic.plus_ms(SHUTDOWN_LIMIT_MS);
+    let begun = ring::now().monotonic;
+    let mut heard_at = begun;
+    let mut backoff = Backoff { next_ms: SHUTDOWN_HEARTBEAT_MS };
     loop {
         match heartbeat(shard, epoch, Want { fence: false, shut_down: true }).await {
             Ok(state) if state.should_shut_down => break,
-            Ok(_) => {}
-            Err(error @ (ErrorCode::StaleBrokerEpoch | ErrorCode::NotController)) => {
-                debug!(?error, "no controlled shutdown");
+            Ok(_) => heard_at = ring::now().monotonic,
+            Err(ErrorCode::StaleBrokerEpoch) => {
+                debug!("this broker isn't registered any more: no controlled shutdown");
                 break;
             }
             Err(error) => debug!(?error, "controlled shutdown not granted yet"),
         }
-        if ring::now().monotonic >= limit {
-            warn!("the controller doesn't grant the shutdown within {SHUTDOWN_LIMIT_MS} ms: stopping without it");
+        let now = ring::now().monotonic;
+        if now.since_ms(heard_at) >= SHUTDOWN_SILENCE_MS || now.since_ms(begun) >= SHUTDOWN_LIMIT_MS {
+            let waited_ms = now.since_ms(begun);
+            warn!(waited.ms = waited_ms, "no controller grants the shutdown: stopping without it");
             break;
         }
-        ring::sleep_ms(SHUTDOWN_HEARTBEAT_MS).await;
+        backoff.wait().await;
     }
     Some(epoch)
 }
 
-/// The controller listener accepts on the controller's core.
-async fn open_controller_listeners(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
-    let core = shard.node.controller_index;
-    let open = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Result<(), ListenFault>> {
-        let listeners = shard.node.config.controller_listeners();
-        let outcome = listeners.into_iter().try_for_each(|listener| listener::open(shard, listener, true));
-        Box::pin(std::future::ready(outcome))
-    };
-    Ok(shard.invoke_on(core, open).await?)
+/// The controller listener accepts on the controller's core, which calls this.
+pub fn open_controller_listeners(shard: &Rc<Shard>) -> Result<(), ListenFault> {
+    let listeners = shard.node.config.controller_listeners();
+    listeners.into_iter().try_for_each(|listener| listener::open(shard, listener, true))
 }
 
 async fn open_broker_listeners(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {

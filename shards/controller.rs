@@ -1,25 +1,29 @@
-//! The controller's core: drives raft and the metadata machine, and hands their images to every core.
+//! The controller's core: drives this node of the metadata quorum, hands its images to every core, and finds the active
+//! controller for whoever on this node needs it.
 //!
-//! One task owns raft, the controller, the image loader and the metadata log ([`driver`]). Others reach it through a
-//! bounded mailbox, wherever they run: [`request`]. It runs on a core of its own, or in a task queue of its own beside
-//! shard 0.
+//! One task owns raft, the controller, the image loader and the metadata log ([`driver`]). It runs on a core of its own,
+//! or in a task queue of its own beside shard 0. Others reach it through bounded mailboxes, wherever they run:
+//! [`request`] finds the active controller, here or on another node; [`request_here`] is for what comes in by the
+//! controller's listener and is meant for this node.
 //!
 //! ```text
-//!   request() ──► mailbox ──► Controller::handle ──records──► Raft::propose ──► metadata log ──► fdatasync
-//!                                                                                    │ high watermark
-//!   response ◄── every core has taken it over ◄── image and changes ◄── MetadataLoader ◄┘
+//!   request() ─┬─► mailbox ──► QuorumNode ──records──► raft ──► metadata log ──► fdatasync, followers' fetches
+//!              │                                                     │ high watermark
+//!              │   response ◄── every core has it ◄── image ◄────────┘
+//!              └─► remote ──► the active controller's listener ──► response
 //! ```
 
 mod driver;
 mod loading;
 mod metadata_log;
+mod peers;
+mod remote;
 mod settings;
-mod snapshots;
+mod snapshot_files;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
-use std::net::SocketAddr;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ringlog_metadata::controller::error_response;
@@ -27,15 +31,20 @@ use ringlog_protocol::messages::{
     AddRaftVoterResponse, BeginQuorumEpochResponse, DescribeQuorumResponse, EndQuorumEpochResponse, FetchResponse,
     FetchSnapshotResponse, RemoveRaftVoterResponse, UpdateRaftVoterResponse, VoteResponse,
 };
-use ringlog_protocol::{ApiKey, RequestBody, ResponseBody, StrBytes};
+use ringlog_protocol::{ApiKey, RequestBody, ResponseBody};
+use ringlog_quorum::{QuorumConfig, QuorumNode};
+use ringlog_raft::Endpoint;
 use ringlog_ring as ring;
-use ringlog_types::{ErrorCode, NodeId, Offset};
-use tracing::info;
+use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random};
+use tracing::{debug, info, warn};
 
 use crate::connection::Peer;
+use crate::peer::PeerVersions;
 use crate::shard::Shard;
+use remote::{RemoteController, RemoteError};
 
 pub use loading::LoadFault;
+pub use ringlog_quorum::ControllerRequest;
 pub use settings::host_or_name;
 
 /// Requests that may wait for the controller; further ones wait to get in.
@@ -44,95 +53,112 @@ const MAILBOX_CAPACITY: usize = 1024;
 const SHARED_CORE_SHARES: usize = 250;
 /// How often its queue gets a turn then, at least.
 const SHARED_CORE_LATENCY_MS: u64 = 10;
-/// The principal of whoever didn't authenticate.
-pub const ANONYMOUS: &str = "User:ANONYMOUS";
+/// How long the active controller is looked for, as `controller.socket.timeout.ms` has it by default.
+const REQUEST_LIMIT_MS: u64 = 30_000;
+/// Wait before asking again, unless a leader shows before.
+const RETRY_MS: u64 = 50;
+/// No active controller for so long is worth a line in the log, and again after as long.
+const SILENCE_TOLD_MS: u64 = 10_000;
 
-/// A request to the controller, and what it may want to know of the requester.
-#[derive(Debug, Clone)]
-pub struct ControllerRequest {
-    /// The request.
-    pub body: RequestBody,
-    /// Its version; the response is meant for the same.
-    pub api_version: i16,
-    /// Who asks, such as `User:alice`; the client's own principal when a broker passes its request on.
-    pub principal: String,
-    /// Whether the principal came by a delegation token.
-    pub is_token_authenticated: bool,
-    /// Whether a broker passes it on.
-    pub is_forwarded: bool,
-    /// What the client calls itself.
-    pub client_id: Option<StrBytes>,
-    /// Where the client is.
-    pub client_address: Option<SocketAddr>,
-    /// The listener by which it came in; raft's answers name endpoints of that listener. Empty for this node's own.
-    pub listener: String,
-}
-
-impl ControllerRequest {
-    /// A request of this node's own broker, in the newest version.
-    pub fn internal(body: impl Into<RequestBody>) -> ControllerRequest {
-        let body = body.into();
-        ControllerRequest {
-            api_version: body.api_key().max_version(),
-            body,
-            principal: ANONYMOUS.to_owned(),
-            is_token_authenticated: false,
-            is_forwarded: false,
-            client_id: None,
-            client_address: None,
-            listener: String::new(),
-        }
-    }
-
-    /// A client's request, from a broker's listener (`is_forwarded`) or the controller's own.
-    pub fn of_client(body: RequestBody, api_version: i16, peer: &Peer, is_forwarded: bool) -> ControllerRequest {
-        ControllerRequest {
-            api_version,
-            is_forwarded,
-            client_address: Some(peer.address),
-            listener: peer.listener.name.clone(),
-            ..ControllerRequest::internal(body)
-        }
+/// A client's request, from a broker's listener (`is_forwarded`) or the controller's own.
+pub fn request_of_client(body: RequestBody, api_version: i16, peer: &Peer, is_forwarded: bool) -> ControllerRequest {
+    ControllerRequest {
+        api_version,
+        is_forwarded,
+        client_address: Some(peer.address),
+        listener: peer.listener.name.clone(),
+        ..ControllerRequest::internal(body)
     }
 }
 
-/// Why the controller doesn't start.
-#[derive(Debug, thiserror::Error)]
-pub enum ControllerFault {
-    /// The metadata directory can't be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadFault),
-    /// The quorum isn't just this node.
-    #[error(
-        "the metadata quorum has the voters {voters}, but this release of Ringlog runs a single controller that is its \
-         own quorum: node {node_id} must be the only voter"
-    )]
-    NotTheOnlyVoter {
-        /// The voters' ids, as text.
-        voters: String,
-        /// This node.
-        node_id: NodeId,
-    },
+/// The leader of the quorum, as far as this node knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownLeader {
+    /// Its id.
+    pub id: Option<NodeId>,
+    /// The epoch.
+    pub epoch: LeaderEpoch,
+    /// Where its controller listens, if it is another node and that is known.
+    pub endpoint: Option<Endpoint>,
+    /// Whether this node leads.
+    pub is_here: bool,
 }
 
 /// The controller as its core holds it.
 pub struct ControllerHandle {
     mailbox: ring::LocalSender<driver::Command>,
+    raft_mailbox: ring::LocalSender<(Box<ControllerRequest>, driver::Reply)>,
     applied: Cell<Offset>,
-    leader_id: Cell<Option<NodeId>>,
+    leader: RefCell<KnownLeader>,
+    leader_changed: ring::Notify,
     kraft_version: Cell<i16>,
+    remote: RemoteController,
+    /// When the active controller last answered, and when its silence was last told.
+    heard_at: Cell<MonotonicMs>,
+    silence_told_at: Cell<Option<MonotonicMs>>,
 }
 
 impl ControllerHandle {
-    /// Asks the controller; the answer comes when what it decided is committed and every core of this node has taken it
-    /// over (or doesn't within half a second).
-    pub async fn submit(&self, request: ControllerRequest) -> ResponseBody {
-        let refusal = unavailable(&request.body, request.api_version);
+    /// Asks this node; the answer comes when what was decided is committed and every core of this node has taken it over
+    /// (or doesn't within half a second). `None`: this node isn't the active controller.
+    async fn ask_here(&self, request: ControllerRequest) -> Option<ResponseBody> {
         let (reply, answer) = ring::oneshot();
-        if self.mailbox.send(driver::Command::Request(Box::new(request), reply)).await.is_err() {
-            return refusal;
+        if request.is_for_raft() {
+            self.raft_mailbox.send((Box::new(request), reply)).await.ok()?;
+        } else {
+            self.mailbox.send(driver::Command::Request(Box::new(request), reply)).await.ok()?;
         }
-        answer.await.unwrap_or(refusal)
+        answer.await.ok()
+    }
+
+    /// Asks the active controller, wherever it is, until `deadline`.
+    async fn ask_active(&self, request: ControllerRequest, deadline: MonotonicMs) -> ResponseBody {
+        loop {
+            let leader = self.leader();
+            let outcome = if leader.is_here {
+                self.ask_here(request.clone()).await.ok_or(RemoteError::NotController)
+            } else if let Some(endpoint) = &leader.endpoint {
+                self.remote.ask(endpoint, &request, deadline).await
+            } else {
+                Err(RemoteError::NotController)
+            };
+            let now = ring::now().monotonic;
+            match outcome {
+                Ok(response) => {
+                    self.on_heard(now);
+                    return response;
+                }
+                Err(RemoteError::Refused(error)) => return failure(&request, error),
+                Err(fault) => debug!(api = request.body.api_key().name(), leader = ?leader.id, "no answer: {fault}"),
+            }
+            self.tell_of_silence(now);
+            if now >= deadline {
+                return failure(&request, ErrorCode::RequestTimedOut);
+            }
+            let wait_ms = RETRY_MS.min(deadline.since_ms(now));
+            if self.leader() == leader {
+                let _ = ring::timeout_ms(wait_ms, self.leader_changed.wait()).await;
+            }
+        }
+    }
+
+    fn on_heard(&self, now: MonotonicMs) {
+        self.heard_at.set(now);
+        if self.silence_told_at.take().is_some() {
+            info!("the active controller answers again");
+        }
+    }
+
+    fn tell_of_silence(&self, now: MonotonicMs) {
+        let since = self.silence_told_at.get().unwrap_or_else(|| self.heard_at.get());
+        if now.since_ms(since) >= SILENCE_TOLD_MS {
+            warn!(
+                metadata.offset = self.applied.get().0,
+                "no active controller can be reached: producing and fetching go on with the metadata known so far, \
+                 nothing can be changed"
+            );
+            self.silence_told_at.set(Some(now));
+        }
     }
 
     /// The newest metadata offset that all cores of this node have taken over; -1 at first.
@@ -141,13 +167,13 @@ impl ControllerHandle {
     }
 
     /// The leader of the metadata quorum, as far as known.
-    pub fn leader_id(&self) -> Option<NodeId> {
-        self.leader_id.get()
+    pub fn leader(&self) -> KnownLeader {
+        self.leader.borrow().clone()
     }
 
-    /// The finalized `kraft.version`, which isn't part of the image.
-    pub fn kraft_version(&self) -> i16 {
-        self.kraft_version.get()
+    fn set_leader(&self, leader: KnownLeader) {
+        *self.leader.borrow_mut() = leader;
+        self.leader_changed.notify_all();
     }
 
     fn on_applied(&self, offset: Offset) {
@@ -155,13 +181,16 @@ impl ControllerHandle {
     }
 }
 
-/// What a request gets when the controller doesn't run (any more).
-fn unavailable(body: &RequestBody, api_version: i16) -> ResponseBody {
-    if let Some(response) = error_response(body, ErrorCode::NotController, api_version) {
-        return response;
-    }
-    let error_code = ErrorCode::BrokerNotAvailable.code();
-    match body.api_key() {
+/// What a request gets that can't be done.
+fn failure(request: &ControllerRequest, error: ErrorCode) -> ResponseBody {
+    error_response(&request.body, error, request.api_version)
+        .unwrap_or_else(|| raft_failure(request.body.api_key(), error))
+}
+
+/// The same for requests to raft.
+fn raft_failure(api: ApiKey, error: ErrorCode) -> ResponseBody {
+    let error_code = error.code();
+    match api {
         ApiKey::Vote => VoteResponse { error_code, ..Default::default() }.into(),
         ApiKey::BeginQuorumEpoch => BeginQuorumEpochResponse { error_code, ..Default::default() }.into(),
         ApiKey::EndQuorumEpoch => EndQuorumEpochResponse { error_code, ..Default::default() }.into(),
@@ -176,7 +205,7 @@ fn unavailable(body: &RequestBody, api_version: i16) -> ResponseBody {
 
 /// Whether [`request`] takes requests of this API.
 pub fn takes(api: ApiKey) -> bool {
-    is_raft(api)
+    ringlog_quorum::is_raft(api)
         || matches!(
             api,
             ApiKey::BrokerRegistration
@@ -205,79 +234,147 @@ pub fn takes(api: ApiKey) -> bool {
         )
 }
 
-/// Whether raft answers requests of this API.
-fn is_raft(api: ApiKey) -> bool {
-    matches!(
-        api,
-        ApiKey::Vote
-            | ApiKey::BeginQuorumEpoch
-            | ApiKey::EndQuorumEpoch
-            | ApiKey::Fetch
-            | ApiKey::FetchSnapshot
-            | ApiKey::DescribeQuorum
-            | ApiKey::AddRaftVoter
-            | ApiKey::RemoveRaftVoter
-            | ApiKey::UpdateRaftVoter
-    )
+/// Asks the active controller, on this node or another, from any core: for this broker's own requests and those of its
+/// clients. `request` must be of an API that [`takes`] knows.
+pub async fn request(shard: &Rc<Shard>, request: ControllerRequest) -> ResponseBody {
+    request_within(shard, request, REQUEST_LIMIT_MS).await
 }
 
-/// Asks the controller of this node, from any core. `request` must be of an API that [`takes`] knows.
-pub async fn request(shard: &Rc<Shard>, request: ControllerRequest) -> ResponseBody {
-    let controller = shard.node.controller_index;
-    let work = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<ResponseBody> {
-        let handle = shard.controller.get().cloned();
+/// As [`request`], but it is looked for no longer than `limit_ms`.
+pub async fn request_within(shard: &Rc<Shard>, request: ControllerRequest, limit_ms: u64) -> ResponseBody {
+    let deadline = ring::now().monotonic.plus_ms(limit_ms);
+    on_handle(shard, move |handle| {
         Box::pin(async move {
             match handle {
-                Some(handle) => handle.submit(request).await,
-                None => unavailable(&request.body, request.api_version),
+                Some(handle) => handle.ask_active(request, deadline).await,
+                None => failure(&request, ErrorCode::NotController),
             }
         })
-    };
-    shard.invoke_on(controller, work).await
+    })
+    .await
+}
+
+/// Asks this node's controller or raft, from any core: for what came in by the controller's listener.
+pub async fn request_here(shard: &Rc<Shard>, request: ControllerRequest) -> ResponseBody {
+    on_handle(shard, move |handle| {
+        Box::pin(async move {
+            let error = if request.is_for_raft() { ErrorCode::BrokerNotAvailable } else { ErrorCode::NotController };
+            let refusal = failure(&request, error);
+            match handle {
+                Some(handle) => handle.ask_here(request).await.unwrap_or(refusal),
+                None => refusal,
+            }
+        })
+    })
+    .await
+}
+
+/// Runs `work` on the controller's core; `None` before it has started there.
+async fn on_handle<T: Send + 'static>(
+    shard: &Rc<Shard>,
+    work: impl FnOnce(Option<Rc<ControllerHandle>>) -> crate::mesh::LocalFuture<T> + Send + 'static,
+) -> T {
+    shard.invoke_on(shard.node.controller_index, |shard| work(shard.controller.get().cloned())).await
 }
 
 /// The newest metadata offset that all cores of this node have taken over, asked from any core.
 pub async fn applied_offset(shard: &Rc<Shard>) -> Offset {
-    let ask = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Offset> {
-        let offset = shard.controller.get().map_or(Offset::NONE, |handle| handle.applied_offset());
-        Box::pin(std::future::ready(offset))
+    let ask = |handle: Option<Rc<ControllerHandle>>| -> crate::mesh::LocalFuture<Offset> {
+        Box::pin(std::future::ready(handle.map_or(Offset::NONE, |handle| handle.applied_offset())))
     };
-    shard.invoke_on(shard.node.controller_index, ask).await
+    on_handle(shard, ask).await
 }
 
-/// The finalized `kraft.version` and the leader of the quorum, asked from any core.
-pub async fn quorum(shard: &Rc<Shard>) -> (i16, Option<NodeId>) {
-    let ask = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<(i16, Option<NodeId>)> {
-        let known = shard.controller.get().map_or((0, None), |handle| (handle.kraft_version(), handle.leader_id()));
+/// What is known of the quorum beside its image.
+#[derive(Debug, Clone, Default)]
+pub struct Quorum {
+    /// The finalized `kraft.version`.
+    pub kraft_version: i16,
+    /// The leader.
+    pub leader_id: Option<NodeId>,
+    /// What the active controller speaks, if it is another node: brokers advertise no more of what they forward.
+    pub controller_versions: Option<PeerVersions>,
+}
+
+/// What is known of the quorum, asked from any core.
+pub async fn quorum(shard: &Rc<Shard>) -> Quorum {
+    let ask = |handle: Option<Rc<ControllerHandle>>| -> crate::mesh::LocalFuture<Quorum> {
+        let known = handle.map_or_else(Quorum::default, |handle| {
+            let leader = handle.leader();
+            Quorum {
+                kraft_version: handle.kraft_version.get(),
+                leader_id: leader.id,
+                controller_versions: handle.remote.versions().filter(|_| !leader.is_here),
+            }
+        });
         Box::pin(std::future::ready(known))
     };
-    shard.invoke_on(shard.node.controller_index, ask).await
+    on_handle(shard, ask).await
 }
 
 /// Loads the metadata log and joins the quorum. Requests may be sent from the moment this is called; they wait.
-pub async fn start(shard: &Rc<Shard>) -> Result<(), ControllerFault> {
-    let (mailbox, inbox) = ring::local_channel(MAILBOX_CAPACITY);
+pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
+    let (mailbox, controller_inbox) = ring::local_channel(MAILBOX_CAPACITY);
+    let (raft_mailbox, raft_inbox) = ring::local_channel(MAILBOX_CAPACITY);
+    let now = ring::now();
     let handle = Rc::new(ControllerHandle {
         mailbox,
+        raft_mailbox,
         applied: Cell::new(Offset::NONE),
-        leader_id: Cell::new(None),
+        leader: RefCell::new(KnownLeader { id: None, epoch: LeaderEpoch(0), endpoint: None, is_here: false }),
+        leader_changed: ring::Notify::new(),
         kraft_version: Cell::new(0),
+        remote: RemoteController::new(shard.node.id),
+        heard_at: Cell::new(now.monotonic),
+        silence_told_at: Cell::new(None),
     });
     // Before the first await: nobody finds this core without it.
     let is_first = shard.controller.set(handle.clone()).is_ok();
     assert!(is_first, "the controller is started once");
-    let loaded = loading::load(shard).await?;
-    let driver = driver::Driver::new(shard.clone(), handle, inbox, loaded)?;
-    if shard.node.controller_index < shard.node.shards {
+    let node = shard.node.clone();
+    let raft = settings::raft(&node);
+    let loaded = loading::load(shard, &raft).await?;
+    let mut random = Random::from_seed(shard.random.borrow_mut().next_u64());
+    let policy = settings::snapshots(&node.config);
+    let request_timeout_ms = raft.request_timeout_ms;
+    let controller =
+        node.config.roles.controller.then(|| settings::controller(&node, loaded.bootstrap, random.next_u64()));
+    let static_voters = settings::static_voters(&node.config);
+    let config = QuorumConfig { raft, controller, snapshots: policy, static_voters };
+    let machine = QuorumNode::new(config, loaded.node, random, ring::now());
+    let inboxes = driver::Inboxes { controller: controller_inbox, raft: raft_inbox };
+    let driver = driver::Driver::new(shard.clone(), handle, inboxes, machine, loaded.log, policy, request_timeout_ms);
+    if node.controller_index < node.shards {
         let queue = ring::TaskQueue::new("controller", SHARED_CORE_SHARES, Some(SHARED_CORE_LATENCY_MS));
         ring::spawn_into(queue, driver.run()).detach();
     } else {
         ring::spawn_detached(driver.run());
     }
+    if node.config.roles.broker {
+        ring::spawn_detached(follow_versions(shard.clone()));
+    }
     Ok(())
 }
 
-/// Stops in order: what was proposed is written, the log is left as an orderly stop leaves it.
+/// Asks each new active controller what it speaks, so that ApiVersions is right before the first forwarded request.
+async fn follow_versions(shard: Rc<Shard>) {
+    let Some(handle) = shard.controller.get().cloned() else { return };
+    while !shard.closing.is_set() {
+        let leader = handle.leader();
+        if let Some(endpoint) = leader.endpoint.as_ref().filter(|_| !leader.is_here) {
+            let deadline = ring::now().monotonic.plus_ms(REQUEST_LIMIT_MS);
+            if handle.remote.learn_versions(endpoint, deadline).await.is_err() {
+                ring::sleep_ms(RETRY_MS).await;
+                continue;
+            }
+        }
+        if handle.leader() == leader {
+            handle.leader_changed.wait().await;
+        }
+    }
+}
+
+/// Stops in order: leadership is handed over, what was proposed is written, the log is left as an orderly stop leaves it.
 pub async fn stop(shard: Rc<Shard>) {
     let Some(handle) = shard.controller.get().cloned() else { return };
     let (done, stopped) = ring::oneshot();

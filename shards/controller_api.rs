@@ -39,7 +39,7 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, body: RequestBo
         RequestBody::ApiVersions(request) => api_versions::handle(shard, context, &request).await.into(),
         RequestBody::Envelope(request) => envelope(shard, context, request).await.into(),
         RequestBody::DescribeCluster(request) => {
-            let (_, leader) = controller::quorum(shard).await;
+            let leader = controller::quorum(shard).await.leader_id;
             let leader = leader.unwrap_or(ringlog_types::NodeId::NONE);
             describe_cluster::respond(shard, context, &request, leader).into()
         }
@@ -50,9 +50,9 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, body: RequestBo
         body => {
             let request = ControllerRequest {
                 client_id: context.client_id.clone(),
-                ..ControllerRequest::of_client(body, context.api_version, &context.peer, false)
+                ..controller::request_of_client(body, context.api_version, &context.peer, false)
             };
-            controller::request(shard, request).await
+            controller::request_here(shard, request).await
         }
     }
 }
@@ -81,7 +81,7 @@ async fn answer(shard: &Rc<Shard>, inner: Inner) -> EnvelopeResponse {
     let Inner { request, correlation_id } = inner;
     let version = request.api_version;
     let not_controller = error_response(&request.body, ErrorCode::NotController, version);
-    let response = controller::request(shard, request).await;
+    let response = controller::request_here(shard, request).await;
     if not_controller.as_ref() == Some(&response) {
         // The broker is to look for the active controller, not the client.
         return refusal(ErrorCode::NotController);
@@ -117,7 +117,7 @@ fn unwrap(context: &RequestContext, envelope: EnvelopeRequest) -> Result<Inner, 
         is_token_authenticated: principal.token_authenticated,
         client_id: header.client_id,
         client_address: Some(SocketAddr::new(address, 0)),
-        ..ControllerRequest::of_client(body, version, &context.peer, true)
+        ..controller::request_of_client(body, version, &context.peer, true)
     };
     Ok(Inner { request, correlation_id: header.correlation_id })
 }

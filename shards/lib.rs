@@ -29,6 +29,7 @@ mod mesh;
 mod metadata_publisher;
 mod metrics;
 mod open_files;
+mod peer;
 mod placement;
 mod produce;
 mod read_ahead;

@@ -8,6 +8,7 @@ use ringlog_ring::{self as ring, SocketOptions};
 use tracing::{info, warn};
 
 use crate::connection::{self, ListenerInfo};
+use crate::flag::{ConnectionCount, Flag};
 use crate::shard::Shard;
 
 /// How long to stop accepting after the system refused a connection for lack of something.
@@ -81,8 +82,9 @@ fn resolve(listener: &Listener) -> Result<SocketAddr, ListenFault> {
 async fn accept(shard: Rc<Shard>, socket: ring::Listener, listener: Rc<ListenerInfo>) {
     let limit = usize::try_from(shard.node.config.network.max_connections).unwrap_or(usize::MAX);
     let limit = limit.div_ceil(shard.node.shards).max(1);
-    while !shard.closing.is_set() {
-        let connection = match race_stop(&shard, socket.accept()).await {
+    let is_controller = listener.is_controller;
+    while !closing_of(&shard, is_controller).is_set() {
+        let connection = match race_stop(&shard, is_controller, socket.accept()).await {
             None => return,
             Some(Ok(connection)) => connection,
             Some(Err(error)) => {
@@ -91,29 +93,43 @@ async fn accept(shard: Rc<Shard>, socket: ring::Listener, listener: Rc<ListenerI
                 continue;
             }
         };
-        if shard.connections.open() >= limit {
+        if count_of(&shard, is_controller).open() >= limit {
             warn!(listener = listener.name, peer = %connection.peer_addr(), "max.connections reached: connection closed");
             continue;
         }
-        shard.connections.add();
+        count_of(&shard, is_controller).add();
         let (shard, listener) = (shard.clone(), listener.clone());
         ring::spawn_detached(async move {
             connection::serve(shard.clone(), connection, listener).await;
-            shard.connections.remove();
+            count_of(&shard, is_controller).remove();
         });
     }
 }
 
-/// `None` when the node stops first.
-async fn race_stop<T>(shard: &Rc<Shard>, work: impl Future<Output = T>) -> Option<T> {
+fn count_of(shard: &Shard, is_controller: bool) -> &ConnectionCount {
+    if is_controller { &shard.controller_connections } else { &shard.connections }
+}
+
+fn closing_of(shard: &Shard, is_controller: bool) -> &Flag {
+    if is_controller { &shard.controller_closing } else { &shard.closing }
+}
+
+/// `None` when the listener is closed first.
+async fn race_stop<T>(shard: &Shard, is_controller: bool, work: impl Future<Output = T>) -> Option<T> {
     futures_lite::future::or(async { Some(work.await) }, async {
-        shard.closing.wait_until_set().await;
+        closing_of(shard, is_controller).wait_until_set().await;
         None
     })
     .await
 }
 
-/// Stops accepting on this core and lets open connections finish what they have begun.
+/// Stops accepting other controllers and brokers on this core. Those that are connected are cut off when the process
+/// ends.
+pub fn close_controller(shard: &Shard) {
+    shard.controller_closing.set();
+}
+
+/// Stops accepting clients on this core and lets open connections finish what they have begun.
 pub async fn close(shard: Rc<Shard>) {
     shard.closing.set();
     for replica in shard.replicas.borrow().values() {

@@ -89,16 +89,20 @@ pub struct Shard {
     pub publisher: Publisher,
     /// Background tasks join it; it closes at shutdown.
     pub gate: ring::Gate,
-    /// Connections of this core.
+    /// Clients' connections of this core.
     pub connections: ConnectionCount,
+    /// Connections of this core that came in by a controller listener.
+    pub controller_connections: ConnectionCount,
     /// Memory for requests that are being received.
     pub request_memory: ring::ByteSemaphore,
     /// Where compressed batches are unpacked.
     pub scratch: RefCell<Scratch>,
     /// Appends that wait for memory, first come first served.
     pub append_turns: ring::ByteSemaphore,
-    /// Set when the node begins to stop: nothing new is accepted.
+    /// Set when the node begins to stop: no new client is accepted.
     pub closing: Flag,
+    /// Set when the controller has handed over: until then the quorum needs to reach it.
+    pub controller_closing: Flag,
     /// Set when this core has nothing left to do.
     pub stopped: Flag,
     /// For ids and jitter.
@@ -140,11 +144,13 @@ impl Shard {
             publisher: Publisher::default(),
             gate: ring::Gate::new(),
             connections: ConnectionCount::default(),
+            controller_connections: ConnectionCount::default(),
             // Room for the largest request twice, so that one can't keep all others out.
             request_memory: ring::ByteSemaphore::new(REQUEST_MEMORY_BYTES.max(2 * request_max_bytes)),
             scratch: RefCell::new(Scratch::new(request_max_bytes)),
             append_turns: ring::ByteSemaphore::new(1),
             closing: Flag::default(),
+            controller_closing: Flag::default(),
             stopped: Flag::default(),
             random: RefCell::new(Random::from_seed(seed)),
             metrics: ShardMetrics::default(),

@@ -12,6 +12,7 @@ use ringlog_types::ErrorCode;
 
 use crate::controller;
 use crate::dispatch::{self, RequestContext};
+use crate::peer::PeerVersions;
 use crate::shard::Shard;
 
 /// From this version on clients can read a feature whose lowest level is 0.
@@ -25,14 +26,14 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: &ApiVe
     }
     let on_controller = context.peer.listener.is_controller;
     // Not in the image: raft keeps it.
-    let (kraft_version, _) = controller::quorum(shard).await;
+    let quorum = controller::quorum(shard).await;
     let image = shard.image();
     let metadata_version = image.features.metadata_version.map(|version| (METADATA_VERSION, version.0));
-    let kraft_version = Some((KRAFT_VERSION, kraft_version)).filter(|(_, level)| *level > 0);
+    let kraft_version = Some((KRAFT_VERSION, quorum.kraft_version)).filter(|(_, level)| *level > 0);
     let others = image.features.levels.iter().map(|(name, level)| (&**name, *level));
     let finalized = metadata_version.into_iter().chain(kraft_version).chain(others);
     ApiVersionsResponse {
-        api_keys: served(on_controller),
+        api_keys: served(on_controller, quorum.controller_versions.as_ref()),
         supported_features: supported_features(context.api_version, unstable_features(shard)),
         finalized_features_epoch: image.provenance.last_contained_offset.0,
         finalized_features: finalized.map(|(name, level)| finalized_feature(name, level)).collect(),
@@ -48,9 +49,21 @@ pub fn unsupported_version() -> ApiVersionsResponse {
     ApiVersionsResponse { error_code: ErrorCode::UnsupportedVersion.code(), api_keys, ..Default::default() }
 }
 
-fn served(on_controller: bool) -> Vec<ApiVersion> {
+/// What a listener serves. Of what a broker forwards it is no more than the active controller speaks, too.
+fn served(on_controller: bool, controller_versions: Option<&PeerVersions>) -> Vec<ApiVersion> {
     let range = |api: &ApiKey| {
-        if on_controller { api.advertised_on_controller() } else { api.advertised_on_broker() }
+        if on_controller {
+            return api.advertised_on_controller();
+        }
+        let (min, max) = api.advertised_on_broker()?;
+        match controller_versions.filter(|_| api.is_forwardable()) {
+            None => Some((min, max)),
+            Some(versions) => {
+                let (controller_min, controller_max) = versions.range(*api)?;
+                let (min, max) = (min.max(controller_min), max.min(controller_max));
+                (min <= max).then_some((min, max))
+            }
+        }
     };
     let served = ApiKey::ALL.iter().filter(|api| dispatch::serves(**api, on_controller));
     served
@@ -104,7 +117,7 @@ mod tests {
 
     #[test]
     fn produce_is_named_from_0_and_what_is_not_served_is_not_named() {
-        let apis = served(false);
+        let apis = served(false, None);
         let range =
             |api: ApiKey| apis.iter().find(|it| it.api_key == api.code()).map(|it| (it.min_version, it.max_version));
         assert_eq!(range(ApiKey::Produce), Some((0, 13)));

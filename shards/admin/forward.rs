@@ -11,7 +11,7 @@ use crate::shard::Shard;
 
 /// Answers a client's request with what the controller says to it.
 pub async fn to_controller(shard: &Rc<Shard>, context: &RequestContext, body: RequestBody) -> ResponseBody {
-    let mut request = ControllerRequest::of_client(body, context.api_version, &context.peer, true);
+    let mut request = controller::request_of_client(body, context.api_version, &context.peer, true);
     request.client_id.clone_from(&context.client_id);
     controller::request(shard, request).await
 }

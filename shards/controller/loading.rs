@@ -1,6 +1,7 @@
 //! What the controller finds on disk at start: log, snapshots, election state, bootstrap records.
+//!
+//! Reads the files in the order that [`ringlog_quorum::start`] names, and does what it makes of them.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,35 +14,33 @@ use ringlog_log::names::{
     QUORUM_STATE_FILE, SegmentFile, partition_directory,
 };
 use ringlog_log::partition_metadata::format_partition_metadata;
-use ringlog_log::producer_snapshot::encode_producer_snapshot;
-use ringlog_log::{Log, LogConfig, Recovered, Recovery, RecoveryAction, RecoveryInput, RecoveryStep, SegmentOnDisk};
-use ringlog_metadata::MetadataLoader;
+use ringlog_log::{Log, LogConfig, Recovered, RecoveryInput, SegmentOnDisk};
 use ringlog_metadata::bootstrap::BootstrapMetadata;
-use ringlog_metadata::image::{LoadError, Provenance};
 use ringlog_partition::{Partition, PartitionLimits};
 use ringlog_protocol::DecodeError;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
+use ringlog_quorum::durable_mark::{self, DurableMark, DurableMarkError};
+use ringlog_quorum::snapshot_load::SnapshotLoadError;
+use ringlog_quorum::start::{Found, Refusal, Verdict, is_alone, judge};
+use ringlog_quorum::{LoadedNode, LoadedSnapshot};
 use ringlog_raft::control_records::ControlRecordError;
 use ringlog_raft::quorum_state::QuorumStateError;
-use ringlog_raft::snapshot::{self, SnapshotError, SnapshotSummary};
-use ringlog_raft::{ControlHistory, LoadedState, QuorumState, SnapshotFile, SnapshotId};
+use ringlog_raft::snapshot::{self, SnapshotError};
+use ringlog_raft::{ControlHistory, LoadedState, QuorumState, RaftConfig, SnapshotFile, SnapshotId};
 use ringlog_ring as ring;
 use ringlog_types::{
-    CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, Offset, PartitionIndex, TimestampMs, TopicIdPartition,
-    TopicPartition, Uuid,
+    CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, Offset, PartitionIndex, TopicIdPartition, TopicPartition,
 };
-use tracing::info;
+use tracing::{info, warn};
 
-use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo};
-use super::settings;
+use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo, carry_out_all, recover};
+use super::{settings, snapshot_files};
 use crate::replica::Replica;
 use crate::segment_store::SegmentStore;
 use crate::shard::Shard;
 
 /// Small files are no larger.
 const SMALL_FILE_BYTES: usize = 4 * 1024 * 1024;
-/// The largest snapshot that is loaded: a cluster of a million partitions needs about a tenth.
-const SNAPSHOT_BYTES: usize = 2 * 1024 * 1024 * 1024;
 
 /// Why the metadata directory can't be loaded. Names the file.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +56,25 @@ pub enum LoadFault {
         /// What is wrong.
         source: QuorumStateError,
     },
-    /// A snapshot is damaged.
+    /// A small file can't be understood.
+    #[error("{path}: {source}. Remove it if the log is known to be whole")]
+    Mark {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: DurableMarkError,
+    },
+    /// A snapshot that is whole holds what this release doesn't understand.
     #[error("{path}: {source}")]
     Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SnapshotLoadError,
+    },
+    /// `bootstrap.checkpoint` can't be read.
+    #[error("{path}: {source}")]
+    Bootstrap {
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -76,19 +91,13 @@ pub enum LoadFault {
     /// Control records of the log make no sense.
     #[error("the metadata log holds a damaged control record: {0}")]
     Control(#[from] ControlRecordError),
-    /// Records contradict each other.
-    #[error("the metadata can't be replayed: {0}")]
-    Replay(#[from] LoadError),
-    /// The beginning is gone.
-    #[error(
-        "{path}: the metadata log starts at offset {log_start_offset}, but there is no snapshot at or above it; restore \
-         the directory from a backup, or format this node anew and let it join"
-    )]
-    NoSnapshot {
+    /// Records are lost for good.
+    #[error("{path}: {source}")]
+    Lost {
         /// The directory.
         path: PathBuf,
-        /// Where the log starts.
-        log_start_offset: Offset,
+        /// What is lost.
+        source: Refusal,
     },
 }
 
@@ -96,76 +105,161 @@ pub enum LoadFault {
 pub struct Loaded {
     /// The log.
     pub log: Rc<MetadataLog>,
-    /// For raft.
-    pub state: LoadedState,
-    /// Image as of the latest snapshot.
-    pub loader: MetadataLoader,
+    /// For the node.
+    pub node: LoadedNode,
     /// First records of a new cluster.
     pub bootstrap: BootstrapMetadata,
-    /// The directory's id; zero when Kafka before 3.7 formatted it.
-    pub directory_id: Uuid,
-    /// Bytes of records that the latest snapshot doesn't cover.
-    pub bytes_since_snapshot: u64,
 }
 
 /// Loads the metadata directory of this node; makes what is missing.
-pub async fn load(shard: &Rc<Shard>) -> Result<Loaded, LoadFault> {
+pub async fn load(shard: &Rc<Shard>, raft: &RaftConfig) -> Result<Loaded, LoadFault> {
     let config = &shard.node.config;
-    let log_dirs = &shard.node.log_dirs;
-    let root = log_dirs.metadata_path().to_owned();
-    let directory_id = log_dirs.directories[log_dirs.metadata_directory].id;
+    let root = shard.node.log_dirs.metadata_path().to_owned();
     let directory = root.join(partition_directory(CLUSTER_METADATA_TOPIC, PartitionIndex(0)));
     let is_new = make_directory(&directory).await?;
-    let files = list(&directory).await?;
     let bootstrap = read_bootstrap(&root, config.log_dirs.first()).await?;
-    let mut snapshots = files.snapshots;
-    let latest = snapshots.keys().next_back().copied();
-    let mut log_config = settings::metadata_log(config);
-    let mut recovered = recover(&directory, files.segments, files.producer_snapshots, &log_config).await?;
-    let quorum_state = read_quorum_state(&directory).await?;
-
+    let mut directory_files = Directory::read(directory, settings::metadata_log(config)).await?;
     let mut history = ControlHistory::new(settings::static_voters(config));
-    let mut loader = MetadataLoader::new();
-    if let Some(id) = latest {
-        let summary = load_snapshot(&directory, id, &mut loader).await?;
-        if let Some(info) = snapshots.get_mut(&id) {
-            info.last_contained_ms = Some(summary.last_contained_log_timestamp.0);
+    if let Some(snapshot) = &directory_files.snapshot {
+        snapshot.load_history(&mut history);
+    }
+    let found = directory_files.found(raft, &history);
+    let is_rebuilding = match judge(&found) {
+        Verdict::Continue { mark, is_rebuilding } => {
+            directory_files.write_mark(mark).await?;
+            is_rebuilding
         }
-        history.load_snapshot(id, summary.kraft_version, summary.voters);
+        Verdict::StartOver { mark, is_rebuilding } => {
+            warn!(
+                directory = %directory_files.path.display(),
+                "the beginning of the metadata log is lost: all of it is fetched anew from the other controllers"
+            );
+            directory_files.write_mark(Some(mark)).await?;
+            directory_files.start_over().await?;
+            history = ControlHistory::new(settings::static_voters(config));
+            is_rebuilding
+        }
+        Verdict::Refuse(source) => return Err(LoadFault::Lost { path: directory_files.path, source }),
+    };
+    if is_rebuilding {
+        warn!(
+            directory = %directory_files.path.display(),
+            "records of the metadata log are lost that this node may have acknowledged: it doesn't vote until it has \
+             fetched them again"
+        );
     }
-    log_config.preallocate = false;
-    let log = open_log(shard, &directory, &mut recovered, log_config, snapshots);
-    let log_start_offset = log.start_offset();
-    if log_start_offset > Offset(0) && latest.is_none_or(|id| id.end_offset < log_start_offset) {
-        return Err(LoadFault::NoSnapshot { path: directory, log_start_offset });
+    let Directory { path, snapshot, recovered, quorum_state, snapshots, mark, config: log_config, .. } =
+        directory_files;
+    if recovered.truncated_bytes > 0 {
+        info!(directory = %path.display(), bytes = recovered.truncated_bytes, "cut off a torn end");
     }
+    carry_out_all(&path, &recovered).await?;
+    let log = open_log(shard, &path, recovered, log_config, snapshots, mark);
     let mut state = LoadedState {
         quorum_state,
-        log_start_offset,
+        log_start_offset: log.start_offset(),
         log_end_offset: log.end_offset(),
         epochs: log.epochs(),
         snapshots: log.snapshots.borrow().keys().copied().collect(),
         history,
-        is_rebuilding: false,
+        is_rebuilding,
     };
     if let Some(id) = state.log_must_restart_at() {
-        restart_at(&log, id).await?;
+        log.restart(id.end_offset, Some(id.epoch)).await?;
         state.log_start_offset = log.start_offset();
         state.log_end_offset = log.end_offset();
         state.epochs = log.epochs();
     }
-    let from = latest.map_or(state.log_start_offset, |id| id.end_offset.max(state.log_start_offset));
+    let covered = snapshot.as_ref().map_or(Offset(0), |snapshot| snapshot.id.end_offset);
+    let from = covered.max(state.log_start_offset);
     let bytes_since_snapshot = read_control_records(&log, from, &mut state.history).await?;
     if !is_new {
         info!(
             directory = %log.directory.display(),
             log.start = state.log_start_offset.0,
             log.end = state.log_end_offset.0,
-            snapshot = latest.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+            snapshot = snapshot.as_ref().map_or_else(|| "none".to_owned(), |snapshot| snapshot.id.to_string()),
             "metadata log loaded"
         );
     }
-    Ok(Loaded { log, state, loader, bootstrap, directory_id, bytes_since_snapshot })
+    Ok(Loaded { log, node: LoadedNode { state, snapshot, bytes_since_snapshot }, bootstrap })
+}
+
+/// The directory as it was found; nothing of the log is changed yet.
+struct Directory {
+    path: PathBuf,
+    config: LogConfig,
+    quorum_state: Option<QuorumState>,
+    snapshots: BTreeMap<SnapshotId, SnapshotInfo>,
+    /// The newest one that is whole.
+    snapshot: Option<LoadedSnapshot>,
+    recovered: Recovered,
+    mark: DurableMark,
+}
+
+impl Directory {
+    async fn read(path: PathBuf, config: LogConfig) -> Result<Directory, LoadFault> {
+        let Files { segments, producer_snapshots, mut snapshots } = list(&path).await?;
+        let quorum_state = read_quorum_state(&path).await?;
+        let mark = read_mark(&path).await?;
+        let mut snapshot = None;
+        while let Some((&id, _)) = snapshots.last_key_value() {
+            let loaded = snapshot_files::load(&path, id).await.map_err(io_fault(&path.join(id.file_name())))?;
+            let loaded = loaded.map_err(|source| LoadFault::Snapshot { path: path.join(id.file_name()), source })?;
+            match loaded {
+                Some(loaded) => {
+                    if let Some(info) = snapshots.get_mut(&id) {
+                        info.last_contained_ms = Some(loaded.summary.last_contained_log_timestamp.0);
+                    }
+                    snapshot = Some(loaded);
+                    break;
+                }
+                None => drop(snapshots.remove(&id)),
+            }
+        }
+        let recovered = recover(&path, recovery_input(&path, segments, producer_snapshots).await?, &config).await?;
+        Ok(Directory { path, config, quorum_state, snapshots, snapshot, recovered, mark })
+    }
+
+    fn found(&self, raft: &RaftConfig, history: &ControlHistory) -> Found {
+        let own_endpoint = raft.endpoints.get(&raft.default_listener);
+        Found {
+            log_start: self.recovered.log.log_start_offset,
+            log_end: self.recovered.log.log_end_offset,
+            snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.id),
+            mark: self.mark,
+            is_controller: raft.is_controller,
+            is_alone: is_alone(history.voters(), raft.key(), &raft.bootstrap_servers, own_endpoint),
+        }
+    }
+
+    async fn write_mark(&mut self, mark: Option<DurableMark>) -> Result<(), LoadFault> {
+        let Some(mark) = mark else { return Ok(()) };
+        self.mark = mark;
+        let path = self.path.join(durable_mark::FILE_NAME);
+        ring::fs::write_atomically(path.clone(), mark.to_json().into_bytes()).await.map_err(io_fault(&path))
+    }
+
+    /// Removes snapshots and log. The mark already says that they are missing.
+    async fn start_over(&mut self) -> Result<(), LoadFault> {
+        for id in std::mem::take(&mut self.snapshots).into_keys() {
+            let path = self.path.join(id.file_name());
+            ring::fs::remove_file(path.clone()).await.map_err(io_fault(&path))?;
+        }
+        self.snapshot = None;
+        for entry in ring::fs::read_dir(&self.path).await.map_err(io_fault(&self.path))? {
+            if entry.name.to_str().is_some_and(|name| SegmentFile::parse(name).is_some()) {
+                let path = self.path.join(&entry.name);
+                ring::fs::remove_file(path.clone()).await.map_err(io_fault(&path))?;
+            }
+        }
+        let path = self.path.join(LEADER_EPOCH_CHECKPOINT_FILE);
+        ring::fs::remove_file(path.clone()).await.map_err(io_fault(&path))?;
+        ring::fs::sync_dir(&self.path).await.map_err(io_fault(&self.path))?;
+        let nothing = recovery_input(&self.path, BTreeMap::new(), Vec::new()).await?;
+        self.recovered = recover(&self.path, nothing, &self.config).await?;
+        Ok(())
+    }
 }
 
 fn io_fault(path: &Path) -> impl FnOnce(io::Error) -> LoadFault {
@@ -244,47 +338,26 @@ async fn read_bootstrap(root: &Path, first_log_dir: Option<&String>) -> Result<B
     candidates.extend(first_log_dir.map(|directory| Path::new(directory).join(BOOTSTRAP_CHECKPOINT_FILE)));
     for path in candidates {
         if let Some(bytes) = read_small(&path).await? {
-            let (_, records) = parse_snapshot(&path, &bytes)?;
-            return Ok(BootstrapMetadata::from_records(records));
+            return Ok(BootstrapMetadata::from_records(parse_bootstrap(&path, &bytes)?));
         }
     }
     Ok(BootstrapMetadata::latest())
 }
 
-fn parse_snapshot(path: &Path, file: &[u8]) -> Result<(SnapshotSummary, Vec<RecordAndVersion>), LoadFault> {
+fn parse_bootstrap(path: &Path, file: &[u8]) -> Result<Vec<RecordAndVersion>, LoadFault> {
     let mut records = Vec::new();
     let mut undecodable = None;
-    let summary = snapshot::read(file, |value| match MetadataRecord::decode_framed(Bytes::copy_from_slice(value)) {
+    let read = snapshot::read(file, |value| match MetadataRecord::decode_framed(Bytes::copy_from_slice(value)) {
         Ok((record, version)) => records.push(RecordAndVersion { record, version }),
         Err(error) => {
             undecodable.get_or_insert(error);
         }
     });
-    let summary = summary.map_err(|source| LoadFault::Snapshot { path: path.to_owned(), source })?;
+    read.map_err(|source| LoadFault::Bootstrap { path: path.to_owned(), source })?;
     match undecodable {
         Some(source) => Err(LoadFault::Record { path: path.to_owned(), source }),
-        None => Ok((summary, records)),
+        None => Ok(records),
     }
-}
-
-async fn load_snapshot(
-    directory: &Path,
-    id: SnapshotId,
-    loader: &mut MetadataLoader,
-) -> Result<SnapshotSummary, LoadFault> {
-    let path = directory.join(id.file_name());
-    let bytes = ring::fs::read_to_vec(path.clone(), SNAPSHOT_BYTES).await.map_err(io_fault(&path))?;
-    let (summary, records) = parse_snapshot(&path, &bytes)?;
-    if id != SnapshotId::BOOTSTRAP {
-        let provenance = Provenance {
-            last_contained_offset: id.end_offset.plus(-1),
-            last_contained_epoch: id.epoch,
-            last_contained_timestamp: summary.last_contained_log_timestamp,
-            is_offset_batch_aligned: true,
-        };
-        loader.load_snapshot(provenance, records.iter().map(|it| &it.record))?;
-    }
-    Ok(summary)
 }
 
 async fn read_quorum_state(directory: &Path) -> Result<Option<QuorumState>, LoadFault> {
@@ -299,14 +372,19 @@ async fn read_epochs(directory: &Path) -> Result<Vec<EpochEntry>, LoadFault> {
     Ok(parse_leader_epoch_checkpoint(&bytes).unwrap_or_default())
 }
 
-/// Reads the whole log, as Kafka does with this one after every stop, and cuts what is torn.
-async fn recover(
+async fn read_mark(directory: &Path) -> Result<DurableMark, LoadFault> {
+    let path = directory.join(durable_mark::FILE_NAME);
+    let Some(bytes) = read_small(&path).await? else { return Ok(DurableMark::default()) };
+    DurableMark::from_json(&bytes).map_err(|source| LoadFault::Mark { path, source })
+}
+
+/// The whole log is read, as Kafka does with this one after every stop, and what is torn will be cut.
+async fn recovery_input(
     directory: &Path,
     segments: BTreeMap<Offset, SegmentOnDisk>,
     producer_snapshots: Vec<Offset>,
-    config: &LogConfig,
-) -> Result<Recovered, LoadFault> {
-    let input = RecoveryInput {
+) -> Result<RecoveryInput, LoadFault> {
+    Ok(RecoveryInput {
         log_start_offset: segments.keys().next().copied().unwrap_or(Offset(0)),
         segments: segments.into_values().collect(),
         newest_indexes: None,
@@ -315,82 +393,19 @@ async fn recover(
         snapshots: producer_snapshots,
         leader_epochs: read_epochs(directory).await?,
         truncate_to: None,
-    };
-    let mut recovery = Recovery::new(input, config, ring::now().wall);
-    loop {
-        match recovery.step() {
-            RecoveryStep::Done => break,
-            // Nobody produces to this log with a producer id.
-            RecoveryStep::LoadSnapshot { .. } => recovery.on_snapshot(Some(&[])),
-            RecoveryStep::Read { segment_base_offset, position, min_length } => {
-                let path = directory.join(SegmentFile::live(segment_base_offset, FileKind::Log).to_string());
-                let file = ring::File::open(&path, ring::Open::READ).await.map_err(io_fault(&path))?;
-                let len = READ_BYTES.max(min_length as usize);
-                let bytes = file.read(u64::from(position), len).await.map_err(io_fault(&path))?;
-                recovery.on_bytes(&bytes);
-            }
-        }
-    }
-    let recovered = recovery.finish();
-    if recovered.truncated_bytes > 0 {
-        info!(directory = %directory.display(), bytes = recovered.truncated_bytes, "cut off a torn end");
-    }
-    for action in &recovered.actions {
-        carry_out(directory, action, recovered.log.active.base_offset).await?;
-    }
-    Ok(recovered)
-}
-
-async fn carry_out(directory: &Path, action: &RecoveryAction, active: Offset) -> Result<(), LoadFault> {
-    let path = |offset: Offset, kind: FileKind| directory.join(SegmentFile::live(offset, kind).to_string());
-    match action {
-        RecoveryAction::TruncateSegment { base_offset, size } => {
-            let path = path(*base_offset, FileKind::Log);
-            let file = ring::File::open(&path, ring::Open::WRITE).await.map_err(io_fault(&path))?;
-            file.truncate(u64::from(*size)).await.map_err(io_fault(&path))?;
-            file.fdatasync().await.map_err(io_fault(&path))
-        }
-        RecoveryAction::DeleteSegment { base_offset } => {
-            for kind in FileKind::ALL {
-                let path = path(*base_offset, kind);
-                ring::fs::remove_file(path.clone()).await.map_err(io_fault(&path))?;
-            }
-            Ok(())
-        }
-        // Those of the active segment are written when it is sealed or closed.
-        RecoveryAction::WriteIndexes { base_offset, .. } if *base_offset == active => Ok(()),
-        RecoveryAction::WriteIndexes { base_offset, index, .. } => {
-            for (kind, bytes) in [
-                (FileKind::OffsetIndex, index.offsets.encode_from(0)),
-                (FileKind::TimeIndex, index.times.encode_from(0)),
-            ] {
-                let path = path(*base_offset, kind);
-                ring::fs::write_atomically(path.clone(), bytes).await.map_err(io_fault(&path))?;
-            }
-            Ok(())
-        }
-        // The store makes it with the first append.
-        RecoveryAction::CreateSegment { .. } => Ok(()),
-        RecoveryAction::DeleteSnapshot { offset } => {
-            let path = path(*offset, FileKind::ProducerSnapshot);
-            ring::fs::remove_file(path.clone()).await.map_err(io_fault(&path))
-        }
-        RecoveryAction::WriteSnapshot { offset, entries } => {
-            let path = path(*offset, FileKind::ProducerSnapshot);
-            let bytes = encode_producer_snapshot(entries);
-            ring::fs::write_atomically(path.clone(), bytes).await.map_err(io_fault(&path))
-        }
-    }
+    })
 }
 
 fn open_log(
     shard: &Rc<Shard>,
     directory: &Path,
-    recovered: &mut Recovered,
-    config: LogConfig,
+    recovered: Recovered,
+    mut config: LogConfig,
     snapshots: BTreeMap<SnapshotId, SnapshotInfo>,
+    mark: DurableMark,
 ) -> Rc<MetadataLog> {
-    let opened = recovered.log.clone();
+    config.preallocate = false;
+    let opened = recovered.log;
     let (base_offset, size) = (opened.active.base_offset, u64::from(opened.active.size));
     let path = directory.join(SegmentFile::live(base_offset, FileKind::Log).to_string());
     let exists = path.exists();
@@ -401,29 +416,8 @@ fn open_log(
     let high_watermark = log.log_start_offset();
     let partition = Partition::new(id, shard.node.id, log, high_watermark, PartitionLimits::default());
     let config = Rc::new(config);
-    Rc::new(MetadataLog {
-        directory: directory.to_owned(),
-        replica: Replica::new(partition, name, 0, store, config.clone()),
-        config,
-        snapshots: RefCell::new(snapshots),
-    })
-}
-
-/// Empties the log so that it begins at the end of a snapshot that lies beyond it.
-async fn restart_at(log: &Rc<MetadataLog>, id: SnapshotId) -> Result<(), LoadFault> {
-    let now = ring::now().wall;
-    let deleted = log.replica.partition.borrow_mut().log_mut().truncate_fully_and_start_at(id.end_offset, now);
-    for segment in deleted {
-        log.replica.store.forget(segment.base_offset);
-        for kind in FileKind::ALL {
-            let path = log.directory.join(SegmentFile::live(segment.base_offset, kind).to_string());
-            ring::fs::remove_file(path.clone()).await.map_err(io_fault(&path))?;
-        }
-    }
-    log.replica.store.reset(id.end_offset, 0, None);
-    log.replica.partition.borrow_mut().log_mut().leader_epochs_mut().assign(id.epoch, id.end_offset);
-    info!(directory = %log.directory.display(), snapshot = %id, "the log begins anew at the end of its snapshot");
-    Ok(())
+    let replica = Replica::new(partition, name, 0, store, config.clone());
+    Rc::new(MetadataLog::new(directory, replica, config, snapshots, mark))
 }
 
 /// Reads the log from `from` to its end, committed or not. Returns how many bytes that was.
@@ -443,10 +437,4 @@ async fn read_control_records(log: &MetadataLog, from: Offset, history: &mut Con
 pub fn next_offset(batches: &[u8]) -> Option<Offset> {
     let last = ringlog_protocol::records::BatchIter::new(batches).last()?;
     last.ok().map(|batch| batch.header.next_offset())
-}
-
-/// The time of the last record that a snapshot covers, from its first batch.
-pub async fn snapshot_timestamp(directory: &Path, id: SnapshotId) -> Option<TimestampMs> {
-    let bytes = ring::fs::read_to_vec(directory.join(id.file_name()), SNAPSHOT_BYTES).await.ok()?;
-    snapshot::read(&bytes, |_| {}).ok().map(|summary| summary.last_contained_log_timestamp)
 }

@@ -2,22 +2,26 @@
 //!
 //! It is held as a replica that has no role: raft decides what is appended and what is committed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
 use ringlog_log::names::{FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, QUORUM_STATE_FILE, SegmentFile};
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
-use ringlog_log::{LogAppendError, LogBatch, LogConfig};
+use ringlog_log::{
+    DeletedSegment, Log, LogAppendError, LogBatch, LogConfig, Recovered, Recovery, RecoveryAction, RecoveryInput,
+    RecoveryStep, TruncationPlan,
+};
 use ringlog_protocol::records::{BatchError, BatchIter};
+use ringlog_quorum::durable_mark::{self, DurableMark};
 use ringlog_raft::{LeaderEpochs, QuorumState, SnapshotId};
 use ringlog_ring as ring;
-use ringlog_types::Offset;
-use tracing::{debug, warn};
+use ringlog_types::{LeaderEpoch, MonotonicMs, Offset};
+use tracing::{debug, info, warn};
 
 use crate::log_read::{LogReadError, ReadRange};
 use crate::replica::Replica;
@@ -69,9 +73,39 @@ pub struct MetadataLog {
     pub config: Rc<LogConfig>,
     /// Complete snapshots.
     pub snapshots: RefCell<BTreeMap<SnapshotId, SnapshotInfo>>,
+    /// What `ringlog-durable-mark` says.
+    mark: Cell<DurableMark>,
+    mark_written_at: Cell<MonotonicMs>,
+    /// Taken by whoever writes the mark.
+    mark_turn: ring::ByteSemaphore,
+    /// Taken by whoever writes the log's files: a flush, a truncation, a snapshot in the log's place.
+    files_turn: ring::ByteSemaphore,
+    /// Rises when a snapshot takes the log's place: what was read before has no meaning any more.
+    generation: Cell<u64>,
 }
 
 impl MetadataLog {
+    /// The log in `directory`.
+    pub fn new(
+        directory: &Path,
+        replica: Rc<Replica>,
+        config: Rc<LogConfig>,
+        snapshots: BTreeMap<SnapshotId, SnapshotInfo>,
+        mark: DurableMark,
+    ) -> MetadataLog {
+        MetadataLog {
+            directory: directory.to_owned(),
+            replica,
+            config,
+            snapshots: RefCell::new(snapshots),
+            mark: Cell::new(mark),
+            mark_written_at: Cell::new(ring::now().monotonic),
+            mark_turn: ring::ByteSemaphore::new(1),
+            files_turn: ring::ByteSemaphore::new(1),
+            generation: Cell::new(0),
+        }
+    }
+
     /// Puts the path to what the system says.
     pub fn io_fault(&self, source: io::Error) -> MetadataLogError {
         MetadataLogError::Io { path: self.directory.clone(), source }
@@ -117,8 +151,28 @@ impl MetadataLog {
         Ok(())
     }
 
-    /// Brings everything that was appended before to the device. One at a time.
-    pub async fn flush(&self) -> Result<(), MetadataLogError> {
+    /// Brings everything that was appended before to the device.
+    pub async fn flush(self: &Rc<Self>) -> Result<(), MetadataLogError> {
+        let turn = self.files_turn.acquire(1).await;
+        self.flush_in_turn().await?;
+        drop(turn);
+        self.write_mark_now_and_then();
+        Ok(())
+    }
+
+    /// Writes everything that was appended before, which makes it survive this process but not a power failure: what
+    /// a node does that nobody counts on.
+    pub async fn write_out(&self) -> Result<(), MetadataLogError> {
+        let _turn = self.files_turn.acquire(1).await;
+        let store = &self.replica.store;
+        store.write_out().await.map_err(|error| self.io_fault(error))?;
+        for roll in store.take_finished() {
+            store.finish(&roll).await.map_err(|error| self.io_fault(error))?;
+        }
+        Ok(())
+    }
+
+    async fn flush_in_turn(&self) -> Result<(), MetadataLogError> {
         let end_offset = self.end_offset();
         let epochs_changed = self.replica.partition.borrow_mut().log_mut().leader_epochs_mut().take_dirty();
         if epochs_changed {
@@ -145,6 +199,41 @@ impl MetadataLog {
         outcome.map_err(|source| MetadataLogError::Io { path, source })
     }
 
+    /// Writes the mark durably.
+    pub async fn write_mark(&self, mark: DurableMark) -> Result<(), MetadataLogError> {
+        let _turn = self.mark_turn.acquire(1).await;
+        self.mark.set(mark);
+        self.mark_written_at.set(ring::now().monotonic);
+        self.write_small(durable_mark::FILE_NAME, mark.to_json().into_bytes()).await
+    }
+
+    /// What had been lost is there again.
+    pub async fn end_rebuilding(&self) -> Result<(), MetadataLogError> {
+        let mark = DurableMark { rebuilding: false, ..self.mark.get() };
+        self.write_mark(mark).await
+    }
+
+    /// Beside, so that it holds nobody up; a failure costs nothing but this mark.
+    fn write_mark_now_and_then(self: &Rc<Self>) {
+        let flushed = self.replica.partition.borrow().log().recovery_point();
+        let age_ms = ring::now().monotonic.since_ms(self.mark_written_at.get());
+        if self.mark.get().after_flush(flushed, age_ms).is_none() {
+            return;
+        }
+        self.mark_written_at.set(ring::now().monotonic);
+        let log = self.clone();
+        ring::spawn_detached(async move {
+            let _turn = log.mark_turn.acquire(1).await;
+            // A truncation may have come between.
+            let flushed = flushed.min(log.replica.partition.borrow().log().recovery_point());
+            let Some(mark) = log.mark.get().after_flush(flushed, u64::MAX) else { return };
+            log.mark.set(mark);
+            if let Err(fault) = log.write_small(durable_mark::FILE_NAME, mark.to_json().into_bytes()).await {
+                warn!("the durable mark can't be written: {fault}");
+            }
+        });
+    }
+
     /// Makes raft's durable state durable.
     pub async fn write_quorum_state(&self, state: &QuorumState) -> Result<(), MetadataLogError> {
         self.write_small(QUORUM_STATE_FILE, state.to_json().into_bytes()).await
@@ -156,8 +245,83 @@ impl MetadataLog {
         let located = self.replica.partition.borrow().log().locate(from);
         let Ok(location) = located else { return Ok(Vec::new()) };
         let range = ReadRange { location, from, limit, max_bytes, at_least_one: true };
-        let slices = self.replica.read(&range).await?;
-        Ok(whole_batches(&slices))
+        let generation = self.generation.get();
+        match self.replica.read(&range).await {
+            Ok(slices) => Ok(whole_batches(&slices)),
+            // Not an error of the disk: these files were removed meanwhile.
+            Err(_) if self.generation.get() != generation => Ok(Vec::new()),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Drops everything at and above `to`, a batch's first offset. Reads that are under way end below.
+    pub async fn truncate_to(&self, to: Offset) -> Result<(), MetadataLogError> {
+        let _turn = self.files_turn.acquire(1).await;
+        if let Some(mark) = self.mark.get().before_truncation(to) {
+            self.write_mark(mark).await?;
+        }
+        // All of it is in the files then, and no write is in flight.
+        self.flush_in_turn().await?;
+        let plan = self.replica.partition.borrow().log().plan_truncation(to, Vec::new());
+        match plan {
+            TruncationPlan::Nothing => {}
+            TruncationPlan::Fully => self.restart(to, None).await?,
+            TruncationPlan::Rebuild(input) => {
+                let recovered = recover(&self.directory, *input, &self.config).await?;
+                let opened = recovered.log.clone();
+                let (base_offset, size) = (opened.active.base_offset, u64::from(opened.active.size));
+                carry_out_all(&self.directory, &recovered).await?;
+                for segment in deleted_segments(&recovered.actions) {
+                    self.replica.store.forget(segment);
+                }
+                *self.replica.partition.borrow_mut().log_mut() = Log::open(opened, ring::now().wall);
+                self.replica.store.reset(base_offset, size, Some(size));
+                // A segment that had been sealed has index files, which say too much now.
+                self.replica.store.has_old_indexes();
+                self.write_epochs().await?;
+            }
+        }
+        info!(to = to.0, "the metadata log was cut where it differs from the leader's");
+        Ok(())
+    }
+
+    /// A checked snapshot takes the log's place: the log begins anew at its end.
+    pub async fn adopt_snapshot(
+        &self,
+        id: SnapshotId,
+        part: &Path,
+        info: SnapshotInfo,
+    ) -> Result<(), MetadataLogError> {
+        let _turn = self.files_turn.acquire(1).await;
+        self.generation.set(self.generation.get() + 1);
+        let path = self.directory.join(id.file_name());
+        ring::fs::rename(part.to_owned(), path).await.map_err(|error| self.io_fault(error))?;
+        let older: Vec<SnapshotId> = self.snapshots.borrow().range(..id).map(|(older, _)| *older).collect();
+        self.snapshots.borrow_mut().insert(id, info);
+        self.restart(id.end_offset, Some(id.epoch)).await?;
+        for older in older {
+            self.snapshots.borrow_mut().remove(&older);
+            self.delete_later(&older.file_name(), &format!("{older}{}", ringlog_raft::snapshot_name::DELETED_SUFFIX))
+                .await;
+        }
+        info!(snapshot = %id, "the metadata log begins anew at the end of a snapshot");
+        Ok(())
+    }
+
+    /// Empties the log so that it starts and ends at `offset`, behind a record of `epoch`.
+    pub async fn restart(&self, offset: Offset, epoch: Option<LeaderEpoch>) -> Result<(), MetadataLogError> {
+        let now = ring::now().wall;
+        let deleted = self.replica.partition.borrow_mut().log_mut().truncate_fully_and_start_at(offset, now);
+        for DeletedSegment { base_offset, .. } in deleted {
+            self.replica.store.forget(base_offset);
+            delete_segment(&self.directory, base_offset).await?;
+        }
+        self.replica.store.reset(offset, 0, None);
+        if let Some(epoch) = epoch {
+            self.replica.partition.borrow_mut().log_mut().leader_epochs_mut().assign(epoch, offset);
+        }
+        self.replica.store.create_active().await.map_err(|error| self.io_fault(error))?;
+        self.write_epochs().await
     }
 
     /// Leaves the files as an orderly stop leaves them. Everything must have been flushed.
@@ -191,6 +355,7 @@ impl MetadataLog {
         offset: Offset,
         high_watermark: Offset,
     ) -> Result<(), MetadataLogError> {
+        let _turn = self.files_turn.acquire(1).await;
         let outcome = {
             let mut partition = self.replica.partition.borrow_mut();
             let log = partition.log_mut();
@@ -227,6 +392,98 @@ impl MetadataLog {
                 warn!(file = %to.display(), "can't delete: {error}");
             }
         });
+    }
+}
+
+/// Reads the log's segments and finds where whole batches end. Nothing is changed; see [`carry_out_all`].
+pub async fn recover(
+    directory: &Path,
+    input: RecoveryInput,
+    config: &LogConfig,
+) -> Result<Recovered, MetadataLogError> {
+    let mut recovery = Recovery::new(input, config, ring::now().wall);
+    loop {
+        match recovery.step() {
+            RecoveryStep::Done => return Ok(recovery.finish()),
+            // Nobody produces to this log with a producer id.
+            RecoveryStep::LoadSnapshot { .. } => recovery.on_snapshot(Some(&[])),
+            RecoveryStep::Read { segment_base_offset, position, min_length } => {
+                let path = directory.join(SegmentFile::live(segment_base_offset, FileKind::Log).to_string());
+                let fault = |source| MetadataLogError::Io { path: path.clone(), source };
+                let file = ring::File::open(&path, ring::Open::READ).await.map_err(fault)?;
+                let len = READ_BYTES.max(min_length as usize);
+                let bytes = file.read(u64::from(position), len).await.map_err(fault)?;
+                recovery.on_bytes(&bytes);
+            }
+        }
+    }
+}
+
+/// Changes the files as recovery decided: whole segments go first, the last one foremost, so that a crash in between
+/// leaves no hole.
+pub async fn carry_out_all(directory: &Path, recovered: &Recovered) -> Result<(), MetadataLogError> {
+    let mut deleted = deleted_segments(&recovered.actions);
+    deleted.sort_unstable_by(|a, b| b.cmp(a));
+    for base_offset in deleted {
+        delete_segment(directory, base_offset).await?;
+    }
+    for action in &recovered.actions {
+        carry_out(directory, action, recovered.log.active.base_offset).await?;
+    }
+    Ok(())
+}
+
+fn deleted_segments(actions: &[RecoveryAction]) -> Vec<Offset> {
+    let base_offset = |action: &RecoveryAction| match action {
+        RecoveryAction::DeleteSegment { base_offset } => Some(*base_offset),
+        _ => None,
+    };
+    actions.iter().filter_map(base_offset).collect()
+}
+
+async fn delete_segment(directory: &Path, base_offset: Offset) -> Result<(), MetadataLogError> {
+    for kind in FileKind::ALL {
+        let path = directory.join(SegmentFile::live(base_offset, kind).to_string());
+        let outcome = ring::fs::remove_file(path.clone()).await;
+        outcome.map_err(|source| MetadataLogError::Io { path, source })?;
+    }
+    Ok(())
+}
+
+async fn carry_out(directory: &Path, action: &RecoveryAction, active: Offset) -> Result<(), MetadataLogError> {
+    let path = |offset: Offset, kind: FileKind| directory.join(SegmentFile::live(offset, kind).to_string());
+    let write = async |path: PathBuf, bytes: Vec<u8>| {
+        let outcome = ring::fs::write_atomically(path.clone(), bytes).await;
+        outcome.map_err(|source| MetadataLogError::Io { path, source })
+    };
+    match action {
+        RecoveryAction::TruncateSegment { base_offset, size } => {
+            let path = path(*base_offset, FileKind::Log);
+            let fault = |source| MetadataLogError::Io { path: path.clone(), source };
+            let file = match ring::File::open(&path, ring::Open::WRITE).await {
+                // It was cut before it turned out that nothing of it is left.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                opened => opened.map_err(fault)?,
+            };
+            file.truncate(u64::from(*size)).await.map_err(fault)?;
+            file.fdatasync().await.map_err(fault)
+        }
+        // Segments of this log are deleted before the other changes, and the store makes new ones with the first
+        // append. Indexes of the active segment are written when it is sealed or closed.
+        RecoveryAction::DeleteSegment { .. } | RecoveryAction::CreateSegment { .. } => Ok(()),
+        RecoveryAction::WriteIndexes { base_offset, .. } if *base_offset == active => Ok(()),
+        RecoveryAction::WriteIndexes { base_offset, index, .. } => {
+            write(path(*base_offset, FileKind::OffsetIndex), index.offsets.encode_from(0)).await?;
+            write(path(*base_offset, FileKind::TimeIndex), index.times.encode_from(0)).await
+        }
+        RecoveryAction::DeleteSnapshot { offset } => {
+            let path = path(*offset, FileKind::ProducerSnapshot);
+            let outcome = ring::fs::remove_file(path.clone()).await;
+            outcome.map_err(|source| MetadataLogError::Io { path, source })
+        }
+        RecoveryAction::WriteSnapshot { offset, entries } => {
+            write(path(*offset, FileKind::ProducerSnapshot), encode_producer_snapshot(entries)).await
+        }
     }
 }
 

@@ -1,13 +1,12 @@
 //! What of the node's configuration raft and the controller machine need.
 
+use crate::shard::Node;
 use ringlog_config::ServerConfig;
 use ringlog_log::LogConfig;
 use ringlog_metadata::ControllerConfig;
 use ringlog_metadata::bootstrap::BootstrapMetadata;
+use ringlog_quorum::snapshots::SnapshotPolicy;
 use ringlog_raft::{Endpoint, Endpoints, RaftConfig, VoterSet};
-use ringlog_types::Uuid;
-
-use crate::shard::Node;
 
 /// Kafka lets nobody set smaller segments for the metadata log, but by an internal key.
 const MAX_INDEX_BYTES: u32 = 10 * 1024 * 1024;
@@ -33,8 +32,9 @@ pub fn host_or_name(host: &str) -> String {
 }
 
 /// Raft's settings.
-pub fn raft(node: &Node, directory_id: Uuid, has_single_voter: bool) -> RaftConfig {
+pub fn raft(node: &Node) -> RaftConfig {
     let config = &node.config;
+    let directory_id = node.log_dirs.directories[node.log_dirs.metadata_directory].id;
     let quorum = &config.quorum;
     let endpoints: Endpoints = config
         .advertised_controller_listeners
@@ -53,8 +53,7 @@ pub fn raft(node: &Node, directory_id: Uuid, has_single_voter: bool) -> RaftConf
         election_backoff_max_ms: ms(quorum.election_backoff_max_ms),
         request_timeout_ms: ms(quorum.request_timeout_ms),
         retry_backoff_ms: ms(quorum.retry_backoff_ms),
-        // Nobody else must hear of it: what comes while one batch is flushed shares the next flush anyway.
-        append_linger_ms: if has_single_voter { 0 } else { ms(quorum.append_linger_ms) },
+        append_linger_ms: ms(quorum.append_linger_ms),
         fetch_max_bytes: quorum.fetch_max_bytes.unsigned_abs(),
         fetch_snapshot_max_bytes: quorum.fetch_snapshot_max_bytes.unsigned_abs(),
         auto_join: quorum.auto_join_enable,
@@ -94,6 +93,17 @@ pub fn controller(node: &Node, bootstrap: BootstrapMetadata, random_seed: u64) -
         static_config: config.properties.clone(),
         unstable_feature_versions_enable: config.controller.unstable_feature_versions_enable,
         ..defaults
+    }
+}
+
+/// When snapshots are written and deleted.
+pub fn snapshots(config: &ServerConfig) -> SnapshotPolicy {
+    let metadata = &config.metadata_log;
+    SnapshotPolicy {
+        max_bytes_between: u64::try_from(metadata.max_record_bytes_between_snapshots).unwrap_or(u64::MAX),
+        max_interval_ms: ms64(metadata.max_snapshot_interval_ms),
+        max_retention_bytes: u64::try_from(metadata.max_retention_bytes).ok(),
+        max_retention_ms: Some(metadata.max_retention_ms).filter(|limit| *limit >= 0),
     }
 }
 

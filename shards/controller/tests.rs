@@ -172,9 +172,10 @@ impl TestNode {
         let main = move |mut context: ExecutorContext| async move {
             let shard = Rc::new(Shard::new(0, node, meshes.join(0).await, 7));
             ring::spawn_detached(mesh::receive(shard.clone(), 0));
+            controller::start(&shard).await.expect("the controller starts");
+            broker_lifecycle::open_controller_listeners(&shard).expect("its listener opens");
             log_manager::open(&shard).await.expect("logs open");
             metadata_publisher::start(&shard);
-            controller::start(&shard).await.expect("the controller starts");
             broker_lifecycle::start(&shard).await.expect("the broker starts");
             context.ready();
             test(shard.clone()).await;
@@ -262,7 +263,8 @@ fn a_dynamic_quorum_of_one_keeps_what_it_decided() {
 
 fn keeps_what_it_decided(mut node: TestNode, kraft_version: i16) {
     node.run(move |shard| async move {
-        assert_eq!(controller::quorum(&shard).await, (kraft_version, Some(NodeId(1))));
+        let quorum = controller::quorum(&shard).await;
+        assert_eq!((quorum.kraft_version, quorum.leader_id), (kraft_version, Some(NodeId(1))));
         assert!(metadata_publisher::broker_epoch(&shard).is_some());
         let image = shard.image();
         assert!(image.cluster.broker(NodeId(1)).is_some_and(|broker| broker.is_active()));
@@ -365,16 +367,6 @@ fn raft_answers_on_behalf_of_the_controller() {
         assert_eq!(partition.current_voters.len(), 1);
         assert!(partition.high_watermark > 0);
     });
-}
-
-#[test]
-fn a_quorum_of_several_is_refused_with_a_sentence() {
-    let node = TestNode::new("several", Quorum::Static);
-    let voters = format!("{},2@127.0.0.1:1", node.config["controller.quorum.voters"]);
-    let node = node.with("controller.quorum.voters", &voters);
-    let (config, _) = ServerConfig::from_properties(&node.config).expect("a valid configuration");
-    let fault = crate::start(config, 1).err().expect("refused").to_string();
-    assert!(fault.contains("the voters 1, 2") && fault.contains("node 1 must be the only voter"), "{fault}");
 }
 
 #[test]

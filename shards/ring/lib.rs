@@ -7,6 +7,7 @@
 //! faulty disk and network) takes its place under `--cfg ringlog_sim`. What no back end differs in (frames, local
 //! synchronisation, host checks) lies beside it.
 
+mod apart;
 #[path = "glommio_backend/mod.rs"]
 mod backend;
 mod frame;
@@ -20,6 +21,7 @@ mod semaphore;
 mod stall;
 mod timing;
 
+pub use apart::blocking_apart;
 pub use backend::executors::{ExecutorContext, ExecutorOptions, Executors, StartError, StopHandle, Stopped};
 pub use backend::file::{Direct, File, Open};
 pub use backend::mesh::{MeshBuilder, MeshEndpoint, TrySendError};

@@ -54,7 +54,6 @@ const RULES: &[(Support, &[&str])] = &[
     ),
     (Support::NotYet("log compaction"), &["log.cleanup.policy"]),
     (Support::NotYet("cordoned directories"), &["cordoned.log.dirs"]),
-    (Support::NotYet("controllers that join the quorum by themselves"), &["controller.quorum.auto.join.enable"]),
     (Support::NotYet("quotas of connections"), &["max.connection.creation.rate"]),
     (Support::NotYet("a share group persister class"), &["group.share.persister.class.name"]),
     (

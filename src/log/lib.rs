@@ -38,6 +38,8 @@ pub use producer_state::{
     BATCHES_RETAINED, CompletedTransaction, ProducerBatch, ProducerCheck, ProducerError, ProducerStateEntry,
     ProducerStateManager, TransactionRules, VerificationGuard,
 };
-pub use recovery::{LoadedIndexes, Recovered, Recovery, RecoveryAction, RecoveryInput, RecoveryStep, SegmentOnDisk};
+pub use recovery::{
+    LoadedIndexes, Recovered, Recovery, RecoveryAction, RecoveryInput, RecoveryStep, SegmentOnDisk, TruncationPlan,
+};
 pub use retention::{RetentionOutcome, RetentionReason};
 pub use segment::{ActiveSegment, SealedSegment, SegmentPosition};

@@ -178,6 +178,16 @@ pub fn read(file: &[u8], mut on_record: impl FnMut(&[u8])) -> Result<SnapshotSum
     })
 }
 
+/// The time of the last record that a snapshot covers, from the beginning of its file; `None` if that is damaged.
+pub fn read_header(beginning: &[u8]) -> Option<TimestampMs> {
+    let batch = BatchIter::new(beginning).next()?.ok().filter(|batch| batch.verify_crc().is_ok())?;
+    let (_, first) = ControlRecord::parse_batch(&batch).ok()?.into_iter().next()?;
+    match first {
+        ControlRecord::SnapshotHeader { last_contained_log_timestamp } => Some(last_contained_log_timestamp),
+        _ => None,
+    }
+}
+
 struct Reader {
     next_offset: Offset,
     header: Option<TimestampMs>,

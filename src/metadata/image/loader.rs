@@ -174,6 +174,18 @@ impl MetadataLoader {
     }
 }
 
+impl MetadataLoader {
+    /// Replaces everything by the image of a snapshot; what the snapshot doesn't hold is gone.
+    pub fn adopt(&mut self, image: MetadataImage) -> Publication {
+        let changes = MetadataChanges::between(&self.published, &image);
+        self.delta = None;
+        self.transaction_start = None;
+        self.position = Some(image.provenance);
+        self.published = image.clone();
+        Publication { image, changes }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ringlog_protocol::metadata_records::{

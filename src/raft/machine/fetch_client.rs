@@ -4,11 +4,11 @@ use ringlog_protocol::messages::{FetchResponse, fetch_response};
 use ringlog_protocol::records::{BatchIter, BatchRef};
 use ringlog_types::{LeaderEpoch, Now, Offset};
 
-use super::{Raft, Rebuilding};
 use super::requests::{Asked, Pending};
 use super::responses::Outcome;
 use super::state::State;
 use super::wire::{self, FetchPosition};
+use super::{Raft, Rebuilding};
 use crate::control_records::ControlRecord;
 use crate::effects::{Action, Destination, Effects, Fault};
 use crate::snapshot_name::SnapshotId;

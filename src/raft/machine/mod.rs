@@ -250,6 +250,11 @@ impl Raft {
         }
     }
 
+    /// Bytes that are appended and not yet durable.
+    pub fn unflushed_bytes(&self) -> usize {
+        self.log.unflushed_bytes
+    }
+
     /// End of the log, unflushed records included.
     pub fn log_end_offset(&self) -> Offset {
         self.log.end

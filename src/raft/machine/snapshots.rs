@@ -194,7 +194,8 @@ impl Raft {
         self.log.flush_in_flight = None;
         self.log.unflushed_bytes = 0;
         self.log.epochs = LeaderEpochs::default();
-        self.log.snapshots.insert(id);
+        // Older ones go with the log.
+        self.log.snapshots = std::collections::BTreeSet::from([id]);
         self.on_voters_changed(fx);
         self.raise_high_watermark(id.end_offset, fx);
     }

@@ -78,7 +78,10 @@ impl Raft {
                 self.voters().iter().map(|voter| voter.key).filter(|key| key.id != me.id).collect();
             let deadline = self.new_election_deadline(now);
             self.state = State::Resigned(Resigned { deadline, unacknowledged, preferred: Vec::new() });
-        } else if self.may_vote() && self.is_voter() && self.voted.is_some_and(|vote| vote.id == me.id && is_same_directory(vote, me)) {
+        } else if self.may_vote()
+            && self.is_voter()
+            && self.voted.is_some_and(|vote| vote.id == me.id && is_same_directory(vote, me))
+        {
             let deadline = self.new_election_deadline(now);
             self.state = State::Candidate(Election::new(self.voters().clone(), me.id, deadline, now.monotonic));
             self.check_election(now, fx);

@@ -431,7 +431,8 @@ fn proposals_gather_while_a_batch_is_being_committed() {
     let (mut raft, _) = start(config, empty(&[1]));
     let _ = raft.step(Event::LogFlushed, at(1));
     let record = [Bytes::from_static(b"x")];
-    let records_of = |done: &Done| BatchIter::new(&done.appended).next().map(|batch| batch.unwrap().header.record_count);
+    let records_of =
+        |done: &Done| BatchIter::new(&done.appended).next().map(|batch| batch.unwrap().header.record_count);
     let (_, fx) = raft.propose(LeaderEpoch(1), &record, at(10)).unwrap();
     assert_eq!(records_of(&done(fx)), Some(1), "nothing is under way, so nothing is waited for");
     for n in 0..3 {

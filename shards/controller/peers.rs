@@ -1,0 +1,118 @@
+//! Raft's requests to the other nodes of the quorum: one connection per destination, one request in flight on each.
+//!
+//! Bounds: the destinations that raft knows, which are voters and bootstrap servers; beyond [`MAX_CONNECTIONS`] the one
+//! that was used longest ago is closed.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use ringlog_protocol::{RequestBody, ResponseBody};
+use ringlog_quorum::Input;
+use ringlog_raft::{Destination, RequestToken, SendError};
+use ringlog_ring as ring;
+use ringlog_types::{MonotonicMs, NodeId};
+use rustc_hash::FxHashMap;
+use tracing::debug;
+
+use super::driver::Finished;
+use crate::peer::{Peer, PeerError};
+
+/// Connections that are kept open.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Connections to the quorum.
+pub struct Peers {
+    client_id: String,
+    request_timeout_ms: u64,
+    finished: ring::LocalSender<Finished>,
+    lines: FxHashMap<Destination, Line>,
+}
+
+/// What leads to one destination.
+struct Line {
+    /// The open connection, while no request is on it.
+    idle: Rc<RefCell<Option<Peer>>>,
+    /// The request in flight. Dropping it closes its connection.
+    in_flight: Option<ring::Task<()>>,
+    used_at: MonotonicMs,
+}
+
+impl Peers {
+    /// Without a connection. Answers go to `finished`.
+    pub fn new(node: NodeId, request_timeout_ms: u64, finished: ring::LocalSender<Finished>) -> Peers {
+        // Kafka's name of the same client, by which operators know it in request logs.
+        let client_id = format!("raft-client-{node}");
+        Peers { client_id, request_timeout_ms, finished, lines: FxHashMap::default() }
+    }
+
+    /// Sends a request; its answer, or why there is none, comes as [`Input::Response`]. If one to the same destination
+    /// is in flight raft has given it up: its connection is closed, as the peer may hold it for a while.
+    pub fn send(&mut self, to: Destination, token: RequestToken, request: RequestBody) {
+        let now = ring::now().monotonic;
+        self.make_room(&to);
+        let line =
+            self.lines.entry(to.clone()).or_insert_with(|| Line { idle: Rc::default(), in_flight: None, used_at: now });
+        line.used_at = now;
+        // Drops what is in flight.
+        line.in_flight = None;
+        let (idle, finished, client_id) = (line.idle.clone(), self.finished.clone(), self.client_id.clone());
+        let deadline = now.plus_ms(self.request_timeout_ms);
+        line.in_flight = Some(ring::spawn(async move {
+            let api = request.api_key().name();
+            let result = exchange(&idle, &to, &request, &client_id, deadline).await;
+            let result = result.map_err(|fault| {
+                debug!(to = %to.endpoint, node = ?to.node_id, api, "no answer: {fault}");
+                send_error(&fault)
+            });
+            let _ = finished.send(Finished::Input(Box::new(Input::Response { token, result }))).await;
+        }));
+    }
+
+    fn make_room(&mut self, to: &Destination) {
+        if self.lines.len() >= MAX_CONNECTIONS && !self.lines.contains_key(to) {
+            let oldest = self.lines.iter().min_by_key(|(_, line)| line.used_at).map(|(oldest, _)| oldest.clone());
+            if let Some(oldest) = oldest {
+                self.lines.remove(&oldest);
+            }
+        }
+    }
+}
+
+fn send_error(fault: &PeerError) -> SendError {
+    match fault {
+        PeerError::Refused => SendError::Refused,
+        PeerError::Socket(_) | PeerError::TimedOut => SendError::Disconnected,
+        PeerError::UnsupportedVersion(_) => SendError::UnsupportedVersion,
+        PeerError::Malformed(_) => SendError::Malformed,
+    }
+}
+
+/// One request and its answer, on the open connection or a new one. The connection is kept if all went well.
+async fn exchange(
+    idle: &RefCell<Option<Peer>>,
+    to: &Destination,
+    request: &RequestBody,
+    client_id: &str,
+    deadline: MonotonicMs,
+) -> Result<ResponseBody, PeerError> {
+    let open = idle.borrow_mut().take();
+    let mut peer = match open {
+        Some(peer) => peer,
+        None => Peer::connect(&to.endpoint.host, to.endpoint.port, client_id, deadline).await?,
+    };
+    match peer.call(request, deadline).await {
+        Ok(response) => {
+            *idle.borrow_mut() = Some(peer);
+            Ok(response)
+        }
+        Err(PeerError::Socket(error)) => {
+            drop(peer);
+            // Whether the process has gone or only this connection is worth knowing at once: a new one will tell, and
+            // serves the next request.
+            let again = Peer::connect(&to.endpoint.host, to.endpoint.port, client_id, deadline).await?;
+            *idle.borrow_mut() = Some(again);
+            Err(error.into())
+        }
+        Err(fault) => Err(fault),
+    }
+}

@@ -1,0 +1,203 @@
+//! Files of snapshots: this node's own ones are written, fetched ones are put together, old ones go.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringlog_quorum::LoadedSnapshot;
+use ringlog_quorum::snapshot_load::{self, SnapshotLoadError};
+use ringlog_quorum::snapshots::{SnapshotAge, SnapshotJob, SnapshotPolicy, SnapshotWriteError, next_to_delete};
+use ringlog_raft::snapshot_name::{DELETED_SUFFIX, PART_SUFFIX};
+use ringlog_raft::{SnapshotChunk, SnapshotId, SnapshotReadError, snapshot};
+use ringlog_ring as ring;
+use ringlog_types::{Now, Offset, TimestampMs};
+use tracing::{error, info, warn};
+
+use super::metadata_log::{MetadataLog, MetadataLogError, SnapshotInfo};
+
+/// The largest snapshot that is loaded: a cluster of a million partitions needs about a tenth.
+const SNAPSHOT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Suffix of a snapshot that was found damaged; kept for whoever wants to know why.
+const DAMAGED_SUFFIX: &str = ".checkpoint.damaged";
+/// Bytes gathered before they are written.
+const WRITE_BYTES: usize = 1024 * 1024;
+/// Enough of a snapshot to hold its header.
+const HEADER_BYTES: usize = 64 * 1024;
+
+// ---- This node's own ----
+
+/// Writes a snapshot on a thread of its own: it may take a while, and the controller goes on meanwhile.
+pub async fn write(log: &Rc<MetadataLog>, job: SnapshotJob) -> io::Result<SnapshotId> {
+    let id = job.id;
+    let last_contained = job.image.provenance.last_contained_timestamp;
+    let directory = log.directory.clone();
+    let size = ring::blocking_apart("write-snapshot", move || write_file(&directory, &job)).await?;
+    let info = SnapshotInfo { size, last_contained_ms: Some(last_contained.0) };
+    log.snapshots.borrow_mut().insert(id, info);
+    info!(snapshot = %id, bytes = size, "snapshot of the metadata written");
+    Ok(id)
+}
+
+fn write_file(directory: &Path, job: &SnapshotJob) -> io::Result<u64> {
+    let part = directory.join(format!("{}-{}{PART_SUFFIX}", job.id, job.nonce));
+    let mut file = io::BufWriter::with_capacity(WRITE_BYTES, fs::File::create(&part)?);
+    job.write_to(|bytes| file.write_all(&bytes)).map_err(|fault| match fault {
+        SnapshotWriteError::Encode(fault) => io::Error::other(fault),
+        SnapshotWriteError::Write(fault) => fault,
+    })?;
+    let file = file.into_inner()?;
+    file.set_permissions(fs::Permissions::from_mode(0o400))?;
+    file.sync_all()?;
+    let size = file.metadata()?.len();
+    fs::rename(&part, directory.join(job.id.file_name()))?;
+    fs::File::open(directory)?.sync_all()?;
+    Ok(size)
+}
+
+// ---- Served to others ----
+
+/// Bytes of a snapshot's file, for a peer that fetches it.
+pub async fn read_chunk(
+    log: &MetadataLog,
+    id: SnapshotId,
+    position: u64,
+    max_bytes: u32,
+) -> Result<SnapshotChunk, SnapshotReadError> {
+    let size = log.snapshots.borrow().get(&id).map(|info| info.size).ok_or(SnapshotReadError::NotFound)?;
+    if position >= size {
+        return Err(SnapshotReadError::PositionOutOfRange);
+    }
+    let path = log.directory.join(id.file_name());
+    let file = ring::File::open(&path, ring::Open::READ).await.map_err(|_| SnapshotReadError::NotFound)?;
+    let bytes = file.read(position, max_bytes as usize).await.map_err(|_| SnapshotReadError::NotFound)?;
+    Ok(SnapshotChunk { size, bytes })
+}
+
+// ---- Fetched from others ----
+
+/// The file that a snapshot is put together in.
+pub fn part_path(log: &MetadataLog, id: SnapshotId) -> PathBuf {
+    log.directory.join(format!("{id}-fetched{PART_SUFFIX}"))
+}
+
+/// Writes bytes of a snapshot that is being fetched; those at position 0 begin it anew.
+pub async fn write_part(
+    log: &MetadataLog,
+    id: SnapshotId,
+    position: u64,
+    bytes: Bytes,
+) -> Result<(), MetadataLogError> {
+    let path = part_path(log, id);
+    let write = move || {
+        let mut options = fs::File::options();
+        options.create(true).truncate(position == 0).write(true);
+        options.open(&path)?.write_all_at(&bytes, position)
+    };
+    ring::blocking(write).await.map_err(|error| log.io_fault(error))
+}
+
+/// Checks a part file that is complete, makes it durable and loads it. One that is damaged is removed.
+pub async fn check_part(log: &MetadataLog, id: SnapshotId) -> Option<(Box<LoadedSnapshot>, SnapshotInfo)> {
+    let path = part_path(log, id);
+    let check = {
+        let path = path.clone();
+        move || {
+            let loaded = snapshot_load::load(id, &read_whole(&path)?).map_err(io::Error::other)?;
+            let file = fs::File::open(&path)?;
+            file.set_permissions(fs::Permissions::from_mode(0o400))?;
+            file.sync_all()?;
+            let last_contained_ms = Some(loaded.summary.last_contained_log_timestamp.0);
+            Ok((Box::new(loaded), SnapshotInfo { size: file.metadata()?.len(), last_contained_ms }))
+        }
+    };
+    match ring::blocking_apart("load-snapshot", check).await {
+        Ok(loaded) => Some(loaded),
+        Err(fault) => {
+            error!(snapshot = %id, "the fetched snapshot can't be used: {fault}");
+            remove_part(log, id).await;
+            None
+        }
+    }
+}
+
+/// Gives up a part file.
+pub async fn remove_part(log: &MetadataLog, id: SnapshotId) {
+    if let Err(fault) = ring::fs::remove_file(part_path(log, id)).await {
+        warn!(snapshot = %id, "its part can't be removed: {fault}");
+    }
+}
+
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.len() > SNAPSHOT_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    fs::read(path)
+}
+
+// ---- Found at start ----
+
+/// Loads a snapshot of the directory. `Ok(None)`: it is damaged, and was set aside.
+pub async fn load(directory: &Path, id: SnapshotId) -> io::Result<Result<Option<LoadedSnapshot>, SnapshotLoadError>> {
+    let path = directory.join(id.file_name());
+    let read = {
+        let path = path.clone();
+        move || Ok(snapshot_load::load(id, &read_whole(&path)?))
+    };
+    match ring::blocking_apart("load-snapshot", read).await? {
+        Ok(loaded) => Ok(Ok(Some(loaded))),
+        Err(SnapshotLoadError::Damaged(fault)) => {
+            error!(snapshot = %path.display(), "the snapshot is damaged and is set aside: {fault}");
+            ring::fs::rename(path, directory.join(format!("{id}{DAMAGED_SUFFIX}"))).await?;
+            Ok(Ok(None))
+        }
+        Err(fault) => Ok(Err(fault)),
+    }
+}
+
+// ---- Retention ----
+
+/// Lets old snapshots go, and the log before the oldest that stays, as long as there are two and `policy` says so.
+/// Returns the log's new start if it moved.
+pub async fn clean(
+    log: &Rc<MetadataLog>,
+    policy: &SnapshotPolicy,
+    high_watermark: Offset,
+    now: Now,
+) -> Result<Option<Offset>, MetadataLogError> {
+    let before = log.start_offset();
+    loop {
+        let two: Vec<SnapshotId> = log.snapshots.borrow().keys().copied().take(2).collect();
+        let [oldest, next] = two[..] else { break };
+        let oldest = SnapshotAge { id: oldest, last_contained: last_contained(log, oldest).await };
+        let next = SnapshotAge { id: next, last_contained: None };
+        let Some((gone, start)) = next_to_delete(policy, oldest, next, log.size(), now.wall) else { break };
+        log.snapshots.borrow_mut().remove(&gone);
+        log.delete_later(&gone.file_name(), &format!("{gone}{DELETED_SUFFIX}")).await;
+        log.advance_start(start, high_watermark).await?;
+        info!(snapshot = %gone, log.start = start.0, "old snapshot of the metadata deleted");
+    }
+    let start = log.start_offset();
+    Ok((start > before).then_some(start))
+}
+
+/// The time of the last record that a snapshot covers, read from its first batch where it isn't known.
+async fn last_contained(log: &Rc<MetadataLog>, id: SnapshotId) -> Option<TimestampMs> {
+    let known = log.snapshots.borrow().get(&id).and_then(|info| info.last_contained_ms);
+    if let Some(known) = known {
+        return Some(TimestampMs(known));
+    }
+    let path = log.directory.join(id.file_name());
+    let file = ring::File::open(&path, ring::Open::READ).await.ok()?;
+    let head = file.read(0, HEADER_BYTES).await.ok()?;
+    let Some(read) = snapshot::read_header(&head) else {
+        warn!(snapshot = %id, "its header can't be read");
+        return None;
+    };
+    if let Some(info) = log.snapshots.borrow_mut().get_mut(&id) {
+        info.last_contained_ms = Some(read.0);
+    }
+    Some(read)
+}

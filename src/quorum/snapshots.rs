@@ -1,0 +1,191 @@
+//! When a snapshot of this node's metadata is due, what it is made of, and which old ones go (KIP-630).
+
+use bytes::Bytes;
+use ringlog_metadata::MetadataImage;
+use ringlog_protocol::EncodeError;
+use ringlog_raft::snapshot::SnapshotWriter;
+use ringlog_raft::{SnapshotId, VoterSet};
+use ringlog_types::{MonotonicMs, Offset, TimestampMs};
+
+/// How often old snapshots are looked for, as Kafka does.
+const CLEANING_INTERVAL_MS: u64 = 60_000;
+
+/// What of the configuration decides about snapshots.
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotPolicy {
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub max_bytes_between: u64,
+    /// `metadata.log.max.snapshot.interval.ms`; 0 is never by time.
+    pub max_interval_ms: u64,
+    /// `metadata.max.retention.bytes` of log and snapshots; `None` is without limit.
+    pub max_retention_bytes: Option<u64>,
+    /// `metadata.max.retention.ms`; `None` is without limit.
+    pub max_retention_ms: Option<i64>,
+}
+
+impl Default for SnapshotPolicy {
+    /// Kafka's defaults.
+    fn default() -> Self {
+        SnapshotPolicy {
+            max_bytes_between: 20 * 1024 * 1024,
+            max_interval_ms: 3_600_000,
+            max_retention_bytes: Some(100 * 1024 * 1024),
+            max_retention_ms: Some(604_800_000),
+        }
+    }
+}
+
+/// When the next snapshot is due. One is written at a time.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    policy: SnapshotPolicy,
+    bytes: u64,
+    /// The first record after the last snapshot came then.
+    first_record_at: Option<MonotonicMs>,
+    /// Offset up to which the last snapshot covers, or the one being written.
+    covered_to: Offset,
+    is_writing: bool,
+    clean_at: MonotonicMs,
+}
+
+impl Schedule {
+    /// After a start with `bytes` that the newest snapshot, which ends at `covered_to`, doesn't cover.
+    pub(crate) fn new(policy: SnapshotPolicy, bytes: u64, covered_to: Offset, now: MonotonicMs) -> Schedule {
+        Schedule {
+            policy,
+            bytes,
+            first_record_at: (bytes > 0).then_some(now),
+            covered_to,
+            is_writing: false,
+            clean_at: now.plus_ms(CLEANING_INTERVAL_MS),
+        }
+    }
+
+    /// Records were applied.
+    pub(crate) fn on_applied(&mut self, bytes: usize, now: MonotonicMs) {
+        self.bytes += bytes as u64;
+        self.first_record_at.get_or_insert(now);
+    }
+
+    /// Another node's snapshot took the place of everything.
+    pub(crate) fn on_adopted(&mut self, id: SnapshotId) {
+        self.bytes = 0;
+        self.first_record_at = None;
+        self.covered_to = self.covered_to.max(id.end_offset);
+    }
+
+    /// Whether a snapshot of `image` is to be written now; if so it counts as begun.
+    pub(crate) fn take_due(&mut self, image: &MetadataImage, now: MonotonicMs) -> bool {
+        let provenance = image.provenance;
+        let is_late = self.policy.max_interval_ms > 0
+            && self.first_record_at.is_some_and(|first| now.since_ms(first) >= self.policy.max_interval_ms);
+        let may = !self.is_writing
+            && provenance.is_offset_batch_aligned
+            && provenance.last_contained_offset >= self.covered_to
+            && provenance.last_contained_epoch.0 >= 0;
+        let is_due = may && (self.bytes >= self.policy.max_bytes_between || is_late);
+        if is_due {
+            self.is_writing = true;
+            self.bytes = 0;
+            self.first_record_at = None;
+            self.covered_to = provenance.last_contained_offset.plus(1);
+        }
+        is_due
+    }
+
+    /// Whether one is being written.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.is_writing
+    }
+
+    /// The snapshot that was begun is written, or failed.
+    pub(crate) fn on_written(&mut self) {
+        self.is_writing = false;
+    }
+
+    /// Whether old snapshots are to be looked for now.
+    pub(crate) fn take_cleaning(&mut self, now: MonotonicMs) -> bool {
+        let is_due = now >= self.clean_at;
+        if is_due {
+            self.clean_at = now.plus_ms(CLEANING_INTERVAL_MS);
+        }
+        is_due
+    }
+
+    /// When to look next.
+    pub(crate) fn next_deadline(&self) -> MonotonicMs {
+        let late = self.first_record_at.filter(|_| self.policy.max_interval_ms > 0 && !self.is_writing);
+        let late = late.map(|first| first.plus_ms(self.policy.max_interval_ms));
+        late.map_or(self.clean_at, |late| late.min(self.clean_at))
+    }
+}
+
+/// What one snapshot is made of.
+#[derive(Debug)]
+pub struct SnapshotJob {
+    /// Its name.
+    pub id: SnapshotId,
+    /// What it holds.
+    pub image: MetadataImage,
+    /// `kraft.version` and voters as of its end.
+    pub membership: Option<(i16, VoterSet)>,
+    /// The time.
+    pub now: TimestampMs,
+    /// A number for the part file's name.
+    pub nonce: u64,
+}
+
+/// Why a snapshot could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotWriteError<E> {
+    /// A record doesn't fit the finalized version.
+    #[error(transparent)]
+    Encode(EncodeError),
+    /// The bytes could not be written.
+    #[error(transparent)]
+    Write(E),
+}
+
+impl SnapshotJob {
+    /// Hands the file's bytes to `write`, batch by batch. May take long: a million partitions about a second.
+    pub fn write_to<E>(&self, mut write: impl FnMut(Bytes) -> Result<(), E>) -> Result<(), SnapshotWriteError<E>> {
+        let membership = self.membership.as_ref().map(|(level, voters)| (*level, voters));
+        let last_contained = self.image.provenance.last_contained_timestamp;
+        let mut writer = SnapshotWriter::new(self.id, last_contained, membership, self.now);
+        let mut outcome = Ok(());
+        self.image.for_each_record(self.image.metadata_version(), &mut |record| {
+            if outcome.is_ok() {
+                outcome = record.encode_framed().map_err(SnapshotWriteError::Encode).and_then(|value| {
+                    writer.append(&value, self.now);
+                    writer.take_ready().into_iter().try_for_each(&mut write).map_err(SnapshotWriteError::Write)
+                });
+            }
+        });
+        outcome?;
+        writer.finish(self.now).into_iter().try_for_each(write).map_err(SnapshotWriteError::Write)
+    }
+}
+
+/// A snapshot in the directory, as far as retention wants to know.
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotAge {
+    /// Which.
+    pub id: SnapshotId,
+    /// Time of the last record that it covers, if known.
+    pub last_contained: Option<TimestampMs>,
+}
+
+/// The oldest snapshot, if it is to go, and the log's new start: the end of the next one. `oldest` and `next` are the
+/// first two of the directory, `size` is that of log and snapshots together, in bytes.
+pub fn next_to_delete(
+    policy: &SnapshotPolicy,
+    oldest: SnapshotAge,
+    next: SnapshotAge,
+    size: u64,
+    now: TimestampMs,
+) -> Option<(SnapshotId, Offset)> {
+    let is_too_large = policy.max_retention_bytes.is_some_and(|limit| size > limit);
+    let age_ms = oldest.last_contained.map(|last| now.0.saturating_sub(last.0));
+    let is_too_old = age_ms.zip(policy.max_retention_ms).is_some_and(|(age, limit)| age > limit);
+    (is_too_large || is_too_old).then_some((oldest.id, next.id.end_offset))
+}

@@ -1,0 +1,184 @@
+//! What to make of the files that a node finds in its metadata directory.
+//!
+//! The driver reads them in this order, and asks here what they mean:
+//!
+//! 1. Snapshots, newest first, until one loads ([`crate::snapshot_load::load`]); damaged ones are set aside.
+//! 2. The log, by the recovery of `ringlog-log`, which finds where whole batches end.
+//! 3. [`judge`]: whether log and snapshot fit together, and whether records are missing that had been acknowledged.
+//!    Before anything is cut or removed for that, the mark must say so durably.
+//! 4. What the verdict says is done, control records are read from the log's rest, and the node begins.
+
+use ringlog_raft::{Endpoint, LoadedState, ReplicaKey, SnapshotId, VoterSet};
+use ringlog_types::Offset;
+
+use crate::durable_mark::DurableMark;
+use crate::snapshot_load::LoadedSnapshot;
+
+/// Everything that a node starts with.
+#[derive(Debug)]
+pub struct LoadedNode {
+    /// For raft.
+    pub state: LoadedState,
+    /// The newest snapshot.
+    pub snapshot: Option<LoadedSnapshot>,
+    /// Bytes of records in the log that the snapshot doesn't cover.
+    pub bytes_since_snapshot: u64,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// First offset of the log.
+    pub log_start: Offset,
+    /// Where the whole batches of the log end.
+    pub log_end: Offset,
+    /// The newest snapshot that is whole.
+    pub snapshot: Option<SnapshotId>,
+    /// How far the log had been durable.
+    pub mark: DurableMark,
+    /// Whether this node has the controller role, so that others count on what it acknowledges.
+    pub is_controller: bool,
+    /// Whether it is alone: there is nobody to fetch lost records from.
+    pub is_alone: bool,
+}
+
+/// What they mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Continue {
+        /// The mark to write durably before the node begins, if the one that is there isn't right.
+        mark: Option<DurableMark>,
+        /// Acknowledged records are missing.
+        is_rebuilding: bool,
+    },
+    /// What is there can't be used without what is missing. Write the mark durably, then remove snapshots and log, and
+    /// begin as an empty node that fetches everything.
+    StartOver {
+        /// The mark.
+        mark: DurableMark,
+        /// Acknowledged records are missing.
+        is_rebuilding: bool,
+    },
+    /// Records are lost for good.
+    Refuse(Refusal),
+}
+
+/// Why a node doesn't start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The log ends too early.
+    #[error(
+        "the metadata log ends at offset {log_end}, but everything below {durable_offset} had reached the disk: the \
+         records between are damaged or lost, and there is no other controller to fetch them from. Restore the \
+         directory from a backup, or remove {mark_file} to go on without them",
+        mark_file = crate::durable_mark::FILE_NAME
+    )]
+    LogLost {
+        /// Its end.
+        log_end: Offset,
+        /// What had been durable.
+        durable_offset: Offset,
+    },
+    /// The beginning is gone.
+    #[error(
+        "the metadata log starts at offset {log_start}, but there is no whole snapshot at or above it, and no other \
+         controller to fetch one from. Restore the directory from a backup"
+    )]
+    SnapshotLost {
+        /// Where the log starts.
+        log_start: Offset,
+    },
+}
+
+/// Judges what was found.
+pub fn judge(found: &Found) -> Verdict {
+    let covered = found.snapshot.map_or(Offset(0), |id| id.end_offset);
+    let has_beginning = found.log_start <= covered;
+    // A snapshot beyond the log stands for all of it.
+    let is_log_short = found.log_end.max(covered) < found.mark.durable_offset;
+    // Nobody counts on what a broker has.
+    let is_rebuilding = found.is_controller && (found.mark.rebuilding || is_log_short || !has_beginning);
+    if found.is_alone && is_log_short && found.is_controller {
+        let (log_end, durable_offset) = (found.log_end, found.mark.durable_offset);
+        return Verdict::Refuse(Refusal::LogLost { log_end, durable_offset });
+    }
+    if !has_beginning {
+        if found.is_alone {
+            return Verdict::Refuse(Refusal::SnapshotLost { log_start: found.log_start });
+        }
+        let mark = DurableMark { durable_offset: Offset(0), rebuilding: is_rebuilding };
+        return Verdict::StartOver { mark, is_rebuilding };
+    }
+    let mark = DurableMark {
+        durable_offset: found.mark.durable_offset.min(found.log_end.max(covered)),
+        rebuilding: is_rebuilding,
+    };
+    Verdict::Continue { mark: (mark != found.mark).then_some(mark), is_rebuilding }
+}
+
+/// Whether a node is its whole quorum: the only voter that it knows of, or if it knows none, the only server to ask.
+pub fn is_alone(
+    voters: &VoterSet,
+    own: ReplicaKey,
+    bootstrap_servers: &[Endpoint],
+    own_endpoint: Option<&Endpoint>,
+) -> bool {
+    if voters.is_empty() {
+        return bootstrap_servers.iter().all(|server| Some(server) == own_endpoint);
+    }
+    voters.is_only_voter(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_types::LeaderEpoch;
+
+    use super::*;
+
+    fn found(log: (i64, i64), snapshot: Option<i64>, durable: i64) -> Found {
+        Found {
+            log_start: Offset(log.0),
+            log_end: Offset(log.1),
+            snapshot: snapshot.map(|end| SnapshotId { end_offset: Offset(end), epoch: LeaderEpoch(1) }),
+            mark: DurableMark { durable_offset: Offset(durable), rebuilding: false },
+            is_controller: true,
+            is_alone: false,
+        }
+    }
+
+    #[test]
+    fn whole_directories_go_on() {
+        for whole in [found((0, 0), None, 0), found((0, 90), None, 80), found((50, 90), Some(60), 90)] {
+            assert_eq!(judge(&whole), Verdict::Continue { mark: None, is_rebuilding: false });
+        }
+        // A snapshot was fetched and the log was not emptied yet.
+        let beyond = found((0, 40), Some(100), 40);
+        assert_eq!(judge(&beyond), Verdict::Continue { mark: None, is_rebuilding: false });
+    }
+
+    #[test]
+    fn a_log_that_lost_durable_records_is_rebuilt_without_voting() {
+        let short = found((0, 70), None, 90);
+        let mark = DurableMark { durable_offset: Offset(70), rebuilding: true };
+        assert_eq!(judge(&short), Verdict::Continue { mark: Some(mark), is_rebuilding: true });
+        let again = Found { mark, ..short };
+        assert_eq!(judge(&again), Verdict::Continue { mark: None, is_rebuilding: true });
+        let alone = Found { is_alone: true, ..short };
+        assert!(matches!(judge(&alone), Verdict::Refuse(Refusal::LogLost { .. })));
+        let broker = Found { is_controller: false, ..short };
+        let mark = DurableMark { durable_offset: Offset(70), rebuilding: false };
+        assert_eq!(judge(&broker), Verdict::Continue { mark: Some(mark), is_rebuilding: false });
+    }
+
+    #[test]
+    fn a_log_whose_beginning_is_gone_starts_over() {
+        let headless = found((50, 90), None, 60);
+        let mark = DurableMark { durable_offset: Offset(0), rebuilding: true };
+        assert_eq!(judge(&headless), Verdict::StartOver { mark, is_rebuilding: true });
+        let older = found((50, 90), Some(40), 60);
+        assert_eq!(judge(&older), Verdict::StartOver { mark, is_rebuilding: true });
+        let alone = Found { is_alone: true, ..headless };
+        assert!(matches!(judge(&alone), Verdict::Refuse(Refusal::SnapshotLost { .. })));
+    }
+}
