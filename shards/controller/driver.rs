@@ -386,9 +386,12 @@ impl Driver {
         if role.is_leader {
             info!(epoch = role.epoch.0, "leads the metadata quorum");
         } else if before.is_here {
-            info!(epoch = role.epoch.0, leader = ?role.leader_id.map(|id| id.0), "no longer leads the metadata quorum");
-        } else if role.leader_id.is_some_and(|id| id != own) && role.leader_id != before.id {
-            info!(epoch = role.epoch.0, leader = ?role.leader_id.map(|id| id.0), "follows the leader of the metadata quorum");
+            info!(epoch = role.epoch.0, "no longer leads the metadata quorum");
+        }
+        if let Some(leader) =
+            role.leader_id.filter(|id| *id != own && (Some(*id), role.epoch) != (before.id, before.epoch))
+        {
+            info!(epoch = role.epoch.0, leader = leader.0, "follows the leader of the metadata quorum");
         }
         let endpoint = self.node.raft().leader_endpoint().cloned();
         let is_other = role.leader_id.filter(|id| *id != own);
