@@ -370,7 +370,7 @@ impl Attacked {
             epochs: LeaderEpochs::default(),
             snapshots: Vec::new(),
             history: ControlHistory::new(voters),
-            is_rebuilding: seed % 5 == 0,
+            is_rebuilding: seed.is_multiple_of(5),
         };
         let mut config = RaftConfig::new(NodeId(1), DIRECTORY, "cluster");
         config.endpoints = Endpoints::from([("CONTROLLER".to_owned(), endpoint(1))]);
