@@ -87,6 +87,9 @@ impl Raft {
     pub(super) fn on_fetch_response(&mut self, pending: &Pending, response: FetchResponse, now: Now, fx: &mut Effects) {
         let read = wire::read_fetch_response(&response).filter(|_| response.error_code == 0);
         let Some((partition, leader)) = read else { return self.back_off(pending, now) };
+        if leader.leader_id.is_none() && leader.epoch == self.epoch {
+            self.on_leaderless_answer(&pending.to, now);
+        }
         match self.common_answer(partition.error_code, &leader, now, fx) {
             Outcome::Proceed => {}
             Outcome::Done => return,

@@ -17,6 +17,8 @@ mod transitions;
 mod votes;
 mod wire;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use ringlog_protocol::RequestBody;
 use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random};
@@ -122,6 +124,8 @@ pub struct Raft {
     rebuilding: Option<Rebuilding>,
     /// The epoch whose leader's process is gone, as far as we can tell; `None` again once it answers a fetch.
     suspected: Option<LeaderEpoch>,
+    /// Voters that said, in this epoch, that they know of no leader either.
+    leaderless: BTreeSet<NodeId>,
     /// The highest high watermark that a leader told, which may lie beyond our log.
     told_high_watermark: Option<Offset>,
     is_shutting_down: bool,

@@ -4,14 +4,15 @@ use bytes::Bytes;
 use ringlog_protocol::messages::{
     BeginQuorumEpochRequest, DescribeQuorumRequest, DescribeQuorumResponse, FetchRequest, FetchResponse,
     FetchSnapshotRequest, VoteRequest, VoteResponse, begin_quorum_epoch_request, describe_quorum_request,
-    fetch_request, fetch_snapshot_request, vote_request,
+    fetch_request, fetch_response, fetch_snapshot_request, vote_request,
 };
 use ringlog_protocol::records::BatchIter;
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::control_records::ControlRecord;
 use ringlog_raft::{
     Action, ControlHistory, Effects, Endpoint, Endpoints, EpochStart, Event, LeaderEpochs, LoadedState, ProposeError,
-    QuorumState, QuorumStateVersion, Raft, RaftConfig, ReplyToken, SnapshotId, Step, VoterSet, snapshot,
+    QuorumState, QuorumStateVersion, Raft, RaftConfig, ReplyToken, RequestToken, SendError, SnapshotId, Step, VoterSet,
+    snapshot,
 };
 use ringlog_types::{
     CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random, TimestampMs, Uuid,
@@ -462,4 +463,76 @@ fn kraft_version_rises_once_every_voter_is_known() {
     assert_eq!(raft.voters().get(NodeId(1)).unwrap().key.directory_id, Some(DIRECTORY));
     assert_eq!(done(raft.step(Event::LogFlushed, at(11))).high_watermark, Some(Offset(5)));
     assert!(raft.upgrade_kraft_version(0, false, at(12)).is_err());
+}
+
+/// The one request in flight to that node, by its token.
+fn token_of(fx: Effects) -> RequestToken {
+    let Step::Ready(actions) = fx.into_step() else { panic!("nothing is to be persisted") };
+    let token = actions.iter().find_map(|action| match action {
+        Action::Send { token, .. } => Some(*token),
+        _ => None,
+    });
+    token.expect("a request")
+}
+
+#[test]
+fn a_follower_whose_leaders_process_is_gone_stands_at_once() {
+    let mut raft = unattached();
+    let told = raft.step(
+        Event::Request {
+            token: ReplyToken(1),
+            listener: "CONTROLLER".to_owned(),
+            api_version: 1,
+            request: begin(2, 6).into(),
+        },
+        at(1),
+    );
+    let Step::PersistFirst(first) = told.into_step() else { panic!("the leader is persisted") };
+    let fetch = first.persisted().into_iter().find_map(|action| match action {
+        Action::Send { token, .. } => Some(token),
+        _ => None,
+    });
+    let refused = Event::Response { token: fetch.expect("a fetch"), result: Err(SendError::Refused) };
+    let _ = raft.step(refused, at(2));
+    assert!(raft.next_deadline().is_some_and(|deadline| deadline <= MonotonicMs(40)));
+    // Somebody else may try before: this node saw the same.
+    assert!(vote_answer(ask(&mut raft, vote(&Vote { epoch: 6, id: 3, last: (4, 10), pre_vote: true }), at(3))).2);
+    let stood = done(raft.step(Event::Tick, at(40)));
+    assert!(stood.sent.iter().any(|(_, request)| matches!(request, RequestBody::Vote(_))));
+    assert_eq!(raft.epoch(), LeaderEpoch(6), "a pre-vote doesn't raise the epoch");
+}
+
+#[test]
+fn voters_that_all_know_no_leader_need_not_wait_for_one() {
+    let (mut raft, fx) = Raft::new(config(1), empty(&[1, 2, 3]), Random::from_seed(1), at(0));
+    let token = token_of(fx);
+    let nobody = FetchResponse {
+        responses: vec![fetch_response::FetchableTopicResponse {
+            topic_id: CLUSTER_METADATA_TOPIC_ID,
+            partitions: vec![fetch_response::PartitionData {
+                error_code: ErrorCode::NotLeaderOrFollower.code(),
+                current_leader: fetch_response::LeaderIdAndEpoch { leader_id: -1, leader_epoch: 0 },
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let _ = raft.step(Event::Response { token, result: Ok(nobody.into()) }, at(1));
+    let stood = done(raft.step(Event::Tick, at(30)));
+    assert!(stood.sent.iter().any(|(_, request)| matches!(request, RequestBody::Vote(_))), "{stood:?}");
+}
+
+#[test]
+fn a_node_that_lost_records_neither_votes_nor_stands_until_it_has_them_again() {
+    let mut loaded = empty(&[1, 2, 3]);
+    loaded.is_rebuilding = true;
+    let (mut raft, _) = start(config(1), loaded);
+    for pre_vote in [true, false] {
+        let asked = vote(&Vote { epoch: 3, id: 2, last: (2, 10), pre_vote });
+        assert!(!vote_answer(ask(&mut raft, asked, at(1))).2);
+    }
+    assert!(done(raft.step(Event::Tick, at(9_000))).sent.iter().all(|(_, it)| !matches!(it, RequestBody::Vote(_))));
+    let alone = LoadedState { is_rebuilding: true, ..empty(&[1]) };
+    assert!(!start(config(1), alone).1.became_leader);
 }
