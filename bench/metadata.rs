@@ -7,11 +7,11 @@ use std::fs;
 use std::process;
 use std::time::Duration;
 
-use bytes::Bytes;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, SamplingMode, criterion_group};
 use ringlog_metadata::bootstrap::BootstrapMetadata;
 use ringlog_metadata::controller::AllowAll;
+use ringlog_metadata::image::SnapshotLoad;
 use ringlog_metadata::{
     Controller, ControllerConfig, MetadataChanges, MetadataDelta, MetadataImage, MetadataLoader, Provenance,
     RequestContext,
@@ -117,13 +117,9 @@ fn write_snapshot(image: &MetadataImage) -> Vec<u8> {
 }
 
 fn load_snapshot(file: &[u8]) -> MetadataImage {
-    let mut records = Vec::new();
-    snapshot::read(file, |value| {
-        records.push(MetadataRecord::decode_framed(Bytes::copy_from_slice(value)).expect("records decode").0);
-    })
-    .expect("a whole snapshot");
-    let mut loader = MetadataLoader::new();
-    loader.load_snapshot(Provenance::EMPTY, &records).expect("records fit").image
+    let mut load = SnapshotLoad::new();
+    snapshot::read(file, |value| load.record(value)).expect("a whole snapshot");
+    MetadataLoader::new().finish_snapshot(load, Provenance::EMPTY).expect("records fit").image
 }
 
 fn now() -> Now {
@@ -218,6 +214,21 @@ fn whole_images(group: &mut BenchmarkGroup<'_, WallTime>, shape: Shape) {
             heartbeat(&mut controller, true);
             heartbeat(&mut controller, false);
         });
+    });
+    group.bench_function(format!("share_after_one_change/{shape}"), |bencher| {
+        let mut number = 0;
+        bencher.iter_batched(
+            || {
+                number = (number + 7919) % shape.topics;
+                let record = change(topic_id(number), 3);
+                (replay_one(&image, &record), replay_one(&image, &record))
+            },
+            |((mut own, changes), (other, _))| {
+                own.share_with(&other, &changes);
+                (own, other)
+            },
+            BatchSize::SmallInput,
+        );
     });
     group.bench_function(format!("change_one_partition/{shape}"), |bencher| {
         let mut number = 0;

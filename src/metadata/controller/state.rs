@@ -36,8 +36,8 @@ impl PartitionIndexes {
         let mut indexes = PartitionIndexes::default();
         for topic in image.topics.iter() {
             indexes.on_topic_created(&topic.name);
-            for (index, partition) in &topic.partitions {
-                indexes.add(TopicIdPartition { topic_id: topic.id, partition: *index }, partition);
+            for (index, partition) in topic.partitions.iter() {
+                indexes.add(TopicIdPartition { topic_id: topic.id, partition: index }, partition);
             }
         }
         indexes
@@ -158,8 +158,8 @@ impl ActiveController {
                 return;
             }
         };
-        if let Some(old) = self.image.topics.partition(id).cloned() {
-            self.indexes.remove(id, &old);
+        if let Some(old) = self.image.topics.partition(id) {
+            self.indexes.remove(id, old);
         }
         self.replay_into_image(record, changes);
         if let Some(new) = self.image.topics.partition(id) {
@@ -172,8 +172,8 @@ impl ActiveController {
             MetadataRecord::RemoveTopic(record) => {
                 if let Some(topic) = self.image.topics.by_id(record.topic_id).cloned() {
                     self.indexes.on_topic_deleted(&topic.name);
-                    for (index, partition) in &topic.partitions {
-                        self.indexes.remove(TopicIdPartition { topic_id: topic.id, partition: *index }, partition);
+                    for (index, partition) in topic.partitions.iter() {
+                        self.indexes.remove(TopicIdPartition { topic_id: topic.id, partition: index }, partition);
                     }
                 }
             }
@@ -224,7 +224,7 @@ impl ActiveController {
         let value = self.dynamic_topic_config(topic, MIN_IN_SYNC_REPLICAS).and_then(|value| value.parse().ok());
         let value = value.unwrap_or(usize::try_from(self.config.min_in_sync_replicas).unwrap_or(1));
         let partition = self.image.topics.by_name(topic).and_then(|topic| topic.partitions.get(&PartitionIndex(0)));
-        partition.map_or(value, |partition| value.min(partition.replicas.len()))
+        partition.map_or(value, |partition| value.min(partition.replicas().len()))
     }
 
     /// Builds a change of one partition, which `edit` describes. The topic's own unclean setting is the default.

@@ -88,11 +88,10 @@ impl MetadataChanges {
                 (old_topic, Some(topic)) => {
                     let entry = changes.topic(topic);
                     entry.is_created = old_topic.is_none();
-                    for (index, partition) in &topic.partitions {
-                        if old_topic.and_then(|old_topic| old_topic.partitions.get(index)) != Some(partition) {
-                            entry.partitions.insert(*index);
-                        }
-                    }
+                    entry.partitions = match old_topic {
+                        Some(old_topic) => topic.partitions.differing_from(&old_topic.partitions).collect(),
+                        None => topic.partitions.keys().collect(),
+                    };
                 }
                 (Some(topic), None) => changes.on_topic_deleted(topic),
                 (None, None) => {}
