@@ -162,13 +162,26 @@ fn resident_bytes() -> usize {
     pages * 4096
 }
 
-/// Prints what a partition takes, everything counted. To be run in a process of its own, whose memory nothing else has
-/// used before.
+/// Prints what a partition takes, everything counted: in an image, and then in that of an active controller too, after
+/// each partition changed in both. To be run in a process of its own, whose memory nothing else has used before.
 fn print_memory(shape: Shape) {
     let before = resident_bytes();
-    let image = image_of(shape);
-    let bytes = resident_bytes().saturating_sub(before) as f64 / image.topics.partition_count() as f64;
-    println!("metadata/memory/{shape}: {bytes:.0} bytes per partition");
+    let mut image = image_of(shape);
+    let count = image.topics.partition_count() as f64;
+    let of_each = |bytes: usize| bytes.saturating_sub(before) as f64 / count;
+    println!("metadata/memory/{shape}: {:.0} bytes per partition", of_each(resident_bytes()));
+    let mut uncommitted = image.clone();
+    for index in 0..shape.partitions {
+        for from in (0..shape.topics).step_by(1_000) {
+            let records: Vec<_> = (from..from + 1_000).map(|number| change(topic_id(number), index)).collect();
+            uncommitted = replay(&uncommitted, &records).0;
+            let (published, changes) = replay(&image, &records);
+            image = published;
+            uncommitted.share_with(&image, &changes);
+        }
+    }
+    println!("metadata/memory_of_both/{shape}: {:.0} bytes per partition", of_each(resident_bytes()));
+    drop(uncommitted);
 }
 
 fn change(topic_id: Uuid, index: u32) -> MetadataRecord {
@@ -176,9 +189,11 @@ fn change(topic_id: Uuid, index: u32) -> MetadataRecord {
     PartitionChangeRecord { partition_id: index as i32, topic_id, isr, ..Default::default() }.into()
 }
 
-fn replay_one(image: &MetadataImage, record: &MetadataRecord) -> (MetadataImage, MetadataChanges) {
+fn replay(image: &MetadataImage, records: &[MetadataRecord]) -> (MetadataImage, MetadataChanges) {
     let mut delta = MetadataDelta::new(image);
-    delta.replay(record).expect("the partition is there");
+    for record in records {
+        delta.replay(record).expect("the partition is there");
+    }
     delta.apply(Provenance::EMPTY)
 }
 
@@ -215,28 +230,42 @@ fn whole_images(group: &mut BenchmarkGroup<'_, WallTime>, shape: Shape) {
             heartbeat(&mut controller, false);
         });
     });
-    group.bench_function(format!("share_after_one_change/{shape}"), |bencher| {
-        let mut number = 0;
-        bencher.iter_batched(
-            || {
-                number = (number + 7919) % shape.topics;
-                let record = change(topic_id(number), 3);
-                (replay_one(&image, &record), replay_one(&image, &record))
-            },
-            |((mut own, changes), (other, _))| {
-                own.share_with(&other, &changes);
-                (own, other)
-            },
-            BatchSize::SmallInput,
-        );
-    });
-    group.bench_function(format!("change_one_partition/{shape}"), |bencher| {
-        let mut number = 0;
-        bencher.iter_with_large_drop(|| {
-            number = (number + 7919) % shape.topics;
-            replay_one(&image, &change(topic_id(number), 3))
+    drop(controller);
+    changes(group, shape, &image);
+}
+
+fn changes(group: &mut BenchmarkGroup<'_, WallTime>, shape: Shape, image: &MetadataImage) {
+    let spread = |from: u32, count: u32| {
+        let numbers = (from..from + count).map(|number| number.wrapping_mul(7919));
+        numbers.map(|number| change(topic_id(number % shape.topics), number % shape.partitions)).collect::<Vec<_>>()
+    };
+    for count in [1, 10_000] {
+        let mut from = 0;
+        group.bench_function(format!("change_{count}/{shape}"), |bencher| {
+            bencher.iter_batched(
+                || {
+                    from += count;
+                    spread(from, count)
+                },
+                |records| replay(image, &records),
+                BatchSize::SmallInput,
+            );
         });
-    });
+        group.bench_function(format!("share_after_{count}/{shape}"), |bencher| {
+            bencher.iter_batched(
+                || {
+                    from += count;
+                    let records = spread(from, count);
+                    (replay(image, &records), replay(image, &records))
+                },
+                |((mut own, changes), (other, _))| {
+                    own.share_with(&other, &changes);
+                    (own, other)
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
 }
 
 fn metadata(criterion: &mut Criterion) {
@@ -247,8 +276,8 @@ fn metadata(criterion: &mut Criterion) {
         whole_images(&mut group, shape);
     }
     let large = image_of(Shape { topics: 1, partitions: 10_000 });
-    group.bench_function("change_one_partition/1x10000", |bencher| {
-        bencher.iter_with_large_drop(|| replay_one(&large, &change(topic_id(0), 7_000)));
+    group.bench_function("change_1/1x10000", |bencher| {
+        bencher.iter_with_large_drop(|| replay(&large, &[change(topic_id(0), 7_000)]));
     });
     group.finish();
 }
