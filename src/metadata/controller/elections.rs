@@ -61,7 +61,7 @@ impl ActiveController {
         for topic in self.image.topics.iter() {
             let mut of_topic = Vec::new();
             for index in topic.partitions.keys() {
-                let id = TopicIdPartition { topic_id: topic.id, partition: *index };
+                let id = TopicIdPartition { topic_id: topic.id, partition: index };
                 let result = self.elect(election, election_type, &topic.name, index.0, Some(id), records);
                 if result.as_ref().err().is_none_or(|error| error.code != ErrorCode::ElectionNotNeeded) {
                     of_topic.push(partition_result(index.0, result));

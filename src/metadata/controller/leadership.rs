@@ -23,7 +23,7 @@ impl ActiveController {
         let mut ids = Vec::new();
         for topic in self.image.topics.iter() {
             let found = topic.partitions.iter().filter(|(_, partition)| wanted(partition));
-            ids.extend(found.map(|(index, _)| TopicIdPartition { topic_id: topic.id, partition: *index }));
+            ids.extend(found.map(|(index, _)| TopicIdPartition { topic_id: topic.id, partition: index }));
         }
         ids
     }
@@ -47,17 +47,17 @@ impl ActiveController {
     }
 
     fn leave_in_sync_sets(&self, id: NodeId, records: &mut Vec<RecordAndVersion>) {
-        let partitions = self.partitions_where(|partition| partition.in_sync_replicas.contains(&id));
+        let partitions = self.partitions_where(|partition| partition.in_sync_replicas().contains(&id));
         self.update_leadership(partitions, LeadershipChange { remove: Some(id), ..Default::default() }, records);
     }
 
     fn leave_uncleanly(&self, id: NodeId, in_sync_too: bool, records: &mut Vec<RecordAndVersion>) {
         let change = LeadershipChange { unclean: Some(id), ..Default::default() };
         if in_sync_too {
-            let partitions = self.partitions_where(|partition| partition.in_sync_replicas.contains(&id));
+            let partitions = self.partitions_where(|partition| partition.in_sync_replicas().contains(&id));
             self.update_leadership(partitions, change, records);
         }
-        let partitions = self.partitions_where(|partition| partition.eligible_leader_replicas.contains(&id));
+        let partitions = self.partitions_where(|partition| partition.eligible_leader_replicas().contains(&id));
         self.update_leadership(partitions, change, records);
     }
 
@@ -111,7 +111,7 @@ impl ActiveController {
         }
         let remaining: Vec<Uuid> = broker.directories.iter().copied().filter(|id| !offline.contains(id)).collect();
         let is_hit = |partition: &PartitionImage| {
-            partition.in_sync_replicas.contains(&broker.id)
+            partition.in_sync_replicas().contains(&broker.id)
                 && partition.directory(broker.id).is_some_and(|directory| newly.contains(&directory))
         };
         let change = LeadershipChange { remove: Some(broker.id), ..Default::default() };

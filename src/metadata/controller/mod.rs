@@ -49,7 +49,7 @@ pub use context::{
 pub use reassignment::list_reassignments;
 pub use responses::error_response;
 
-use crate::image::{ConfigResourceType, MetadataImage};
+use crate::image::{ConfigResourceType, MetadataChanges, MetadataImage};
 use context::record;
 use outcome::Outcome;
 use state::{ActiveController, MIN_IN_SYNC_REPLICAS};
@@ -136,6 +136,14 @@ impl Controller {
     /// The newest state, uncommitted records included, if active.
     pub fn uncommitted_image(&self) -> Option<&MetadataImage> {
         self.active.as_ref().map(|active| &active.image)
+    }
+
+    /// The newest committed image was published as `committed`, by `changes`: the uncommitted state shares its memory
+    /// where they are equal. See [`MetadataImage::share_with`].
+    pub fn share_with(&mut self, committed: &MetadataImage, changes: &MetadataChanges) {
+        if let Some(active) = &mut self.active {
+            active.image.share_with(committed, changes);
+        }
     }
 
     /// Notes a heartbeat's arrival before it is handled, so that a slow queue fences nobody. A broker or epoch that is

@@ -19,7 +19,7 @@ use ringlog_types::{
 use super::*;
 use crate::bootstrap::BootstrapMetadata;
 use crate::features::FEATURES;
-use crate::image::{MetadataDelta, MetadataImage, PartitionImage, Provenance};
+use crate::image::{MetadataDelta, MetadataImage, PartitionImage, Provenance, TopicImage};
 
 /// A controller, and a second replayer of what it writes.
 struct Harness {
@@ -70,9 +70,16 @@ impl Harness {
             record.encode_framed().expect("records fit their version");
             delta.replay(&record.record).expect("records can be replayed");
         }
-        self.replica = delta.apply(Provenance::EMPTY).0;
+        let (replica, changes) = delta.apply(Provenance::EMPTY);
+        self.replica = replica;
         self.log.extend(records);
         assert_eq!(Some(&self.replica), self.controller.uncommitted_image());
+        self.controller.share_with(&self.replica, &changes);
+        let uncommitted = self.controller.uncommitted_image().expect("the controller is active");
+        assert_eq!(self.replica, *uncommitted);
+        let is_shared =
+            |topic: &Arc<TopicImage>| uncommitted.topics.by_id(topic.id).is_some_and(|other| Arc::ptr_eq(topic, other));
+        assert!(self.replica.topics.iter().all(is_shared));
     }
 
     fn send_at<R: TryFrom<ResponseBody>>(&mut self, request: impl Into<RequestBody>, api_version: i16) -> R {
