@@ -387,7 +387,8 @@ impl QuorumNode {
 
     /// Hands out what is new, and the answers that waited for it.
     fn publish(&mut self, mut publications: Vec<Publication>) {
-        publications.extend(self.loader.publish());
+        let uncommitted = self.controller.as_ref().and_then(Controller::uncommitted_image);
+        publications.extend(self.loader.publish(uncommitted));
         let open = self.commits.split_off(&self.applied_to.min(self.high_watermark));
         let answers: Vec<_> = std::mem::replace(&mut self.commits, open).into_values().flatten().collect();
         if !self.has_published {

@@ -6,8 +6,8 @@ use ringlog_types::Offset;
 
 use super::{LoadError, MetadataChanges, MetadataImage, Provenance, ReplayError};
 
-/// Builds the image that a snapshot holds. [`MetadataLoader::finish_snapshot`](super::MetadataLoader::finish_snapshot)
-/// ends it, once the caller has seen that the snapshot is whole; dropping it leaves no trace.
+/// Builds the image that a snapshot holds. [`SnapshotLoad::finish`] ends it, once the caller has seen that the snapshot is
+/// whole; dropping it leaves no trace.
 ///
 /// The first fault is kept and told at the end, so that records can be handed on by whoever walks the file.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl SnapshotLoad {
     }
 
     /// The image, unless a record was at fault.
-    pub(super) fn finish(self, provenance: Provenance) -> Result<MetadataImage, LoadError> {
+    pub fn finish(self, provenance: Provenance) -> Result<MetadataImage, LoadError> {
         match self.fault {
             Some(fault) => Err(fault),
             None => Ok(MetadataImage { provenance, ..self.image }),
