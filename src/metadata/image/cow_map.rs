@@ -211,4 +211,26 @@ mod tests {
         assert_eq!(before, map);
         assert_eq!(map.iter().count(), 1000);
     }
+
+    #[test]
+    fn equal_buckets_of_changed_keys_are_shared() {
+        let mut own = CowMap::default();
+        for key in 0..20_000_u32 {
+            own.insert(key, key);
+        }
+        let mut other = own.clone();
+        for key in [3, 7_000] {
+            own.insert(key, 0);
+            other.insert(key, 0);
+        }
+        own.insert(5, 0);
+        let before = own.clone();
+        own.share_buckets(&other, [3, 5, 7_000].iter(), u32::eq);
+        assert_eq!(own, before);
+        let is_shared = |key: u32| {
+            let place = CowMap::<u32, u32>::place_of(&key);
+            Arc::ptr_eq(own.bucket(place).unwrap(), other.bucket(place).unwrap())
+        };
+        assert!(is_shared(3) && is_shared(7_000) && !is_shared(5));
+    }
 }
