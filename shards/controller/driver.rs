@@ -183,6 +183,10 @@ impl Driver {
                 Wake::Deadline => self.node.step(Input::Tick, ring::now()),
             }
             self.do_work().await?;
+            if self.node.is_going_on() {
+                // Peers and disk are not to wait for the end of a large change.
+                ring::yield_if_needed().await;
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use ringlog_protocol::ResponseBody;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_types::{LeaderEpoch, NodeId, Now, Offset, PartitionIndex, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
@@ -13,6 +14,7 @@ use super::context::ControllerConfig;
 use super::heartbeats::HeartbeatManager;
 use super::partition_change::{ChangeContext, Election, PartitionChange};
 use super::periodic::Deadlines;
+use super::plan::Plan;
 use crate::features::MetadataVersion;
 use crate::image::{ConfigResource, MetadataChanges, MetadataImage, PartitionImage};
 
@@ -142,6 +144,8 @@ pub(crate) struct ActiveController {
     pub(crate) register_record_offsets: FxHashMap<NodeId, Offset>,
     pub(crate) random: Random,
     pub(crate) deadlines: Deadlines,
+    /// A change that is being worked out, and the answer that waits for its end.
+    pub(crate) unfinished: Option<(Plan, Option<ResponseBody>)>,
 }
 
 impl ActiveController {
@@ -166,6 +170,7 @@ impl ActiveController {
             register_record_offsets,
             random: Random::from_seed(seed),
             deadlines: Deadlines::new(&config, now.monotonic),
+            unfinished: None,
             config,
             epoch,
             image,

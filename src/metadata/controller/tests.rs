@@ -95,10 +95,16 @@ impl Harness {
             kraft_version: 1,
             voters: &[NodeId(1)],
         };
-        let result = self.controller.handle(&request, &context).expect("the controller is active");
-        result.response.size(api_version).expect("the response fits its version");
-        self.append(result.records);
-        R::try_from(result.response).unwrap_or_else(|_| panic!("the response belongs to the request"))
+        let mut result = self.controller.handle(&request, &context).expect("the controller is active");
+        let response = loop {
+            self.append(result.records);
+            match result.response {
+                Some(response) => break response,
+                None => result = self.controller.go_on(self.next_offset()).expect("more is to come"),
+            }
+        };
+        response.size(api_version).expect("the response fits its version");
+        R::try_from(response).unwrap_or_else(|_| panic!("the response belongs to the request"))
     }
 
     fn send<R: TryFrom<ResponseBody>>(&mut self, request: impl Into<RequestBody>) -> R {
@@ -179,6 +185,10 @@ impl Harness {
         let results = self.controller.on_tick(now, next);
         let records = results.into_iter().flat_map(|result| result.records).collect();
         self.append(records);
+        while let Some(result) = self.controller.go_on(self.next_offset()) {
+            assert!(result.records.len() <= MAX_RECORDS_PER_OPERATION);
+            self.append(result.records);
+        }
     }
 
     /// Creates topics and returns error code and text of each.

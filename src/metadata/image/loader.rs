@@ -131,32 +131,21 @@ impl MetadataLoader {
         Ok(early)
     }
 
-    /// Ends a commit callback: the image of all that was replayed, unless a transaction is open or nothing came. What
-    /// changed and is the same in `other`, the active controller's own image, becomes the same in memory.
-    pub fn publish(&mut self, other: Option<&MetadataImage>) -> Option<Publication> {
+    /// Ends a commit callback: the image of all that was replayed, unless a transaction is open or nothing came.
+    pub fn publish(&mut self) -> Option<Publication> {
         if self.transaction_start.is_some() {
             return None;
         }
-        let mut publication = self.take_publication(self.position?)?;
-        if let Some(other) = other {
-            publication.image.share_with(other, &publication.changes);
-        }
-        self.published = publication.image.clone();
-        Some(publication)
+        self.publish_at(self.position?)
     }
 
     fn publish_at(&mut self, provenance: Provenance) -> Option<Publication> {
-        let publication = self.take_publication(provenance)?;
-        self.published = publication.image.clone();
-        Some(publication)
-    }
-
-    fn take_publication(&mut self, provenance: Provenance) -> Option<Publication> {
         if self.delta.is_none() && provenance.last_contained_offset == self.published.provenance.last_contained_offset {
             return None;
         }
         let delta = self.delta.take().unwrap_or_else(|| MetadataDelta::new(&self.published));
         let (image, changes) = delta.apply(provenance);
+        self.published = image.clone();
         Some(Publication { image, changes })
     }
 
@@ -214,13 +203,13 @@ mod tests {
         assert_eq!(early.image.topics.len(), 1);
         assert_eq!(early.image.provenance.last_contained_offset, Offset(0));
         assert!(!early.image.provenance.is_offset_batch_aligned);
-        assert!(loader.publish(None).is_none());
+        assert!(loader.publish().is_none());
         assert_eq!(loader.open_transaction(), Some(Offset(1)));
         load(&mut loader, &[topic(3), EndTransactionRecord::default().into()]).unwrap();
-        let ended = loader.publish(None).unwrap();
+        let ended = loader.publish().unwrap();
         assert_eq!((ended.image.topics.len(), ended.changes.topics.len()), (3, 2));
         load(&mut loader, &[begin.clone(), topic(4), AbortTransactionRecord::default().into()]).unwrap();
-        let aborted = loader.publish(None).unwrap();
+        let aborted = loader.publish().unwrap();
         assert_eq!((aborted.image.topics.len(), aborted.changes.is_empty()), (3, true));
         assert_eq!(aborted.image.provenance.last_contained_offset, Offset(7));
         let nested = load(&mut loader, &[begin.clone(), begin]);
@@ -231,7 +220,7 @@ mod tests {
     fn a_snapshot_replaces_everything() {
         let mut loader = MetadataLoader::new();
         load(&mut loader, &[topic(1), topic(2)]).unwrap();
-        loader.publish(None);
+        loader.publish();
         let provenance = Provenance { last_contained_offset: Offset(9), ..Provenance::EMPTY };
         let loaded = loader.load_snapshot(provenance, &[topic(2), topic(3)]).unwrap();
         assert_eq!(loaded.changes.deleted_topics.keys().collect::<Vec<_>>(), [&Uuid([1; 16])]);
@@ -249,7 +238,7 @@ mod tests {
     fn a_snapshot_at_fault_changes_nothing() {
         let mut loader = MetadataLoader::new();
         load(&mut loader, &[topic(1)]).unwrap();
-        loader.publish(None);
+        loader.publish();
         let good = topic(2).encode_framed(0).unwrap();
         let marker = MetadataRecord::from(EndTransactionRecord::default()).encode_framed(0).unwrap();
         let stray: MetadataRecord =
@@ -276,7 +265,7 @@ mod tests {
         let mut loader = MetadataLoader::new();
         let records = [topic(1), partition(i32::MAX), partition(1), partition(0), partition(1)];
         load(&mut loader, &records).unwrap();
-        let loaded = loader.publish(None).unwrap();
+        let loaded = loader.publish().unwrap();
         let topic = loaded.image.topics.by_name("t1").unwrap();
         assert_eq!(topic.partitions.keys().map(|index| index.0).collect::<Vec<_>>(), [0, 1, i32::MAX]);
         assert_eq!(loaded.changes.topics[&topic.id].partitions.len(), 3);

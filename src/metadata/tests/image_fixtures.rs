@@ -48,7 +48,7 @@ fn load_log(bytes: &[u8], until: Option<Offset>) -> MetadataLoader {
             batches(batch.bytes).remove(0).2.into_iter().map(|record| record.record).collect();
         let (last, epoch) = (header.last_offset(), header.partition_leader_epoch);
         loader.load_batch(header.base_offset, last, epoch, header.max_timestamp, &records).unwrap();
-        loader.publish(None);
+        loader.publish();
     }
     loader
 }

@@ -11,7 +11,7 @@ use ringlog_types::Random;
 use super::leadership::alter;
 use super::*;
 
-fn check(harness: &Harness) {
+pub(super) fn check(harness: &Harness) {
     for topic in harness.replica.topics.iter() {
         for partition in topic.partitions.values() {
             let is_replica = |id: &NodeId| partition.replicas().contains(id);

@@ -186,3 +186,37 @@ fn preferred_leaders_come_back_by_the_task() {
     let it = harness.partition("t", 0);
     assert_eq!((it.leader.0, it.leader_epoch.0), (11, 2));
 }
+
+/// A broker with more partitions than one batch holds records comes and goes.
+#[test]
+fn large_changes_are_worked_out_in_portions() {
+    let mut harness = Harness::new();
+    for id in [11, 12, 13] {
+        harness.start(id, 1, -1);
+    }
+    for name in ["a", "b", "c"] {
+        assert_eq!(harness.create(vec![topic(name, 9_000, 3)])[0].0, ErrorCode::None);
+    }
+    let count = |harness: &Harness, wanted: &dyn Fn(&PartitionImage) -> bool| {
+        harness.replica.topics.iter().flat_map(|topic| topic.partitions.values()).filter(|it| wanted(it)).count()
+    };
+    let before = harness.log.len();
+    harness.kill(13);
+    assert!(harness.log.len() > before + 27_000);
+    assert_eq!(count(&harness, &|it| it.in_sync_replicas().contains(&NodeId(13)) || it.leader == NodeId(13)), 0);
+    assert_eq!(count(&harness, &|it| it.in_sync_replicas().len() == 2 && it.has_leader()), 27_000);
+    // Its next life may register at once, with all that follows.
+    harness.start(13, 2, -1);
+    let response = harness.heartbeat(12, |request| request.want_shut_down = true);
+    assert!(!response.should_shut_down);
+    assert_eq!(count(&harness, &|it| it.leader == NodeId(12)), 0);
+    for id in [11, 13] {
+        harness.heartbeat(id, |_| {});
+    }
+    assert!(harness.heartbeat(12, |request| request.want_shut_down = true).should_shut_down);
+    harness.kill(11);
+    assert_eq!(count(&harness, &|it| it.leader == NodeId::NONE), 27_000);
+    harness.start(11, 2, harness.epoch(11));
+    assert_eq!(count(&harness, &|it| it.leader == NodeId(11)), 27_000);
+    invariants::check(&harness);
+}
