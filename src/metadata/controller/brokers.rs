@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::{
     BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerRegistrationRequest, BrokerRegistrationResponse,
     ControllerRegistrationRequest, ControllerRegistrationResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
@@ -248,6 +249,8 @@ impl ActiveController {
             Err(ApiError::new(ErrorCode::BrokerIdNotRegistered, text))
         };
         let (error_code, error_message) = code_and_text(result);
+        // Without an error Kafka sends an empty text here, not none.
+        let error_message = error_message.or_else(|| Some(StrBytes::default()));
         Outcome::planned(plan, UnregisterBrokerResponse { error_code, error_message, ..Default::default() })
     }
 

@@ -161,9 +161,9 @@ impl<'a> PartitionChange<'a> {
         if !(self.is_acceptable_leader)(id) {
             return false;
         }
-        let assigned = self.assigned_directories.iter().find(|(replica, _)| *replica == id).map(|(_, it)| *it);
         let Some(broker) = self.cluster.broker(id) else { return false };
-        match assigned.or_else(|| self.partition.directory(id)) {
+        // Where the replica lies now: a directory that this very change assigns does not count yet.
+        match self.partition.directory(id) {
             Some(directory) => broker.has_online_directory(directory),
             // A replica that this change adds lies nowhere yet.
             None => self.replicas.contains(&id),

@@ -185,9 +185,9 @@ pub fn list_reassignments(
     ListPartitionReassignmentsResponse { topics, error_message: None, ..Default::default() }
 }
 
-/// The size before a running reassignment: replicas about to be removed count, those being added do not.
+/// The size counts without the replicas about to be removed; those being added count.
 fn check_size(partition: &PartitionImage, target: &[NodeId]) -> Result<(), ApiError> {
-    let current = partition.replicas().len() - partition.adding_replicas().len().min(partition.replicas().len());
+    let current = partition.replicas().iter().filter(|id| !partition.removing_replicas().contains(id)).count();
     if current == target.len() {
         return Ok(());
     }
