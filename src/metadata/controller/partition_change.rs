@@ -241,7 +241,9 @@ impl<'a> PartitionChange<'a> {
             return;
         }
         let is_replica_removed = self.partition.replicas().iter().any(|id| !self.replicas.contains(id));
-        let is_isr_shrunk = self.partition.in_sync_replicas().iter().any(|id| !self.in_sync_replicas.contains(id));
+        // An in-sync set whose last member goes is kept as it is.
+        let is_isr_shrunk = change.isr.is_some()
+            && self.partition.in_sync_replicas().iter().any(|id| !self.in_sync_replicas.contains(id));
         let by_shrink = self.metadata_version.is_leader_epoch_bump_required_on_isr_shrink() && is_isr_shrunk;
         if is_replica_removed || by_shrink {
             change.leader = self.partition.leader.0;
