@@ -17,6 +17,7 @@ mod driver;
 mod loading;
 mod metadata_log;
 mod peers;
+mod progress;
 mod remote;
 mod settings;
 mod snapshot_files;

@@ -23,6 +23,7 @@ use tracing::{error, info, trace, warn};
 
 use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo};
 use super::peers::Peers;
+use super::progress::Progress;
 use super::{ControllerHandle, KnownLeader, snapshot_files};
 use crate::mesh::LocalFuture;
 use crate::metadata_publisher;
@@ -30,6 +31,8 @@ use crate::shard::Shard;
 
 /// Requests taken before their effects are carried out: they share a flush.
 const MAX_REQUESTS_PER_TURN: usize = 64;
+/// With more records to replay than these, the log says how far it is.
+const LONG_REPLAY_RECORDS: i64 = 100_000;
 /// What finished beside and may wait.
 const FINISHED_CAPACITY: usize = 64;
 /// How long answers wait until all cores have taken the new metadata over.
@@ -106,6 +109,7 @@ pub struct Driver {
     is_flushing: bool,
     is_writing_out: bool,
     is_cleaning: bool,
+    progress: Progress,
     /// The fetched snapshot that was checked last.
     checked: Option<SnapshotInfo>,
 }
@@ -139,6 +143,7 @@ impl Driver {
             is_flushing: false,
             is_writing_out: false,
             is_cleaning: false,
+            progress: Progress::begin(),
             checked: None,
         }
     }
@@ -296,6 +301,9 @@ impl Driver {
                 });
             }
             Work::ReadCommitted { from, to } => {
+                if to.0 - from.0 > LONG_REPLAY_RECORDS && self.progress.is_due() {
+                    info!(at = from.0, to = to.0, "still replaying the metadata log");
+                }
                 let log = self.log.clone();
                 self.beside(async move {
                     match log.read(from, to, READ_BYTES).await {

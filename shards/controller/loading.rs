@@ -34,6 +34,7 @@ use ringlog_types::{
 use tracing::{info, warn};
 
 use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo, carry_out_all, recover};
+use super::progress::Progress;
 use super::{settings, snapshot_files};
 use crate::replica::Replica;
 use crate::segment_store::SegmentStore;
@@ -431,12 +432,16 @@ fn open_log(
 /// Reads the log from `from` to its end, committed or not. Returns how many bytes that was.
 async fn read_control_records(log: &MetadataLog, from: Offset, history: &mut ControlHistory) -> Result<u64, LoadFault> {
     let (mut at, mut bytes) = (from, 0);
+    let mut progress = Progress::begin();
     while at < log.end_offset() {
         let batches = log.read(at, log.end_offset(), READ_BYTES).await?.concat();
         let Some(next) = next_offset(&batches) else { break };
         history.apply_batches(&batches)?;
         bytes += batches.len() as u64;
         at = next;
+        if progress.is_due() {
+            info!(at = at.0, end = log.end_offset().0, "still reading the metadata log");
+        }
     }
     Ok(bytes)
 }

@@ -34,10 +34,25 @@ pub enum SnapshotLoadError {
     Records(#[from] LoadError),
 }
 
+/// How many records lie between two calls of the `on_progress` of [`load`].
+pub const PROGRESS_RECORDS: u64 = 1_000_000;
+
 /// Checks and replays a whole snapshot. The bootstrap snapshot, which only names voters, gives the empty image.
-pub fn load(id: SnapshotId, file: &[u8]) -> Result<LoadedSnapshot, SnapshotLoadError> {
+/// `on_progress` hears the number of records so far, every [`PROGRESS_RECORDS`].
+pub fn load(
+    id: SnapshotId,
+    file: &[u8],
+    mut on_progress: impl FnMut(u64),
+) -> Result<LoadedSnapshot, SnapshotLoadError> {
     let mut load = SnapshotLoad::new();
-    let summary = snapshot::read(file, |value| load.record(value))?;
+    let mut record_count = 0;
+    let summary = snapshot::read(file, |value| {
+        load.record(value);
+        record_count += 1;
+        if record_count % PROGRESS_RECORDS == 0 {
+            on_progress(record_count);
+        }
+    })?;
     let provenance = if id == SnapshotId::BOOTSTRAP {
         Provenance::EMPTY
     } else {
