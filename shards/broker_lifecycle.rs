@@ -350,8 +350,29 @@ async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
             }
             Err(error) => warn!(?error, "heartbeat failed"),
         }
+        if lacks_directories(&shard) {
+            refresh_registration(&shard, interval_ms).await;
+        }
     }
     broker.heartbeats_ended.set();
+}
+
+/// Whether our registration was written when the cluster's `metadata.version` had no place for directories, and now
+/// has: without them replicas here count as assigned to no directory (KIP-858).
+fn lacks_directories(shard: &Shard) -> bool {
+    let image = shard.image();
+    let own = image.cluster.broker(shard.node.id).filter(|it| it.incarnation_id == shard.node.incarnation_id);
+    image.metadata_version().is_directory_assignment_supported() && own.is_some_and(|it| it.directories.is_empty())
+}
+
+/// Registers again in the same life: epoch and state are kept, the rest is written anew.
+async fn refresh_registration(shard: &Rc<Shard>, limit_ms: u64) {
+    info!("registering again, as the new metadata.version knows log directories");
+    let response = controller::request_within(shard, ControllerRequest::internal(registration(shard)), limit_ms).await;
+    match BrokerRegistrationResponse::try_from(response).map(|response| error_of(response.error_code)) {
+        Ok(ErrorCode::None) => {}
+        refused => warn!(?refused, "the broker could not register again, trying again"),
+    }
 }
 
 /// Hands leadership over. Returns the epoch of the registration that ends, if there was one.
