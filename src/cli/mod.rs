@@ -22,6 +22,8 @@ mod topics;
 mod tune;
 
 #[cfg(test)]
+mod recorded_runs_tests;
+#[cfg(test)]
 mod rules_tests;
 
 use output::{Output, Terminal};

@@ -69,3 +69,24 @@ impl Drop for Terminal {
         self.flush();
     }
 }
+
+/// What a tool printed, for tests.
+#[cfg(test)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// To standard output.
+    pub stdout: String,
+    /// To standard error.
+    pub stderr: String,
+}
+
+#[cfg(test)]
+impl Output for Captured {
+    fn write(&mut self, bytes: &[u8]) {
+        self.stdout += std::str::from_utf8(bytes).expect("output is text");
+    }
+
+    fn write_error(&mut self, text: &str) {
+        self.stderr += text;
+    }
+}

@@ -2,12 +2,9 @@
 //! given, words that may be shortened as long as they stay unique. Refusals and usage are its words too, since they
 //! are what users of the tool see.
 //!
-//! Its "Did you mean" after a mistyped word isn't here.
+//! Its "Did you mean" after a mistyped word isn't here. `recorded_runs_tests` compares the rest.
 
 mod layout;
-
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 

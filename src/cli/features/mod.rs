@@ -4,9 +4,6 @@ mod args;
 mod describe;
 mod update;
 
-#[cfg(test)]
-mod tests;
-
 use ringlog_metadata::features::Feature;
 
 pub use args::FeaturesArgs;
