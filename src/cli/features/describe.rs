@@ -61,3 +61,48 @@ fn level_text(feature: &str, level: i16) -> String {
         _ => level.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringlog_protocol::messages::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
+
+    use super::*;
+
+    fn described(epoch: i64, supported: &[(&'static str, i16, i16)], finalized: &[(&'static str, i16)]) -> String {
+        let supported = supported.iter().map(|(name, min_version, max_version)| SupportedFeatureKey {
+            name: (*name).into(),
+            min_version: *min_version,
+            max_version: *max_version,
+        });
+        let finalized = finalized.iter().map(|(name, level)| FinalizedFeatureKey {
+            name: (*name).into(),
+            max_version_level: *level,
+            min_version_level: *level,
+        });
+        lines(&ApiVersionsResponse {
+            supported_features: supported.collect(),
+            finalized_features: finalized.collect(),
+            finalized_features_epoch: epoch,
+            ..ApiVersionsResponse::default()
+        })
+    }
+
+    /// Against what Kafka's tool printed for the same answers.
+    #[test]
+    fn features_are_shown_as_kafka_shows_them() {
+        let supported = [("metadata.version", 1, 99), ("aaa", 0, 3)];
+        let expected = "\
+Feature: aaa                                       SupportedMinVersion: 0                SupportedMaxVersion: 3                FinalizedVersionLevel: 0                Epoch: 5
+Feature: metadata.version                          SupportedMinVersion: UNKNOWN 1        SupportedMaxVersion: UNKNOWN 99       FinalizedVersionLevel: UNKNOWN 99       Epoch: 5
+";
+        assert_eq!(described(5, &supported, &[("metadata.version", 99), ("zzz", 3)]), expected);
+        let expected = "\
+Feature: a-very-long-feature-name-that-is-longer-than-the-column  SupportedMinVersion: 0                SupportedMaxVersion: 32767            FinalizedVersionLevel: 0                Epoch: -
+Feature: metadata.version                          SupportedMinVersion: 3.3-IV3          SupportedMaxVersion: 3.8-IV0          FinalizedVersionLevel: 3.8-IV0          Epoch: -
+";
+        let supported =
+            [("metadata.version", 7, 20), ("a-very-long-feature-name-that-is-longer-than-the-column", 0, i16::MAX)];
+        assert_eq!(described(-1, &supported, &[("metadata.version", 20)]), expected);
+        assert_eq!(described(5, &[], &[]), "");
+    }
+}
