@@ -142,6 +142,7 @@ mod tests {
     fn links_are_called_by_kafkas_names() {
         assert_eq!(tool_of_link("/opt/kafka/bin/kafka-topics.sh"), Some("topics"));
         assert_eq!(tool_of_link("kafka-server-start"), Some("server"));
+        assert_eq!(tool_of_link("bin/kafka-metadata-quorum.sh"), Some("metadata-quorum"));
         assert_eq!(tool_of_link("./ringlog"), None);
         assert_eq!(tool_of_link("kafka-acls.sh"), None);
     }

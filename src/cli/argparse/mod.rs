@@ -250,8 +250,7 @@ impl Reader {
 
     /// `-i 1`, `-i1`, `-i=1`, and several switches in one.
     fn short_options<'a>(&mut self, argument: &'a str, next: &mut dyn FnMut() -> Option<&'a str>) -> Result<(), End> {
-        let mut letters = argument.char_indices().skip(1).peekable();
-        while let Some((at, letter)) = letters.next() {
+        for (at, letter) in argument.char_indices().skip(1) {
             let name = format!("-{letter}");
             let found = self.options().find(|option| option.names.contains(&name.as_str()));
             let option = found.ok_or_else(|| self.unrecognized(argument))?;
@@ -273,10 +272,9 @@ impl Reader {
     ) -> Result<(), End> {
         let key = option.key();
         let names = option.names.join("/");
-        if let [first, second] = self.grammar.exclusive
-            && let Some(other) =
-                [(first, second), (second, first)].iter().find_map(|(it, other)| (*it == key).then_some(other))
-            && self.values.contains_key(other)
+        let exclusive = self.grammar.exclusive;
+        if exclusive.contains(&key)
+            && let Some(other) = exclusive.iter().find(|other| **other != key && self.values.contains_key(*other))
         {
             return Err(self.fault(format!("argument {names}: not allowed with argument {other}")));
         }
@@ -310,8 +308,8 @@ impl Reader {
             return Err(self.fault(message));
         }
         // argparse4j looks at them in an order of its own; with two of them it is the last first.
-        let missing = |option: &&&Opt| option.is_required && !self.values.contains_key(option.key());
-        if let Some(option) = command.options.iter().rev().find(|option| missing(&option)) {
+        let is_missing = |option: &&Opt| option.is_required && !self.values.contains_key(option.key());
+        if let Some(option) = command.options.iter().rev().find(is_missing) {
             return Err(self.fault(format!("argument {} is required", option.names.join("/"))));
         }
         Ok(Parsed { command: command.name, values: self.values })

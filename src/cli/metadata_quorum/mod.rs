@@ -9,7 +9,9 @@ mod joining;
 mod tests;
 
 use ringlog_client::Target;
-use ringlog_protocol::messages::{AddRaftVoterRequest, RemoveRaftVoterRequest};
+use ringlog_protocol::messages::{
+    AddRaftVoterRequest, AddRaftVoterResponse, RemoveRaftVoterRequest, RemoveRaftVoterResponse,
+};
 use ringlog_types::ErrorCode;
 
 pub use args::MetadataQuorumArgs;
@@ -91,11 +93,11 @@ fn add(admin: &mut Admin, config: &ClientProperties, dry_run: bool, out: &mut dy
             voter_id: joining.id,
             voter_directory_id: joining.directory_id,
             listeners: joining.listeners(),
+            // Any cluster, as Kafka's tool has it.
+            cluster_id: None,
             ..AddRaftVoterRequest::default()
         };
-        let request = AddRaftVoterRequest { cluster_id: None, ..request };
-        let is_other =
-            |response: &ringlog_protocol::messages::AddRaftVoterResponse| is_other_controller(response.error_code);
+        let is_other = |response: &AddRaftVoterResponse| is_other_controller(response.error_code);
         let response = admin.ask("addRaftVoter", Target::Controller, &request, is_other, out)?;
         Exception::check(response.error_code, response.error_message.as_ref())?;
     }
@@ -122,8 +124,7 @@ fn remove(
     let done = if dry_run { "DRY RUN of removing" } else { "Removed" };
     if !dry_run {
         let request = RemoveRaftVoterRequest { cluster_id: None, voter_id: id, voter_directory_id: directory_id };
-        let is_other =
-            |response: &ringlog_protocol::messages::RemoveRaftVoterResponse| is_other_controller(response.error_code);
+        let is_other = |response: &RemoveRaftVoterResponse| is_other_controller(response.error_code);
         let response = admin.ask("removeRaftVoter", Target::Controller, &request, is_other, out)?;
         Exception::check(response.error_code, response.error_message.as_ref())?;
     }
