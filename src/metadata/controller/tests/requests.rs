@@ -390,14 +390,19 @@ fn the_older_alter_configs_removes_what_it_does_not_name() {
 }
 
 fn update(harness: &mut Harness, feature: &str, level: i16, upgrade_type: i8) -> (ErrorCode, Option<String>) {
-    let update = update_features_request::FeatureUpdateKey {
-        feature: feature.to_owned().into(),
-        max_version_level: level,
+    update_all(harness, &[(feature, level)], upgrade_type)
+}
+
+fn update_all(harness: &mut Harness, features: &[(&str, i16)], upgrade_type: i8) -> (ErrorCode, Option<String>) {
+    let update = |(feature, level): &(&str, i16)| update_features_request::FeatureUpdateKey {
+        feature: (*feature).to_owned().into(),
+        max_version_level: *level,
         upgrade_type,
         allow_downgrade: false,
     };
+    let feature_updates = features.iter().map(update).collect();
     let response: UpdateFeaturesResponse =
-        harness.send(UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() });
+        harness.send(UpdateFeaturesRequest { feature_updates, ..Default::default() });
     (ErrorCode::from_code(response.error_code).unwrap(), response.error_message.map(|text| text.to_string()))
 }
 
@@ -424,8 +429,16 @@ fn features_change_only_as_every_node_can() {
             without setting the upgrade type to either safe or unsafe downgrade.")
     );
     assert_eq!(
+        update(h, "no.such.version", 1, 1),
+        no("Invalid update version 1 for feature no.such.version. Local controller 1 does not support this feature.")
+    );
+    assert_eq!(
         update(h, "no.such.version", 0, 1),
-        no("Invalid update version 0 for feature no.such.version. Local controller 1 does not support this feature.")
+        no("Invalid update version 0 for feature no.such.version. Feature no.such.version not found.")
+    );
+    assert_eq!(
+        update_all(h, &[("eligible.leader.replicas.version", 9), ("share.version", 9), ("group.version", 9)], 1),
+        no("Invalid update version 9 for feature group.version. Local controller 1 only supports versions 0-1")
     );
     assert_eq!(update(h, "share.version", 1, 1), (ErrorCode::None, None));
     assert_eq!(update(h, "transaction.version", 0, 2), (ErrorCode::None, None));
