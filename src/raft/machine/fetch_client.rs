@@ -171,12 +171,8 @@ impl Raft {
         }
         if accepted > 0 {
             self.append(bytes.slice(..accepted), end, fx);
-            let changes_voters = controls.iter().any(|(_, record)| matches!(record, ControlRecord::Voters(_)));
             for (offset, record) in controls {
                 self.history.apply(offset, record);
-            }
-            if changes_voters {
-                self.on_voters_changed(fx);
             }
         }
         is_sound
@@ -211,7 +207,6 @@ impl Raft {
         if to < self.log.end {
             self.log.truncate_to(to);
             self.history.truncate_to(to);
-            self.on_voters_changed(fx);
             fx.push(Action::TruncateLog { to });
         }
     }

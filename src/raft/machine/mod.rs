@@ -8,6 +8,7 @@ mod leader;
 mod membership;
 mod poll;
 mod proposals;
+mod refusal;
 mod requests;
 mod responses;
 mod snapshots;
