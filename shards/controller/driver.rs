@@ -421,6 +421,7 @@ impl Driver {
         let mut offset = None;
         for Publication { image, changes } in publications {
             offset = Some(image.provenance.last_contained_offset);
+            self.handle.on_published(&image, &changes);
             let (image, changes) = (Arc::new(image), Arc::new(changes));
             for core in 0..self.shard.mesh.peers() {
                 let (image, changes) = (image.clone(), changes.clone());
