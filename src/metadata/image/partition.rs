@@ -54,8 +54,8 @@ pub struct PartitionRegistration {
     pub leader_recovery_state: LeaderRecoveryState,
 }
 
-/// A partition's registration, packed. With three replicas and nothing going on it is all there is: no allocation
-/// hangs on it, so that millions are loaded, copied, searched and dropped quickly.
+/// A partition's registration, packed. With three replicas that stay where they are, be they up or down, it is all there
+/// is: no allocation hangs on it, so that millions are loaded, copied, searched and dropped quickly.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PartitionImage {
     lists: Lists,
@@ -79,36 +79,68 @@ enum Lists {
     Many(ManyReplicas),
 }
 
-/// At most [`FEW`] replicas, as many in sync, and no other list. Unused places hold -1 and zero.
+/// At most [`FEW`] replicas, as many in sync and eligible together (no replica is both), and a last known leader that is
+/// one of the replicas: all that a broker's going and coming makes of them. Unused places hold -1 and zero.
 #[derive(Clone, PartialEq, Eq)]
 struct FewReplicas {
     replica_count: u8,
     in_sync_count: u8,
+    eligible_count: u8,
+    /// The place of the last known leader among the replicas, from 1 on; 0: none is kept.
+    last_known_place: u8,
     replicas: [NodeId; FEW],
-    in_sync_replicas: [NodeId; FEW],
+    /// Those in sync, then those eligible.
+    good_replicas: [NodeId; FEW],
     directories: [Uuid; FEW],
 }
 
+/// Lists that may be few, read from a registration or a record.
+pub(super) struct ShortLists<'a, Id> {
+    pub(super) replicas: &'a [Id],
+    pub(super) in_sync_replicas: &'a [Id],
+    pub(super) eligible_leader_replicas: &'a [Id],
+    pub(super) last_known_elr: &'a [Id],
+    pub(super) directories: &'a [Uuid],
+}
+
 impl FewReplicas {
-    fn new(
-        replicas: impl ExactSizeIterator<Item = NodeId>,
-        in_sync_replicas: impl ExactSizeIterator<Item = NodeId>,
-        directories: &[Uuid],
-    ) -> Option<FewReplicas> {
-        if replicas.len() > FEW || in_sync_replicas.len() > FEW {
+    /// `node_id` makes a node's id of what the lists hold.
+    fn new<Id: Copy + PartialEq>(lists: &ShortLists<'_, Id>, node_id: fn(Id) -> NodeId) -> Option<FewReplicas> {
+        let ShortLists { replicas, in_sync_replicas, eligible_leader_replicas, last_known_elr, directories } = *lists;
+        if replicas.len() > FEW || in_sync_replicas.len() + eligible_leader_replicas.len() > FEW {
             return None;
         }
+        let last_known_place = match last_known_elr {
+            [] => 0,
+            [last] => replicas.iter().position(|id| id == last)? as u8 + 1,
+            _ => return None,
+        };
         let mut few = FewReplicas {
             replica_count: replicas.len() as u8,
             in_sync_count: in_sync_replicas.len() as u8,
+            eligible_count: eligible_leader_replicas.len() as u8,
+            last_known_place,
             replicas: [NodeId::NONE; FEW],
-            in_sync_replicas: [NodeId::NONE; FEW],
+            good_replicas: [NodeId::NONE; FEW],
             directories: [Uuid::ZERO; FEW],
         };
-        few.replicas.iter_mut().zip(replicas).for_each(|(place, id)| *place = id);
-        few.in_sync_replicas.iter_mut().zip(in_sync_replicas).for_each(|(place, id)| *place = id);
+        few.replicas.iter_mut().zip(replicas).for_each(|(place, id)| *place = node_id(*id));
+        let good = in_sync_replicas.iter().chain(eligible_leader_replicas);
+        few.good_replicas.iter_mut().zip(good).for_each(|(place, id)| *place = node_id(*id));
         few.directories.iter_mut().zip(directories).for_each(|(place, id)| *place = *id);
         Some(few)
+    }
+
+    fn good_replicas(&self) -> (&[NodeId], &[NodeId]) {
+        let (in_sync, others) = self.good_replicas.split_at(usize::from(self.in_sync_count));
+        (in_sync, &others[..usize::from(self.eligible_count)])
+    }
+
+    fn last_known_elr(&self) -> &[NodeId] {
+        match usize::from(self.last_known_place) {
+            0 => &[],
+            place => &self.replicas[place - 1..place],
+        }
     }
 }
 
@@ -121,7 +153,7 @@ struct ManyReplicas {
     others: Option<Box<OtherLists>>,
 }
 
-/// The lists that are empty as long as all replicas are up and stay where they are.
+/// Lists that are mostly empty.
 #[derive(Clone, PartialEq, Eq)]
 struct OtherLists {
     eligible_leader_replicas: Box<[NodeId]>,
@@ -133,37 +165,33 @@ struct OtherLists {
 impl Lists {
     fn new(registration: &PartitionRegistration) -> Lists {
         let PartitionRegistration { replicas, in_sync_replicas, directories, .. } = registration;
-        let others = registration.has_other_lists().then(|| OtherLists {
-            eligible_leader_replicas: registration.eligible_leader_replicas.as_slice().into(),
-            last_known_elr: registration.last_known_elr.as_slice().into(),
-            removing_replicas: registration.removing_replicas.as_slice().into(),
-            adding_replicas: registration.adding_replicas.as_slice().into(),
-        });
-        if others.is_none()
-            && let Some(few) = FewReplicas::new(replicas.iter().copied(), in_sync_replicas.iter().copied(), directories)
+        let PartitionRegistration { eligible_leader_replicas, last_known_elr, .. } = registration;
+        let PartitionRegistration { removing_replicas, adding_replicas, .. } = registration;
+        let lists = ShortLists { replicas, in_sync_replicas, eligible_leader_replicas, last_known_elr, directories };
+        if removing_replicas.is_empty()
+            && adding_replicas.is_empty()
+            && let Some(few) = FewReplicas::new(&lists, |id| id)
         {
             return Lists::Few(few);
         }
+        let others = [eligible_leader_replicas, last_known_elr, removing_replicas, adding_replicas];
+        let others = others.iter().any(|list| !list.is_empty()).then(|| OtherLists {
+            eligible_leader_replicas: eligible_leader_replicas.as_slice().into(),
+            last_known_elr: last_known_elr.as_slice().into(),
+            removing_replicas: removing_replicas.as_slice().into(),
+            adding_replicas: adding_replicas.as_slice().into(),
+        });
         Lists::Many(ManyReplicas {
             node_ids: [replicas.as_slice(), in_sync_replicas].concat().into(),
             directories: directories.as_slice().into(),
             others: others.map(Box::new),
         })
     }
-
-    fn other(&self, list: fn(&OtherLists) -> &[NodeId]) -> &[NodeId] {
-        match self {
-            Lists::Many(ManyReplicas { others: Some(others), .. }) => list(others),
-            _ => &[],
-        }
-    }
 }
 
-impl PartitionRegistration {
-    fn has_other_lists(&self) -> bool {
-        let others =
-            [&self.eligible_leader_replicas, &self.last_known_elr, &self.removing_replicas, &self.adding_replicas];
-        others.iter().any(|list| !list.is_empty())
+impl ManyReplicas {
+    fn other(&self, list: fn(&OtherLists) -> &[NodeId]) -> &[NodeId] {
+        self.others.as_deref().map_or(&[], list)
     }
 }
 
@@ -184,17 +212,11 @@ impl PartitionImage {
         }
     }
 
-    /// A new partition with no other lists than these, and without a leader, if the lists are short enough for a
-    /// shortcut around [`PartitionRegistration`]: nothing is allocated.
-    pub(super) fn with_few_replicas(
-        replicas: &[i32],
-        in_sync_replicas: &[i32],
-        directories: &[Uuid],
-    ) -> Option<PartitionImage> {
-        let replicas = replicas.iter().map(|id| NodeId(*id));
-        let in_sync_replicas = in_sync_replicas.iter().map(|id| NodeId(*id));
+    /// A new partition without a leader, if `lists` are short enough for a shortcut around [`PartitionRegistration`]:
+    /// nothing is allocated.
+    pub(super) fn with_few_replicas(lists: &ShortLists<'_, i32>) -> Option<PartitionImage> {
         Some(PartitionImage {
-            lists: Lists::Few(FewReplicas::new(replicas, in_sync_replicas, directories)?),
+            lists: Lists::Few(FewReplicas::new(lists, NodeId)?),
             leader: NodeId::NONE,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),
@@ -238,29 +260,41 @@ impl PartitionImage {
     /// The in-sync replicas; may be empty (KIP-966).
     pub fn in_sync_replicas(&self) -> &[NodeId] {
         match &self.lists {
-            Lists::Few(few) => &few.in_sync_replicas[..usize::from(few.in_sync_count)],
+            Lists::Few(few) => few.good_replicas().0,
             Lists::Many(many) => &many.node_ids[many.directories.len()..],
         }
     }
 
     /// Replicas out of sync that hold all committed records (KIP-966).
     pub fn eligible_leader_replicas(&self) -> &[NodeId] {
-        self.lists.other(|others| &others.eligible_leader_replicas)
+        match &self.lists {
+            Lists::Few(few) => few.good_replicas().1,
+            Lists::Many(many) => many.other(|others| &others.eligible_leader_replicas),
+        }
     }
 
     /// The last leader, kept when there is no leader (KIP-966).
     pub fn last_known_elr(&self) -> &[NodeId] {
-        self.lists.other(|others| &others.last_known_elr)
+        match &self.lists {
+            Lists::Few(few) => few.last_known_elr(),
+            Lists::Many(many) => many.other(|others| &others.last_known_elr),
+        }
     }
 
     /// Replicas that a running reassignment takes away.
     pub fn removing_replicas(&self) -> &[NodeId] {
-        self.lists.other(|others| &others.removing_replicas)
+        match &self.lists {
+            Lists::Few(_) => &[],
+            Lists::Many(many) => many.other(|others| &others.removing_replicas),
+        }
     }
 
     /// Replicas that a running reassignment adds.
     pub fn adding_replicas(&self) -> &[NodeId] {
-        self.lists.other(|others| &others.adding_replicas)
+        match &self.lists {
+            Lists::Few(_) => &[],
+            Lists::Many(many) => many.other(|others| &others.adding_replicas),
+        }
     }
 
     /// The first of the assigned replicas.
@@ -306,8 +340,12 @@ mod tests {
     #[test]
     fn a_partition_with_three_replicas_is_small_and_has_no_allocation() {
         assert!(size_of::<PartitionImage>() <= 96, "{}", size_of::<PartitionImage>());
-        let three = PartitionImage::new(&registration(3, 3));
-        assert!(matches!(three.lists, Lists::Few(_)));
+        let is_few = |it: &PartitionRegistration| matches!(PartitionImage::new(it).lists, Lists::Few(_));
+        let three = registration(3, 3);
+        assert!(is_few(&three));
+        // All brokers went, one after the other.
+        let (eligible_leader_replicas, last_known_elr) = (three.replicas.clone(), vec![NodeId(2)]);
+        assert!(is_few(&PartitionRegistration { eligible_leader_replicas, last_known_elr, ..registration(3, 0) }));
     }
 
     fn registration(replicas: i32, in_sync: i32) -> PartitionRegistration {

@@ -12,6 +12,7 @@ use ringlog_protocol::metadata_records::{
 };
 use ringlog_types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TimestampMs, Uuid};
 
+use super::partition::ShortLists;
 use super::{
     AclEntry, BrokerImage, ConfigResource, ConfigResourceType, ControllerImage, DelegationToken, Endpoint,
     LeaderRecoveryState, MetadataChanges, MetadataImage, PartitionImage, PartitionRegistration, PartitionTable,
@@ -520,9 +521,16 @@ impl PartitionImage {
         let directories = directories(NAME, record.replicas.len(), Some(&record.directories))?;
         let eligible_leader_replicas = record.eligible_leader_replicas.as_deref().unwrap_or_default();
         let last_known_elr = record.last_known_elr.as_deref().unwrap_or_default();
-        let others = [eligible_leader_replicas, last_known_elr, &record.removing_replicas, &record.adding_replicas];
-        if others.iter().all(|list| list.is_empty())
-            && let Some(mut image) = PartitionImage::with_few_replicas(&record.replicas, &record.isr, &directories)
+        let lists = ShortLists {
+            replicas: &record.replicas,
+            in_sync_replicas: &record.isr,
+            eligible_leader_replicas,
+            last_known_elr,
+            directories: &directories,
+        };
+        if record.removing_replicas.is_empty()
+            && record.adding_replicas.is_empty()
+            && let Some(mut image) = PartitionImage::with_few_replicas(&lists)
         {
             image.leader = NodeId(record.leader);
             image.leader_epoch = LeaderEpoch(record.leader_epoch);
