@@ -7,11 +7,17 @@
 #![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
 
 pub mod child;
+pub mod cluster;
 pub mod corpus;
 pub mod jvm;
+pub mod kafka;
+pub mod metadata_log;
 pub mod node;
 pub mod paths;
+pub mod place;
 pub mod programs;
+pub mod quorum_view;
+pub mod topics;
 pub mod transcript;
 
 use std::time::{Duration, Instant};
