@@ -12,7 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringlog_client::{Client, ClientOptions};
 
-use crate::jvm::Jvm;
+use crate::child::LineProcess;
+use crate::jvm::{self, Jvm};
 use crate::metadata_log::{self, MetadataLog};
 use crate::node::{Kind, Node, NodePlan, Roles};
 use crate::place::Place;
@@ -356,6 +357,39 @@ impl Cluster {
         Jvm::shared()?.tool("kafka-metadata-quorum", &arguments, b"")?.success()
     }
 
+    /// Makes an observer a voter, by the tool, and waits until it is one.
+    pub fn add_controller(&mut self, id: i32) -> Result<QuorumView> {
+        let what = format!("node {id} to be an observer that has caught up");
+        self.wait_for_view(&what, |view| {
+            view.observer_ids().contains(&id) && view.has_reached(id, view.high_watermark)
+        })?;
+        let bootstrap = self.bootstrap_without(id);
+        let config = self.node(id)?.properties().display().to_string();
+        let arguments = ["--bootstrap-controller", &bootstrap, "--command-config", &config, "add-controller"];
+        let said = Jvm::shared()?.tool("kafka-metadata-quorum", &arguments, b"")?.success();
+        said.with_context(|| self.explanation())?;
+        self.wait_for_view("the new voter", |view| view.voter_ids().contains(&id))
+    }
+
+    /// Takes a voter's vote away, by the tool, and waits until it has none.
+    pub fn remove_controller(&mut self, id: i32) -> Result<QuorumView> {
+        let view = self.wait_for_leader()?;
+        let voter = view.voters.iter().find(|voter| voter.id == id).context("a voter")?;
+        let (number, directory) = (id.to_string(), voter.directory.to_string());
+        let bootstrap = self.bootstrap_without(id);
+        let arguments = ["--bootstrap-controller", &bootstrap, "remove-controller"];
+        let arguments =
+            [&arguments[..], &["--controller-id", &number, "--controller-directory-id", &directory]].concat();
+        let said = Jvm::shared()?.tool("kafka-metadata-quorum", &arguments, b"")?.success();
+        said.with_context(|| self.explanation())?;
+        self.wait_for_view("the voter to be none", |view| !view.voter_ids().contains(&id))
+    }
+
+    fn bootstrap_without(&self, id: i32) -> String {
+        let others = self.controller_nodes().filter(|node| node.id() != id && node.is_started()).map(Node::controller);
+        others.collect::<Vec<_>>().join(",")
+    }
+
     /// The fields of `kafka-metadata-quorum describe --status`, asked at the brokers.
     pub fn quorum_status(&self) -> Result<BTreeMap<String, String>> {
         let bootstrap = self.bootstrap();
@@ -365,21 +399,17 @@ impl Cluster {
         Ok(fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
     }
 
-    /// `kafka-metadata-quorum` says the same as the leader itself: leader, epoch, voters, observers.
+    /// `kafka-metadata-quorum` says the same as the leader itself: leader, epoch, voters, observers. A new leader comes to
+    /// know observers only by and by.
     pub fn check_status(&mut self) -> Result<()> {
-        let view = self.wait_for_leader()?;
-        let status = self.quorum_status()?;
-        let field = |name: &str| status.get(name).map(String::as_str).with_context(|| format!("{name} in {status:?}"));
-        ensure!(field("LeaderId")? == view.leader.to_string(), "{status:?} and {view:?}");
-        ensure!(field("LeaderEpoch")? == view.epoch.to_string(), "{status:?} and {view:?}");
-        let ids = |name: &str| -> Result<BTreeSet<i32>> {
-            let list: serde_json::Value = serde_json::from_str(field(name)?)?;
-            let ids = list.as_array().context("a list")?.iter().map(|one| one["id"].as_i64().context("an id"));
-            ids.map(|id| Ok(i32::try_from(id?)?)).collect()
-        };
-        ensure!(ids("CurrentVoters")? == view.voter_ids(), "{status:?} and {view:?}");
-        ensure!(ids("CurrentObservers")? == view.observer_ids(), "{status:?} and {view:?}");
-        Ok(())
+        let mut last = String::new();
+        let outcome = wait_until("the tool and the leader to agree", PATIENCE, || {
+            let Some(view) = self.view()? else { return Ok(None) };
+            let status = self.quorum_status()?;
+            last = format!("{status:?}\n{view:?}");
+            Ok(is_same(&status, &view).with_context(|| last.clone())?.then_some(()))
+        });
+        outcome.with_context(|| format!("{last}\n{}", self.explanation()))
     }
 
     /// Stops leaders in order until this node is the leader.
@@ -404,6 +434,19 @@ impl Cluster {
     }
 }
 
+fn is_same(status: &BTreeMap<String, String>, view: &QuorumView) -> Result<bool> {
+    let field = |name: &str| status.get(name).map(String::as_str).with_context(|| format!("{name} is told"));
+    let ids = |name: &str| -> Result<BTreeSet<i32>> {
+        let list: serde_json::Value = serde_json::from_str(field(name)?)?;
+        let ids = list.as_array().context("a list")?.iter().map(|one| one["id"].as_i64().context("an id"));
+        ids.map(|id| Ok(i32::try_from(id?)?)).collect()
+    };
+    Ok(field("LeaderId")? == view.leader.to_string()
+        && field("LeaderEpoch")? == view.epoch.to_string()
+        && ids("CurrentVoters")? == view.voter_ids()
+        && ids("CurrentObservers")? == view.observer_ids())
+}
+
 /// `kafka-dump-log` reads a segment or snapshot of the metadata log; what it shows.
 pub fn dump(file: &Path) -> Result<String> {
     let name = file.display().to_string();
@@ -416,16 +459,30 @@ pub fn dump(file: &Path) -> Result<String> {
 }
 
 /// `kafka-metadata-shell` on a snapshot or segment. It wants nobody else to use the folder, so it gets a copy.
+///
+/// Now and then it shows nothing, or waits for ever for what it has read already, the sooner the warmer its JVM is; so it
+/// gets a cold one, and then others.
 pub fn metadata_shell(file: &Path, command: &[&str]) -> Result<String> {
     let folder = crate::paths::scratch("shell")?;
     let partition = folder.join("__cluster_metadata-0");
     fs::create_dir_all(&partition)?;
     let copy = partition.join(file.file_name().context("a file has a name")?);
     fs::copy(file, &copy)?;
-    let name = copy.display().to_string();
-    let outcome = Jvm::shared()?.tool("kafka-metadata-shell", &[&["--snapshot", &name], command].concat(), b"");
+    let mut attempts = 0;
+    let output = wait_until("kafka-metadata-shell", PATIENCE, || {
+        attempts += 1;
+        let mut shell = jvm::java()?;
+        shell.arg("org.apache.kafka.shell.MetadataShell").arg("--snapshot").arg(&copy).args(command);
+        let mut shell = LineProcess::start(&mut shell, false)?;
+        match shell.finish(Duration::from_secs(8)) {
+            Ok(lines) if !lines.is_empty() => Ok(Some(lines.join("\n"))),
+            Ok(_) | Err(_) if attempts < 5 => Ok(None),
+            Ok(_) => Ok(Some(String::new())),
+            Err(error) => Err(error),
+        }
+    });
     fs::remove_dir_all(&folder)?;
-    outcome?.success()
+    output
 }
 
 /// A directory id, or any other.

@@ -144,7 +144,6 @@ fn tool_class(name: &str) -> Option<&'static str> {
         "kafka-get-offsets" => "org.apache.kafka.tools.GetOffsetShell",
         "kafka-groups" => "org.apache.kafka.tools.GroupsCommand",
         "kafka-log-dirs" => "org.apache.kafka.tools.LogDirsCommand",
-        "kafka-metadata-shell" => "org.apache.kafka.shell.MetadataShell",
         "kafka-metadata-quorum" => "org.apache.kafka.tools.MetadataQuorumCommand",
         "kafka-producer-perf-test" => "org.apache.kafka.tools.ProducerPerformance",
         "kafka-storage" => "kafka.tools.StorageTool",

@@ -5,14 +5,17 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ringlog_client::{NewRecord, Producer, ProducerOptions};
 use ringlog_e2e_tests::cluster::{self, Cluster, ClusterPlan, PATIENCE, Voters};
 use ringlog_e2e_tests::jvm::Jvm;
+use ringlog_e2e_tests::metadata_log::{self, MetadataLog};
 use ringlog_e2e_tests::node::{Kind, Roles};
 use ringlog_e2e_tests::topics::{self, Creator, TopicPlan};
 use ringlog_e2e_tests::wait_until;
@@ -148,5 +151,148 @@ fn write_and_read(cluster: &Cluster, text: &str) -> Result<()> {
     let arguments = [&arguments[..], &["--partition", "0", "--timeout-ms", "2000"]].concat();
     let read = Jvm::shared()?.tool("kafka-console-consumer", &arguments, b"")?;
     ensure!(read.output.lines().any(|line| line == text), "{text} isn't in {read:?}");
+    Ok(())
+}
+
+/// With a follower's patience of 20 seconds, a new leader can only have come so soon because the old one handed over.
+const HAND_OVER: Duration = Duration::from_secs(12);
+
+/// Nodes that are both: who stops in order hands over, and all start again after stopping or dying together.
+#[test]
+fn stops_in_order_hand_over() -> Result<()> {
+    let _turn = cluster::turn();
+    let mut cluster = ClusterPlan::new("combined", Voters::Initial)
+        .settings("controller.quorum.fetch.timeout.ms=20000")
+        .settings("broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500")
+        .controllers(3, &Kind::controllers()?, Roles::Both)
+        .prepare()?;
+    cluster.start()?;
+    let plan = TopicPlan::replicated(cluster.replicas());
+    topics::create(&cluster.bootstrap(), "kept", &plan, PATIENCE)?;
+    let mut leaders = BTreeSet::new();
+    for round in 0..2 * rounds() {
+        let before = cluster.wait_until_caught_up()?;
+        leaders.insert(before.leader);
+        let asked = Instant::now();
+        cluster.node(before.leader)?.ask_to_stop()?;
+        let after = cluster.wait_for_leader_after(&before)?;
+        println!("{} handed over to {} in {:?}", before.leader, after.leader, asked.elapsed());
+        ensure!(after.leader != before.leader, "{after:?}");
+        ensure!(asked.elapsed() < HAND_OVER, "the hand-over took {:?}", asked.elapsed());
+        cluster.node(before.leader)?.wait_until_stopped()?;
+        topics::create(&cluster.bootstrap(), &format!("after-stop-{round}"), &plan, PATIENCE)?;
+        cluster.start_node(before.leader)?;
+        cluster.check_status()?;
+    }
+    ensure!(leaders.len() > 1, "the leaders were {leaders:?}");
+    cluster.check_logs()?;
+    let before = cluster.wait_until_caught_up()?;
+    cluster.stop()?;
+    cluster.start()?;
+    let after = cluster.wait_for_leader_after(&before)?;
+    topics::create(&cluster.bootstrap(), "after-the-stop-of-all", &plan, PATIENCE)?;
+    for id in cluster.controller_ids() {
+        cluster.node(id)?.kill()?;
+    }
+    cluster.start()?;
+    cluster.wait_for_leader_after(&after)?;
+    topics::create(&cluster.bootstrap(), "after-the-death-of-all", &plan, PATIENCE)?;
+    write_and_read(&cluster, "after all")?;
+    cluster.check_logs()?;
+    cluster.check_status()?;
+    let there = topics::list(&cluster.bootstrap())?;
+    ensure!(there.len() == 3 + 2 * rounds(), "topics are {:?}", there.keys());
+    cluster.stop()
+}
+
+/// Snapshots and segments soon. Kafka ends when a batch doesn't fit into a segment.
+const SMALL: &str = "metadata.log.max.record.bytes.between.snapshots=30000\n\
+                     internal.metadata.log.segment.bytes=40000";
+
+#[test]
+fn a_wiped_controller_of_a_static_quorum_comes_back_by_a_snapshot() -> Result<()> {
+    snapshots("snapshots-static", Voters::Static, |cluster, id| {
+        cluster.node(id)?.kill()?;
+        cluster.node(id)?.wipe(&[])?;
+        cluster.start_node(id)
+    })
+}
+
+#[test]
+fn a_wiped_controller_of_a_dynamic_quorum_comes_back_by_a_snapshot() -> Result<()> {
+    snapshots("snapshots-dynamic", Voters::Initial, |cluster, id| {
+        cluster.node(id)?.kill()?;
+        cluster.remove_controller(id)?;
+        cluster.node(id)?.wipe(&["--no-initial-controllers"])?;
+        cluster.start_node(id)?;
+        cluster.add_controller(id).map(drop)
+    })
+}
+
+fn snapshots(name: &str, voters: Voters, come_back: impl Fn(&mut Cluster, i32) -> Result<()>) -> Result<()> {
+    let _turn = cluster::turn();
+    let mut cluster = ClusterPlan::new(name, voters)
+        .settings(SMALL)
+        .controllers(3, &Kind::controllers()?, Roles::Controller)
+        .brokers(1, &Kind::brokers()?)
+        .prepare()?;
+    cluster.start()?;
+    let mut made = make_until_snapshots(&mut cluster, "first", 1)?;
+    for round in 0..rounds() {
+        let view = cluster.wait_until_caught_up()?;
+        let victim = others(&cluster, view.leader)[round % 2];
+        come_back(&mut cluster, victim).context("coming back")?;
+        cluster.wait_until_caught_up()?;
+        let folder = cluster.node(victim)?.metadata_folder();
+        let log = MetadataLog::read(&folder)?;
+        let start = log.start().unwrap_or(log.end());
+        let fetched = metadata_log::snapshots(&folder)?.first().and_then(|first| metadata_log::snapshot_end(first));
+        ensure!(
+            fetched.is_some_and(|end| 0 < end && end <= start),
+            "its log starts at {start}, a snapshot at {fetched:?}"
+        );
+        cluster.check_logs()?;
+        // The one who came back may lead, and makes snapshots of its own from what it fetched.
+        made.extend(make_until_snapshots(&mut cluster, &format!("round-{round}"), 1)?);
+        cluster.move_leadership_to(victim)?;
+    }
+    cluster.stop()?;
+    for node in cluster.controller_nodes() {
+        check_snapshots(&node.metadata_folder(), &made).with_context(|| format!("node {}", node.id()))?;
+    }
+    Ok(())
+}
+
+/// Creates topics until every controller has so many more snapshots; the topics' names.
+fn make_until_snapshots(cluster: &mut Cluster, prefix: &str, more: usize) -> Result<BTreeSet<String>> {
+    let count = |cluster: &Cluster| {
+        let counts = cluster.controller_nodes().map(|node| Ok(metadata_log::snapshots(&node.metadata_folder())?.len()));
+        counts.collect::<Result<Vec<usize>>>()
+    };
+    let before = count(cluster)?;
+    let plan = TopicPlan { ballast_bytes: 4000, ..TopicPlan::replicated(1) };
+    let mut made = BTreeSet::new();
+    wait_until("snapshots", PATIENCE, || {
+        let name = format!("{prefix}-{}", made.len());
+        topics::create(&cluster.bootstrap(), &name, &plan, PATIENCE)?;
+        made.insert(name);
+        let now = count(cluster)?;
+        Ok(now.iter().zip(&before).all(|(now, before)| *now >= before + more).then_some(()))
+    })?;
+    Ok(made)
+}
+
+/// Kafka's tools read the snapshots; with the newest, topics are among those that were made, and many of them.
+fn check_snapshots(folder: &Path, made: &BTreeSet<String>) -> Result<()> {
+    let snapshots = metadata_log::snapshots(folder)?;
+    for snapshot in &snapshots {
+        let shown = cluster::dump(snapshot)?;
+        ensure!(shown.contains("SnapshotHeader") && shown.contains("SnapshotFooter"), "{}", snapshot.display());
+    }
+    let newest = snapshots.last().context("a snapshot")?;
+    let shown = cluster::metadata_shell(newest, &["ls", "/image/topics/byName"])?;
+    let there: BTreeSet<String> = shown.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    ensure!(there.is_subset(made), "{} holds {there:?}", newest.display());
+    ensure!(2 * there.len() > made.len(), "{} holds {} of {} topics", newest.display(), there.len(), made.len());
     Ok(())
 }

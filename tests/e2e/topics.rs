@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use ringlog_client::{Client, ClientError, ClientOptions};
 use ringlog_protocol::messages::create_topics_request::{
-    CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest,
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use ringlog_types::{ErrorCode, Uuid};
 
@@ -24,21 +24,28 @@ pub struct TopicPlan {
     pub replicas: i16,
     /// All partitions are on this broker, alone.
     pub only_on: Option<i32>,
+    /// A setting of so many bytes, which makes the metadata log grow.
+    pub ballast_bytes: usize,
 }
 
 impl TopicPlan {
     /// One partition with so many replicas.
     pub fn replicated(replicas: i16) -> TopicPlan {
-        TopicPlan { partitions: 1, replicas, only_on: None }
+        TopicPlan { partitions: 1, replicas, only_on: None, ballast_bytes: 0 }
     }
 
     /// Partitions that only one broker has.
     pub fn on(broker: i32, partitions: i32) -> TopicPlan {
-        TopicPlan { partitions, replicas: 1, only_on: Some(broker) }
+        TopicPlan { partitions, only_on: Some(broker), ..TopicPlan::replicated(1) }
     }
 
     fn topic(&self, name: &str) -> CreatableTopic {
-        let topic = CreatableTopic { name: name.to_owned().into(), ..CreatableTopic::default() };
+        let mut topic = CreatableTopic { name: name.to_owned().into(), ..CreatableTopic::default() };
+        if self.ballast_bytes > 0 {
+            let value = "0:1,".repeat(self.ballast_bytes / 4) + "0:1";
+            let name = "leader.replication.throttled.replicas".into();
+            topic.configs.push(CreatableTopicConfig { name, value: Some(value.into()) });
+        }
         let Some(broker) = self.only_on else {
             return CreatableTopic { num_partitions: self.partitions, replication_factor: self.replicas, ..topic };
         };
