@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringlog_client::{Client, ClientOptions};
@@ -213,7 +213,7 @@ impl Cluster {
         for roles in [Roles::Broker, Roles::Both, Roles::Controller] {
             let mut nodes: Vec<&mut Node> =
                 self.nodes.values_mut().filter(|node| node.is_started() && node.roles() == roles).collect();
-            nodes.iter().try_for_each(|node| node.ask_to_stop())?;
+            nodes.iter_mut().try_for_each(|node| node.ask_to_stop())?;
             nodes.iter_mut().try_for_each(|node| node.wait_until_stopped())?;
         }
         Ok(())
@@ -286,7 +286,7 @@ impl Cluster {
             if self.paused.contains(&node.id()) {
                 continue;
             }
-            ensure!(node.is_alive(), "node {} has ended", node.id());
+            ensure!(node.is_stopping() || node.is_alive(), "node {} has ended", node.id());
             let view = quorum_view::ask(&node.controller())?;
             if let Some(view) = view
                 && newest.as_ref().is_none_or(|newest| newest.epoch < view.epoch)
@@ -412,20 +412,24 @@ impl Cluster {
         outcome.with_context(|| format!("{last}\n{}", self.explanation()))
     }
 
-    /// Stops leaders in order until this node is the leader.
+    /// Makes this node the leader: the present one stops in order while the others stand still, and starts again.
     pub fn move_leadership_to(&mut self, id: i32) -> Result<QuorumView> {
-        // Each time it's one of two, about evenly.
-        for _ in 0..20 {
-            let view = self.wait_until_caught_up()?;
-            if view.leader == id {
-                return Ok(view);
-            }
-            let leader = self.node(view.leader)?;
-            leader.stop()?;
-            self.wait_for_leader_after(&view)?;
-            self.start_node(view.leader)?;
+        let before = self.wait_until_caught_up()?;
+        if before.leader == id {
+            return Ok(before);
         }
-        bail!("node {id} didn't become leader in 20 elections; {}", self.explanation())
+        let running = self.controller_nodes().filter(|node| node.is_started()).map(Node::id);
+        let rivals: Vec<i32> = running.filter(|rival| ![id, before.leader].contains(rival)).collect();
+        rivals.iter().try_for_each(|rival| self.pause(*rival))?;
+        self.node(before.leader)?.ask_to_stop()?;
+        // It can't commit anything before the others go on.
+        let elected = self.wait_for_view("a successor", |view| view.epoch > before.epoch);
+        rivals.iter().try_for_each(|rival| self.resume(*rival))?;
+        self.node(before.leader)?.wait_until_stopped()?;
+        self.start_node(before.leader)?;
+        let after = self.wait_until_caught_up()?;
+        ensure!(after.leader == id, "node {id} was to lead: {:?}; {after:?}\n{}", elected?, self.explanation());
+        Ok(after)
     }
 
     /// For messages: what each node said last.

@@ -125,6 +125,7 @@ pub struct Node {
     controller_port: u16,
     properties: BTreeMap<String, String>,
     running: Option<(Child, Reaper)>,
+    is_stopping: bool,
 }
 
 impl Node {
@@ -166,7 +167,7 @@ impl Node {
         let log = logs.join(format!("{}.log", plan.name));
         File::create(&log)?;
         let properties = BTreeMap::new();
-        let mut node = Node { plan, folder, log, port, controller_port, properties, running: None };
+        let mut node = Node { plan, folder, log, port, controller_port, properties, running: None, is_stopping: false };
         let settings = node.plan.settings.clone();
         node.set_all(&node.common_settings());
         node.set_all(&settings);
@@ -279,6 +280,7 @@ impl Node {
         let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let reaper = Reaper::new(child.id(), Some(self.folder.as_os_str()))?;
         self.running = Some((child, reaper));
+        self.is_stopping = false;
         Ok(())
     }
 
@@ -308,7 +310,9 @@ impl Node {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(25)..].join("\n")
+        let last = lines[lines.len().saturating_sub(25)..].iter();
+        // Some of Kafka's lines are longer than all the rest.
+        last.map(|line| line.chars().take(300).collect::<String>() + "\n").collect()
     }
 
     /// Everything that it has written so far, its earlier lives included.
@@ -329,8 +333,14 @@ impl Node {
     }
 
     /// Asks it to stop, and doesn't wait.
-    pub fn ask_to_stop(&self) -> Result<()> {
+    pub fn ask_to_stop(&mut self) -> Result<()> {
+        self.is_stopping = true;
         self.signal(Signal::TERM)
+    }
+
+    /// Whether it was asked to stop, so that it may have ended.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
     }
 
     /// Waits for the end that it was asked for.

@@ -152,7 +152,13 @@ impl Creator {
         let (bootstrap, name) = (bootstrap.to_owned(), prefix.to_owned());
         let thread = thread::spawn({
             let shared = Arc::clone(&shared);
-            move || shared.create_all(&bootstrap, &name, &plan)
+            move || {
+                let outcome = shared.create_all(&bootstrap, &name, &plan);
+                if let Err(error) = &outcome {
+                    println!("the creator of topics fails: {error:#}");
+                }
+                outcome
+            }
         });
         Creator { prefix: prefix.to_owned(), shared, thread }
     }
@@ -214,7 +220,6 @@ impl Shared {
             }
             let name = format!("{prefix}-{number:05}");
             let begin = Instant::now();
-            let mut is_first = true;
             let id = loop {
                 ensure!(begin.elapsed() < CREATOR_PATIENCE, "no answer for topic {name}");
                 let Some(connected) = client.as_mut() else {
@@ -224,12 +229,10 @@ impl Shared {
                 };
                 match attempt(connected, &name, plan, patience)? {
                     Attempt::Created(id) => break Some(id),
-                    // An attempt of before was heard after all.
-                    Attempt::Exists if !is_first => break None,
-                    Attempt::Exists => bail!("somebody else made topic {name}"),
+                    // An attempt of before was heard after all, or a broker forwarded this one twice.
+                    Attempt::Exists => break None,
                     Attempt::Unknown(_) => client = None,
                 }
-                is_first = false;
             };
             let mut longest = self.longest.lock().unwrap_or_else(PoisonError::into_inner);
             *longest = begin.elapsed().max(*longest);
