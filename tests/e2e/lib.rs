@@ -12,11 +12,13 @@ pub mod corpus;
 pub mod jvm;
 pub mod kafka;
 pub mod metadata_log;
+pub mod namespaces;
 pub mod node;
 pub mod paths;
 pub mod place;
 pub mod programs;
 pub mod quorum_view;
+pub mod small_disk;
 pub mod topics;
 pub mod transcript;
 

@@ -7,7 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ringlog_client::{Client, ClientError, ClientOptions};
+use ringlog_client::{Client, ClientError, ClientOptions, Connection};
+use ringlog_protocol::messages::CreateTopicsResponse;
 use ringlog_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
@@ -53,6 +54,11 @@ impl TopicPlan {
         let assignments = (0..self.partitions).map(assigned).collect();
         CreatableTopic { num_partitions: -1, replication_factor: -1, assignments, ..topic }
     }
+
+    fn request(&self, name: &str, timeout: Duration) -> Result<CreateTopicsRequest> {
+        let timeout_ms = i32::try_from(timeout.as_millis())?;
+        Ok(CreateTopicsRequest { topics: vec![self.topic(name)], timeout_ms, ..CreateTopicsRequest::default() })
+    }
 }
 
 /// What came of an attempt to create a topic.
@@ -74,9 +80,18 @@ pub fn hasty_client(bootstrap: &str, patience: Duration) -> Result<Client, Clien
 
 /// Asks once. Errors are those that asking again won't mend.
 pub fn attempt(client: &mut Client, name: &str, plan: &TopicPlan, timeout: Duration) -> Result<Attempt> {
-    let timeout_ms = i32::try_from(timeout.as_millis())?;
-    let request = CreateTopicsRequest { topics: vec![plan.topic(name)], timeout_ms, ..CreateTopicsRequest::default() };
-    let response = match client.send(&request) {
+    let outcome = client.send(&plan.request(name, timeout)?);
+    understand(name, outcome)
+}
+
+/// As [`attempt`], of one node, which may be a controller.
+pub fn attempt_on(connection: &mut Connection, name: &str, plan: &TopicPlan, timeout: Duration) -> Result<Attempt> {
+    let outcome = connection.call(&plan.request(name, timeout)?);
+    understand(name, outcome)
+}
+
+fn understand(name: &str, outcome: Result<CreateTopicsResponse, ClientError>) -> Result<Attempt> {
+    let response = match outcome {
         Ok(response) => response,
         Err(fault) if fault.is_retriable() => return Ok(Attempt::Unknown(fault.to_string())),
         Err(fault) => return Err(fault.into()),
