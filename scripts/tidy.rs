@@ -28,7 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["types", "protocol", "config", "log", "partition", "raft", "metadata", "coordinator", "ring", "tuning"],
     ),
     ("ringlog", &["types", "protocol", "config", "log", "metadata", "raft", "client", "shards", "tuning"]),
-    ("ringlog-bench", &["types", "protocol", "log", "partition", "client"]),
+    ("ringlog-bench", &["types", "protocol", "log", "partition", "client", "e2e-tests"]),
     ("ringlog-e2e-tests", &["types", "protocol", "client"]),
     ("ringlog-sim-tests", &["types", "protocol", "config", "log", "partition", "raft", "metadata", "coordinator"]),
 ];
