@@ -13,7 +13,7 @@ use ringlog_types::ErrorCode;
 /// How long a controller may take to answer while others are in front.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two questions whether somebody answers now.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Topics to be created.
 #[derive(Debug, Clone, Copy)]

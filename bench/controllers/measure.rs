@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result};
 use ringlog_bench::usage;
 use ringlog_e2e_tests::cluster::{Cluster, ClusterPlan, Voters};
 use ringlog_e2e_tests::metadata_log;
-use ringlog_e2e_tests::node::{Kind, Roles};
+use ringlog_e2e_tests::node::{Kind, Node, Roles};
+use ringlog_e2e_tests::quorum_view::QuorumView;
 use ringlog_e2e_tests::wait_until;
 
 use crate::brokers::Brokers;
@@ -14,6 +15,8 @@ use crate::load::{self, Load};
 
 /// A node with a million partitions may need long to load them.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// What all nodes together may use of cores when they do nothing.
+const IDLE_CORES: f64 = 0.3;
 const SNAPSHOT_SIZE: &str = "metadata.log.max.record.bytes.between.snapshots";
 
 /// One side, and how it is to be started.
@@ -52,7 +55,6 @@ impl Side {
             _ => numbers.extend(hand_over(&mut cluster, turns)?),
         }
         drop(brokers);
-        cluster.stop()?;
         Ok(numbers)
     }
 
@@ -65,14 +67,13 @@ impl Side {
         load::until_created(&cluster.brokers(), "before", PATIENCE)?;
         let mut times = Vec::new();
         for kill in 0..kills {
-            let view = cluster.wait_until_caught_up()?;
+            let view = wait_until_idle(&mut cluster)?;
             cluster.node(view.leader)?.kill()?;
             let begin = Instant::now();
             load::until_created(&cluster.brokers(), &format!("after-{kill}"), PATIENCE)?;
             times.push(begin.elapsed());
             cluster.start_node(view.leader)?;
         }
-        cluster.stop()?;
         Ok(distribution(&format!("failover by way of a broker, {name}"), times))
     }
 }
@@ -136,12 +137,9 @@ fn hand_over(cluster: &mut Cluster, turns: usize) -> Result<Numbers> {
     for (name, is_kill) in [("kill -9", true), ("a stop in order", false)] {
         let mut times = Vec::new();
         for turn in 0..turns {
-            let view = cluster.wait_until_caught_up()?;
-            let others: Vec<String> = cluster
-                .controller_nodes()
-                .filter(|node| node.id() != view.leader)
-                .map(ringlog_e2e_tests::node::Node::controller)
-                .collect();
+            let view = wait_until_idle(cluster)?;
+            let others: Vec<String> =
+                cluster.controller_nodes().filter(|node| node.id() != view.leader).map(Node::controller).collect();
             let active = cluster.node(view.leader)?;
             let begin = Instant::now();
             if is_kill {
@@ -161,10 +159,26 @@ fn hand_over(cluster: &mut Cluster, turns: usize) -> Result<Numbers> {
     Ok(numbers)
 }
 
+/// Who has just started has everything in its log long before it has loaded it, and takes the others' time meanwhile.
+fn wait_until_idle(cluster: &mut Cluster) -> Result<QuorumView> {
+    wait_until("the controllers to be idle", PATIENCE, || {
+        let used = |cluster: &Cluster| -> Result<f64> {
+            cluster.nodes().map(|node| Ok(usage::of(node.process_id()?)?.cpu_seconds)).sum()
+        };
+        let before = used(cluster)?;
+        let begin = Instant::now();
+        std::thread::sleep(Duration::from_secs(1));
+        let share = (used(cluster)? - before) / begin.elapsed().as_secs_f64();
+        Ok((share < IDLE_CORES).then_some(()))
+    })?;
+    cluster.wait_until_caught_up()
+}
+
 fn distribution(name: &str, mut times: Vec<Duration>) -> Numbers {
     times.sort();
     let (Some(median), Some(max)) = (times.get(times.len() / 2), times.last()) else { return Vec::new() };
-    println!("{name}: {times:.0?}");
+    let shown: Vec<String> = times.iter().map(|time| format!("{:.0}", milliseconds(*time))).collect();
+    println!("{name}, ms: {}", shown.join(" "));
     vec![(format!("{name}, median ms"), milliseconds(*median)), (format!("{name}, longest ms"), milliseconds(*max))]
 }
 
