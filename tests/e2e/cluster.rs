@@ -412,6 +412,39 @@ impl Cluster {
         outcome.with_context(|| format!("{last}\n{}", self.explanation()))
     }
 
+    /// By `kafka-metadata-quorum describe --replication` the leader, the followers and the observers that run have all
+    /// that is committed by now, each under its role.
+    pub fn check_replication(&mut self) -> Result<()> {
+        let goal = self.wait_until_caught_up()?.high_watermark;
+        let running: BTreeSet<i32> = self
+            .nodes
+            .values()
+            .filter(|node| node.is_started() && !self.paused.contains(&node.id()))
+            .map(Node::id)
+            .collect();
+        let mut last = String::new();
+        let outcome = wait_until("everybody to have caught up by the tool", PATIENCE, || {
+            last = self.metadata_quorum(&["describe", "--replication"])?;
+            let Some(view) = self.view()? else { return Ok(None) };
+            let rows = last.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let mut there = BTreeSet::new();
+            for row in rows {
+                let [id, _, log_end, _, _, _, role] = row[..] else { return Ok(None) };
+                let (id, log_end): (i32, i64) = (id.parse()?, log_end.parse()?);
+                let expected = match id {
+                    id if id == view.leader => "Leader",
+                    id if view.voter_ids().contains(&id) => "Follower",
+                    _ => "Observer",
+                };
+                if role == expected && log_end >= goal {
+                    there.insert(id);
+                }
+            }
+            Ok(running.is_subset(&there).then_some(()))
+        });
+        outcome.with_context(|| format!("{running:?} and {goal}: {last}\n{}", self.explanation()))
+    }
+
     /// Makes this node the leader: the present one stops in order while the others stand still, and starts again.
     pub fn move_leadership_to(&mut self, id: i32) -> Result<QuorumView> {
         let before = self.wait_until_caught_up()?;

@@ -1,7 +1,8 @@
 //! Three controllers: elections, losses of a minority and of the majority, orderly stops, snapshots.
 //!
-//! `QUORUM_ROUNDS` repeats the deaths of leaders. `RINGLOG_E2E_CONTROLLERS` and `RINGLOG_E2E_BROKERS` say which programs
-//! play the parts.
+//! `QUORUM_ROUNDS` repeats the deaths, and waits for logs to be cut off below snapshots when it is more than 1;
+//! `QUORUM_SIZE` makes them five controllers. `RINGLOG_E2E_CONTROLLERS` and `RINGLOG_E2E_BROKERS` say which programs play
+//! the parts.
 
 #![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
 
@@ -27,16 +28,21 @@ fn rounds() -> usize {
     env::var("QUORUM_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+fn size() -> usize {
+    env::var("QUORUM_SIZE").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+}
+
 #[test]
 fn the_quorum_does_what_a_majority_can() -> Result<()> {
     let _turn = cluster::turn();
     let mut cluster = ClusterPlan::new("quorum", Voters::Initial)
         .settings(SETTINGS)
-        .controllers(3, &Kind::controllers()?, Roles::Controller)
+        .controllers(size(), &Kind::controllers()?, Roles::Controller)
         .brokers(3, &Kind::brokers()?)
         .prepare()?;
     cluster.start()?;
     cluster.check_status()?;
+    cluster.check_replication()?;
     let plan = TopicPlan::replicated(cluster.replicas());
     topics::create(&cluster.bootstrap(), "kept", &plan, PATIENCE)?;
     let creator = Creator::start(&cluster.bootstrap(), "made", plan.clone());
@@ -44,7 +50,7 @@ fn the_quorum_does_what_a_majority_can() -> Result<()> {
     for _ in 0..rounds() {
         leader_dies(&mut cluster, &creator).context("the leader dies")?;
         leader_stands_still(&mut cluster, &creator).context("the leader stands still")?;
-        follower_dies(&mut cluster, &creator).context("a follower dies")?;
+        followers_die(&mut cluster, &creator).context("a minority dies")?;
     }
     let brokers = cluster.brokers();
     let (count, longest) = creator.finish(&brokers)?;
@@ -84,16 +90,22 @@ fn leader_stands_still(cluster: &mut Cluster, creator: &Creator) -> Result<()> {
     cluster.check_logs()
 }
 
-/// Nobody but the leader's view of it notices.
-fn follower_dies(cluster: &mut Cluster, creator: &Creator) -> Result<()> {
+/// As many followers as the others can do without: nobody notices.
+fn followers_die(cluster: &mut Cluster, creator: &Creator) -> Result<()> {
     let before = cluster.wait_until_caught_up()?;
-    let victim = others(cluster, before.leader)[0];
-    cluster.node(victim)?.kill()?;
+    let mut victims = others(cluster, before.leader);
+    victims.truncate((size() - 1) / 2);
+    for victim in &victims {
+        cluster.node(*victim)?.kill()?;
+    }
     creator.wait_for_more(10)?;
     let after = cluster.wait_for_leader()?;
     ensure!((after.leader, after.epoch) == (before.leader, before.epoch), "an election: {after:?}");
     cluster.check_status()?;
-    cluster.start_node(victim)?;
+    for victim in &victims {
+        cluster.start_node(*victim)?;
+    }
+    cluster.check_replication()?;
     let end = cluster.wait_until_caught_up()?;
     ensure!((end.leader, end.epoch) == (before.leader, before.epoch), "the one who came back disturbed: {end:?}");
     cluster.check_logs()
@@ -108,7 +120,8 @@ fn majority_dies(cluster: &mut Cluster, plan: &TopicPlan) -> Result<()> {
     let before = cluster.wait_until_caught_up()?;
     let bootstrap = cluster.bootstrap();
     write_and_read(cluster, "before the loss")?;
-    let victims = others(cluster, before.leader);
+    let mut victims = others(cluster, before.leader);
+    victims.truncate(size().div_ceil(2));
     for victim in &victims {
         cluster.node(*victim)?.kill()?;
     }
@@ -164,7 +177,7 @@ fn stops_in_order_hand_over() -> Result<()> {
     let mut cluster = ClusterPlan::new("combined", Voters::Initial)
         .settings("controller.quorum.fetch.timeout.ms=20000")
         .settings("broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500")
-        .controllers(3, &Kind::controllers()?, Roles::Both)
+        .controllers(size(), &Kind::controllers()?, Roles::Both)
         .prepare()?;
     cluster.start()?;
     let plan = TopicPlan::replicated(cluster.replicas());
@@ -207,7 +220,8 @@ fn stops_in_order_hand_over() -> Result<()> {
 
 /// Snapshots and segments soon. Kafka ends when a batch doesn't fit into a segment.
 const SMALL: &str = "metadata.log.max.record.bytes.between.snapshots=30000\n\
-                     internal.metadata.log.segment.bytes=40000";
+                     internal.metadata.log.segment.bytes=40000\n\
+                     metadata.max.retention.bytes=50000";
 
 #[test]
 fn a_wiped_controller_of_a_static_quorum_comes_back_by_a_snapshot() -> Result<()> {
@@ -238,6 +252,16 @@ fn snapshots(name: &str, voters: Voters, come_back: impl Fn(&mut Cluster, i32) -
         .prepare()?;
     cluster.start()?;
     let mut made = make_until_snapshots(&mut cluster, "first", 1)?;
+    if rounds() > 1 {
+        // Kafka looks every minute.
+        made.extend(make_until_snapshots(&mut cluster, "second", 1)?);
+        wait_until("logs to be cut off below a snapshot", 2 * PATIENCE, || {
+            let starts = cluster.controller_nodes().map(|node| Ok(MetadataLog::read(&node.metadata_folder())?.start()));
+            let starts = starts.collect::<Result<Vec<_>>>()?;
+            Ok(starts.iter().all(|start| *start > Some(0)).then_some(()))
+        })?;
+        cluster.check_logs()?;
+    }
     for round in 0..rounds() {
         let view = cluster.wait_until_caught_up()?;
         let victim = others(&cluster, view.leader)[round % 2];
