@@ -334,18 +334,36 @@ impl Cluster {
     /// All controllers that run hold the same bytes up to the high watermark, and `kafka-dump-log` reads them.
     pub fn check_logs(&mut self) -> Result<()> {
         let view = self.wait_until_caught_up()?;
+        let running = |node: &&Node| node.is_started() && !self.paused.contains(&node.id());
+        self.compare_logs(view.high_watermark, &running)?;
+        let folder = crate::paths::scratch("live")?;
+        for node in self.controller_nodes().filter(running) {
+            let segments = metadata_log::segments(&node.metadata_folder())?;
+            let copy = metadata_log::copy_whole(segments.last().context("a segment")?, &folder)?;
+            dump(&copy).with_context(|| format!("the log of node {}", node.id()))?;
+        }
+        Ok(fs::remove_dir_all(&folder)?)
+    }
+
+    fn compare_logs(&self, end: i64, is_meant: &dyn Fn(&&Node) -> bool) -> Result<()> {
         let mut logs = Vec::new();
-        let running = self.controller_nodes().filter(|node| node.is_started() && !self.paused.contains(&node.id()));
-        for node in running {
+        for node in self.controller_nodes().filter(is_meant) {
             logs.push((node.id(), MetadataLog::read(&node.metadata_folder())?));
         }
-        let count = logs.len();
-        let compared = metadata_log::compare(&logs, view.high_watermark).with_context(|| self.explanation())?;
-        ensure!(count < 2 || compared > 0, "nothing was compared");
-        for node in self.controller_nodes().filter(|node| node.is_started()) {
-            let segments = metadata_log::segments(&node.metadata_folder())?;
-            let newest = segments.last().context("a segment")?;
-            dump(newest).with_context(|| format!("the log of node {}", node.id()))?;
+        let compared = metadata_log::compare(&logs, end).with_context(|| self.explanation())?;
+        ensure!(logs.len() < 2 || compared > 0, "nothing was compared");
+        Ok(())
+    }
+
+    /// Stops everything in order. What is on the disks then is what Kafka's tools read, to the last byte.
+    pub fn stop_and_check(&mut self) -> Result<()> {
+        let view = self.wait_until_caught_up()?;
+        self.stop()?;
+        self.compare_logs(view.high_watermark, &|_| true)?;
+        for node in self.controller_nodes() {
+            for segment in metadata_log::segments(&node.metadata_folder())? {
+                dump(&segment).with_context(|| format!("the log of node {}", node.id()))?;
+            }
         }
         Ok(())
     }

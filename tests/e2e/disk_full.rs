@@ -42,7 +42,7 @@ fn a_controller_without_space_leaves_the_quorum_alone() -> Result<()> {
     let (count, longest) = creator.finish(&brokers)?;
     println!("{count} topics; the longest took {longest:?}");
     cluster.check_logs()?;
-    cluster.stop()
+    cluster.stop_and_check()
 }
 
 fn run_out(cluster: &mut Cluster, disk: &SmallDisk, creator: &Creator) -> Result<()> {

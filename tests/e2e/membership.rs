@@ -45,7 +45,7 @@ fn voters_come_and_go() -> Result<()> {
     let (count, longest) = creator.finish(&brokers)?;
     println!("{count} topics; the longest took {longest:?}");
     cluster.check_logs()?;
-    cluster.stop()
+    cluster.stop_and_check()
 }
 
 /// Three voters outlive the death of their leader.
@@ -165,7 +165,7 @@ fn static_voters_become_dynamic() -> Result<()> {
     topics::create(&cluster.bootstrap(), "dynamic", &plan, PATIENCE)?;
     cluster.check_status()?;
     cluster.check_logs()?;
-    cluster.stop()
+    cluster.stop_and_check()
 }
 
 /// The leader may have to wait for what each voter says of itself, every two seconds.

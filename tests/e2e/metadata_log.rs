@@ -101,6 +101,23 @@ pub fn compare(logs: &[(i32, MetadataLog)], end: i64) -> Result<usize> {
     Ok(compared)
 }
 
+/// Copies a segment of a running node as far as it holds whole batches: what comes behind is being written, or is room for
+/// more.
+pub fn copy_whole(segment: &Path, folder: &Path) -> Result<PathBuf> {
+    let mut bytes = fs::read(segment)?;
+    let mut batches = BatchIter::new(&bytes);
+    while let Some(Ok(batch)) = batches.next() {
+        if batch.verify_crc().is_err() {
+            break;
+        }
+    }
+    let length = batches.position();
+    bytes.truncate(length);
+    let copy = folder.join(segment.file_name().context("a file has a name")?);
+    fs::write(&copy, bytes)?;
+    Ok(copy)
+}
+
 /// The segment files of a log, oldest first.
 pub fn segments(folder: &Path) -> Result<Vec<PathBuf>> {
     files(folder, "log")

@@ -68,7 +68,7 @@ fn cut_and_mend(network: &Network) -> Result<()> {
     let written = writers.finish(&brokers[0])?;
     println!("{count} topics by way of the broker, the longest took {longest:?}; {written} at the controllers");
     cluster.check_logs()?;
-    cluster.stop()
+    cluster.stop_and_check()
 }
 
 /// The place of a controller in the network.

@@ -57,7 +57,7 @@ fn the_quorum_does_what_a_majority_can() -> Result<()> {
     println!("{count} topics; the longest took {longest:?}");
     majority_dies(&mut cluster, &plan).context("the majority dies")?;
     cluster.check_logs()?;
-    cluster.stop()
+    cluster.stop_and_check()
 }
 
 /// Others elect one of themselves; who comes back catches up.
@@ -215,7 +215,7 @@ fn stops_in_order_hand_over() -> Result<()> {
     cluster.check_status()?;
     let there = topics::list(&cluster.bootstrap())?;
     ensure!(there.len() == 3 + 2 * rounds(), "topics are {:?}", there.keys());
-    cluster.stop()
+    cluster.stop_and_check()
 }
 
 /// Snapshots and segments soon. Kafka ends when a batch doesn't fit into a segment.
@@ -280,7 +280,7 @@ fn snapshots(name: &str, voters: Voters, come_back: impl Fn(&mut Cluster, i32) -
         made.extend(make_until_snapshots(&mut cluster, &format!("round-{round}"), 1)?);
         cluster.move_leadership_to(victim)?;
     }
-    cluster.stop()?;
+    cluster.stop_and_check()?;
     for node in cluster.controller_nodes() {
         check_snapshots(&node.metadata_folder(), &made).with_context(|| format!("node {}", node.id()))?;
     }
