@@ -462,13 +462,15 @@ impl SegmentStore {
         tail.read(position, limit.min(tail.end).min(position + max_bytes as u64))
     }
 
-    /// Bytes from `position` of a segment's file.
+    /// Bytes from `position` of a segment's file: at most `len`, and none that lie only in memory so far.
     pub async fn read_file(&self, base_offset: Offset, position: u64, len: usize) -> io::Result<Bytes> {
         let file = self.open(base_offset, false).await?;
         let settled = {
             let tails = self.tails.borrow();
             tails.iter().find(|tail| tail.base_offset == base_offset).map_or(u64::MAX, |tail| tail.written)
         };
+        // What follows in the file is not what will be there.
+        let len = settled.checked_sub(position).map_or(len, |there| (len as u64).min(there) as usize);
         self.ahead.read(&file, base_offset, (position, len), settled, &self.context.read_ahead).await
     }
 

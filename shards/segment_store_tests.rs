@@ -69,14 +69,11 @@ fn what_was_appended_is_read_whatever_is_in_memory() {
                         store.release_clean_frames();
                     }
                     _ if end > 0 => {
-                        if store.is_dirty() {
-                            store.write_out().await.unwrap();
-                        }
                         let position = random.below(end);
                         let len = 1 + random.below((end - position).min(300_000)) as usize;
                         let found = read(&store, position, end, len).await;
                         assert!(!found.is_empty());
-                        assert_eq!(found, content(position, found.len()), "seed {seed}, {position}");
+                        assert!(found == content(position, found.len()), "seed {seed}, {position}");
                     }
                     _ => {}
                 }
