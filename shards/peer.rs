@@ -94,6 +94,12 @@ impl Peer {
         &self.versions
     }
 
+    /// Whether an idle connection can be used: the other side has not closed it, and said nothing unasked.
+    pub fn is_usable(&mut self) -> bool {
+        self.received.reserve(1);
+        self.socket.try_read(&mut self.received).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Sends a request at the highest version that both sides speak, and waits for the answer.
     pub async fn call(&mut self, request: &RequestBody, deadline: MonotonicMs) -> Result<ResponseBody, PeerError> {
         let api = request.api_key();

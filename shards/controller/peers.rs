@@ -95,7 +95,8 @@ async fn exchange(
     client_id: &str,
     deadline: MonotonicMs,
 ) -> Result<ResponseBody, PeerError> {
-    let open = idle.borrow_mut().take();
+    // A peer that was restarted meanwhile is there again, but not on this connection.
+    let open = idle.borrow_mut().take().and_then(|mut open| open.is_usable().then_some(open));
     let mut peer = match open {
         Some(peer) => peer,
         None => Peer::connect(&to.endpoint.host, to.endpoint.port, client_id, deadline).await?,

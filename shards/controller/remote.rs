@@ -59,10 +59,10 @@ impl Lanes {
         Lanes { turns: ring::ByteSemaphore::new(connections), idle: RefCell::default() }
     }
 
-    /// An open connection to that node; those to former leaders are closed.
+    /// An open connection to that node; those that are closed, or lead to former leaders, go.
     fn take(&self, leader: &Endpoint) -> Option<Peer> {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|(endpoint, _)| endpoint == leader);
+        idle.retain_mut(|(endpoint, peer)| endpoint == leader && peer.is_usable());
         idle.pop().map(|(_, peer)| peer)
     }
 }
@@ -104,18 +104,11 @@ impl RemoteController {
         let deadline = deadline.min(ring::now().monotonic.plus_ms(ATTEMPT_MS));
         let left_ms = deadline.since_ms(ring::now().monotonic);
         let _turn = ring::timeout_ms(left_ms, lanes.turns.acquire(1)).await.map_err(|_| PeerError::TimedOut)?;
-        let idle = lanes.take(leader);
-        let was_idle = idle.is_some();
-        let mut peer = match idle {
+        let mut peer = match lanes.take(leader) {
             Some(peer) => peer,
             None => self.connect(leader, deadline).await?,
         };
-        let mut outcome = ask_peer(&mut peer, request, deadline).await;
-        if was_idle && matches!(outcome, Err(RemoteError::Peer(PeerError::Socket(_)))) {
-            // It was closed while idle, which only its use shows.
-            peer = self.connect(leader, deadline).await?;
-            outcome = ask_peer(&mut peer, request, deadline).await;
-        }
+        let outcome = ask_peer(&mut peer, request, deadline).await;
         if !matches!(outcome, Err(RemoteError::Peer(_))) {
             lanes.idle.borrow_mut().push((leader.clone(), peer));
         }

@@ -11,6 +11,8 @@ use ringlog_protocol::records::BatchIter;
 #[derive(Debug, Default)]
 pub struct MetadataLog {
     batches: BTreeMap<i64, Batch>,
+    /// Where the last segment begins, by its name.
+    last_segment: i64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +25,7 @@ struct Batch {
 impl MetadataLog {
     /// Reads the segments in a folder. What is being written at the end right now is left out.
     pub fn read(folder: &Path) -> Result<MetadataLog> {
-        let mut batches = BTreeMap::new();
+        let (mut batches, mut last_segment) = (BTreeMap::new(), 0);
         for segment in segments(folder)? {
             let bytes = match fs::read(&segment) {
                 Ok(bytes) => bytes,
@@ -31,6 +33,7 @@ impl MetadataLog {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).with_context(|| segment.display().to_string()),
             };
+            last_segment = segment.file_stem().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(last_segment);
             for batch in BatchIter::new(&bytes) {
                 let Ok(batch) = batch else { break };
                 let (base, next_offset) = (batch.header.base_offset.0, batch.header.next_offset().0);
@@ -42,7 +45,7 @@ impl MetadataLog {
                 ensure!(before.is_none(), "{}: two batches at offset {base}", segment.display());
             }
         }
-        let log = MetadataLog { batches };
+        let log = MetadataLog { batches, last_segment };
         log.check_order().with_context(|| folder.display().to_string())?;
         Ok(log)
     }
@@ -67,7 +70,7 @@ impl MetadataLog {
 
     /// The offset after its last.
     pub fn end(&self) -> i64 {
-        self.batches.values().next_back().map_or(0, |batch| batch.next_offset)
+        self.batches.values().next_back().map_or(self.last_segment, |batch| batch.next_offset)
     }
 
     /// The bytes of all batches.
