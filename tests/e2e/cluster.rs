@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -341,8 +341,9 @@ impl Cluster {
             .filter(|node| node.is_started() && !self.paused.contains(&node.id()))
             .map(Node::id)
             .collect();
+        let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
         let what = format!("controllers {running:?} to have offset {goal}");
-        self.wait_for_view(&what, |view| running.iter().all(|id| view.has_reached(*id, goal)))
+        self.wait_for_view(&what, |view| running.iter().all(|id| view.has_said(*id, goal, now)))
     }
 
     /// All controllers that run hold the same bytes up to the high watermark, and `kafka-dump-log` reads them.
