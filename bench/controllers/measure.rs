@@ -131,28 +131,44 @@ fn start_again(cluster: &mut Cluster) -> Result<Numbers> {
     ])
 }
 
+/// How an active controller goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    /// Its connections are closed, which tells the others at once.
+    Kill,
+    /// Nothing comes from it any more, as from a machine that has lost its power or its network.
+    Standstill,
+    /// In order.
+    Stop,
+}
+
 /// From the end of the active controller until the next one has created a topic.
 fn hand_over(cluster: &mut Cluster, turns: usize) -> Result<Numbers> {
     let mut numbers = Vec::new();
-    for (name, is_kill) in [("kill -9", true), ("a stop in order", false)] {
+    for (name, farewell) in
+        [("kill -9", Farewell::Kill), ("a standstill", Farewell::Standstill), ("a stop in order", Farewell::Stop)]
+    {
         let mut times = Vec::new();
         for turn in 0..turns {
             let view = wait_until_idle(cluster)?;
             let others: Vec<String> =
                 cluster.controller_nodes().filter(|node| node.id() != view.leader).map(Node::controller).collect();
-            let active = cluster.node(view.leader)?;
             let begin = Instant::now();
-            if is_kill {
-                active.kill()?;
-            } else {
-                active.ask_to_stop()?;
+            match farewell {
+                Farewell::Kill => cluster.node(view.leader)?.kill()?,
+                Farewell::Standstill => cluster.pause(view.leader)?,
+                Farewell::Stop => cluster.node(view.leader)?.ask_to_stop()?,
             }
-            load::until_created(&others, &format!("hand-over-{is_kill}-{turn}"), PATIENCE)?;
+            load::until_created(&others, &format!("hand-over-{farewell:?}-{turn}"), PATIENCE)?;
             times.push(begin.elapsed());
-            if !is_kill {
-                cluster.node(view.leader)?.wait_until_stopped()?;
+            match farewell {
+                Farewell::Kill => cluster.start_node(view.leader)?,
+                Farewell::Standstill => cluster.resume(view.leader)?,
+                Farewell::Stop => {
+                    cluster.node(view.leader)?.wait_until_stopped()?;
+                    cluster.start_node(view.leader)?;
+                }
             }
-            cluster.start_node(view.leader)?;
         }
         numbers.extend(distribution(&format!("hand-over after {name}"), times));
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -22,6 +22,9 @@ use crate::wait_until;
 
 /// How long the cluster may take for what it is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a broker may wait for controllers that are about to stop.
+const LEAVE: Duration = Duration::from_secs(12);
 
 /// Ids of brokers without the controller role begin here.
 pub const FIRST_BROKER: i32 = 11;
@@ -209,14 +212,25 @@ impl Cluster {
     }
 
     /// Stops every node that runs, in order: first the brokers, since they ask the controllers for leave.
-    pub fn stop(&mut self) -> Result<()> {
+    ///
+    /// When nodes that are both stop together, the last may find no majority that could give its broker leave, for which
+    /// Kafka waits five minutes: such are killed. Their ids.
+    pub fn stop(&mut self) -> Result<BTreeSet<i32>> {
+        let mut killed = BTreeSet::new();
         for roles in [Roles::Broker, Roles::Both, Roles::Controller] {
             let mut nodes: Vec<&mut Node> =
                 self.nodes.values_mut().filter(|node| node.is_started() && node.roles() == roles).collect();
             nodes.iter_mut().try_for_each(|node| node.ask_to_stop())?;
-            nodes.iter_mut().try_for_each(|node| node.wait_until_stopped())?;
+            for node in nodes {
+                if roles != Roles::Both || node.stops_within(LEAVE) {
+                    node.wait_until_stopped()?;
+                } else {
+                    node.kill()?;
+                    killed.insert(node.id());
+                }
+            }
         }
-        Ok(())
+        Ok(killed)
     }
 
     /// A node.
@@ -327,8 +341,9 @@ impl Cluster {
             .filter(|node| node.is_started() && !self.paused.contains(&node.id()))
             .map(Node::id)
             .collect();
+        let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
         let what = format!("controllers {running:?} to have offset {goal}");
-        self.wait_for_view(&what, |view| running.iter().all(|id| view.has_reached(*id, goal)))
+        self.wait_for_view(&what, |view| running.iter().all(|id| view.has_said(*id, goal, now)))
     }
 
     /// All controllers that run hold the same bytes up to the high watermark, and `kafka-dump-log` reads them.
@@ -358,9 +373,9 @@ impl Cluster {
     /// Stops everything in order. What is on the disks then is what Kafka's tools read, to the last byte.
     pub fn stop_and_check(&mut self) -> Result<()> {
         let view = self.wait_until_caught_up()?;
-        self.stop()?;
+        let killed = self.stop()?;
         self.compare_logs(view.high_watermark, &|_| true)?;
-        for node in self.controller_nodes() {
+        for node in self.controller_nodes().filter(|node| !killed.contains(&node.id())) {
             for segment in metadata_log::segments(&node.metadata_folder())? {
                 dump(&segment).with_context(|| format!("the log of node {}", node.id()))?;
             }

@@ -145,3 +145,56 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     files.sort();
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+    use ringlog_protocol::records::{BatchBuilder, BatchOptions};
+    use ringlog_types::{LeaderEpoch, Offset, TimestampMs};
+
+    use super::{MetadataLog, compare, copy_whole};
+    use crate::paths;
+
+    /// A log of batches of one record, given by offset, epoch and value, with some zeros behind.
+    fn log(batches: &[(i64, i32, &str)]) -> Result<MetadataLog> {
+        let folder = paths::scratch("metadata-log")?;
+        let mut bytes = Vec::new();
+        for (offset, epoch, value) in batches {
+            let options = BatchOptions {
+                base_offset: Offset(*offset),
+                partition_leader_epoch: LeaderEpoch(*epoch),
+                ..BatchOptions::default()
+            };
+            let mut batch = BatchBuilder::new(options);
+            batch.append(TimestampMs(0), None, Some(value.as_bytes()), &[]);
+            bytes.extend_from_slice(&batch.build());
+        }
+        let whole = bytes.len();
+        bytes.extend_from_slice(&[0; 100]);
+        let segment = folder.join("00000000000000000000.log");
+        std::fs::write(&segment, bytes)?;
+        let log = MetadataLog::read(&folder);
+        let copies = folder.join("copies");
+        std::fs::create_dir(&copies)?;
+        assert_eq!(copy_whole(&segment, &copies)?.metadata()?.len(), whole as u64);
+        std::fs::remove_dir_all(&folder)?;
+        log
+    }
+
+    #[test]
+    fn differences_are_found() -> Result<()> {
+        let good = [(5, 1, "a"), (6, 1, "b"), (7, 3, "c")];
+        let against =
+            |other: &[(i64, i32, &str)], end| -> Result<usize> { compare(&[(1, log(&good)?), (2, log(other)?)], end) };
+        assert_eq!(against(&good, 8)?, 3);
+        assert_eq!(against(&good[1..], 8)?, 2);
+        assert_eq!(against(&[(5, 1, "a"), (6, 1, "b"), (7, 2, "other")], 7)?, 2);
+        assert!(against(&[(5, 1, "a"), (6, 1, "b"), (7, 2, "c")], 8).is_err(), "another epoch");
+        assert!(against(&[(5, 1, "a"), (6, 1, "x"), (7, 3, "c")], 8).is_err(), "another value");
+        assert!(against(&good[..2], 8).is_err(), "too short");
+        assert!(against(&[(5, 1, "a"), (7, 3, "c")], 8).is_err(), "a hole");
+        assert!(against(&[(5, 3, "a"), (6, 1, "b"), (7, 3, "c")], 8).is_err(), "an epoch that falls");
+        assert!(against(&[(8, 3, "d")], 8).is_err(), "nothing in common");
+        Ok(())
+    }
+}

@@ -238,16 +238,39 @@ impl Writers {
             Ok((missing(&there) == 0).then_some(there))
         });
         there.with_context(|| format!("of {} acknowledged topics some are lost", writes.len()))?;
-        writes.sort_by_key(|write| write.acknowledged);
-        for (number, later) in writes.iter().enumerate() {
-            let newest =
-                writes[..number].iter().filter(|one| one.acknowledged < later.sent).max_by_key(|one| one.epoch);
-            let Some((newest, epoch)) = newest.zip(later.epoch) else { continue };
-            let (one, other) = (&newest.controller, &later.controller);
-            ensure!(newest.epoch <= Some(epoch), "{one} and {other} led at the same time: {newest:?}, then {later:?}");
-        }
+        check_order(&mut writes)?;
         Ok(writes.len())
     }
+}
+
+/// What was sent when a leader of some epoch had acknowledged something is acknowledged by none of an earlier epoch.
+fn check_order(writes: &mut [Write]) -> Result<()> {
+    writes.sort_by_key(|write| write.acknowledged);
+    for (number, later) in writes.iter().enumerate() {
+        let before = writes[..number].iter().filter(|one| one.acknowledged < later.sent);
+        let newest = before.max_by_key(|one| one.epoch);
+        let Some((newest, epoch)) = newest.zip(later.epoch) else { continue };
+        let (one, other) = (&newest.controller, &later.controller);
+        ensure!(newest.epoch <= Some(epoch), "{one} and {other} led at the same time: {newest:?}, then {later:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn leaders_at_the_same_time_would_be_found() {
+    let begin = Instant::now();
+    let write = |epoch, sent, acknowledged| Write {
+        topic: String::new(),
+        id: Uuid::default(),
+        controller: format!("leader of {epoch}"),
+        epoch: Some(epoch),
+        sent: begin + Duration::from_millis(sent),
+        acknowledged: begin + Duration::from_millis(acknowledged),
+    };
+    let mut good = [write(1, 0, 10), write(2, 11, 20), write(1, 5, 15), write(2, 30, 40)];
+    assert!(check_order(&mut good).is_ok());
+    let mut bad = [write(1, 0, 10), write(2, 11, 20), write(1, 21, 30)];
+    assert!(check_order(&mut bad).is_err());
 }
 
 fn write_at(number: usize, controller: &str, is_ending: &AtomicBool) -> Result<Vec<Write>> {

@@ -355,6 +355,11 @@ impl Node {
         Ok(())
     }
 
+    /// Whether it ends within this time, as it was asked to.
+    pub fn stops_within(&mut self, time: Duration) -> bool {
+        wait_until("the node to stop", time, || Ok((!self.is_alive()).then_some(()))).is_ok()
+    }
+
     /// Waits until its process has ended, for whatever reason; it is killed if that takes too long.
     pub fn wait_for_end(&mut self, within: Duration) -> Result<ExitStatus> {
         let (mut child, reaper) = self.running.take().context("the node runs")?;

@@ -53,7 +53,15 @@ impl QuorumView {
 
     /// Whether it has everything up to this offset. The same id may be there twice, with a directory that is no more.
     pub fn has_reached(&self, id: i32, offset: i64) -> bool {
-        self.voters.iter().chain(&self.observers).any(|replica| replica.id == id && replica.log_end >= offset)
+        self.has_said(id, offset, i64::MIN)
+    }
+
+    /// Whether it has said since then (in milliseconds since 1970) that it has everything up to this offset: a leader
+    /// remembers what was in a directory that has been wiped meanwhile.
+    pub fn has_said(&self, id: i32, offset: i64, since_ms: i64) -> bool {
+        let is_so =
+            |replica: &&Replica| replica.id == id && replica.log_end >= offset && replica.last_fetch_ms >= since_ms;
+        self.voters.iter().chain(&self.observers).any(|replica| is_so(&replica))
     }
 }
 
