@@ -55,8 +55,8 @@ const MAILBOX_CAPACITY: usize = 1024;
 const SHARED_CORE_SHARES: usize = 250;
 /// How often its queue gets a turn then, at least.
 const SHARED_CORE_LATENCY_MS: u64 = 10;
-/// How long the active controller is looked for, as `controller.socket.timeout.ms` has it by default.
-const REQUEST_LIMIT_MS: u64 = 30_000;
+/// How long the active controller is looked for, as Kafka's forwarding does it. Clients have given up by then.
+const REQUEST_LIMIT_MS: u64 = 60_000;
 /// Wait before asking again, unless a leader shows before.
 const RETRY_MS: u64 = 50;
 /// No active controller for so long is worth a line in the log, and again after as long.
@@ -122,7 +122,12 @@ impl ControllerHandle {
             let outcome = if leader.is_here {
                 self.ask_here(request.clone()).await.ok_or(RemoteError::NotController)
             } else if let Some(endpoint) = &leader.endpoint {
-                self.remote.ask(endpoint, &request, deadline).await
+                // A node that hangs isn't waited for once another one leads.
+                let overtaken = async {
+                    self.leader_other_than(&leader).await;
+                    Err(RemoteError::NotController)
+                };
+                futures_lite::future::or(self.remote.ask(endpoint, &request, deadline), overtaken).await
             } else {
                 Err(RemoteError::NotController)
             };
@@ -173,6 +178,14 @@ impl ControllerHandle {
     /// The leader of the metadata quorum, as far as known.
     pub fn leader(&self) -> KnownLeader {
         self.leader.borrow().clone()
+    }
+
+    /// Waits until another node is known to lead.
+    async fn leader_other_than(&self, leader: &KnownLeader) {
+        let is_other = |now: &KnownLeader| now.epoch > leader.epoch && (now.is_here || now.endpoint.is_some());
+        while !is_other(&self.leader.borrow()) {
+            self.leader_changed.wait().await;
+        }
     }
 
     fn set_leader(&self, leader: KnownLeader) {
@@ -335,6 +348,7 @@ pub async fn quorum(shard: &Rc<Shard>) -> Quorum {
 pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
     let (mailbox, controller_inbox) = ring::local_channel(MAILBOX_CAPACITY);
     let (raft_mailbox, raft_inbox) = ring::local_channel(MAILBOX_CAPACITY);
+    let attempt_ms = u64::try_from(shard.node.config.controller.socket_timeout_ms).unwrap_or(0);
     let now = ring::now();
     let handle = Rc::new(ControllerHandle {
         mailbox,
@@ -344,7 +358,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
         leader_changed: ring::Notify::new(),
         kraft_version: Cell::new(0),
         features_offset: Cell::new(Offset::NONE),
-        remote: RemoteController::new(shard.node.id),
+        remote: RemoteController::new(shard.node.id, attempt_ms),
         heard_at: Cell::new(now.monotonic),
         silence_told_at: Cell::new(None),
     });

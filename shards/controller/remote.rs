@@ -21,8 +21,6 @@ use crate::peer::{Peer, PeerError, PeerVersions};
 const FORWARDING_CONNECTIONS: usize = 8;
 /// Connections for requests of this broker's own, which must not wait behind clients'.
 const OWN_CONNECTIONS: usize = 4;
-/// One try takes no longer, so that a node that hangs isn't waited for when another one leads by now.
-const ATTEMPT_MS: u64 = 10_000;
 /// Version of the principal's serialized form.
 const PRINCIPAL_VERSION: i16 = 0;
 
@@ -45,6 +43,8 @@ pub struct RemoteController {
     client_id: String,
     forwarding: Lanes,
     own: Lanes,
+    /// `controller.socket.timeout.ms`: one try takes no longer.
+    attempt_ms: u64,
     /// What the controller that was asked last speaks.
     versions: RefCell<Option<(Endpoint, PeerVersions)>>,
 }
@@ -68,12 +68,13 @@ impl Lanes {
 }
 
 impl RemoteController {
-    /// Without a connection.
-    pub fn new(node: NodeId) -> RemoteController {
+    /// Without a connection. One try takes no longer than `attempt_ms`.
+    pub fn new(node: NodeId, attempt_ms: u64) -> RemoteController {
         RemoteController {
             client_id: node.to_string(),
             forwarding: Lanes::new(FORWARDING_CONNECTIONS),
             own: Lanes::new(OWN_CONNECTIONS),
+            attempt_ms,
             versions: RefCell::new(None),
         }
     }
@@ -101,7 +102,7 @@ impl RemoteController {
         deadline: MonotonicMs,
     ) -> Result<ResponseBody, RemoteError> {
         let lanes = if request.is_forwarded { &self.forwarding } else { &self.own };
-        let deadline = deadline.min(ring::now().monotonic.plus_ms(ATTEMPT_MS));
+        let deadline = deadline.min(ring::now().monotonic.plus_ms(self.attempt_ms));
         let left_ms = deadline.since_ms(ring::now().monotonic);
         let _turn = ring::timeout_ms(left_ms, lanes.turns.acquire(1)).await.map_err(|_| PeerError::TimedOut)?;
         let mut peer = match lanes.take(leader) {

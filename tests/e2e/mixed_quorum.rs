@@ -44,7 +44,7 @@ fn controllers_are_replaced_one_by_one() -> Result<()> {
     let plan = TopicPlan { ballast_bytes: 2000, ..TopicPlan::replicated(1) };
     let creator = Creator::start(&cluster.bootstrap(), "made", plan);
     for _ in 0..rounds() {
-        for kind in [Kind::in_clusters(), Kind::Kafka] {
+        for kind in [Kind::under_test(), Kind::Kafka] {
             for (number, id) in cluster.controller_ids().into_iter().enumerate() {
                 let step = || format!("controller {id} becomes {kind:?}");
                 replace(&mut cluster, id, kind, &creator).with_context(step)?;
@@ -96,12 +96,12 @@ fn fetch_snapshot(cluster: &mut Cluster, leader: i32) -> Result<()> {
 
 #[test]
 fn a_broker_of_kafka_under_the_controllers() -> Result<()> {
-    broker_under("kafka-broker", Kind::in_clusters(), Kind::Kafka)
+    broker_under("kafka-broker", Kind::under_test(), Kind::Kafka)
 }
 
 #[test]
 fn a_broker_under_controllers_of_kafka() -> Result<()> {
-    broker_under("kafka-controllers", Kind::Kafka, Kind::in_clusters())
+    broker_under("kafka-controllers", Kind::Kafka, Kind::under_test())
 }
 
 fn broker_under(name: &str, controllers: Kind, broker: Kind) -> Result<()> {

@@ -40,16 +40,6 @@ impl Kind {
         }
     }
 
-    /// What plays the parts in clusters of several nodes.
-    ///
-    /// Unless `RINGLOG_E2E_NODE` says otherwise that is Kafka as long as Ringlog can't be one of several voters.
-    pub fn in_clusters() -> Kind {
-        match std::env::var("RINGLOG_E2E_NODE").as_deref() {
-            Ok("ringlog") => Kind::Ringlog,
-            _ => Kind::Kafka,
-        }
-    }
-
     /// The programs that controllers are, in turn: `RINGLOG_E2E_CONTROLLERS=ringlog,kafka,kafka` makes a mixed quorum.
     pub fn controllers() -> Result<Vec<Kind>> {
         Kind::listed("RINGLOG_E2E_CONTROLLERS")
@@ -61,7 +51,7 @@ impl Kind {
     }
 
     fn listed(variable: &str) -> Result<Vec<Kind>> {
-        let Ok(text) = std::env::var(variable) else { return Ok(vec![Kind::in_clusters()]) };
+        let Ok(text) = std::env::var(variable) else { return Ok(vec![Kind::under_test()]) };
         let kind = |word| match word {
             "ringlog" => Ok(Kind::Ringlog),
             "kafka" => Ok(Kind::Kafka),
