@@ -10,7 +10,7 @@ use super::state::State;
 use super::wire::{self, FetchPosition};
 use super::{Raft, Rebuilding};
 use crate::control_records::ControlRecord;
-use crate::effects::{Action, Destination, Effects, Fault};
+use crate::effects::{Action, Effects, Fault};
 use crate::snapshot_name::SnapshotId;
 
 /// Epoch, next offset and control records of a batch.
@@ -23,13 +23,16 @@ impl Raft {
         let State::Follower(follower) = &self.state else { return };
         let download = follower.download;
         let is_busy = self.requests.any(|asked| matches!(asked, Asked::Fetch | Asked::FetchSnapshot { .. }));
+        if is_busy {
+            return self.poll_doubts(now, fx);
+        }
         // The position acknowledges: only what is on stable storage may be acknowledged.
-        if is_busy || self.log.flushed < self.log.end || self.installing.is_some() {
+        if self.log.flushed < self.log.end || self.installing.is_some() {
             return;
         }
         let leader = self.leader.as_ref();
         let Some(to) = leader.and_then(|leader| wire::leader_destination(leader, &self.config.default_listener)) else {
-            return self.fetch_from_bootstrap(now, fx);
+            return self.ask_who_leads(now, fx);
         };
         if let Some(download) = download {
             let (id, position) = (download.id, download.position);
@@ -37,45 +40,14 @@ impl Raft {
             self.send(to, Asked::FetchSnapshot { id, position }, request, now, fx);
         } else if self.requests.is_backing_off(&to, now.monotonic) {
             // The leader can't be reached: perhaps somebody knows of another.
-            self.fetch_from_bootstrap(now, fx);
+            self.ask_who_leads(now, fx);
         } else {
             let request = wire::fetch_request(&self.config, &self.fetch_position());
             self.send(to, Asked::Fetch, request, now, fx);
         }
     }
 
-    /// Asks a random bootstrap server, to learn of the leader.
-    pub(super) fn fetch_from_bootstrap(&mut self, now: Now, fx: &mut Effects) {
-        let is_settled = self.log.flushed == self.log.end && self.installing.is_none();
-        if !is_settled || self.requests.any(|asked| matches!(asked, Asked::Fetch)) {
-            return;
-        }
-        let own = self.config.endpoints.get(&self.config.default_listener);
-        let mut servers: Vec<Destination> = self
-            .config
-            .bootstrap_servers
-            .iter()
-            .filter(|endpoint| Some(*endpoint) != own)
-            .map(|endpoint| Destination { node_id: None, endpoint: endpoint.clone() })
-            .collect();
-        if servers.is_empty() {
-            servers = self
-                .voters()
-                .iter()
-                .filter(|voter| voter.key.id != self.config.node_id)
-                .filter_map(|voter| self.voter_destination(voter.key.id))
-                .collect();
-        }
-        servers.retain(|to| self.requests.is_ready(to, now.monotonic));
-        if servers.is_empty() {
-            return;
-        }
-        let chosen = self.random.below(servers.len() as u64) as usize;
-        let request = wire::fetch_request(&self.config, &self.fetch_position());
-        self.send(servers.swap_remove(chosen), Asked::Fetch, request, now, fx);
-    }
-
-    fn fetch_position(&self) -> FetchPosition {
+    pub(super) fn fetch_position(&self) -> FetchPosition {
         FetchPosition {
             epoch: self.epoch,
             offset: self.log.end.0,
@@ -87,15 +59,12 @@ impl Raft {
     pub(super) fn on_fetch_response(&mut self, pending: &Pending, response: FetchResponse, now: Now, fx: &mut Effects) {
         let read = wire::read_fetch_response(&response).filter(|_| response.error_code == 0);
         let Some((partition, leader)) = read else { return self.back_off(pending, now) };
-        if leader.leader_id.is_none() && leader.epoch == self.epoch {
-            self.on_leaderless_answer(&pending.to, now);
-        }
         match self.common_answer(partition.error_code, &leader, now, fx) {
             Outcome::Proceed => {}
             Outcome::Done => return,
             Outcome::BackOff => return self.back_off(pending, now),
         }
-        // From anyone but the leader it names, data means nothing.
+        // It may lead no longer.
         let is_from_leader = pending.epoch == self.epoch && self.leader_id() == leader.leader_id;
         if !matches!(self.state, State::Follower(_)) || !is_from_leader {
             return;

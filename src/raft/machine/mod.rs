@@ -1,6 +1,7 @@
 //! The machine itself: public surface and dispatch. One file per subject beside it.
 
 mod describe;
+mod discovery;
 mod epoch_requests;
 mod fetch_client;
 mod fetch_server;

@@ -76,7 +76,7 @@ impl Raft {
 
     fn send_due(&mut self, now: Now, fx: &mut Effects) {
         match &mut self.state {
-            State::Unattached { .. } => self.fetch_from_bootstrap(now, fx),
+            State::Unattached { .. } => self.ask_who_leads(now, fx),
             State::Prospective(election) => {
                 election.ask_again(now.monotonic);
                 let voters = election.unanswered();
@@ -145,6 +145,8 @@ impl Raft {
 
     fn compute_deadline(&self, now: MonotonicMs) -> Option<MonotonicMs> {
         let mut deadlines: Vec<MonotonicMs> = self.requests.next_deadline().into_iter().collect();
+        deadlines.extend(self.patience_ends());
+        deadlines.extend(self.doubts_leader_from());
         match &self.state {
             State::Unattached { election_deadline } if self.is_voter() => deadlines.push(*election_deadline),
             State::Unattached { .. } => {}

@@ -12,11 +12,23 @@ use crate::voters::ReplicaKey;
 /// What was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    Vote { voter: ReplicaKey, is_pre_vote: bool },
-    BeginQuorumEpoch { voter: ReplicaKey },
-    EndQuorumEpoch { voter: ReplicaKey },
+    Vote {
+        voter: ReplicaKey,
+        is_pre_vote: bool,
+    },
+    BeginQuorumEpoch {
+        voter: ReplicaKey,
+    },
+    EndQuorumEpoch {
+        voter: ReplicaKey,
+    },
     Fetch,
-    FetchSnapshot { id: SnapshotId, position: u64 },
+    /// A Fetch to somebody who may know the leader, or be it.
+    WhoLeads,
+    FetchSnapshot {
+        id: SnapshotId,
+        position: u64,
+    },
     ApiVersions,
     AddVoter,
     RemoveVoter,
@@ -30,6 +42,7 @@ pub(super) struct Pending {
     pub asked: Asked,
     /// Our epoch when it was sent.
     pub epoch: LeaderEpoch,
+    sent_at: MonotonicMs,
     deadline: MonotonicMs,
 }
 
@@ -61,11 +74,25 @@ impl Requests {
         self.pending.values().any(|pending| wanted(&pending.asked))
     }
 
-    pub fn begin(&mut self, to: Destination, asked: Asked, epoch: LeaderEpoch, deadline: MonotonicMs) -> RequestToken {
+    /// When the last one of that sort was sent that is awaited.
+    pub fn youngest(&self, mut wanted: impl FnMut(&Asked) -> bool) -> Option<MonotonicMs> {
+        self.pending.values().filter(|pending| wanted(&pending.asked)).map(|pending| pending.sent_at).max()
+    }
+
+    /// Notes a request that is sent `now`, and to be given up after `timeout_ms`.
+    pub fn begin(
+        &mut self,
+        to: Destination,
+        asked: Asked,
+        epoch: LeaderEpoch,
+        now: MonotonicMs,
+        timeout_ms: u64,
+    ) -> RequestToken {
         let token = RequestToken(self.next_token);
         self.next_token += 1;
         self.backing_off.remove(&to);
-        self.pending.insert(token, Pending { to, asked, epoch, deadline });
+        let deadline = now.plus_ms(timeout_ms);
+        self.pending.insert(token, Pending { to, asked, epoch, sent_at: now, deadline });
         token
     }
 

@@ -35,8 +35,7 @@ impl Raft {
         if !self.requests.is_ready(&to, now.monotonic) {
             return false;
         }
-        let deadline = now.monotonic.plus_ms(self.config.request_timeout_ms);
-        let token = self.requests.begin(to.clone(), asked, self.epoch, deadline);
+        let token = self.requests.begin(to.clone(), asked, self.epoch, now.monotonic, self.config.request_timeout_ms);
         fx.push(Action::Send { to, token, request: Box::new(request.into()) });
         true
     }
@@ -76,6 +75,7 @@ impl Raft {
                 self.on_end_response(pending, voter, &response, now, fx);
             }
             (Asked::Fetch, ResponseBody::Fetch(response)) => self.on_fetch_response(pending, response, now, fx),
+            (Asked::WhoLeads, ResponseBody::Fetch(response)) => self.on_who_leads(pending, &response, now, fx),
             (Asked::FetchSnapshot { id, position }, ResponseBody::FetchSnapshot(response)) => {
                 self.on_snapshot_response(pending, id, position, response, now, fx);
             }

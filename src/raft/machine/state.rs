@@ -93,6 +93,8 @@ pub(super) struct Follower {
     pub membership_check_at: MonotonicMs,
     /// This leader has taken (or can't take) our UpdateRaftVoter.
     pub has_updated: bool,
+    /// When others were asked last who leads, because this leader was silent.
+    pub asked_others_at: Option<MonotonicMs>,
 }
 
 /// A snapshot on its way from the leader.

@@ -90,6 +90,7 @@ impl Raft {
             download: None,
             membership_check_at: now.monotonic.plus_ms(self.config.fetch_timeout_ms),
             has_updated: false,
+            asked_others_at: None,
         };
         self.enter(State::Follower(follower), fx);
     }

@@ -597,3 +597,56 @@ fn who_led_alone_for_long_still_leads_when_a_second_voter_comes() {
     done(raft.step(Event::Tick, at(70_000)));
     assert!(!raft.is_leader());
 }
+
+/// Which nodes of `sent` are asked by a Fetch.
+fn fetches(done: &Done) -> Vec<i32> {
+    let fetches = done.sent.iter().filter(|(_, request)| matches!(request, RequestBody::Fetch(_)));
+    fetches.map(|(to, _)| *to).collect()
+}
+
+#[test]
+fn an_observer_of_a_silent_leader_asks_others_and_follows_whom_they_name() {
+    let observer = RaftConfig { is_controller: false, ..config(9) };
+    let (mut raft, first) = start(observer, empty(&[1, 2, 3]));
+    assert_eq!(fetches(&first).len(), 1);
+    let told = ask(&mut raft, begin(2, 6), at(1));
+    assert_eq!(fetches(&told), [2]);
+    assert!(fetches(&done(raft.step(Event::Tick, at(900)))).is_empty(), "the leader may hold a fetch for a while");
+    let deadline = raft.next_deadline().unwrap();
+    assert_eq!(deadline, MonotonicMs(1001));
+    let doubting = raft.step(Event::Tick, at(1001));
+    let token = token_of(doubting);
+    assert_eq!(raft.leader_id(), Some(NodeId(2)), "doubts are no reason to leave");
+    let other = FetchResponse {
+        responses: vec![fetch_response::FetchableTopicResponse {
+            topic_id: CLUSTER_METADATA_TOPIC_ID,
+            partitions: vec![fetch_response::PartitionData {
+                error_code: ErrorCode::FencedLeaderEpoch.code(),
+                current_leader: fetch_response::LeaderIdAndEpoch { leader_id: 3, leader_epoch: 7 },
+                ..fetch_response::PartitionData::default()
+            }],
+            ..fetch_response::FetchableTopicResponse::default()
+        }],
+        node_endpoints: vec![fetch_response::NodeEndpoint {
+            node_id: 3,
+            host: "127.0.0.1".into(),
+            port: 9093,
+            rack: None,
+        }],
+        ..FetchResponse::default()
+    };
+    let named = done(raft.step(Event::Response { token, result: Ok(other.into()) }, at(1010)));
+    assert_eq!((raft.leader_id(), raft.epoch()), (Some(NodeId(3)), LeaderEpoch(7)));
+    assert_eq!(fetches(&named), [3]);
+}
+
+#[test]
+fn who_knows_no_leader_waits_for_no_server_that_hangs() {
+    let (mut raft, first) = start(RaftConfig { is_controller: false, ..config(9) }, empty(&[1, 2, 3]));
+    let mut asked = fetches(&first);
+    for at_ms in [499, 500, 1000, 1500] {
+        asked.extend(fetches(&done(raft.step(Event::Tick, at(at_ms)))));
+    }
+    asked.sort_unstable();
+    assert_eq!(asked, [1, 2, 3]);
+}
