@@ -4,14 +4,14 @@ use bytes::Bytes;
 use ringlog_protocol::messages::{
     BeginQuorumEpochRequest, DescribeQuorumRequest, DescribeQuorumResponse, FetchRequest, FetchResponse,
     FetchSnapshotRequest, VoteRequest, VoteResponse, begin_quorum_epoch_request, describe_quorum_request,
-    fetch_request, fetch_snapshot_request, vote_request,
+    fetch_request, fetch_response, fetch_snapshot_request, vote_request,
 };
 use ringlog_protocol::records::BatchIter;
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::control_records::ControlRecord;
 use ringlog_raft::{
     Action, ControlHistory, Effects, Endpoint, Endpoints, EpochStart, Event, LeaderEpochs, LoadedState, ProposeError,
-    QuorumState, QuorumStateVersion, Raft, RaftConfig, ReplyToken, SnapshotId, Step, VoterSet, snapshot,
+    QuorumState, QuorumStateVersion, Raft, RaftConfig, ReplyToken, RequestToken, SnapshotId, Step, VoterSet, snapshot,
 };
 use ringlog_types::{
     CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random, TimestampMs, Uuid,
@@ -301,6 +301,60 @@ fn a_follower_fetches_from_the_leader_that_told_of_itself_and_never_from_two() {
     let silent = done(raft.step(Event::Tick, at(2100)));
     assert!(silent.sent.iter().all(|(_, request)| matches!(request, RequestBody::Vote(_))) && silent.sent.len() == 2);
     assert_eq!(raft.epoch(), LeaderEpoch(6), "a pre-vote doesn't raise the epoch");
+}
+
+/// Answers the fetch that was just sent: the logs part at `end_offset` of `epoch`.
+fn diverging(raft: &mut Raft, token: RequestToken, epoch: i32, end_offset: i64) -> Vec<Action> {
+    let partition = fetch_response::PartitionData {
+        diverging_epoch: fetch_response::EpochEndOffset { epoch, end_offset },
+        current_leader: fetch_response::LeaderIdAndEpoch { leader_id: 2, leader_epoch: 14 },
+        high_watermark: -1,
+        ..fetch_response::PartitionData::default()
+    };
+    let topic = fetch_response::FetchableTopicResponse {
+        topic_id: CLUSTER_METADATA_TOPIC_ID,
+        partitions: vec![partition],
+        ..fetch_response::FetchableTopicResponse::default()
+    };
+    let response = FetchResponse { responses: vec![topic], ..FetchResponse::default() };
+    let fx = raft.step(Event::Response { token, result: Ok(response.into()) }, at(5));
+    match fx.into_step() {
+        Step::Ready(actions) => actions,
+        Step::PersistFirst(first) => first.persisted(),
+    }
+}
+
+/// A follower of node 2 whose log was opened again: it begins below the snapshot up to which epochs were forgotten.
+fn reopened_behind_a_snapshot() -> (Raft, RequestToken) {
+    let mut loaded = empty(&[1, 2, 3]);
+    loaded.log_start_offset = Offset(16);
+    loaded.log_end_offset = Offset(30);
+    loaded.epochs = LeaderEpochs::new([EpochStart { epoch: LeaderEpoch(12), start_offset: Offset(29) }]);
+    loaded.snapshots.push(SnapshotId { end_offset: Offset(29), epoch: LeaderEpoch(11) });
+    let version = QuorumStateVersion::V0 { voter_ids: Vec::new() };
+    let leader_id = Some(NodeId(2));
+    loaded.quorum_state = Some(QuorumState { epoch: LeaderEpoch(14), leader_id, voted: None, version });
+    let (raft, fx) = Raft::new(config(1), loaded, Random::from_seed(1), at(0));
+    let Step::Ready(actions) = fx.into_step() else { panic!("nothing has changed") };
+    let token = actions.into_iter().find_map(|action| match action {
+        Action::Send { token, .. } => Some(token),
+        _ => None,
+    });
+    (raft, token.expect("a fetch from the leader"))
+}
+
+#[test]
+fn a_follower_never_cuts_what_its_snapshot_covers() {
+    let (mut raft, token) = reopened_behind_a_snapshot();
+    let actions = diverging(&mut raft, token, 11, 29);
+    let cut = actions.iter().find_map(|action| match action {
+        Action::TruncateLog { to } => Some(*to),
+        _ => None,
+    });
+    assert_eq!(cut, Some(Offset(29)), "{actions:?}");
+    let (mut raft, token) = reopened_behind_a_snapshot();
+    let actions = diverging(&mut raft, token, 0, 20);
+    assert!(actions.iter().any(|action| matches!(action, Action::Fatal(_))), "{actions:?}");
 }
 
 fn fetch(epoch: i32, offset: i64, last_epoch: i32) -> FetchRequest {
