@@ -95,8 +95,9 @@ pub enum Refusal {
 pub fn judge(found: &Found) -> Verdict {
     let covered = found.snapshot.map_or(Offset(0), |id| id.end_offset);
     let has_beginning = found.log_start <= covered;
-    // A snapshot beyond the log stands for all of it.
-    let is_log_short = found.log_end.max(covered) < found.mark.durable_offset;
+    // A snapshot beyond what is left is no comfort: records above both may have been acknowledged since the mark was
+    // written. (When a snapshot takes the log's place, the mark is lowered first.)
+    let is_log_short = found.log_end < found.mark.durable_offset;
     // Nobody counts on what a broker has.
     let is_rebuilding = found.is_controller && (found.mark.rebuilding || is_log_short || !has_beginning);
     if found.is_alone && is_log_short && found.is_controller {
@@ -111,7 +112,7 @@ pub fn judge(found: &Found) -> Verdict {
         return Verdict::StartOver { mark, is_rebuilding };
     }
     let mark = DurableMark {
-        durable_offset: found.mark.durable_offset.min(found.log_end.max(covered)),
+        durable_offset: found.mark.durable_offset.min(found.log_end),
         rebuilding: is_rebuilding,
     };
     Verdict::Continue { mark: (mark != found.mark).then_some(mark), is_rebuilding }
@@ -166,6 +167,10 @@ mod tests {
         assert_eq!(judge(&again), Verdict::Continue { mark: None, is_rebuilding: true });
         let alone = Found { is_alone: true, ..short };
         assert!(matches!(judge(&alone), Verdict::Refuse(Refusal::LogLost { .. })));
+        // The log was cut below the mark, so there is no telling how far above its snapshot it had reached.
+        let covered = Found { snapshot: Some(SnapshotId { end_offset: Offset(95), epoch: LeaderEpoch(1) }), ..short };
+        let mark = DurableMark { durable_offset: Offset(70), rebuilding: true };
+        assert_eq!(judge(&covered), Verdict::Continue { mark: Some(mark), is_rebuilding: true });
         let broker = Found { is_controller: false, ..short };
         let mark = DurableMark { durable_offset: Offset(70), rebuilding: false };
         assert_eq!(judge(&broker), Verdict::Continue { mark: Some(mark), is_rebuilding: false });
