@@ -8,7 +8,6 @@
 mod load;
 mod node;
 mod report;
-mod usage;
 
 use std::path::PathBuf;
 use std::time::Duration;

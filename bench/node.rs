@@ -8,9 +8,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use ringlog_bench::usage::{self, Usage};
 use ringlog_client::{Client, ClientOptions};
-
-use crate::usage::{self, Usage};
 
 /// How long a node may take to answer its first Metadata request.
 const START_LIMIT: Duration = Duration::from_secs(60);

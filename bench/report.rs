@@ -1,7 +1,6 @@
 //! The results, as a table and as JSON.
 
-use std::fmt::Write as _;
-
+use ringlog_bench::table::{self, Row};
 use serde::Serialize;
 
 /// One direction of one measurement.
@@ -62,9 +61,9 @@ pub struct Report {
 }
 
 /// A line of the table: what it is, its number, and whether more is better.
-type Row = (&'static str, fn(&Outcome) -> f64, bool);
+type Line = (&'static str, fn(&Outcome) -> f64, bool);
 
-const ROWS: &[Row] = &[
+const LINES: &[Line] = &[
     ("start to first answer, ms", |o| o.start_ms.map_or(f64::NAN, |ms| ms as f64), false),
     ("idle memory, MB", |o| o.idle_memory_bytes as f64 / 1e6, false),
     ("produce, MB/s", |o| o.produce.mb_s(), true),
@@ -101,49 +100,21 @@ impl Report {
     }
 
     /// The best of a node's rounds.
-    fn best(&self, node: &str, row: &Row) -> f64 {
-        let values = self.outcomes.iter().filter(|(name, _)| name == node).map(|(_, outcome)| row.1(outcome));
-        values.fold(f64::NAN, |best, value| if row.2 { best.max(value) } else { best.min(value) })
+    fn best(&self, node: &str, line: &Line) -> f64 {
+        let values = self.outcomes.iter().filter(|(name, _)| name == node).map(|(_, outcome)| line.1(outcome));
+        values.fold(f64::NAN, |best, value| if line.2 { best.max(value) } else { best.min(value) })
     }
 
     /// A table in Markdown, with a column of ratios when there are two nodes.
     pub fn table(&self) -> String {
         let nodes = self.nodes();
-        let mut text = format!("{}\n\n| |", self.load);
-        for node in &nodes {
-            let _ = write!(text, " {node} |");
-        }
-        if nodes.len() == 2 {
-            let _ = write!(text, " {} / {} |", nodes[0], nodes[1]);
-        }
-        text.push_str("\n|---|");
-        text.push_str(&"---:|".repeat(if nodes.len() == 2 { 3 } else { nodes.len() }));
-        text.push('\n');
-        for row in ROWS {
-            let values: Vec<f64> = nodes.iter().map(|node| self.best(node, row)).collect();
-            let _ = write!(text, "| {} |", row.0);
-            for value in &values {
-                let _ = write!(text, " {} |", number(*value));
-            }
-            if let [a, b] = values[..] {
-                let _ = write!(text, " {:.2} |", a / b);
-            }
-            text.push('\n');
-        }
-        text
+        let values = |line: &Line| nodes.iter().map(|node| self.best(node, line)).collect();
+        let rows: Vec<Row> = LINES.iter().map(|line| Row { name: line.0.to_owned(), values: values(line) }).collect();
+        format!("{}\n\n{}", self.load, table::markdown(&nodes, &rows))
     }
 
     /// Everything measured.
     pub fn json(&self) -> anyhow::Result<String> {
         Ok(serde_json::to_string_pretty(self)?)
-    }
-}
-
-fn number(value: f64) -> String {
-    match value {
-        value if value.is_nan() => "–".to_owned(),
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.2}"),
     }
 }

@@ -53,9 +53,9 @@ enum Command {
     },
     /// Show the hang of unpatched glommio, and that the patched one doesn't have it.
     Hang,
-    /// The throughput run, optimised: `cargo xtask bench [ARGS]`.
+    /// The throughput run, or the controllers' by `metadata`, optimised: `cargo xtask bench [metadata] [ARGS]`.
     Bench {
-        /// Arguments for the run; `--help` names them.
+        /// `metadata` or nothing, then arguments for the run; `--help` names them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -109,8 +109,15 @@ fn dev(arguments: &[String]) -> Result<()> {
 fn bench(arguments: &[String]) -> Result<()> {
     setup::run()?;
     ci::cargo(["build", "--release", "-p", "ringlog"])?;
+    let is_metadata = arguments.first().is_some_and(|first| first == "metadata");
+    let program = if is_metadata { "metadata" } else { "produce-consume" };
     let mut command = Process::new(paths::cargo());
-    command.args(["run", "--release", "-p", "ringlog-bench", "--"]).args(arguments).current_dir(paths::root());
+    command.args(["run", "--release", "-p", "ringlog-bench", "--bin", program, "--"]);
+    command.args(&arguments[usize::from(is_metadata)..]).current_dir(paths::root());
+    if is_metadata {
+        // Kafka's tools prepare the directories, also those of Ringlog alone.
+        command.env("KAFKA_DIR", kafka::install()?);
+    }
     command.env("RINGLOG_BIN", ci::target_folder()?.join("release").join("ringlog"));
     command.env("RINGLOG_XTASK", std::env::current_exe()?);
     ci::run_command(&mut command)

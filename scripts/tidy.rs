@@ -31,7 +31,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("ringlog", &["types", "protocol", "config", "log", "metadata", "raft", "client", "shards", "tuning"]),
-    ("ringlog-bench", &["types", "protocol", "log", "partition", "client"]),
+    ("ringlog-bench", &["types", "protocol", "log", "partition", "client", "e2e-tests"]),
     ("ringlog-e2e-tests", &["types", "protocol", "client"]),
     (
         "ringlog-sim-tests",

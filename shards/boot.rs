@@ -79,7 +79,11 @@ pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault>
     let open_files = ring::raise_nofile();
     let log_dirs = log_manager::check_and_lock(&config)?;
     let cpus = ring::usable_cpus().map_err(StartFault::Limits)?;
-    let (shards, peers) = split_cores(config.ringlog.shards as usize, cpus.len());
+    let (shards, peers) = match config.roles.broker {
+        true => split_cores(config.ringlog.shards as usize, cpus.len()),
+        // A controller has no partitions to host.
+        false => (1, 1),
+    };
     let mut random = Random::from_seed(seed);
     let node = Arc::new(Node {
         id: config.node_id,

@@ -96,7 +96,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
         ring::spawn_detached(register_controller(shard.clone()));
     }
     if !roles.broker {
-        announce(shard, BrokerEpoch::NONE);
+        announce(shard, None);
         return Ok(());
     }
     ring::spawn_detached(halt_without_directories(shard.clone()));
@@ -107,12 +107,12 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
     open_broker_listeners(shard).await?;
     let state = unfence(shard, epoch).await;
     ring::spawn_detached(heartbeats(shard.clone(), epoch, state));
-    announce(shard, epoch);
+    announce(shard, Some(epoch));
     Ok(())
 }
 
 /// One line that says what runs.
-fn announce(shard: &Rc<Shard>, epoch: BrokerEpoch) {
+fn announce(shard: &Rc<Shard>, epoch: Option<BrokerEpoch>) {
     let node = &shard.node;
     let listeners: Vec<String> = node.config.listeners.iter().map(ToString::to_string).collect();
     let directories: Vec<String> =
@@ -124,7 +124,7 @@ fn announce(shard: &Rc<Shard>, epoch: BrokerEpoch) {
         log.dirs = directories.join(","),
         direct.io = node.config.ringlog.direct_io,
         listeners = listeners.join(","),
-        broker.epoch = epoch.0,
+        broker.epoch = epoch.map(|epoch| epoch.0),
         time.taken.ms = ring::now().monotonic.since_ms(node.started_at),
         "started"
     );
@@ -163,7 +163,7 @@ fn registration(shard: &Rc<Shard>) -> BrokerRegistrationRequest {
     }
 }
 
-/// Says of this controller what brokers and other controllers need to know, as long as the image says something else.
+/// Says of this controller what brokers and other controllers need to know, whenever the image says something else.
 /// Runs beside the broker's own start: nobody waits for it.
 async fn register_controller(shard: Rc<Shard>) {
     let node = &shard.node;
@@ -194,20 +194,22 @@ async fn register_controller(shard: Rc<Shard>) {
     while !shard.closing.is_set() {
         let image = shard.image();
         let own = image.cluster.controllers.get(&node.id);
-        if own.is_some_and(|controller| controller.incarnation_id == node.incarnation_id) {
-            return;
+        let is_known = own.is_some_and(|controller| controller.incarnation_id == node.incarnation_id);
+        // Levels of metadata.version below 3.7 don't record controllers.
+        if is_known || !image.metadata_version().is_controller_registration_supported() {
+            backoff = Backoff::new();
+            shard.image_changed.wait().await;
+            continue;
         }
         let response = controller::request(&shard, ControllerRequest::internal(request.clone())).await;
         match response {
-            ResponseBody::ControllerRegistration(response) if response.error_code == ErrorCode::None.code() => return,
-            // Levels of metadata.version below 3.7 don't record controllers.
-            ResponseBody::ControllerRegistration(response)
-                if response.error_code == ErrorCode::UnsupportedVersion.code() =>
-            {
-                return;
+            ResponseBody::ControllerRegistration(response) if response.error_code == ErrorCode::None.code() => {
+                info!(node.id = node.id.0, "registered as a controller");
             }
-            _ => backoff.wait().await,
+            response => debug!(?response, "this controller isn't registered yet, trying again"),
         }
+        // The image follows soon.
+        backoff.wait().await;
     }
 }
 
@@ -348,8 +350,29 @@ async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
             }
             Err(error) => warn!(?error, "heartbeat failed"),
         }
+        if lacks_directories(&shard) {
+            refresh_registration(&shard, interval_ms).await;
+        }
     }
     broker.heartbeats_ended.set();
+}
+
+/// Whether our registration was written when the cluster's `metadata.version` had no place for directories, and now
+/// has: without them replicas here count as assigned to no directory (KIP-858).
+fn lacks_directories(shard: &Shard) -> bool {
+    let image = shard.image();
+    let own = image.cluster.broker(shard.node.id).filter(|it| it.incarnation_id == shard.node.incarnation_id);
+    image.metadata_version().is_directory_assignment_supported() && own.is_some_and(|it| it.directories.is_empty())
+}
+
+/// Registers again in the same life: epoch and state are kept, the rest is written anew.
+async fn refresh_registration(shard: &Rc<Shard>, limit_ms: u64) {
+    info!("registering again, as the new metadata.version knows log directories");
+    let response = controller::request_within(shard, ControllerRequest::internal(registration(shard)), limit_ms).await;
+    match BrokerRegistrationResponse::try_from(response).map(|response| error_of(response.error_code)) {
+        Ok(ErrorCode::None) => {}
+        refused => warn!(?refused, "the broker could not register again, trying again"),
+    }
 }
 
 /// Hands leadership over. Returns the epoch of the registration that ends, if there was one.

@@ -17,6 +17,7 @@ mod driver;
 mod loading;
 mod metadata_log;
 mod peers;
+mod progress;
 mod remote;
 mod settings;
 mod snapshot_files;
@@ -27,6 +28,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ringlog_metadata::controller::error_response;
+use ringlog_metadata::{MetadataChanges, MetadataImage};
 use ringlog_protocol::messages::{
     AddRaftVoterResponse, BeginQuorumEpochResponse, DescribeQuorumResponse, EndQuorumEpochResponse, FetchResponse,
     FetchSnapshotResponse, RemoveRaftVoterResponse, UpdateRaftVoterResponse, VoteResponse,
@@ -92,6 +94,8 @@ pub struct ControllerHandle {
     leader: RefCell<KnownLeader>,
     leader_changed: ring::Notify,
     kraft_version: Cell<i16>,
+    /// The metadata offset with which the finalized features last changed, or became known.
+    features_offset: Cell<Offset>,
     remote: RemoteController,
     /// When the active controller last answered, and when its silence was last told.
     heard_at: Cell<MonotonicMs>,
@@ -174,6 +178,12 @@ impl ControllerHandle {
     fn set_leader(&self, leader: KnownLeader) {
         *self.leader.borrow_mut() = leader;
         self.leader_changed.notify_all();
+    }
+
+    fn on_published(&self, image: &MetadataImage, changes: &MetadataChanges) {
+        if self.features_offset.get() == Offset::NONE || !changes.features.is_empty() {
+            self.features_offset.set(image.provenance.last_contained_offset);
+        }
     }
 
     fn on_applied(&self, offset: Offset) {
@@ -286,23 +296,32 @@ pub async fn applied_offset(shard: &Rc<Shard>) -> Offset {
 }
 
 /// What is known of the quorum beside its image.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Quorum {
     /// The finalized `kraft.version`.
     pub kraft_version: i16,
+    /// The metadata offset with which the finalized features last changed. -1: nothing is known yet.
+    pub features_offset: Offset,
     /// The leader.
     pub leader_id: Option<NodeId>,
     /// What the active controller speaks, if it is another node: brokers advertise no more of what they forward.
     pub controller_versions: Option<PeerVersions>,
 }
 
+impl Quorum {
+    /// Before the controller has started.
+    const UNKNOWN: Quorum =
+        Quorum { kraft_version: 0, features_offset: Offset::NONE, leader_id: None, controller_versions: None };
+}
+
 /// What is known of the quorum, asked from any core.
 pub async fn quorum(shard: &Rc<Shard>) -> Quorum {
     let ask = |handle: Option<Rc<ControllerHandle>>| -> crate::mesh::LocalFuture<Quorum> {
-        let known = handle.map_or_else(Quorum::default, |handle| {
+        let known = handle.map_or(Quorum::UNKNOWN, |handle| {
             let leader = handle.leader();
             Quorum {
                 kraft_version: handle.kraft_version.get(),
+                features_offset: handle.features_offset.get(),
                 leader_id: leader.id,
                 controller_versions: handle.remote.versions().filter(|_| !leader.is_here),
             }
@@ -324,6 +343,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
         leader: RefCell::new(KnownLeader { id: None, epoch: LeaderEpoch(0), endpoint: None, is_here: false }),
         leader_changed: ring::Notify::new(),
         kraft_version: Cell::new(0),
+        features_offset: Cell::new(Offset::NONE),
         remote: RemoteController::new(shard.node.id),
         heard_at: Cell::new(now.monotonic),
         silence_told_at: Cell::new(None),

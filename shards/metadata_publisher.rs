@@ -182,7 +182,7 @@ impl Update<'_> {
             self.shard.publisher.topic_configs.borrow_mut().remove(topic_id);
             let Some(topic) = self.old.topics.by_id(*topic_id) else { continue };
             let partitions = topic.partitions.keys();
-            let ids = partitions.map(|index| TopicIdPartition { topic_id: *topic_id, partition: *index });
+            let ids = partitions.map(|index| TopicIdPartition { topic_id: *topic_id, partition: index });
             gone.extend(ids.filter_map(|id| self.shard.replica(id)));
         }
         self.remove(gone).await;
@@ -304,8 +304,8 @@ fn set_role(shard: &Rc<Shard>, replica: &Rc<Replica>, partition: &PartitionImage
         let state = LeaderState {
             leader_epoch: partition.leader_epoch,
             partition_epoch: partition.partition_epoch,
-            replicas: &partition.replicas,
-            isr: &partition.in_sync_replicas,
+            replicas: partition.replicas(),
+            isr: partition.in_sync_replicas(),
             recovery_state: match partition.leader_recovery_state {
                 LeaderRecoveryState::Recovered => RecoveryState::Recovered,
                 LeaderRecoveryState::Recovering => RecoveryState::Recovering,

@@ -32,10 +32,12 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: &ApiVe
     let kraft_version = Some((KRAFT_VERSION, quorum.kraft_version)).filter(|(_, level)| *level > 0);
     let others = image.features.levels.iter().map(|(name, level)| (&**name, *level));
     let finalized = metadata_version.into_iter().chain(kraft_version).chain(others);
+    // A broker names the newest offset that it knows, a controller the one with which the features changed.
+    let features_epoch = if on_controller { quorum.features_offset } else { image.provenance.last_contained_offset };
     ApiVersionsResponse {
         api_keys: served(on_controller, quorum.controller_versions.as_ref()),
         supported_features: supported_features(context.api_version, unstable_features(shard)),
-        finalized_features_epoch: image.provenance.last_contained_offset.0,
+        finalized_features_epoch: features_epoch.0,
         finalized_features: finalized.map(|(name, level)| finalized_feature(name, level)).collect(),
         ..Default::default()
     }

@@ -95,13 +95,13 @@ fn describe(
     first: i32,
     limit: usize,
 ) -> DescribeTopicPartitionsResponseTopic {
-    let partitions = topic.partitions.range(PartitionIndex(first.max(0))..).take(limit);
+    let partitions = topic.partitions.iter_from(PartitionIndex(first)).take(limit);
     DescribeTopicPartitionsResponseTopic {
         name: Some(StrBytes::copy_from(&topic.name)),
         topic_id: topic.id,
         is_internal: is_internal_topic(&topic.name),
         partitions: partitions
-            .map(|(index, partition)| describe_partition(image, listener, *index, partition))
+            .map(|(index, partition)| describe_partition(image, listener, index, partition))
             .collect(),
         topic_authorized_operations: TOPIC_OPERATIONS,
         ..Default::default()
@@ -120,10 +120,10 @@ fn describe_partition(
         partition_index: index.0,
         leader_id: if reachable { partition.leader.0 } else { -1 },
         leader_epoch: partition.leader_epoch.0,
-        replica_nodes: node_ids(&partition.replicas),
-        isr_nodes: node_ids(&partition.in_sync_replicas),
-        eligible_leader_replicas: Some(node_ids(&partition.eligible_leader_replicas)),
-        last_known_elr: Some(node_ids(&partition.last_known_elr)),
+        replica_nodes: node_ids(partition.replicas()),
+        isr_nodes: node_ids(partition.in_sync_replicas()),
+        eligible_leader_replicas: Some(node_ids(partition.eligible_leader_replicas())),
+        last_known_elr: Some(node_ids(partition.last_known_elr())),
         offline_replicas: offline_replicas(image, partition, listener),
     }
 }

@@ -151,7 +151,7 @@ fn failed(name: Option<StrBytes>, topic_id: Uuid, error: ErrorCode) -> MetadataR
 }
 
 fn describe(view: View<'_>, topic: &Arc<TopicImage>) -> MetadataResponseTopic {
-    let partitions = topic.partitions.iter().map(|(index, partition)| describe_partition(view, *index, partition));
+    let partitions = topic.partitions.iter().map(|(index, partition)| describe_partition(view, index, partition));
     MetadataResponseTopic {
         name: Some(StrBytes::copy_from(&topic.name)),
         topic_id: topic.id,
@@ -166,8 +166,8 @@ fn describe_partition(view: View<'_>, index: PartitionIndex, partition: &Partiti
     let mut answer = MetadataResponsePartition {
         partition_index: index.0,
         leader_epoch: partition.leader_epoch.0,
-        replica_nodes: node_ids(&partition.replicas),
-        isr_nodes: node_ids(&partition.in_sync_replicas),
+        replica_nodes: node_ids(partition.replicas()),
+        isr_nodes: node_ids(partition.in_sync_replicas()),
         offline_replicas: offline_replicas(image, partition, listener),
         leader_id: -1,
         ..Default::default()
@@ -180,8 +180,8 @@ fn describe_partition(view: View<'_>, index: PartitionIndex, partition: &Partiti
     }
     let error = if endpoint(image, partition.leader, listener).is_some() {
         answer.leader_id = partition.leader.0;
-        let hidden = answer.replica_nodes.len() < partition.replicas.len()
-            || answer.isr_nodes.len() < partition.in_sync_replicas.len();
+        let hidden = answer.replica_nodes.len() < partition.replicas().len()
+            || answer.isr_nodes.len() < partition.in_sync_replicas().len();
         if hidden { ErrorCode::ReplicaNotAvailable } else { ErrorCode::None }
     } else if version >= 6 && image.cluster.broker(partition.leader).is_some() {
         ErrorCode::ListenerNotFound

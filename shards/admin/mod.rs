@@ -88,7 +88,7 @@ fn offline_replicas(image: &MetadataImage, partition: &PartitionImage, listener:
                 || partition.directory(*id).is_some_and(|directory| !broker.has_online_directory(directory))
         }
     };
-    partition.replicas.iter().filter(|id| is_offline(id)).map(|id| id.0).collect()
+    partition.replicas().iter().filter(|id| is_offline(id)).map(|id| id.0).collect()
 }
 
 fn node_ids(nodes: &[NodeId]) -> Vec<i32> {

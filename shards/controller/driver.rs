@@ -23,6 +23,7 @@ use tracing::{error, info, trace, warn};
 
 use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo};
 use super::peers::Peers;
+use super::progress::Progress;
 use super::{ControllerHandle, KnownLeader, snapshot_files};
 use crate::mesh::LocalFuture;
 use crate::metadata_publisher;
@@ -30,6 +31,8 @@ use crate::shard::Shard;
 
 /// Requests taken before their effects are carried out: they share a flush.
 const MAX_REQUESTS_PER_TURN: usize = 64;
+/// With more records to replay than these, the log says how far it is.
+const LONG_REPLAY_RECORDS: i64 = 100_000;
 /// What finished beside and may wait.
 const FINISHED_CAPACITY: usize = 64;
 /// How long answers wait until all cores have taken the new metadata over.
@@ -106,6 +109,7 @@ pub struct Driver {
     is_flushing: bool,
     is_writing_out: bool,
     is_cleaning: bool,
+    progress: Progress,
     /// The fetched snapshot that was checked last.
     checked: Option<SnapshotInfo>,
 }
@@ -139,6 +143,7 @@ impl Driver {
             is_flushing: false,
             is_writing_out: false,
             is_cleaning: false,
+            progress: Progress::begin(),
             checked: None,
         }
     }
@@ -183,6 +188,10 @@ impl Driver {
                 Wake::Deadline => self.node.step(Input::Tick, ring::now()),
             }
             self.do_work().await?;
+            if self.node.is_going_on() {
+                // Peers and disk are not to wait for the end of a large change.
+                ring::yield_if_needed().await;
+            }
         }
     }
 
@@ -292,6 +301,9 @@ impl Driver {
                 });
             }
             Work::ReadCommitted { from, to } => {
+                if to.0 - from.0 > LONG_REPLAY_RECORDS && self.progress.is_due() {
+                    info!(at = from.0, to = to.0, "still replaying the metadata log");
+                }
                 let log = self.log.clone();
                 self.beside(async move {
                     match log.read(from, to, READ_BYTES).await {
@@ -386,9 +398,12 @@ impl Driver {
         if role.is_leader {
             info!(epoch = role.epoch.0, "leads the metadata quorum");
         } else if before.is_here {
-            info!(epoch = role.epoch.0, leader = ?role.leader_id.map(|id| id.0), "no longer leads the metadata quorum");
-        } else if role.leader_id.is_some_and(|id| id != own) && role.leader_id != before.id {
-            info!(epoch = role.epoch.0, leader = ?role.leader_id.map(|id| id.0), "follows the leader of the metadata quorum");
+            info!(epoch = role.epoch.0, "no longer leads the metadata quorum");
+        }
+        if let Some(leader) =
+            role.leader_id.filter(|id| *id != own && (Some(*id), role.epoch) != (before.id, before.epoch))
+        {
+            info!(epoch = role.epoch.0, leader = leader.0, "follows the leader of the metadata quorum");
         }
         let endpoint = self.node.raft().leader_endpoint().cloned();
         let is_other = role.leader_id.filter(|id| *id != own);
@@ -406,6 +421,7 @@ impl Driver {
         let mut offset = None;
         for Publication { image, changes } in publications {
             offset = Some(image.provenance.last_contained_offset);
+            self.handle.on_published(&image, &changes);
             let (image, changes) = (Arc::new(image), Arc::new(changes));
             for core in 0..self.shard.mesh.peers() {
                 let (image, changes) = (image.clone(), changes.clone());

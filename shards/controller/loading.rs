@@ -34,6 +34,7 @@ use ringlog_types::{
 use tracing::{info, warn};
 
 use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo, carry_out_all, recover};
+use super::progress::Progress;
 use super::{settings, snapshot_files};
 use crate::replica::Replica;
 use crate::segment_store::SegmentStore;
@@ -118,38 +119,16 @@ pub async fn load(shard: &Rc<Shard>, raft: &RaftConfig) -> Result<Loaded, LoadFa
     let directory = root.join(partition_directory(CLUSTER_METADATA_TOPIC, PartitionIndex(0)));
     let is_new = make_directory(&directory).await?;
     let bootstrap = read_bootstrap(&root, config.log_dirs.first()).await?;
-    let mut directory_files = Directory::read(directory, settings::metadata_log(config)).await?;
+    let mut files = Directory::read(directory, settings::metadata_log(config)).await?;
     let mut history = ControlHistory::new(settings::static_voters(config));
-    if let Some(snapshot) = &directory_files.snapshot {
+    if let Some(snapshot) = &files.snapshot {
         snapshot.load_history(&mut history);
     }
-    let found = directory_files.found(raft, &history);
-    let is_rebuilding = match judge(&found) {
-        Verdict::Continue { mark, is_rebuilding } => {
-            directory_files.write_mark(mark).await?;
-            is_rebuilding
-        }
-        Verdict::StartOver { mark, is_rebuilding } => {
-            warn!(
-                directory = %directory_files.path.display(),
-                "the beginning of the metadata log is lost: all of it is fetched anew from the other controllers"
-            );
-            directory_files.write_mark(Some(mark)).await?;
-            directory_files.start_over().await?;
-            history = ControlHistory::new(settings::static_voters(config));
-            is_rebuilding
-        }
-        Verdict::Refuse(source) => return Err(LoadFault::Lost { path: directory_files.path, source }),
-    };
-    if is_rebuilding {
-        warn!(
-            directory = %directory_files.path.display(),
-            "records of the metadata log are lost that this node may have acknowledged: it doesn't vote until it has \
-             fetched them again"
-        );
+    let (is_rebuilding, starts_over) = files.make_usable(raft, &history).await?;
+    if starts_over {
+        history = ControlHistory::new(settings::static_voters(config));
     }
-    let Directory { path, snapshot, recovered, quorum_state, snapshots, mark, config: log_config, .. } =
-        directory_files;
+    let Directory { path, snapshot, recovered, quorum_state, snapshots, mark, config: log_config, .. } = files;
     if recovered.truncated_bytes > 0 {
         info!(directory = %path.display(), bytes = recovered.truncated_bytes, "cut off a torn end");
     }
@@ -231,6 +210,36 @@ impl Directory {
             is_controller: raft.is_controller,
             is_alone: is_alone(history.voters(), raft.key(), &raft.bootstrap_servers, own_endpoint),
         }
+    }
+
+    /// Judges what was found, and removes what can't be used. Returns whether records are lost that this node may have
+    /// acknowledged, and whether everything is fetched anew.
+    async fn make_usable(&mut self, raft: &RaftConfig, history: &ControlHistory) -> Result<(bool, bool), LoadFault> {
+        let directory = self.path.display().to_string();
+        let (is_rebuilding, starts_over) = match judge(&self.found(raft, history)) {
+            Verdict::Continue { mark, is_rebuilding } => {
+                self.write_mark(mark).await?;
+                (is_rebuilding, false)
+            }
+            Verdict::StartOver { mark, is_rebuilding } => {
+                warn!(
+                    directory,
+                    "the beginning of the metadata log is lost: all of it is fetched anew from the other controllers"
+                );
+                self.write_mark(Some(mark)).await?;
+                self.start_over().await?;
+                (is_rebuilding, true)
+            }
+            Verdict::Refuse(source) => return Err(LoadFault::Lost { path: self.path.clone(), source }),
+        };
+        if is_rebuilding {
+            warn!(
+                directory,
+                "records of the metadata log are lost that this node may have acknowledged: it doesn't vote until it has \
+                 fetched them again"
+            );
+        }
+        Ok((is_rebuilding, starts_over))
     }
 
     async fn write_mark(&mut self, mark: Option<DurableMark>) -> Result<(), LoadFault> {
@@ -423,12 +432,16 @@ fn open_log(
 /// Reads the log from `from` to its end, committed or not. Returns how many bytes that was.
 async fn read_control_records(log: &MetadataLog, from: Offset, history: &mut ControlHistory) -> Result<u64, LoadFault> {
     let (mut at, mut bytes) = (from, 0);
+    let mut progress = Progress::begin();
     while at < log.end_offset() {
         let batches = log.read(at, log.end_offset(), READ_BYTES).await?.concat();
         let Some(next) = next_offset(&batches) else { break };
         history.apply_batches(&batches)?;
         bytes += batches.len() as u64;
         at = next;
+        if progress.is_due() {
+            info!(at = at.0, end = log.end_offset().0, "still reading the metadata log");
+        }
     }
     Ok(bytes)
 }

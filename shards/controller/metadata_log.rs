@@ -23,6 +23,7 @@ use ringlog_ring as ring;
 use ringlog_types::{LeaderEpoch, MonotonicMs, Offset};
 use tracing::{debug, info, warn};
 
+use super::progress::Progress;
 use crate::log_read::{LogReadError, ReadRange};
 use crate::replica::Replica;
 
@@ -402,6 +403,7 @@ pub async fn recover(
     config: &LogConfig,
 ) -> Result<Recovered, MetadataLogError> {
     let mut recovery = Recovery::new(input, config, ring::now().wall);
+    let mut progress = Progress::begin();
     loop {
         match recovery.step() {
             RecoveryStep::Done => return Ok(recovery.finish()),
@@ -414,6 +416,9 @@ pub async fn recover(
                 let len = READ_BYTES.max(min_length as usize);
                 let bytes = file.read(u64::from(position), len).await.map_err(fault)?;
                 recovery.on_bytes(&bytes);
+                if progress.is_due() {
+                    info!(segment = segment_base_offset.0, position, "still checking the metadata log");
+                }
             }
         }
     }

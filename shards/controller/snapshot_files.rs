@@ -105,7 +105,7 @@ pub async fn check_part(log: &MetadataLog, id: SnapshotId) -> Option<(Box<Loaded
     let check = {
         let path = path.clone();
         move || {
-            let loaded = snapshot_load::load(id, &read_whole(&path)?).map_err(io::Error::other)?;
+            let loaded = load_file(&path, id)?.map_err(io::Error::other)?;
             let file = fs::File::open(&path)?;
             file.set_permissions(fs::Permissions::from_mode(0o400))?;
             file.sync_all()?;
@@ -130,11 +130,15 @@ pub async fn remove_part(log: &MetadataLog, id: SnapshotId) {
     }
 }
 
-fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > SNAPSHOT_BYTES {
+/// Reads, checks and replays a file; says in the log how far it is, as large ones take seconds.
+fn load_file(path: &Path, id: SnapshotId) -> io::Result<Result<LoadedSnapshot, SnapshotLoadError>> {
+    let size = fs::metadata(path)?.len();
+    if size > SNAPSHOT_BYTES {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    fs::read(path)
+    info!(snapshot = %id, bytes = size, "loading a snapshot of the metadata");
+    let file = fs::read(path)?;
+    Ok(snapshot_load::load(id, &file, |records| info!(snapshot = %id, records, "still loading the snapshot")))
 }
 
 // ---- Found at start ----
@@ -144,7 +148,7 @@ pub async fn load(directory: &Path, id: SnapshotId) -> io::Result<Result<Option<
     let path = directory.join(id.file_name());
     let read = {
         let path = path.clone();
-        move || Ok(snapshot_load::load(id, &read_whole(&path)?))
+        move || load_file(&path, id)
     };
     match ring::blocking_apart("load-snapshot", read).await? {
         Ok(loaded) => Ok(Ok(Some(loaded))),

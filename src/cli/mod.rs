@@ -1,10 +1,17 @@
 //! The command line: `ringlog TOOL …`, or a link named like Kafka's own tool.
 
+mod admin;
+mod argparse;
 mod client_config;
 mod console_consumer;
 mod console_producer;
 mod dev;
+mod exception;
+mod feature_tables;
+mod features;
+mod java_uuid;
 mod logging;
+mod metadata_quorum;
 mod output;
 mod server;
 mod signals;
@@ -14,6 +21,8 @@ mod topic_filter;
 mod topics;
 mod tune;
 
+#[cfg(test)]
+mod recorded_runs_tests;
 #[cfg(test)]
 mod rules_tests;
 
@@ -28,6 +37,8 @@ const TOOLS: &[(&str, &[&str], &str)] = &[
     ("topics", &[], "Create, delete, describe and change topics"),
     ("console-producer", &[], "Write standard input's lines to a topic"),
     ("console-consumer", &[], "Print a topic's records"),
+    ("metadata-quorum", &[], "Show the controllers' quorum and change who is in it"),
+    ("features", &[], "Show and change which features the cluster uses"),
     ("tune", &[], "Say what the host should be like: tune --check"),
 ];
 
@@ -95,6 +106,8 @@ fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Res
         "storage" => storage::run(storage::StorageArgs::read("kafka-storage", arguments)?, out),
         "tune" => tune::run(&tune::TuneArgs::read("ringlog tune", arguments)?, out),
         "topics" => topics::run(&topics::TopicsArgs::read("kafka-topics", arguments)?, out),
+        "metadata-quorum" => metadata_quorum::run(&metadata_quorum::MetadataQuorumArgs::read(arguments)?, out),
+        "features" => features::run(&features::FeaturesArgs::read(arguments)?, out),
         "console-producer" => {
             let plan = console_producer::ProducerArgs::read("kafka-console-producer", arguments)?;
             console_producer::run(plan, random_seed(), out)
@@ -112,9 +125,7 @@ fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Res
 fn refuse(refusal: &Refusal, out: &mut Terminal) -> u8 {
     out.write(refusal.stdout.as_bytes());
     out.flush();
-    if !refusal.stderr.is_empty() {
-        out.error(refusal.stderr.trim_end_matches('\n'));
-    }
+    out.write_error(&refusal.stderr);
     refusal.exit_code
 }
 
@@ -131,6 +142,7 @@ mod tests {
     fn links_are_called_by_kafkas_names() {
         assert_eq!(tool_of_link("/opt/kafka/bin/kafka-topics.sh"), Some("topics"));
         assert_eq!(tool_of_link("kafka-server-start"), Some("server"));
+        assert_eq!(tool_of_link("bin/kafka-metadata-quorum.sh"), Some("metadata-quorum"));
         assert_eq!(tool_of_link("./ringlog"), None);
         assert_eq!(tool_of_link("kafka-acls.sh"), None);
     }

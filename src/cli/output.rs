@@ -14,7 +14,12 @@ pub trait Output {
     fn write(&mut self, bytes: &[u8]);
 
     /// A line for stderr.
-    fn error(&mut self, text: &str);
+    fn error(&mut self, text: &str) {
+        self.write_error(&format!("{text}\n"));
+    }
+
+    /// Text for stderr, with its line ends.
+    fn write_error(&mut self, text: &str);
 
     /// Whether stdout is no longer read by anyone.
     fn is_closed(&self) -> bool {
@@ -44,10 +49,10 @@ impl Output for Terminal {
         self.is_closed |= self.out.write_all(bytes).is_err();
     }
 
-    fn error(&mut self, text: &str) {
+    fn write_error(&mut self, text: &str) {
         self.flush();
         // Without stderr there is nobody to tell.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = write!(std::io::stderr(), "{text}");
     }
 
     fn is_closed(&self) -> bool {
@@ -62,5 +67,26 @@ impl Output for Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         self.flush();
+    }
+}
+
+/// What a tool printed, for tests.
+#[cfg(test)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// To standard output.
+    pub stdout: String,
+    /// To standard error.
+    pub stderr: String,
+}
+
+#[cfg(test)]
+impl Output for Captured {
+    fn write(&mut self, bytes: &[u8]) {
+        self.stdout += std::str::from_utf8(bytes).expect("output is text");
+    }
+
+    fn write_error(&mut self, text: &str) {
+        self.stderr += text;
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Most of Kafka's tools read their arguments with jopt-simple, `kafka-storage` with argparse4j. What users rely on is
 //! kept: long options with one dash or two, joined by `=` or a blank, or shortened as long as they stay unique; help on
-//! the stream and with the exit code of Kafka's tool.
+//! the stream and with the exit code of Kafka's tool. The tools that are argparse4j's to the byte read their arguments
+//! with [`super::argparse`].
 
 use clap::{ArgAction, CommandFactory, Parser};
 

@@ -2,11 +2,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ringlog_protocol::messages::metadata_request::MetadataRequestTopic;
-use ringlog_protocol::messages::{FindCoordinatorRequest, MetadataRequest};
+use ringlog_protocol::messages::{DescribeClusterRequest, FindCoordinatorRequest, MetadataRequest};
 use ringlog_protocol::{Request, StrBytes};
 use ringlog_types::ErrorCode;
 
+use crate::bootstrap::{Bootstrap, Role};
 use crate::{ClientError, ClientOptions, Connection, Metadata, Partition};
+
+/// The `endpoint_type` of controllers in DescribeCluster (KIP-919).
+const CONTROLLERS: i8 = 2;
 
 /// What a coordinator coordinates (KIP-699).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,11 +23,14 @@ pub enum CoordinatorType {
     Share = 2,
 }
 
-/// A cluster, reached by way of its bootstrap servers. Connections to nodes are opened when they are first used and
-/// once more when they were lost.
+/// A cluster, reached by way of its bootstrap servers or controllers. Connections to nodes are opened when they are
+/// first used and once more when they were lost.
+///
+/// By way of controllers only administrative requests are of use: its nodes are the controllers then.
 #[derive(Debug)]
 pub struct Client {
     options: ClientOptions,
+    role: Role,
     bootstrap: Vec<String>,
     connections: BTreeMap<i32, Connection>,
     any: Option<Connection>,
@@ -33,11 +40,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the first bootstrap server that can be reached and asks for the cluster's brokers.
-    pub fn connect(bootstrap: &str, options: ClientOptions) -> Result<Client, ClientError> {
+    /// Connects to the first bootstrap server that can be reached and asks for the cluster's nodes. A plain text names
+    /// brokers.
+    pub fn connect<'a>(bootstrap: impl Into<Bootstrap<'a>>, options: ClientOptions) -> Result<Client, ClientError> {
+        let bootstrap = bootstrap.into();
         let mut client = Client {
             options,
-            bootstrap: parse_bootstrap(bootstrap)?,
+            role: bootstrap.role(),
+            bootstrap: bootstrap.addresses()?,
             connections: BTreeMap::new(),
             any: None,
             metadata: Metadata::default(),
@@ -49,8 +59,13 @@ impl Client {
     }
 
     /// As [`Client::connect`], trying until `within` has passed: for a node that is still starting.
-    pub fn connect_within(bootstrap: &str, options: &ClientOptions, within: Duration) -> Result<Client, ClientError> {
+    pub fn connect_within<'a>(
+        bootstrap: impl Into<Bootstrap<'a>>,
+        options: &ClientOptions,
+        within: Duration,
+    ) -> Result<Client, ClientError> {
         let deadline = Instant::now() + within;
+        let bootstrap = bootstrap.into();
         loop {
             match Client::connect(bootstrap, options.clone()) {
                 Err(fault) if fault.is_retriable() && Instant::now() < deadline => {
@@ -131,7 +146,7 @@ impl Client {
         Ok(self.connections.get_mut(&node).expect("it was inserted"))
     }
 
-    /// Asks for brokers and these topics; `None` is all topics.
+    /// Asks for nodes and these topics; `None` is all topics. Controllers know of no topics.
     pub fn refresh_metadata(
         &mut self,
         topics: Option<&[&str]>,
@@ -142,6 +157,9 @@ impl Client {
                 |name: &&str| MetadataRequestTopic { name: Some(StrBytes::copy_from(name)), ..Default::default() };
             names.iter().map(topic).collect::<Vec<_>>()
         });
+        if self.role == Role::Controller {
+            return self.refresh_controllers();
+        }
         let is_all_topics = topics.is_none();
         let request = MetadataRequest { topics, allow_auto_topic_creation, ..MetadataRequest::default() };
         let response = self.send(&request)?;
@@ -149,6 +167,20 @@ impl Client {
         self.metadata.update(response, is_all_topics);
         self.metadata_at = Some(Instant::now());
         Ok(&self.metadata)
+    }
+
+    fn refresh_controllers(&mut self) -> Result<&Metadata, ClientError> {
+        let request = DescribeClusterRequest { endpoint_type: CONTROLLERS, ..DescribeClusterRequest::default() };
+        let response = self.send(&request)?;
+        let context = || "the controllers refuse to describe the cluster".to_owned();
+        ClientError::check(response.error_code, response.error_message.as_deref(), context)?;
+        self.metadata.update_nodes(response);
+        self.metadata_at = Some(Instant::now());
+        // Controllers that have no leader are of no use yet, just as in Kafka's client.
+        match self.metadata.controller_id {
+            leader if self.metadata.brokers.contains_key(&leader) => Ok(&self.metadata),
+            leader => Err(ClientError::UnknownNode(leader)),
+        }
     }
 
     /// Whether the metadata should be asked for again.
@@ -247,6 +279,11 @@ impl Client {
         Ok(node)
     }
 
+    /// Which kind of node the client talks to.
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
     fn any_connection(&mut self) -> Result<&mut Connection, ClientError> {
         if self.any.is_none() {
             self.any = Some(self.open_any()?);
@@ -264,19 +301,5 @@ impl Client {
             }
         }
         Err(ClientError::NoBootstrapServer(faults.join("; ")))
-    }
-}
-
-/// `HOST:PORT[,HOST:PORT]…`, each checked.
-fn parse_bootstrap(text: &str) -> Result<Vec<String>, ClientError> {
-    let servers: Vec<&str> = text.split(',').map(str::trim).filter(|server| !server.is_empty()).collect();
-    let is_valid = |server: &&str| {
-        server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-    };
-    match servers.iter().find(|server| !is_valid(server)) {
-        Some(bad) => Err(ClientError::InvalidBootstrap((*bad).to_owned())),
-        None if servers.is_empty() => Err(ClientError::InvalidBootstrap(text.to_owned())),
-        // `PLAINTEXT://host:port` is accepted as Kafka's clients accept it.
-        None => Ok(servers.iter().map(|it| it.rsplit_once("://").map_or(*it, |(_, rest)| rest).to_owned()).collect()),
     }
 }

@@ -9,6 +9,12 @@ pub enum ClientError {
     /// The bootstrap list isn't `HOST:PORT[,HOST:PORT]…`.
     #[error("Invalid url in bootstrap.servers: {0}")]
     InvalidBootstrap(String),
+    /// A port of the bootstrap list is too large.
+    #[error("Invalid port in bootstrap.servers: {0}")]
+    InvalidBootstrapPort(String),
+    /// None of the bootstrap list's hosts has an address.
+    #[error("No resolvable bootstrap urls given in bootstrap.servers")]
+    UnresolvableBootstrap,
     /// No socket to this address.
     #[error("no connection to {address}: {source}")]
     Connect {
@@ -96,6 +102,12 @@ pub enum ClientError {
         /// Highest version of the client for this call.
         client_max: i16,
     },
+    /// Every node that was asked said that another one is the controller.
+    #[error("no node takes {api} as the controller")]
+    NoController {
+        /// The API.
+        api: ApiKey,
+    },
     /// The node isn't in the cluster's metadata.
     #[error("node {0} is not in the cluster's metadata")]
     UnknownNode(i32),
@@ -157,9 +169,12 @@ impl ClientError {
             | ClientError::Timeout { .. }
             | ClientError::Closed { .. }
             | ClientError::Io { .. }
+            | ClientError::NoController { .. }
             | ClientError::UnknownNode(_) => true,
             ClientError::Broker { .. } => self.code().is_some_and(ErrorCode::is_retriable),
             ClientError::InvalidBootstrap(_)
+            | ClientError::InvalidBootstrapPort(_)
+            | ClientError::UnresolvableBootstrap
             | ClientError::FrameSize { .. }
             | ClientError::Decode { .. }
             | ClientError::Correlation { .. }

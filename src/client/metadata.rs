@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringlog_protocol::messages::MetadataResponse;
 use ringlog_protocol::messages::metadata_response::MetadataResponseTopic;
+use ringlog_protocol::messages::{DescribeClusterResponse, MetadataResponse};
 use ringlog_types::Uuid;
 
 /// A broker as the cluster names it.
@@ -66,9 +66,10 @@ pub struct Topic {
 pub struct Metadata {
     /// The cluster's id.
     pub cluster_id: Option<String>,
-    /// The node that takes administrative requests, or -1. In a KRaft cluster that is any broker.
+    /// The node that takes administrative requests, or -1. In a KRaft cluster that is any broker; among controllers it
+    /// is the active one.
     pub controller_id: i32,
-    /// Brokers by id.
+    /// Brokers by id, or controllers if those were asked.
     pub brokers: BTreeMap<i32, Broker>,
     /// Topics by name: those that were asked for.
     pub topics: BTreeMap<Arc<str>, Topic>,
@@ -95,6 +96,22 @@ impl Metadata {
             let topic = Topic::from_response(topic);
             self.topics.insert(Arc::from(topic.name.as_str()), topic);
         }
+    }
+
+    /// Takes over the nodes that a controller names; the one that it names as the controller is the active one.
+    pub(crate) fn update_nodes(&mut self, response: DescribeClusterResponse) {
+        self.cluster_id = Some(String::from(response.cluster_id));
+        self.controller_id = response.controller_id;
+        let nodes = response.brokers.into_iter().map(|node| {
+            let known = Broker {
+                id: node.broker_id,
+                host: node.host.into(),
+                port: u16::try_from(node.port).unwrap_or(0),
+                rack: node.rack.map(String::from),
+            };
+            (known.id, known)
+        });
+        self.brokers = nodes.collect();
     }
 
     /// A partition, if it is known.

@@ -2,15 +2,21 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ringlog_protocol::messages::api_versions_response::ApiVersion;
+use ringlog_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use ringlog_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use ringlog_protocol::messages::{ApiVersionsResponse, ListGroupsRequest, MetadataRequest, MetadataResponse};
+use ringlog_protocol::messages::{
+    ApiVersionsResponse, DescribeClusterResponse, ListGroupsRequest, MetadataRequest, MetadataResponse,
+    UpdateFeaturesRequest, UpdateFeaturesResponse,
+};
 use ringlog_protocol::{ApiKey, Decoder, Frame, StrBytes, frame};
 use ringlog_types::ErrorCode;
 
@@ -103,6 +109,83 @@ fn versions_are_negotiated_and_leaders_found() {
     thread.join().expect("the node is content");
 }
 
+/// Two controllers at one address: the first one asked leads, and when it is to change a feature it says that the
+/// other one does by now. Returns the number of requests for a change.
+fn controllers(listener: TcpListener) -> usize {
+    let port = listener.local_addr().expect("an address").port();
+    let changes = Arc::new(AtomicUsize::new(0));
+    // One connection for the bootstrap list, and one to each controller.
+    let serve = |mut stream: TcpStream, changes: Arc<AtomicUsize>| {
+        move || {
+            while let Some(header) = read_request(&mut stream) {
+                let (key, version, id) = (header.key, header.api_version, header.correlation_id);
+                let before = changes.load(Ordering::SeqCst);
+                let response = match key {
+                    ApiKey::ApiVersions => frame::encode_response(&controller_versions(), key, version, id),
+                    ApiKey::DescribeCluster => {
+                        let leader = if before == 0 { 1 } else { 2 };
+                        frame::encode_response(&controllers_named(port, leader), key, version, id)
+                    }
+                    ApiKey::UpdateFeatures => {
+                        changes.fetch_add(1, Ordering::SeqCst);
+                        let error_code = if before == 0 { ErrorCode::NotController.code() } else { 0 };
+                        let response = UpdateFeaturesResponse { error_code, ..UpdateFeaturesResponse::default() };
+                        frame::encode_response(&response, key, version, id)
+                    }
+                    other => panic!("{other} wasn't to be asked"),
+                };
+                write(&mut stream, &response.expect("it can be encoded"));
+            }
+        }
+    };
+    let threads: Vec<_> =
+        (0..3).map(|_| std::thread::spawn(serve(listener.accept().expect("a client").0, changes.clone()))).collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("the node is content"));
+    changes.load(Ordering::SeqCst)
+}
+
+fn controller_versions() -> ApiVersionsResponse {
+    let range = |key: ApiKey, min_version, max_version| ApiVersion { api_key: key.code(), min_version, max_version };
+    let api_keys = vec![
+        range(ApiKey::ApiVersions, 0, 4),
+        range(ApiKey::DescribeCluster, 0, 2),
+        range(ApiKey::UpdateFeatures, 0, 2),
+    ];
+    ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() }
+}
+
+fn controllers_named(port: u16, controller_id: i32) -> DescribeClusterResponse {
+    let named = |broker_id: i32| DescribeClusterBroker {
+        broker_id,
+        host: StrBytes::from("127.0.0.1"),
+        port: i32::from(port),
+        ..DescribeClusterBroker::default()
+    };
+    DescribeClusterResponse {
+        endpoint_type: 2,
+        controller_id,
+        cluster_id: StrBytes::from("c"),
+        brokers: vec![named(1), named(2)],
+        ..DescribeClusterResponse::default()
+    }
+}
+
+#[test]
+fn the_active_controller_is_found_again_when_another_one_takes_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let nodes = std::thread::spawn(|| controllers(listener));
+    let options = ClientOptions { retry_backoff: Duration::from_millis(1), ..options() };
+    let mut client = Client::connect(Bootstrap::Controllers(&address), options).expect("a connection");
+    assert_eq!((client.metadata().cluster_id.as_deref(), client.metadata().controller_id), (Some("c"), 1));
+    let request = UpdateFeaturesRequest::default();
+    let is_other = |response: &UpdateFeaturesResponse| response.error_code == ErrorCode::NotController.code();
+    let response = client.administer(Target::Controller, &request, is_other).expect("an answer");
+    assert_eq!((response.error_code, client.metadata().controller_id), (0, 2));
+    drop(client);
+    assert_eq!(nodes.join().expect("the nodes are content"), 2);
+}
+
 #[test]
 fn requests_are_pipelined_and_answered_in_order() {
     let (address, thread) = node(answer_well);
@@ -137,9 +220,10 @@ fn a_bad_node_costs_an_error_and_no_memory() {
     let fault = Connection::connect(&address, &options()).expect_err("another request's answer");
     assert!(matches!(fault, ClientError::Correlation { .. }), "{fault}");
     thread.join().expect("the node is content");
-    for bad in ["", "host", "host:port", ":1", "a:1,b"] {
+    for bad in ["", "host", "host:port", ":1", "a:1,b", "a b:1", "a:-1"] {
         assert!(matches!(Client::connect(bad, options()), Err(ClientError::InvalidBootstrap(_))), "{bad}");
     }
+    assert!(matches!(Client::connect("a:65536", options()), Err(ClientError::InvalidBootstrapPort(_))));
 }
 
 #[test]

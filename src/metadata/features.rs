@@ -66,7 +66,8 @@ impl MetadataVersion {
         METADATA_VERSIONS.iter().map(|(level, ..)| MetadataVersion(*level))
     }
 
-    /// The level of a name such as `4.3-IV0`, or the last one of a release such as `4.3` or `4.3.1`.
+    /// The level of a name such as `4.3-IV0`, or the last one of a release such as `4.3` or `4.3.1`. A release that
+    /// isn't out yet has none.
     pub fn from_name(name: &str) -> Option<MetadataVersion> {
         let mut segments = name.splitn(3, '.');
         let release = match (segments.next(), segments.next()) {
@@ -74,7 +75,9 @@ impl MetadataVersion {
             _ => return None,
         };
         let exact = |(_, known, _): &&(i16, &str, bool)| *known == release;
-        let in_release = |(_, known, _): &&(i16, &str, bool)| known.split_once("-IV").is_some_and(|it| it.0 == release);
+        let in_release = |(level, known, _): &&(i16, &str, bool)| {
+            MetadataVersion(*level).is_production() && known.split_once("-IV").is_some_and(|it| it.0 == release)
+        };
         let found = METADATA_VERSIONS.iter().find(exact).or_else(|| METADATA_VERSIONS.iter().rev().find(in_release));
         found.map(|(level, ..)| MetadataVersion(*level))
     }

@@ -117,6 +117,8 @@ pub struct QuorumNode {
     work: VecDeque<Work>,
     /// [`Work::Persist`] was handed out and not reported as done.
     is_persisting: bool,
+    /// The controller works on a change in portions, for this request or of its own accord.
+    unfinished: Option<Option<ReplyToken>>,
     /// Answers by the offset that must be committed first.
     commits: BTreeMap<Offset, Vec<(ReplyToken, ResponseBody)>>,
     /// The epoch in which this node leads but hasn't taken over its log.
@@ -152,6 +154,7 @@ impl QuorumNode {
             random,
             work: VecDeque::new(),
             is_persisting: false,
+            unfinished: None,
             commits: BTreeMap::new(),
             to_activate: None,
             applied_to,
@@ -203,20 +206,30 @@ impl QuorumNode {
             Input::ShutDown => self.step_raft(Event::ShutDown, now),
         }
         self.activate_if_caught_up(now);
+        self.go_on(now);
     }
 
     /// When [`Input::Tick`] is due next.
     pub fn next_deadline(&self) -> MonotonicMs {
-        // Before it has taken over its log the controller has nothing to do by time.
-        let of_controller = self.controller.as_ref().filter(|_| self.to_activate.is_none());
+        if self.is_going_on() {
+            return MonotonicMs(0);
+        }
+        // Before it has taken over its log, or while it is at work, the controller has nothing to do by time.
+        let is_free = self.to_activate.is_none() && self.unfinished.is_none();
+        let of_controller = self.controller.as_ref().filter(|_| is_free);
         let deadlines = [self.raft.next_deadline(), of_controller.and_then(Controller::next_deadline)];
         deadlines.into_iter().flatten().fold(self.schedule.next_deadline(), MonotonicMs::min)
     }
 
-    /// Whether requests to the controller are taken now. Before this node has taken over the log that it leads, or
-    /// while the disk can't keep up, they are to wait. Requests to raft are always taken.
+    /// Whether requests to the controller are taken now. Before this node has taken over the log that it leads, while a
+    /// large change is worked out, or the disk can't keep up, they are to wait. Requests to raft are always taken.
     pub fn takes_requests(&self) -> bool {
-        self.to_activate.is_none() && self.raft.unflushed_bytes() < MAX_UNFLUSHED_BYTES
+        self.to_activate.is_none() && self.unfinished.is_none() && self.raft.unflushed_bytes() < MAX_UNFLUSHED_BYTES
+    }
+
+    /// Whether the next portion of a large change can be worked out: with the next input, whatever it is.
+    pub fn is_going_on(&self) -> bool {
+        self.unfinished.is_some() && self.raft.unflushed_bytes() < MAX_UNFLUSHED_BYTES
     }
 
     /// Consensus, to be looked at.
@@ -297,9 +310,9 @@ impl QuorumNode {
                 controller.resign();
             }
             // They may be committed all the same; Kafka's answer is the same.
-            for (token, _) in std::mem::take(&mut self.commits).into_values().flatten() {
-                self.work.push_back(Work::Refuse { token });
-            }
+            let waiting = std::mem::take(&mut self.commits).into_values().flatten().map(|(token, _)| token);
+            let tokens = waiting.chain(self.unfinished.take().flatten());
+            self.work.extend(tokens.map(|token| Work::Refuse { token }));
         }
         Work::Role(role)
     }
@@ -307,11 +320,13 @@ impl QuorumNode {
     fn on_tick(&mut self, now: Now) {
         self.step_raft(Event::Tick, now);
         let next_offset = self.raft.next_offset();
-        if self.to_activate.is_none()
+        if self.takes_requests()
             && let Some(controller) = &mut self.controller
             && controller.next_deadline().is_some_and(|due| due <= now.monotonic)
         {
-            for result in controller.on_tick(now, next_offset) {
+            let results = controller.on_tick(now, next_offset);
+            self.unfinished = controller.is_unfinished().then_some(None);
+            for result in results {
                 self.propose(&result.records, result.is_atomic, now);
             }
         }
@@ -388,6 +403,10 @@ impl QuorumNode {
     /// Hands out what is new, and the answers that waited for it.
     fn publish(&mut self, mut publications: Vec<Publication>) {
         publications.extend(self.loader.publish());
+        // What was decided and is now committed needn't be in memory twice.
+        if let Some(controller) = &mut self.controller {
+            publications.iter().for_each(|it| controller.share_with(&it.image, &it.changes));
+        }
         let open = self.commits.split_off(&self.applied_to.min(self.high_watermark));
         let answers: Vec<_> = std::mem::replace(&mut self.commits, open).into_values().flatten().collect();
         if !self.has_published {
@@ -516,12 +535,17 @@ impl QuorumNode {
         let Ok(result) = controller.handle(&request.body, &context) else {
             return self.work.push_back(Work::Refuse { token });
         };
+        let Some(response) = result.response else {
+            self.unfinished = Some(Some(token));
+            self.propose(&result.records, result.is_atomic, now);
+            return;
+        };
         let mut last = None;
         if !result.records.is_empty() {
             last = self.propose(&result.records, result.is_atomic, now);
             if last.is_none() {
                 let failed = error_response(&request.body, ErrorCode::UnknownServerError, request.api_version);
-                let response = Box::new(failed.unwrap_or(result.response));
+                let response = Box::new(failed.unwrap_or(response));
                 return self.work.push_back(Work::Reply { token, response });
             }
         }
@@ -541,12 +565,36 @@ impl QuorumNode {
                 }
             }
         }
-        // Without records of its own the answer rests on what was appended before.
+        self.answer_after(last, token, response);
+    }
+
+    /// Answers once the record at `last` is applied. Without records of its own an answer rests on what was appended
+    /// before.
+    fn answer_after(&mut self, last: Option<Offset>, token: ReplyToken, response: ResponseBody) {
         let after = last.unwrap_or_else(|| self.raft.next_offset().plus(-1));
         if after < self.applied_to {
-            self.work.push_back(Work::Reply { token, response: Box::new(result.response) });
+            self.work.push_back(Work::Reply { token, response: Box::new(response) });
         } else {
-            self.commits.entry(after).or_default().push((token, result.response));
+            self.commits.entry(after).or_default().push((token, response));
+        }
+    }
+
+    /// Works out the next portion of a large change.
+    fn go_on(&mut self, now: Now) {
+        if !self.is_going_on() {
+            return;
+        }
+        let next_offset = self.raft.next_offset();
+        let Some(controller) = &mut self.controller else { return };
+        let Some(result) = controller.go_on(next_offset) else { return };
+        let is_unfinished = controller.is_unfinished();
+        let last = self.propose(&result.records, result.is_atomic, now);
+        if is_unfinished {
+            return;
+        }
+        // Gone, if proposing it cost the leadership.
+        if let (Some(Some(token)), Some(response)) = (self.unfinished.take(), result.response) {
+            self.answer_after(last, token, response);
         }
     }
 }

@@ -1,13 +1,9 @@
 //! From a snapshot's bytes to an image and a voter set.
 
-use bytes::Bytes;
-use ringlog_metadata::image::{LoadError, Provenance, ReplayError};
-use ringlog_metadata::{MetadataDelta, MetadataImage};
-use ringlog_protocol::DecodeError;
-use ringlog_protocol::metadata_records::MetadataRecord;
+use ringlog_metadata::MetadataImage;
+use ringlog_metadata::image::{LoadError, Provenance, SnapshotLoad};
 use ringlog_raft::snapshot::{self, SnapshotError, SnapshotSummary};
 use ringlog_raft::{ControlHistory, SnapshotId};
-use ringlog_types::Offset;
 
 /// A snapshot as the node takes it over.
 #[derive(Debug)]
@@ -33,28 +29,30 @@ pub enum SnapshotLoadError {
     /// Its bytes are damaged, or not all there: another copy may be good.
     #[error(transparent)]
     Damaged(#[from] SnapshotError),
-    /// It holds a record that this release doesn't know.
-    #[error("a metadata record can't be read: {0}")]
-    Record(#[from] DecodeError),
-    /// Its records contradict each other.
-    #[error("the metadata can't be replayed: {0}")]
-    Replay(#[from] LoadError),
+    /// It is whole, but holds a record that this release doesn't know, or records that contradict each other.
+    #[error(transparent)]
+    Records(#[from] LoadError),
 }
 
+/// How many records lie between two calls of the `on_progress` of [`load`].
+pub const PROGRESS_RECORDS: u64 = 1_000_000;
+
 /// Checks and replays a whole snapshot. The bootstrap snapshot, which only names voters, gives the empty image.
-pub fn load(id: SnapshotId, file: &[u8]) -> Result<LoadedSnapshot, SnapshotLoadError> {
-    let mut delta = MetadataDelta::new(&MetadataImage::empty());
-    let mut count = 0;
-    let mut fault: Option<SnapshotLoadError> = None;
+/// `on_progress` hears the number of records so far, every [`PROGRESS_RECORDS`].
+pub fn load(
+    id: SnapshotId,
+    file: &[u8],
+    mut on_progress: impl FnMut(u64),
+) -> Result<LoadedSnapshot, SnapshotLoadError> {
+    let mut load = SnapshotLoad::new();
+    let mut record_count = 0;
     let summary = snapshot::read(file, |value| {
-        if fault.is_none() {
-            fault = replay(&mut delta, count, value).err();
+        load.record(value);
+        record_count += 1;
+        if record_count % PROGRESS_RECORDS == 0 {
+            on_progress(record_count);
         }
-        count += 1;
     })?;
-    if let Some(fault) = fault {
-        return Err(fault);
-    }
     let provenance = if id == SnapshotId::BOOTSTRAP {
         Provenance::EMPTY
     } else {
@@ -65,21 +63,5 @@ pub fn load(id: SnapshotId, file: &[u8]) -> Result<LoadedSnapshot, SnapshotLoadE
             is_offset_batch_aligned: true,
         }
     };
-    let (image, _) = delta.apply(provenance);
-    Ok(LoadedSnapshot { id, image, summary })
-}
-
-fn replay(delta: &mut MetadataDelta, count: i64, value: &[u8]) -> Result<(), SnapshotLoadError> {
-    let (record, _) = MetadataRecord::decode_framed(Bytes::copy_from_slice(value))?;
-    let marker = match &record {
-        MetadataRecord::BeginTransaction(_)
-        | MetadataRecord::EndTransaction(_)
-        | MetadataRecord::AbortTransaction(_) => Some(record.name()),
-        _ => None,
-    };
-    if let Some(name) = marker {
-        return Err(LoadError::TransactionInSnapshot(name).into());
-    }
-    let offset = Offset(count);
-    delta.replay(&record).map_err(|error: ReplayError| LoadError::Replay { offset, error }.into())
+    Ok(LoadedSnapshot { id, image: load.finish(provenance)?, summary })
 }

@@ -1,4 +1,5 @@
-//! The hash by which Kafka spreads groups and transactional ids over the partitions of its internal topics.
+//! The hash by which Kafka spreads groups and transactional ids over the partitions of its internal topics, and that
+//! orders its hash maps.
 
 use crate::PartitionIndex;
 
@@ -16,6 +17,21 @@ pub fn partition_for_key(key: &str, partitions: i32) -> PartitionIndex {
     PartitionIndex(positive % partitions.max(1))
 }
 
+/// Sorts entries with different keys into the order in which Java goes through a `HashMap` that they were put into.
+pub fn sort_as_hash_map<T>(entries: &mut [T], key: impl Fn(&T) -> &str) {
+    // It begins with 16 buckets, and has twice as many whenever three quarters would be full.
+    let mut buckets: u32 = 16;
+    while entries.len() > buckets as usize / 4 * 3 {
+        buckets *= 2;
+    }
+    let bucket = |entry: &T| {
+        let hash = java_string_hash(key(entry)).cast_unsigned();
+        (hash ^ hash >> 16) & (buckets - 1)
+    };
+    // Within a bucket they stay as they came.
+    entries.sort_by_key(bucket);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +42,21 @@ mod tests {
         assert_eq!(java_string_hash("hello"), 99_162_322);
         assert_eq!(java_string_hash("polygenelubricants"), i32::MIN);
         assert_eq!(partition_for_key("polygenelubricants", 50), PartitionIndex(0));
+    }
+
+    #[test]
+    fn entries_are_in_the_order_of_a_hash_map() {
+        let sorted = |keys: &[&'static str]| {
+            let mut keys = keys.to_vec();
+            sort_as_hash_map(&mut keys, |key| key);
+            keys
+        };
+        let features =
+            ["eligible.leader.replicas.version", "group.version", "kraft.version", "metadata.version", "share.version"];
+        assert_eq!(sorted(&features)[0], "group.version");
+        let twelve = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "p"];
+        assert_eq!(sorted(&twelve)[0], "p", "the bucket of 112 among 16 is 0");
+        let thirteen = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "p", "zz"];
+        assert_eq!((sorted(&thirteen)[0], sorted(&thirteen)[12]), ("zz", "p"), "among 32 it is 16");
     }
 }

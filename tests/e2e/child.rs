@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::paths;
 
-/// Kills a process when this one ends in whatever way, unless told before that the process has ended.
+/// Kills a process or undoes something else when this one ends in whatever way, unless told before that this is done.
 ///
 /// Statics aren't dropped, and a killed test drops nothing; so a shell waits for the end of its input.
 #[derive(Debug)]
@@ -24,10 +24,15 @@ pub struct Reaper {
 impl Reaper {
     /// Watches over `pid`; `folder` is removed with it.
     pub fn new(pid: u32, folder: Option<&OsStr>) -> Result<Reaper> {
-        let script = r#"read word || { kill -9 "$1"; if [ -n "$2" ]; then sleep 0.2; rm -rf "$2"; fi; }"#;
+        let script = r#"kill -9 "$1"; if [ -n "$2" ]; then sleep 0.2; rm -rf "$2"; fi"#;
+        Reaper::with(script, &[pid.to_string().as_ref(), folder.unwrap_or_default()])
+    }
+
+    /// Runs a shell script with these arguments.
+    pub fn with(script: &str, arguments: &[&OsStr]) -> Result<Reaper> {
         let shell = Command::new("sh")
-            .args(["-c", script, "reaper", &pid.to_string()])
-            .arg(folder.unwrap_or_default())
+            .args(["-c", &format!("read word || {{ {script}; }}"), "reaper"])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -35,7 +40,7 @@ impl Reaper {
         Ok(Reaper { shell })
     }
 
-    /// The process has ended: there is nothing left to kill.
+    /// There is nothing left to do.
     pub fn dismiss(mut self) {
         if let Some(mut input) = self.shell.stdin.take() {
             let _ = input.write_all(b"done\n");

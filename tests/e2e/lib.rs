@@ -2,16 +2,26 @@
 //!
 //! `cargo xtask e2e` builds and runs everything. The node under test is Ringlog (`RINGLOG_BIN`, else what lies in the
 //! target folder), or real Kafka 4.3.1 with `RINGLOG_E2E_NODE=kafka`, which shows that a test asks for what Kafka does.
+//! The nodes of a [`cluster`] are Kafka for now unless `RINGLOG_E2E_NODE=ringlog`, or a mixture by
+//! `RINGLOG_E2E_CONTROLLERS=ringlog,kafka,kafka` and `RINGLOG_E2E_BROKERS=kafka`. `RINGLOG_E2E_KEEP` keeps the folders.
 //! Whatever a test starts has its own directory and ports, and ends with the test, also when that is killed.
 
 #![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
 
 pub mod child;
+pub mod cluster;
 pub mod corpus;
 pub mod jvm;
+pub mod kafka;
+pub mod metadata_log;
+pub mod namespaces;
 pub mod node;
 pub mod paths;
+pub mod place;
 pub mod programs;
+pub mod quorum_view;
+pub mod small_disk;
+pub mod topics;
 pub mod transcript;
 
 use std::time::{Duration, Instant};

@@ -1,20 +1,26 @@
 //! A node, Ringlog's or real Kafka's, on directories of its own.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use ringlog_client::{Client, ClientOptions};
+use ringlog_client::{Client, ClientOptions, Connection};
 use rustix::process::Signal;
 
 use crate::child::{self, Reaper};
-use crate::{jvm, paths, wait_until};
+use crate::jvm::Jvm;
+use crate::place::Place;
+use crate::{kafka, paths, wait_until};
 
 /// How long a start or a stop may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of every directory that a test formats.
+pub const CLUSTER_ID: &str = "ZTJlLXRlc3QtY2x1c3Rlcg";
 
 /// Which program a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +39,93 @@ impl Kind {
             _ => Kind::Ringlog,
         }
     }
+
+    /// What plays the parts in clusters of several nodes.
+    ///
+    /// Unless `RINGLOG_E2E_NODE` says otherwise that is Kafka as long as Ringlog can't be one of several voters.
+    pub fn in_clusters() -> Kind {
+        match std::env::var("RINGLOG_E2E_NODE").as_deref() {
+            Ok("ringlog") => Kind::Ringlog,
+            _ => Kind::Kafka,
+        }
+    }
+
+    /// The programs that controllers are, in turn: `RINGLOG_E2E_CONTROLLERS=ringlog,kafka,kafka` makes a mixed quorum.
+    pub fn controllers() -> Result<Vec<Kind>> {
+        Kind::listed("RINGLOG_E2E_CONTROLLERS")
+    }
+
+    /// The programs that brokers are, in turn, by `RINGLOG_E2E_BROKERS`.
+    pub fn brokers() -> Result<Vec<Kind>> {
+        Kind::listed("RINGLOG_E2E_BROKERS")
+    }
+
+    fn listed(variable: &str) -> Result<Vec<Kind>> {
+        let Ok(text) = std::env::var(variable) else { return Ok(vec![Kind::in_clusters()]) };
+        let kind = |word| match word {
+            "ringlog" => Ok(Kind::Ringlog),
+            "kafka" => Ok(Kind::Kafka),
+            _ => bail!("{variable} lists `ringlog` and `kafka`, not {word}"),
+        };
+        text.split(',').map(kind).collect()
+    }
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roles {
+    /// Only `controller`.
+    Controller,
+    /// Only `broker`.
+    Broker,
+    /// `broker,controller`.
+    Both,
+}
+
+impl Roles {
+    /// Whether clients can use it.
+    pub fn is_broker(self) -> bool {
+        self != Roles::Controller
+    }
+
+    /// Whether it may be a voter.
+    pub fn is_controller(self) -> bool {
+        self != Roles::Broker
+    }
+}
+
+/// What a node shall be.
+#[derive(Debug, Clone)]
+pub struct NodePlan {
+    /// For its folder and its log.
+    pub name: String,
+    /// Which program.
+    pub kind: Kind,
+    /// `node.id`.
+    pub id: i32,
+    /// What it does.
+    pub roles: Roles,
+    /// Within its folder, separated by commas.
+    pub log_dirs: String,
+    /// Lines of `server.properties` that come on top of what every node has, or in its place.
+    pub settings: String,
+    /// Where it runs.
+    pub place: Place,
+    /// Options for Java; none are what suits a test.
+    pub java_options: Vec<String>,
 }
 
 /// A node's directories and settings, and its process while it runs.
 #[derive(Debug)]
 pub struct Node {
-    kind: Kind,
+    plan: NodePlan,
     folder: PathBuf,
     log: PathBuf,
     port: u16,
     controller_port: u16,
+    properties: BTreeMap<String, String>,
     running: Option<(Child, Reaper)>,
+    is_stopping: bool,
 }
 
 impl Node {
@@ -55,51 +137,102 @@ impl Node {
         Ok(node)
     }
 
-    /// A node that isn't formatted or started: `log_dirs` are within its folder, separated by commas. Without
-    /// `voters` (`ID@HOST`, the port is added) the quorum is a dynamic one.
+    /// The only node of its cluster, neither formatted nor started: `log_dirs` are within its folder, separated by
+    /// commas. Without `voters` (`ID@HOST`, the port is added) the quorum is a dynamic one.
     pub fn prepare(name: &str, kind: Kind, id: i32, log_dirs: &str, voters: &str, settings: &str) -> Result<Node> {
-        let folder = paths::scratch(name)?;
-        let [port, controller_port] = paths::free_ports()?;
-        let dirs: Vec<String> = log_dirs.split(',').map(|dir| folder.join(dir).display().to_string()).collect();
-        let quorum = match voters {
-            "" => format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}"),
-            voters => format!("controller.quorum.voters={voters}:{controller_port}"),
+        let mut node = Node::new(NodePlan {
+            name: name.to_owned(),
+            kind,
+            id,
+            roles: Roles::Both,
+            log_dirs: log_dirs.to_owned(),
+            settings: settings.to_owned(),
+            place: Place::loopback(),
+            java_options: Vec::new(),
+        })?;
+        let port = node.controller_port;
+        match voters {
+            "" => node.set("controller.quorum.bootstrap.servers", &node.controller())?,
+            voters => node.set("controller.quorum.voters", &format!("{voters}:{port}"))?,
+        }
+        Ok(node)
+    }
+
+    /// A node that isn't formatted or started, and hasn't been told yet who the controllers are.
+    pub fn new(plan: NodePlan) -> Result<Node> {
+        let folder = paths::scratch(&plan.name)?;
+        let [port, controller_port] = plan.place.ports()?;
+        let logs = paths::work()?.join("logs");
+        fs::create_dir_all(&logs)?;
+        let log = logs.join(format!("{}.log", plan.name));
+        File::create(&log)?;
+        let properties = BTreeMap::new();
+        let mut node = Node { plan, folder, log, port, controller_port, properties, running: None, is_stopping: false };
+        let settings = node.plan.settings.clone();
+        node.set_all(&node.common_settings());
+        node.set_all(&settings);
+        node.write_properties()?;
+        Ok(node)
+    }
+
+    fn common_settings(&self) -> String {
+        let (broker, controller) = (self.bootstrap(), self.controller());
+        let (roles, listeners) = match self.plan.roles {
+            Roles::Controller => ("controller", format!("CONTROLLER://{controller}")),
+            Roles::Broker => ("broker", format!("PLAINTEXT://{broker}")),
+            Roles::Both => ("broker,controller", format!("PLAINTEXT://{broker},CONTROLLER://{controller}")),
         };
-        let text = format!(
-            "process.roles=broker,controller\nnode.id={id}\n{quorum}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-             controller.listener.names=CONTROLLER\nlog.dirs={}\n\
+        let dirs = self.plan.log_dirs.split(',').map(|dir| self.folder.join(dir).display().to_string());
+        format!(
+            "process.roles={roles}\nnode.id={}\nlisteners={listeners}\ncontroller.listener.names=CONTROLLER\n\
+             log.dirs={}\n\
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=3\n\
              share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
-             group.initial.rebalance.delay.ms=0\n{settings}\n",
-            dirs.join(",")
-        );
-        fs::write(folder.join("server.properties"), text)?;
-        let logs = paths::work()?.join("logs");
-        fs::create_dir_all(&logs)?;
-        let log = logs.join(format!("{name}.log"));
-        File::create(&log)?;
-        Ok(Node { kind, folder, log, port, controller_port, running: None })
+             group.initial.rebalance.delay.ms=0\n",
+            self.plan.id,
+            dirs.collect::<Vec<_>>().join(",")
+        )
     }
 
-    /// Formats the directories with a new cluster id.
-    pub fn format(&self, arguments: &[&str]) -> Result<()> {
-        let mut command = match self.kind {
-            Kind::Ringlog => {
-                let mut command = Command::new(paths::ringlog()?);
-                command.arg("storage");
-                command
-            }
-            Kind::Kafka => {
-                let mut command = jvm::java()?;
-                command.arg("kafka.tools.StorageTool");
-                command
-            }
+    fn set_all(&mut self, lines: &str) {
+        let pairs = lines.lines().filter_map(|line| line.split_once('='));
+        self.properties.extend(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    fn write_properties(&self) -> Result<()> {
+        let lines = self.properties.iter().map(|(key, value)| format!("{key}={value}\n"));
+        Ok(fs::write(self.properties(), lines.collect::<String>())?)
+    }
+
+    /// Changes its configuration, for the next start. An empty value removes the key.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        match value {
+            "" => self.properties.remove(key),
+            value => self.properties.insert(key.to_owned(), value.to_owned()),
         };
-        command.args(["format", "-t", "ZTJlLXRlc3QtY2x1c3Rlcg", "-c"]).arg(self.properties()).args(arguments);
-        let output = command.output().with_context(|| format!("running {command:?}"))?;
+        self.write_properties()
+    }
+
+    /// Gives it other ports, for the next start.
+    pub fn change_ports(&mut self) -> Result<()> {
+        assert!(self.running.is_none(), "stop the node first");
+        [self.port, self.controller_port] = self.plan.place.ports()?;
+        let listeners = self.common_settings();
+        let listeners = listeners.lines().find_map(|line| line.strip_prefix("listeners=")).context("it listens")?;
+        self.set("listeners", listeners)
+    }
+
+    /// Formats the directories.
+    pub fn format(&self, arguments: &[&str]) -> Result<()> {
+        let properties = self.properties().display().to_string();
+        let arguments = [&["format", "-t", CLUSTER_ID, "-c", &properties], arguments].concat();
+        if self.plan.kind == Kind::Kafka {
+            let outcome = Jvm::shared()?.tool("kafka-storage", &arguments, b"")?.success();
+            return outcome.map(drop).context("formatting");
+        }
+        let output = Command::new(paths::ringlog()?).arg("storage").args(arguments).output()?;
         let text = [output.stdout, output.stderr].concat();
         ensure!(output.status.success(), "formatting failed: {}", String::from_utf8_lossy(&text));
         Ok(())
@@ -107,61 +240,69 @@ impl Node {
 
     /// Starts the node on its directories, and waits until it serves.
     pub fn start(&mut self) -> Result<()> {
-        let command = match self.kind {
+        self.spawn()?;
+        self.wait_until_ready()
+    }
+
+    /// Starts the node on its directories, and doesn't wait.
+    pub fn spawn(&mut self) -> Result<()> {
+        let mut command = match self.plan.kind {
             Kind::Ringlog => {
                 let mut command = Command::new(paths::ringlog()?);
                 command.arg("server");
                 command
             }
-            Kind::Kafka => {
-                let kafka = paths::kafka()?;
-                let mut command = Command::new("java");
-                command.args(["-Xms256m", "-Xmx768m", "-XX:+UseG1GC"]);
-                command.arg(format!("-Dlog4j2.configurationFile={}/log4j2-server.xml", kafka.display()));
-                command.arg("-cp").arg(format!("{}/libs/*", kafka.display())).arg("kafka.Kafka");
-                command
+            Kind::Kafka if self.plan.java_options.is_empty() => {
+                let heap = if self.plan.roles == Roles::Both { 768 } else { 256 };
+                kafka::server(&kafka::options(heap)?)?
             }
+            Kind::Kafka => kafka::server(&self.plan.java_options)?,
         };
-        let properties = self.properties();
-        self.start_with(command, &[properties.as_os_str()])
+        command.arg(self.properties());
+        self.spawn_command(command)
     }
 
     /// Starts `ringlog dev` on an empty directory of the node's folder.
     pub fn start_dev(name: &str) -> Result<Node> {
         let mut node = Node::prepare(name, Kind::Ringlog, 1, "data", "", "")?;
         let mut command = Command::new(paths::ringlog()?);
-        command.arg("dev").arg("--data-dir").arg(node.folder.join("data"));
-        node.start_with(command, &["--port".as_ref(), node.port.to_string().as_ref()])?;
+        command.arg("dev").arg("--data-dir").arg(node.folder.join("data")).arg("--port").arg(node.port.to_string());
+        node.spawn_command(command)?;
+        node.wait_until_ready()?;
         Ok(node)
     }
 
-    fn start_with(&mut self, mut command: Command, arguments: &[&std::ffi::OsStr]) -> Result<()> {
+    fn spawn_command(&mut self, command: Command) -> Result<()> {
         ensure!(self.running.is_none(), "the node runs already");
         let log = File::options().append(true).open(&self.log)?;
-        command.args(arguments).current_dir(&self.folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut command = self.plan.place.command(command);
+        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let reaper = Reaper::new(child.id(), Some(self.folder.as_os_str()))?;
         self.running = Some((child, reaper));
-        self.wait_until_ready()
+        self.is_stopping = false;
+        Ok(())
     }
 
-    /// Ready means: it names itself as a broker that clients can use.
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// Waits until it serves: a broker names itself as one that clients can use, a controller speaks.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let address = if self.plan.roles.is_broker() { self.bootstrap() } else { self.controller() };
         let options = ClientOptions { request_timeout: Duration::from_secs(5), ..ClientOptions::default() };
         let ready = wait_until("the node to serve", PATIENCE, || {
             if let Some(status) = self.running.as_mut().context("the node runs")?.0.try_wait()? {
                 bail!("the node ended with {status}");
             }
-            if TcpStream::connect(self.bootstrap()).is_err() {
+            if TcpStream::connect(&address).is_err() {
                 return Ok(None);
             }
-            let Ok(mut client) = Client::connect(&self.bootstrap(), options.clone()) else { return Ok(None) };
-            if client.refresh_metadata(Some(&[]), false).is_err() || client.metadata().brokers.is_empty() {
-                return Ok(None);
+            if !self.plan.roles.is_broker() {
+                return Ok(Connection::connect(&address, &options).ok().map(drop));
             }
-            Ok(Some(()))
+            let Ok(mut client) = Client::connect(&address, options.clone()) else { return Ok(None) };
+            let is_known = client.refresh_metadata(Some(&[]), false).is_ok();
+            Ok((is_known && client.metadata().brokers.contains_key(&self.plan.id)).then_some(()))
         });
-        ready.with_context(|| format!("the node's last words:\n{}", self.last_words()))
+        ready.with_context(|| self.explanation())
     }
 
     /// The end of the node's log.
@@ -169,23 +310,57 @@ impl Node {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(25)..].join("\n")
+        let last = lines[lines.len().saturating_sub(25)..].iter();
+        // Some of Kafka's lines are longer than all the rest.
+        last.map(|line| line.chars().take(300).collect::<String>() + "\n").collect()
+    }
+
+    /// Everything that it has written so far, its earlier lives included.
+    pub fn words(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(&self.log)?).into_owned())
+    }
+
+    /// For messages: which node it is, and what it said last.
+    pub fn explanation(&self) -> String {
+        let NodePlan { id, kind, roles, .. } = &self.plan;
+        format!("last words of node {id} ({kind:?}, {roles:?}; {}):\n{}", self.log.display(), self.last_words())
     }
 
     /// Stops the node in order.
     pub fn stop(&mut self) -> Result<()> {
-        let (mut child, reaper) = self.running.take().context("the node runs")?;
-        child::signal(&child, Signal::TERM)?;
-        let status = child::wait_for_end(&mut child, PATIENCE);
-        reaper.dismiss();
-        let status = status.with_context(|| format!("the node's last words:\n{}", self.last_words()))?;
+        self.ask_to_stop()?;
+        self.wait_until_stopped()
+    }
+
+    /// Asks it to stop, and doesn't wait.
+    pub fn ask_to_stop(&mut self) -> Result<()> {
+        self.is_stopping = true;
+        self.signal(Signal::TERM)
+    }
+
+    /// Whether it was asked to stop, so that it may have ended.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
+    /// Waits for the end that it was asked for.
+    pub fn wait_until_stopped(&mut self) -> Result<()> {
+        let status = self.wait_for_end(PATIENCE)?;
         // Java ends with 143 after the signal, in the best of orders.
         ensure!(
-            status.success() || (self.kind == Kind::Kafka && status.code() == Some(143)),
-            "the node ended with {status}; its last words:\n{}",
-            self.last_words()
+            status.success() || (self.plan.kind == Kind::Kafka && status.code() == Some(143)),
+            "the node ended with {status}; {}",
+            self.explanation()
         );
         Ok(())
+    }
+
+    /// Waits until its process has ended, for whatever reason; it is killed if that takes too long.
+    pub fn wait_for_end(&mut self, within: Duration) -> Result<ExitStatus> {
+        let (mut child, reaper) = self.running.take().context("the node runs")?;
+        let status = child::wait_for_end(&mut child, within);
+        reaper.dismiss();
+        status.with_context(|| self.explanation())
     }
 
     /// Kills the node without a warning.
@@ -197,20 +372,43 @@ impl Node {
         Ok(())
     }
 
+    /// Makes it stand still (SIGSTOP): its connections stay open, and nobody answers.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on after [`Node::pause`].
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        child::signal(&self.running.as_ref().context("the node runs")?.0, signal)
+    }
+
     /// Makes the next start one of another program.
     pub fn become_kind(&mut self, kind: Kind) {
         assert!(self.running.is_none(), "stop the node first");
-        self.kind = kind;
+        self.plan.kind = kind;
+    }
+
+    /// Removes what is in its directories, and formats them anew with these arguments.
+    pub fn wipe(&mut self, arguments: &[&str]) -> Result<()> {
+        assert!(self.running.is_none(), "stop the node first");
+        for dir in self.plan.log_dirs.split(',') {
+            fs::remove_dir_all(self.folder.join(dir))?;
+        }
+        self.format(arguments)
     }
 
     /// Where clients find it.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.plan.place.address, self.port)
     }
 
     /// Where its controller listens.
     pub fn controller(&self) -> String {
-        format!("127.0.0.1:{}", self.controller_port)
+        format!("{}:{}", self.plan.place.address, self.controller_port)
     }
 
     /// Its folder, which the log directories and `server.properties` are in.
@@ -218,14 +416,36 @@ impl Node {
         &self.folder
     }
 
+    /// The folder of its metadata log, which is in the first log directory unless a setting says otherwise.
+    pub fn metadata_folder(&self) -> PathBuf {
+        let dirs = self.properties.get("metadata.log.dir").or_else(|| self.properties.get("log.dirs"));
+        let first = dirs.map_or("", String::as_str).split(',').next().unwrap_or_default();
+        Path::new(first).join("__cluster_metadata-0")
+    }
+
     /// Its configuration file.
     pub fn properties(&self) -> PathBuf {
         self.folder.join("server.properties")
     }
 
+    /// Its `node.id`.
+    pub fn id(&self) -> i32 {
+        self.plan.id
+    }
+
     /// Which program it is.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.plan.kind
+    }
+
+    /// What it does.
+    pub fn roles(&self) -> Roles {
+        self.plan.roles
+    }
+
+    /// Whether it was started and neither stopped nor killed by the test since.
+    pub fn is_started(&self) -> bool {
+        self.running.is_some()
     }
 
     /// Whether it still runs.
@@ -233,10 +453,14 @@ impl Node {
         self.running.as_mut().is_some_and(|(child, _)| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Its process id.
+    pub fn process_id(&self) -> Result<u32> {
+        Ok(self.running.as_ref().context("the node runs")?.0.id())
+    }
+
     /// Its resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
-        let (child, _) = self.running.as_ref().context("the node runs")?;
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process_id()?))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS is told")?;
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kilobytes * 1024)

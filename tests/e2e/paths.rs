@@ -13,10 +13,11 @@ pub fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Cargo's target folder, from the place of the running test: `target/PROFILE/deps/TEST`.
+/// Cargo's target folder, from the place of the running program: `target/PROFILE/deps/TEST` or `target/PROFILE/BENCH`.
 pub fn target() -> Result<PathBuf> {
     let program = env::current_exe()?;
-    Ok(program.ancestors().nth(3).context("the test program lies in a target folder")?.to_path_buf())
+    let is_target = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
+    Ok(program.ancestors().skip(1).find(is_target).context("the program lies in a target folder")?.to_path_buf())
 }
 
 /// What the tests build and write goes here.
@@ -71,9 +72,9 @@ pub fn python() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Ports of the loopback interface that are free now.
-pub fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
-    let listeners = (0..COUNT).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+/// Ports of an address of this host that are free now.
+pub fn free_ports<const COUNT: usize>(address: &str) -> Result<[u16; COUNT]> {
+    let listeners = (0..COUNT).map(|_| TcpListener::bind((address, 0))).collect::<Result<Vec<_>, _>>()?;
     let mut ports = [0; COUNT];
     for (port, listener) in ports.iter_mut().zip(&listeners) {
         *port = listener.local_addr()?.port();

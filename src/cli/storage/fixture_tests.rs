@@ -19,9 +19,8 @@ impl Output for Printed {
         self.0 += std::str::from_utf8(bytes).expect("output is text");
     }
 
-    fn error(&mut self, text: &str) {
+    fn write_error(&mut self, text: &str) {
         self.0 += text;
-        self.0.push('\n');
     }
 }
 
@@ -199,7 +198,7 @@ fn scram_keys_are_those_that_kafka_derives() {
 #[test]
 fn feature_tables_are_printed_as_kafkas() {
     let mut out = Printed::default();
-    version_mapping(None, &mut out).expect("there is a mapping");
+    feature_tables::version_mapping(None, &mut out).expect("there is a mapping");
     feature_dependencies("eligible.leader.replicas.version=1", &mut out).expect("it is known");
     feature_dependencies("metadata.version=7", &mut out).expect("it is known");
     let expected = "metadata.version=30 (4.3-IV0)\nkraft.version=1\ntransaction.version=2\ngroup.version=1\n\

@@ -20,7 +20,8 @@ use ringlog_raft::snapshot::{SnapshotWriter, bootstrap_snapshot};
 use ringlog_raft::{Endpoint, ReplicaKey, SnapshotId, VersionRange, Voter};
 use ringlog_types::{CLUSTER_METADATA_TOPIC, NodeId, PartitionIndex, Random, TimestampMs, Uuid};
 
-use super::{directories, parse_feature, read_config, scram};
+use super::{directories, read_config, scram};
+use crate::cli::feature_tables::parse_feature;
 use crate::cli::output::Output;
 
 /// The options of `storage format`.

@@ -11,12 +11,15 @@ use std::path::Path;
 
 use clap::{Args, Parser, Subcommand};
 use ringlog_config::{ConfigMap, ServerConfig};
-use ringlog_metadata::features::{FEATURES, METADATA_VERSION, MetadataVersion};
+use ringlog_metadata::features::Feature;
 use ringlog_types::{Random, Uuid};
 
 use super::client_config::read_properties;
+use super::feature_tables;
 use super::output::Output;
 use super::tool::{self, Refusal, Style};
+
+pub use format::now;
 
 /// The Kafka storage tool.
 #[derive(Debug, Parser)]
@@ -74,7 +77,9 @@ pub fn run(args: StorageArgs, out: &mut dyn Output) -> u8 {
     let outcome = match args.command {
         Command::Info(args) => info::run(&args.config, out),
         Command::Format(args) => format::run(&args, &mut random, out).map(|()| 0),
-        Command::VersionMapping(args) => version_mapping(args.release_version.as_deref(), out).map(|()| 0),
+        Command::VersionMapping(args) => {
+            feature_tables::version_mapping(args.release_version.as_deref(), out).map(|()| 0)
+        }
         Command::FeatureDependencies(args) => {
             args.feature.iter().try_for_each(|feature| feature_dependencies(feature, out)).map(|()| 0)
         }
@@ -106,51 +111,16 @@ fn directories(config: &ServerConfig) -> Vec<String> {
     directories
 }
 
-fn version_mapping(release: Option<&str>, out: &mut dyn Output) -> Result<(), String> {
-    let version = match release {
-        None => MetadataVersion::LATEST_PRODUCTION,
-        Some(name) => MetadataVersion::from_name(name).ok_or_else(|| {
-            let known: Vec<&str> = MetadataVersion::all().map(MetadataVersion::name).collect();
-            format!("Unknown metadata.version '{name}'. Supported metadata.version are: {}", known.join(", "))
-        })?,
-    };
-    out.line(&format!("{METADATA_VERSION}={} ({version})", version.0));
-    for feature in FEATURES.iter().filter(|feature| feature.name != METADATA_VERSION) {
-        out.line(&format!("{}={}", feature.name, feature.default_level(version)));
-    }
-    Ok(())
-}
-
+/// `feature=version`, with this tool's own words for one that can't be.
 fn feature_dependencies(argument: &str, out: &mut dyn Output) -> Result<(), String> {
-    let (name, level) = parse_feature(argument)?;
-    let feature = ringlog_metadata::features::feature(&name).ok_or_else(|| format!("Unknown feature: {name}"))?;
-    if !feature.has_level(level) {
-        return Err(format!("Feature level {level} is not supported for feature {name}"));
-    }
-    let shown = show_level(&name, level);
-    match feature.dependencies(level) {
-        [] => out.line(&format!("{shown} has no dependencies.")),
-        dependencies => {
-            out.line(&format!("{shown} requires:"));
-            dependencies.iter().for_each(|(name, level)| out.line(&format!("    {}", show_level(name, *level))));
-        }
-    }
-    Ok(())
-}
-
-/// `name=level`, for metadata.version with the level's name.
-fn show_level(name: &str, level: i16) -> String {
-    match name {
-        METADATA_VERSION => format!("{name}={level} ({})", MetadataVersion(level)),
-        _ => format!("{name}={level}"),
-    }
-}
-
-fn parse_feature(argument: &str) -> Result<(String, i16), String> {
-    let fault = |reason: String| format!("Can't parse feature=level string {argument}: {reason}");
-    let (name, level) = argument.split_once('=').ok_or_else(|| fault("equals sign not found.".to_owned()))?;
-    let parsed = level.trim().parse().map_err(|_| fault(format!("unable to parse {level} as a short.")))?;
-    Ok((name.trim().to_owned(), parsed))
+    let expected = "Expected format: 'feature=version' (e.g. 'group.version=1')";
+    let (name, level) =
+        argument.split_once('=').ok_or_else(|| format!("Invalid feature format: {argument}. {expected}"))?;
+    let (name, level) = (name.trim(), level.trim());
+    let level = level.parse().map_err(|_| format!("Invalid version format: {level} for feature {name}"))?;
+    let no_such_level =
+        |feature: &Feature, level: i16| format!("Feature level {level} is not supported for feature {}", feature.name);
+    feature_tables::feature_dependencies((name, level), no_such_level, out)
 }
 
 /// Formats the directories of a node with static voters: `storage format -t CLUSTER_ID`.

@@ -85,7 +85,7 @@ impl ActiveController {
             error_code: 0,
             leader_id: after.leader.0,
             leader_epoch: after.leader_epoch.0,
-            isr: after.in_sync_replicas.iter().map(|id| id.0).collect(),
+            isr: after.in_sync_replicas().iter().map(|id| id.0).collect(),
             leader_recovery_state: after.leader_recovery_state as i8,
             partition_epoch: after.partition_epoch.0,
         })
@@ -115,7 +115,7 @@ impl ActiveController {
         let mut ids: Vec<NodeId> = members.iter().map(|(id, _)| *id).collect();
         ids.sort_unstable();
         let has_duplicates = ids.windows(2).any(|pair| pair[0] == pair[1]);
-        let is_foreign = ids.iter().any(|id| !partition.replicas.contains(id));
+        let is_foreign = ids.iter().any(|id| !partition.replicas().contains(id));
         if ids.is_empty() || has_duplicates || is_foreign || !ids.contains(&partition.leader) {
             return Err(ErrorCode::InvalidRequest);
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::{
     BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerRegistrationRequest, BrokerRegistrationResponse,
     ControllerRegistrationRequest, ControllerRegistrationResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
@@ -16,6 +17,7 @@ use super::context::{Operation, RequestContext, Resource, record};
 use super::error::{ApiError, code_and_text};
 use super::leadership::registration_change;
 use super::outcome::Outcome;
+use super::plan::Plan;
 use super::state::ActiveController;
 use crate::features::{FEATURES, KRAFT_VERSION, METADATA_VERSION};
 use crate::image::{BrokerImage, directory};
@@ -31,23 +33,24 @@ enum NextState {
 
 impl ActiveController {
     pub(crate) fn register_broker(&self, request: &BrokerRegistrationRequest, context: &RequestContext<'_>) -> Outcome {
-        let mut records = Vec::new();
-        let result = self.try_register_broker(request, context, &mut records);
-        let response = match result {
-            Ok(epoch) => BrokerRegistrationResponse { broker_epoch: epoch.0, ..Default::default() },
-            Err(error) => {
-                records.clear();
-                BrokerRegistrationResponse { error_code: error.code(), broker_epoch: -1, ..Default::default() }
+        let mut plan = Plan::default();
+        match self.try_register_broker(request, context, &mut plan) {
+            Ok(epoch) => {
+                Outcome::planned(plan, BrokerRegistrationResponse { broker_epoch: epoch.0, ..Default::default() })
             }
-        };
-        Outcome::atomic(records, response)
+            Err(error) => Outcome::answer(BrokerRegistrationResponse {
+                error_code: error.code(),
+                broker_epoch: -1,
+                ..Default::default()
+            }),
+        }
     }
 
     fn try_register_broker(
         &self,
         request: &BrokerRegistrationRequest,
         context: &RequestContext<'_>,
-        records: &mut Vec<RecordAndVersion>,
+        plan: &mut Plan,
     ) -> Result<BrokerEpoch, ErrorCode> {
         if !context.authorizer.allows(Operation::ClusterAction, Resource::Cluster) {
             return Err(ErrorCode::ClusterAuthorizationFailed);
@@ -79,10 +82,10 @@ impl ActiveController {
         };
         if let (Some(existing), true) = (existing, is_new_incarnation) {
             let was_clean = context.api_version >= 3 && request.previous_broker_epoch == existing.epoch.0;
-            self.on_previous_life_ended(id, was_clean, records);
+            self.on_previous_life_ended(id, was_clean, plan);
         }
         let kept = existing.filter(|_| !is_new_incarnation).map(Arc::as_ref);
-        records.push(self.registration_record(request, epoch, kept));
+        plan.record(self.registration_record(request, epoch, kept));
         Ok(epoch)
     }
 
@@ -176,26 +179,24 @@ impl ActiveController {
         let registered_at = self.register_record_offsets.get(&id).copied().unwrap_or(Offset(broker.epoch.0));
         let is_caught_up = request.current_metadata_offset >= registered_at.0;
         let next = self.next_state(&broker, request, is_caught_up);
-        let mut records = Vec::new();
+        let mut plan = Plan::default();
         match next {
-            NextState::Fenced | NextState::ShutdownNow if !broker.is_fenced => self.fence_broker(&broker, &mut records),
-            NextState::Unfenced if broker.is_fenced => self.unfence_broker(&broker, &mut records),
+            NextState::Fenced | NextState::ShutdownNow if !broker.is_fenced => self.fence_broker(&broker, &mut plan),
+            NextState::Unfenced if broker.is_fenced => self.unfence_broker(&broker, &mut plan),
             NextState::ControlledShutdown if !broker.is_in_controlled_shutdown => {
-                self.begin_controlled_shutdown(&broker, &mut records);
-                let last = context.next_offset.plus(records.len() as i64 - 1);
-                self.heartbeats.on_controlled_shutdown(id, last);
+                self.begin_controlled_shutdown(&broker, &mut plan);
             }
             _ => {}
         }
         self.heartbeats.report_offset(id, Offset(request.current_metadata_offset));
-        self.update_directories(&broker, request, &mut records);
+        self.update_directories(&broker, request, &mut plan);
         let response = BrokerHeartbeatResponse {
             is_caught_up,
             is_fenced: matches!(next, NextState::Fenced | NextState::ShutdownNow),
             should_shut_down: next == NextState::ShutdownNow,
             ..Default::default()
         };
-        Outcome::split(records, response)
+        Outcome::planned(plan, response)
     }
 
     fn next_state(&self, broker: &BrokerImage, request: &BrokerHeartbeatRequest, is_caught_up: bool) -> NextState {
@@ -220,15 +221,10 @@ impl ActiveController {
         }
     }
 
-    fn update_directories(
-        &self,
-        broker: &BrokerImage,
-        request: &BrokerHeartbeatRequest,
-        records: &mut Vec<RecordAndVersion>,
-    ) {
+    fn update_directories(&self, broker: &BrokerImage, request: &BrokerHeartbeatRequest, plan: &mut Plan) {
         let version = self.metadata_version();
         if version.is_directory_assignment_supported() {
-            self.on_directories_offline(broker, &request.offline_log_dirs, records);
+            self.on_directories_offline(broker, &request.offline_log_dirs, plan);
         }
         if let Some(cordoned) = request.cordoned_log_dirs.as_ref().filter(|_| version.is_cordoned_log_dirs_supported())
         {
@@ -236,24 +232,26 @@ impl ActiveController {
             sorted.sort_unstable();
             if broker.cordoned_directories.as_ref() != Some(&sorted) {
                 let change = registration_change(broker, |change| change.cordoned_log_dirs = Some(cordoned.clone()), 3);
-                records.push(change);
+                plan.record(change);
             }
         }
     }
 
     pub(crate) fn unregister_broker(&self, request: &UnregisterBrokerRequest, context: &RequestContext<'_>) -> Outcome {
-        let mut records = Vec::new();
+        let mut plan = Plan::default();
         let result = if !context.authorizer.allows(Operation::Alter, Resource::Cluster) {
             Err(ErrorCode::ClusterAuthorizationFailed.into())
         } else if let Some(broker) = self.image.cluster.broker(NodeId(request.broker_id)) {
-            self.unregister(broker, &mut records);
+            self.unregister(broker, &mut plan);
             Ok(())
         } else {
             let text = format!("Broker ID {} is not currently registered", request.broker_id);
             Err(ApiError::new(ErrorCode::BrokerIdNotRegistered, text))
         };
         let (error_code, error_message) = code_and_text(result);
-        Outcome::split(records, UnregisterBrokerResponse { error_code, error_message, ..Default::default() })
+        // Without an error Kafka sends an empty text here, not none.
+        let error_message = error_message.or_else(|| Some(StrBytes::default()));
+        Outcome::planned(plan, UnregisterBrokerResponse { error_code, error_message, ..Default::default() })
     }
 
     pub(crate) fn register_controller(

@@ -43,8 +43,10 @@ impl ActiveController {
                 continue;
             }
             let result = self.editable(key, duplicates.contains(&key), context).and_then(|target| {
+                // Of a key that is named twice the last counts.
+                let by_key: BTreeMap<&str, _> = resource.configs.iter().map(|it| (it.name.as_str(), it)).collect();
                 let mut edits = Edits::new();
-                for config in &resource.configs {
+                for config in by_key.into_values() {
                     let op = AlterOp::from_code(config.config_operation).ok_or_else(|| {
                         let text = format!("Unknown operation type {}", config.config_operation);
                         ApiError::new(ErrorCode::InvalidRequest, text)

@@ -165,8 +165,9 @@ pub struct ControllerResult {
     pub records: Vec<RecordAndVersion>,
     /// Whether the records must stand in one batch; else they may be split over several.
     pub is_atomic: bool,
-    /// What to answer once the last record is committed. Without records: once everything appended before is.
-    pub response: ResponseBody,
+    /// What to answer once the last record is committed. Without records: once everything appended before is. `None`:
+    /// more is to be worked out first, see [`Controller::go_on`](super::Controller::go_on).
+    pub response: Option<ResponseBody>,
     /// A `kraft.version` that Raft must finalize before the answer.
     pub kraft_version: Option<i16>,
 }

@@ -6,7 +6,9 @@ use ringlog_protocol::metadata_records::RecordAndVersion;
 use ringlog_types::{ErrorCode, NodeId, TopicIdPartition, Uuid};
 
 use super::context::{Operation, RequestContext, Resource};
+use super::leadership::LeadershipChange;
 use super::outcome::Outcome;
+use super::plan::Plan;
 use super::state::{ActiveController, partition_id};
 
 impl ActiveController {
@@ -27,14 +29,20 @@ impl ActiveController {
         if !self.is_current_epoch(request.broker_id, request.broker_epoch) {
             return refuse(ErrorCode::StaleBrokerEpoch);
         }
-        let mut records = Vec::new();
+        let broker_id = NodeId(request.broker_id);
+        let mut plan = Plan::default();
+        let mut went_offline = Vec::new();
         let mut directories = Vec::with_capacity(request.directories.len());
         for directory in &request.directories {
             let topics = directory.topics.iter().map(|topic| {
                 let partitions = topic.partitions.iter().map(|partition| {
                     let id = partition_id(topic.topic_id, partition.partition_index);
-                    let result = self.assign(NodeId(request.broker_id), id, directory.id, &mut records);
-                    let error_code = result.err().map_or(0, ErrorCode::code);
+                    let result = self.assign(broker_id, id, directory.id);
+                    let error_code = result.as_ref().err().map_or(0, |error| error.code());
+                    if let Ok(Some(assignment)) = result {
+                        went_offline.extend((!assignment.is_online).then_some(id));
+                        assignment.record.into_iter().for_each(|record| plan.record(record));
+                    }
                     PartitionData { partition_index: partition.partition_index, error_code }
                 });
                 TopicData { topic_id: topic.topic_id, partitions: partitions.collect() }
@@ -42,31 +50,35 @@ impl ActiveController {
             let topics = topics.collect();
             directories.push(DirectoryData { id: directory.id, topics });
         }
-        Outcome::split(records, AssignReplicasToDirsResponse { directories, ..Default::default() })
+        // First all assignments, then what those to directories that are not online mean.
+        let change = LeadershipChange { remove: Some(broker_id), ..Default::default() };
+        plan.partitions(went_offline, change);
+        Outcome::planned(plan, AssignReplicasToDirsResponse { directories, ..Default::default() })
     }
 
+    /// The new directory of one replica; `None` if it lies there already.
     fn assign(
         &self,
         broker_id: NodeId,
         id: TopicIdPartition,
         directory: Uuid,
-        records: &mut Vec<RecordAndVersion>,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Option<Assignment>, ErrorCode> {
         let topic = self.image.topics.by_id(id.topic_id).ok_or(ErrorCode::UnknownTopicId)?;
         let partition = topic.partitions.get(&id.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let current = partition.directory(broker_id).ok_or(ErrorCode::NotLeaderOrFollower)?;
         if current == directory {
-            return Ok(());
+            return Ok(None);
         }
         let is_online = self.image.cluster.broker(broker_id).is_some_and(|it| it.has_online_directory(directory));
-        let is_acceptable = |id: NodeId| self.is_active(id) && (is_online || id != broker_id);
-        let change = self.change_partition(id, &is_acceptable, |builder| {
+        let record = self.change_partition(id, &|id| self.is_active(id), |builder| {
             builder.assigned_directories.push((broker_id, directory));
-            if !is_online {
-                builder.in_sync_replicas.retain(|id| *id != broker_id);
-            }
         });
-        records.extend(change);
-        Ok(())
+        Ok(Some(Assignment { record, is_online }))
     }
+}
+
+/// A replica's move into another directory.
+struct Assignment {
+    record: Option<RecordAndVersion>,
+    is_online: bool,
 }

@@ -50,7 +50,7 @@ impl ActiveController {
         Outcome::split(records, response)
     }
 
-    /// All partitions were asked for: only those where something happened are answered.
+    /// All partitions were asked for: every topic is answered, with the partitions where something was to be done.
     fn elect_all(
         &self,
         election: Option<Election>,
@@ -61,16 +61,14 @@ impl ActiveController {
         for topic in self.image.topics.iter() {
             let mut of_topic = Vec::new();
             for index in topic.partitions.keys() {
-                let id = TopicIdPartition { topic_id: topic.id, partition: *index };
+                let id = TopicIdPartition { topic_id: topic.id, partition: index };
                 let result = self.elect(election, election_type, &topic.name, index.0, Some(id), records);
                 if result.as_ref().err().is_none_or(|error| error.code != ErrorCode::ElectionNotNeeded) {
                     of_topic.push(partition_result(index.0, result));
                 }
             }
-            if !of_topic.is_empty() {
-                let topic = StrBytes::copy_from(&topic.name);
-                results.push(ReplicaElectionResult { topic, partition_result: of_topic });
-            }
+            let topic = StrBytes::copy_from(&topic.name);
+            results.push(ReplicaElectionResult { topic, partition_result: of_topic });
         }
     }
 
@@ -96,7 +94,7 @@ impl ActiveController {
             _ => !partition.has_leader(),
         };
         if !is_needed {
-            return Err(ErrorCode::ElectionNotNeeded.into());
+            return Err(ApiError::spelled(ErrorCode::ElectionNotNeeded));
         }
         let change = self.change_partition(id, &|id| self.is_active(id), |builder| builder.election = election);
         let elected = change.as_ref().and_then(|change| match &change.record {
@@ -105,9 +103,9 @@ impl ActiveController {
         });
         match (election, elected) {
             (Election::Preferred, Some(leader)) if leader == partition.preferred_replica().0 => {}
-            (Election::Preferred, _) => return Err(ErrorCode::PreferredLeaderNotAvailable.into()),
+            (Election::Preferred, _) => return Err(ApiError::spelled(ErrorCode::PreferredLeaderNotAvailable)),
             (_, Some(leader)) if leader >= 0 => {}
-            _ => return Err(ErrorCode::EligibleLeadersNotAvailable.into()),
+            _ => return Err(ApiError::spelled(ErrorCode::EligibleLeadersNotAvailable)),
         }
         records.extend(change);
         Ok(())

@@ -16,6 +16,20 @@ impl ApiError {
         ApiError { code, message: Some(message.into()) }
     }
 
+    /// An error with the code's own text, where Kafka sends it. (Most answers leave it to the client, which knows it.)
+    pub(crate) fn spelled(code: ErrorCode) -> ApiError {
+        let text = match code {
+            ErrorCode::UnknownTopicOrPartition => "This server does not host this topic-partition.",
+            ErrorCode::UnknownTopicId => "This server does not host this topic ID.",
+            ErrorCode::TopicAuthorizationFailed => "Topic authorization failed.",
+            ErrorCode::PreferredLeaderNotAvailable => "The preferred leader was not available.",
+            ErrorCode::EligibleLeadersNotAvailable => "Eligible topic partition leaders are not available.",
+            ErrorCode::ElectionNotNeeded => "Leader election not needed for topic partition.",
+            _ => return code.into(),
+        };
+        ApiError::new(code, text)
+    }
+
     /// The text as it travels.
     pub(crate) fn text(self) -> Option<StrBytes> {
         self.message.map(StrBytes::from)

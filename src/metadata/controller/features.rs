@@ -7,7 +7,7 @@ use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::update_features_response::UpdatableFeatureResult;
 use ringlog_protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 use ringlog_protocol::metadata_records::{FeatureLevelRecord, RecordAndVersion};
-use ringlog_types::ErrorCode;
+use ringlog_types::{ErrorCode, sort_as_hash_map};
 
 use super::context::{Operation, RequestContext, Resource, record};
 use super::error::ApiError;
@@ -38,7 +38,7 @@ impl ActiveController {
             let error_code = ErrorCode::ClusterAuthorizationFailed.code();
             return Outcome::answer(UpdateFeaturesResponse { error_code, error_message: None, ..Default::default() });
         }
-        let updates: Vec<Update<'_>> = request
+        let mut updates: Vec<Update<'_>> = request
             .feature_updates
             .iter()
             .map(|update| Update {
@@ -53,6 +53,8 @@ impl ActiveController {
                 },
             })
             .collect();
+        // Of several errors the first one found is told, and Kafka looks in this order.
+        sort_as_hash_map(&mut updates, |update| update.feature);
         let mut records = Vec::new();
         let mut kraft_version = None;
         for update in &updates {
@@ -137,7 +139,11 @@ impl ActiveController {
                     let update = all.iter().find(|update| update.feature == other);
                     update.map_or_else(|| self.current_level(other, context), |update| update.level)
                 };
-                if let Some(Err(error)) = feature(name).map(|it| validate_level(it, level, &proposed)) {
+                let Some(feature) = feature(name) else {
+                    // Not even at level 0, where every node would be content: none could replay the record.
+                    return refuse(&format!("Feature {name} not found."));
+                };
+                if let Err(error) = validate_level(feature, level, &proposed) {
                     return refuse(&error.to_string());
                 }
                 if name == ELIGIBLE_LEADER_REPLICAS_VERSION && level > 0 {
@@ -154,10 +160,6 @@ impl ActiveController {
     fn reason_not_supported(&self, name: &str, level: i16, context: &RequestContext<'_>) -> Option<String> {
         let local = feature(name).map(|it| it.supported_range(self.config.unstable_feature_versions_enable));
         let own = format!("Local controller {}", self.config.node_id);
-        if local.is_none() {
-            // Not even level 0: no node could replay a record of a feature that it doesn't know.
-            return Some(format!("{own} does not support this feature."));
-        }
         check_range(&own, local, level).or_else(|| {
             let of_node = |features: &BTreeMap<Arc<str>, VersionRange>, node: String| {
                 check_range(&node, features.get(name).copied(), level)

@@ -4,6 +4,7 @@ use ringlog_protocol::metadata_records::{BrokerRegistrationChangeRecord, RecordA
 use ringlog_types::{NodeId, TopicIdPartition, Uuid};
 
 use super::context::record;
+use super::plan::Plan;
 use super::state::ActiveController;
 use crate::image::{BrokerImage, PartitionImage};
 
@@ -23,7 +24,7 @@ impl ActiveController {
         let mut ids = Vec::new();
         for topic in self.image.topics.iter() {
             let found = topic.partitions.iter().filter(|(_, partition)| wanted(partition));
-            ids.extend(found.map(|(index, _)| TopicIdPartition { topic_id: topic.id, partition: *index }));
+            ids.extend(found.map(|(index, _)| TopicIdPartition { topic_id: topic.id, partition: index }));
         }
         ids
     }
@@ -46,77 +47,71 @@ impl ActiveController {
         }
     }
 
-    fn leave_in_sync_sets(&self, id: NodeId, records: &mut Vec<RecordAndVersion>) {
-        let partitions = self.partitions_where(|partition| partition.in_sync_replicas.contains(&id));
-        self.update_leadership(partitions, LeadershipChange { remove: Some(id), ..Default::default() }, records);
+    fn leave_in_sync_sets(&self, id: NodeId, plan: &mut Plan) {
+        let partitions = self.partitions_where(|partition| partition.in_sync_replicas().contains(&id));
+        plan.partitions(partitions, LeadershipChange { remove: Some(id), ..Default::default() });
     }
 
-    fn leave_uncleanly(&self, id: NodeId, in_sync_too: bool, records: &mut Vec<RecordAndVersion>) {
+    fn leave_uncleanly(&self, id: NodeId, in_sync_too: bool, plan: &mut Plan) {
         let change = LeadershipChange { unclean: Some(id), ..Default::default() };
         if in_sync_too {
-            let partitions = self.partitions_where(|partition| partition.in_sync_replicas.contains(&id));
-            self.update_leadership(partitions, change, records);
+            plan.partitions(self.partitions_where(|partition| partition.in_sync_replicas().contains(&id)), change);
         }
-        let partitions = self.partitions_where(|partition| partition.eligible_leader_replicas.contains(&id));
-        self.update_leadership(partitions, change, records);
+        plan.partitions(self.partitions_where(|partition| partition.eligible_leader_replicas().contains(&id)), change);
     }
 
     /// Registration of a new incarnation: partitions forget the previous life.
-    pub(crate) fn on_previous_life_ended(&self, id: NodeId, was_clean: bool, records: &mut Vec<RecordAndVersion>) {
+    pub(crate) fn on_previous_life_ended(&self, id: NodeId, was_clean: bool, plan: &mut Plan) {
         if was_clean || !self.image.features.is_elr_enabled() {
-            self.leave_in_sync_sets(id, records);
+            self.leave_in_sync_sets(id, plan);
         } else {
-            self.leave_uncleanly(id, true, records);
+            self.leave_uncleanly(id, true, plan);
         }
     }
 
     /// In-sync removals, then the fence record.
-    pub(crate) fn fence_broker(&self, broker: &BrokerImage, records: &mut Vec<RecordAndVersion>) {
-        self.leave_in_sync_sets(broker.id, records);
-        records.push(registration_change(broker, |change| change.fenced = 1, 0));
+    pub(crate) fn fence_broker(&self, broker: &BrokerImage, plan: &mut Plan) {
+        self.leave_in_sync_sets(broker.id, plan);
+        plan.record(registration_change(broker, |change| change.fenced = 1, 0));
     }
 
     /// The unfence record, then elections for partitions without a leader.
-    pub(crate) fn unfence_broker(&self, broker: &BrokerImage, records: &mut Vec<RecordAndVersion>) {
-        records.push(registration_change(broker, |change| change.fenced = -1, 0));
+    pub(crate) fn unfence_broker(&self, broker: &BrokerImage, plan: &mut Plan) {
+        plan.record(registration_change(broker, |change| change.fenced = -1, 0));
         let leaderless = self.indexes.leaderless.iter().copied();
-        self.update_leadership(leaderless, LeadershipChange { add: Some(broker.id), ..Default::default() }, records);
+        plan.partitions(leaderless, LeadershipChange { add: Some(broker.id), ..Default::default() });
     }
 
     /// The shutdown record, then in-sync removals and leader moves.
-    pub(crate) fn begin_controlled_shutdown(&self, broker: &BrokerImage, records: &mut Vec<RecordAndVersion>) {
-        records.push(registration_change(broker, |change| change.in_controlled_shutdown = 1, 1));
-        self.leave_in_sync_sets(broker.id, records);
+    pub(crate) fn begin_controlled_shutdown(&self, broker: &BrokerImage, plan: &mut Plan) {
+        plan.record(registration_change(broker, |change| change.in_controlled_shutdown = 1, 1));
+        self.leave_in_sync_sets(broker.id, plan);
+        plan.shutting_down = Some(broker.id);
     }
 
     /// Removals from in-sync and eligible sets, then the unregister record. Replica lists stay.
-    pub(crate) fn unregister(&self, broker: &BrokerImage, records: &mut Vec<RecordAndVersion>) {
-        self.leave_in_sync_sets(broker.id, records);
-        self.leave_uncleanly(broker.id, false, records);
+    pub(crate) fn unregister(&self, broker: &BrokerImage, plan: &mut Plan) {
+        self.leave_in_sync_sets(broker.id, plan);
+        self.leave_uncleanly(broker.id, false, plan);
         let gone = UnregisterBrokerRecord { broker_id: broker.id.0, broker_epoch: broker.epoch.0 };
-        records.push(record(gone.into(), 0));
+        plan.record(record(gone.into(), 0));
     }
 
     /// Directories of the broker went offline: its replicas there leave in-sync sets, then the remaining directories
     /// are recorded. Directories that were offline before are ignored.
-    pub(crate) fn on_directories_offline(
-        &self,
-        broker: &BrokerImage,
-        offline: &[Uuid],
-        records: &mut Vec<RecordAndVersion>,
-    ) {
+    pub(crate) fn on_directories_offline(&self, broker: &BrokerImage, offline: &[Uuid], plan: &mut Plan) {
         let newly: Vec<Uuid> = broker.directories.iter().copied().filter(|id| offline.contains(id)).collect();
         if newly.is_empty() {
             return;
         }
         let remaining: Vec<Uuid> = broker.directories.iter().copied().filter(|id| !offline.contains(id)).collect();
         let is_hit = |partition: &PartitionImage| {
-            partition.in_sync_replicas.contains(&broker.id)
+            partition.in_sync_replicas().contains(&broker.id)
                 && partition.directory(broker.id).is_some_and(|directory| newly.contains(&directory))
         };
         let change = LeadershipChange { remove: Some(broker.id), ..Default::default() };
-        self.update_leadership(self.partitions_where(is_hit), change, records);
-        records.push(registration_change(broker, |change| change.log_dirs = remaining, 2));
+        plan.partitions(self.partitions_where(is_hit), change);
+        plan.record(registration_change(broker, |change| change.log_dirs = remaining, 2));
     }
 }
 

@@ -23,6 +23,7 @@ mod partition_change;
 mod partitions;
 mod periodic;
 mod placement;
+mod plan;
 mod producer_ids;
 mod quotas;
 mod reassignment;
@@ -49,7 +50,7 @@ pub use context::{
 pub use reassignment::list_reassignments;
 pub use responses::error_response;
 
-use crate::image::{ConfigResourceType, MetadataImage};
+use crate::image::{ConfigResourceType, MetadataChanges, MetadataImage};
 use context::record;
 use outcome::Outcome;
 use state::{ActiveController, MIN_IN_SYNC_REPLICAS};
@@ -138,6 +139,14 @@ impl Controller {
         self.active.as_ref().map(|active| &active.image)
     }
 
+    /// The newest committed image was published as `committed`, by `changes`: the uncommitted state shares its memory
+    /// where they are equal. See [`MetadataImage::share_with`].
+    pub fn share_with(&mut self, committed: &MetadataImage, changes: &MetadataChanges) {
+        if let Some(active) = &mut self.active {
+            active.image.share_with(committed, changes);
+        }
+    }
+
     /// Notes a heartbeat's arrival before it is handled, so that a slow queue fences nobody. A broker or epoch that is
     /// not registered is ignored.
     pub fn on_heartbeat_received(&mut self, broker: NodeId, epoch: BrokerEpoch, now: MonotonicMs) {
@@ -156,14 +165,32 @@ impl Controller {
         context: &RequestContext<'_>,
     ) -> Result<ControllerResult, ControllerError> {
         let active = self.active.as_mut().ok_or(ControllerError::NotActive)?;
+        assert!(active.unfinished.is_none(), "one thing is decided after the other");
         let mut outcome = active.decide(request, context).ok_or(ControllerError::NotMine)?;
         if outcome.is_atomic && outcome.records.len() > MAX_RECORDS_PER_OPERATION {
             let refused = error_response(request, ErrorCode::PolicyViolation, context.api_version);
             outcome = Outcome::answer(refused.ok_or(ControllerError::NotMine)?);
         }
-        active.replay_own(&outcome.records, context.next_offset);
-        let Outcome { records, is_atomic, response, kraft_version } = outcome;
-        Ok(ControllerResult { records, is_atomic, response, kraft_version })
+        let Outcome { records, is_atomic, response, kraft_version, plan } = outcome;
+        if !plan.is_done() {
+            active.unfinished = Some((plan, Some(response)));
+            return Ok(active.go_on(context.next_offset));
+        }
+        active.replay_own(&records, context.next_offset);
+        Ok(ControllerResult { records, is_atomic, response: Some(response), kraft_version })
+    }
+
+    /// Whether the last thing that was decided is not worked out to its end. Until it is, [`Controller::go_on`] is to be
+    /// called, and neither [`Controller::handle`] nor [`Controller::on_tick`].
+    pub fn is_unfinished(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.unfinished.is_some())
+    }
+
+    /// Works out the next batch of an unfinished change; with the last one comes the answer, if somebody waits for it.
+    /// `None` if there is nothing unfinished.
+    pub fn go_on(&mut self, next_offset: Offset) -> Option<ControllerResult> {
+        let active = self.active.as_mut().filter(|active| active.unfinished.is_some())?;
+        Some(active.go_on(next_offset))
     }
 
     /// When [`Controller::on_tick`] has work next; `None` while standing by.
@@ -179,19 +206,43 @@ impl Controller {
         let mut offset = next_offset;
         for _ in 0..MAX_TASKS_PER_TICK {
             let Some(task) = active.take_due_task(now.monotonic) else { break };
-            let records = active.run_task(task, now);
-            if records.is_empty() {
+            let plan = active.run_task(task, now);
+            if plan.is_done() {
                 continue;
             }
-            active.replay_own(&records, offset);
+            active.unfinished = Some((plan, None));
+            let ControllerResult { records, is_atomic, .. } = active.go_on(offset);
             offset = offset.plus(records.len() as i64);
-            results.push(TickResult { records, is_atomic: false });
+            if !records.is_empty() {
+                results.push(TickResult { records, is_atomic });
+            }
+            if active.unfinished.is_some() {
+                break;
+            }
         }
         results
     }
 }
 
 impl ActiveController {
+    /// The next batch of what is unfinished.
+    fn go_on(&mut self, next_offset: Offset) -> ControllerResult {
+        let (mut plan, response) = self.unfinished.take().expect("called for what is unfinished");
+        let records = self.work_out(&mut plan, MAX_RECORDS_PER_OPERATION);
+        self.replay_own(&records, next_offset);
+        let mut result = ControllerResult { records, is_atomic: false, response: None, kraft_version: None };
+        if !plan.is_done() {
+            self.unfinished = Some((plan, response));
+            return result;
+        }
+        if let Some(id) = plan.shutting_down {
+            let last = next_offset.plus(result.records.len() as i64 - 1);
+            self.heartbeats.on_controlled_shutdown(id, last);
+        }
+        result.response = response;
+        result
+    }
+
     /// The subject file that decides each API; `None` for what is not the controller's.
     fn decide(&mut self, request: &RequestBody, context: &RequestContext<'_>) -> Option<Outcome> {
         Some(match request {

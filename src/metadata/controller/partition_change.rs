@@ -77,15 +77,15 @@ impl<'a> PartitionChange<'a> {
             is_elr_enabled: context.is_elr_enabled,
             min_in_sync_replicas: context.min_in_sync_replicas,
             election: Election::Online,
-            in_sync_replicas: partition.in_sync_replicas.to_vec(),
-            replicas: partition.replicas.to_vec(),
-            removing_replicas: partition.removing_replicas.to_vec(),
-            adding_replicas: partition.adding_replicas.to_vec(),
+            in_sync_replicas: partition.in_sync_replicas().to_vec(),
+            replicas: partition.replicas().to_vec(),
+            removing_replicas: partition.removing_replicas().to_vec(),
+            adding_replicas: partition.adding_replicas().to_vec(),
             unclean_replicas: Vec::new(),
             leader_recovery_state: partition.leader_recovery_state,
             assigned_directories: Vec::new(),
-            eligible_leader_replicas: partition.eligible_leader_replicas.to_vec(),
-            last_known_elr: partition.last_known_elr.to_vec(),
+            eligible_leader_replicas: partition.eligible_leader_replicas().to_vec(),
+            last_known_elr: partition.last_known_elr().to_vec(),
         }
     }
 
@@ -101,7 +101,7 @@ impl<'a> PartitionChange<'a> {
         self.elect(&mut change);
         self.write_elr(&mut change);
         let may_write_isr = !self.in_sync_replicas.is_empty() || self.is_elr_enabled;
-        if change.isr.is_none() && may_write_isr && *self.in_sync_replicas != *self.partition.in_sync_replicas {
+        if change.isr.is_none() && may_write_isr && *self.in_sync_replicas != *self.partition.in_sync_replicas() {
             change.isr = Some(numbers(&self.in_sync_replicas));
         }
         self.bump_leader_epoch(&mut change);
@@ -150,7 +150,7 @@ impl<'a> PartitionChange<'a> {
             return;
         }
         let mut eligible = std::mem::take(&mut self.eligible_leader_replicas);
-        eligible.extend_from_slice(&self.partition.in_sync_replicas);
+        eligible.extend_from_slice(self.partition.in_sync_replicas());
         eligible.retain(|id| !self.in_sync_replicas.contains(id) && !self.unclean_replicas.contains(id));
         eligible.sort_unstable();
         eligible.dedup();
@@ -161,9 +161,9 @@ impl<'a> PartitionChange<'a> {
         if !(self.is_acceptable_leader)(id) {
             return false;
         }
-        let assigned = self.assigned_directories.iter().find(|(replica, _)| *replica == id).map(|(_, it)| *it);
         let Some(broker) = self.cluster.broker(id) else { return false };
-        match assigned.or_else(|| self.partition.directory(id)) {
+        // Where the replica lies now: a directory that this very change assigns does not count yet.
+        match self.partition.directory(id) {
             Some(directory) => broker.has_online_directory(directory),
             // A replica that this change adds lies nowhere yet.
             None => self.replicas.contains(&id),
@@ -228,10 +228,10 @@ impl<'a> PartitionChange<'a> {
             self.eligible_leader_replicas.clear();
             self.last_known_elr.clear();
         }
-        if *self.eligible_leader_replicas != *self.partition.eligible_leader_replicas {
+        if *self.eligible_leader_replicas != *self.partition.eligible_leader_replicas() {
             change.eligible_leader_replicas = Some(numbers(&self.eligible_leader_replicas));
         }
-        if *self.last_known_elr != *self.partition.last_known_elr {
+        if *self.last_known_elr != *self.partition.last_known_elr() {
             change.last_known_elr = Some(numbers(&self.last_known_elr));
         }
     }
@@ -240,8 +240,10 @@ impl<'a> PartitionChange<'a> {
         if change.leader != NO_LEADER_CHANGE {
             return;
         }
-        let is_replica_removed = self.partition.replicas.iter().any(|id| !self.replicas.contains(id));
-        let is_isr_shrunk = self.partition.in_sync_replicas.iter().any(|id| !self.in_sync_replicas.contains(id));
+        let is_replica_removed = self.partition.replicas().iter().any(|id| !self.replicas.contains(id));
+        // An in-sync set whose last member goes is kept as it is.
+        let is_isr_shrunk = change.isr.is_some()
+            && self.partition.in_sync_replicas().iter().any(|id| !self.in_sync_replicas.contains(id));
         let by_shrink = self.metadata_version.is_leader_epoch_bump_required_on_isr_shrink() && is_isr_shrunk;
         if is_replica_removed || by_shrink {
             change.leader = self.partition.leader.0;
@@ -256,10 +258,10 @@ impl<'a> PartitionChange<'a> {
         let becomes_empty = change.isr.as_ref().is_some_and(|isr| isr.is_empty());
         let has_leader = change.leader >= 0 || (old.has_leader() && change.leader != NodeId::NONE.0);
         if becomes_empty && old.has_leader() {
-            if *old.last_known_elr != [old.leader] {
+            if *old.last_known_elr() != [old.leader] {
                 change.last_known_elr = Some(vec![old.leader.0]);
             }
-        } else if has_leader && !old.last_known_elr.is_empty() {
+        } else if has_leader && !old.last_known_elr().is_empty() {
             change.last_known_elr = Some(Vec::new());
         }
     }
@@ -273,17 +275,17 @@ impl<'a> PartitionChange<'a> {
             assigned.or_else(|| old.directory(*id)).or_else(default).unwrap_or(directory::UNASSIGNED)
         };
         let directories: Vec<Uuid> = self.replicas.iter().map(directory_of).collect();
-        let are_replicas_changed = *self.replicas != *old.replicas;
+        let are_replicas_changed = *self.replicas != *old.replicas();
         if are_replicas_changed {
             change.replicas = Some(numbers(&self.replicas));
         }
-        if has_directories && (are_replicas_changed || *directories != *old.directories) {
+        if has_directories && (are_replicas_changed || *directories != *old.directories()) {
             change.directories = Some(directories);
         }
-        if *self.removing_replicas != *old.removing_replicas {
+        if *self.removing_replicas != *old.removing_replicas() {
             change.removing_replicas = Some(numbers(&self.removing_replicas));
         }
-        if *self.adding_replicas != *old.adding_replicas {
+        if *self.adding_replicas != *old.adding_replicas() {
             change.adding_replicas = Some(numbers(&self.adding_replicas));
         }
     }

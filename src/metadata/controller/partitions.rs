@@ -84,7 +84,7 @@ impl ActiveController {
             return Err(ApiError::new(ErrorCode::PolicyViolation, text));
         }
         let first = topic.partitions.get(&PartitionIndex(0));
-        let replication_factor = first.map_or(1, |partition| partition.replicas.len());
+        let replication_factor = first.map_or(1, |partition| partition.replicas().len());
         let placed = match &request.assignments {
             Some(assignments) => {
                 let mut placed = Vec::with_capacity(additional);

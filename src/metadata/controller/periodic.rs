@@ -1,10 +1,11 @@
 //! What the active controller does without being asked, and when.
 
-use ringlog_protocol::metadata_records::{NoOpRecord, RecordAndVersion};
+use ringlog_protocol::metadata_records::NoOpRecord;
 use ringlog_types::{MonotonicMs, Now};
 
 use super::context::{ControllerConfig, record};
 use super::elections::MAX_ELECTIONS_PER_RUN;
+use super::plan::Plan;
 use super::state::ActiveController;
 
 /// How soon a task runs again that found more than one run's work.
@@ -69,10 +70,10 @@ impl ActiveController {
     }
 
     /// What `task` writes.
-    pub(crate) fn run_task(&mut self, task: Task, now: Now) -> Vec<RecordAndVersion> {
-        match task {
+    pub(crate) fn run_task(&mut self, task: Task, now: Now) -> Plan {
+        Plan::of(match task {
             Task::NoOp => vec![record(NoOpRecord::default().into(), 0)],
-            Task::FenceStaleBrokers => self.fence_one_stale_broker(now),
+            Task::FenceStaleBrokers => return self.fence_one_stale_broker(now),
             Task::ElectPreferred | Task::ElectUnclean => {
                 let records = if task == Task::ElectPreferred { self.elect_preferred() } else { self.elect_unclean() };
                 if records.len() >= MAX_ELECTIONS_PER_RUN {
@@ -81,20 +82,20 @@ impl ActiveController {
                 records
             }
             Task::ExpireTokens => self.expire_tokens(now.wall),
-        }
+        })
     }
 
     /// Fences one broker whose session has run out, again even if it is fenced already: only expiry ends a session.
-    fn fence_one_stale_broker(&mut self, now: Now) -> Vec<RecordAndVersion> {
-        let mut records = Vec::new();
+    fn fence_one_stale_broker(&mut self, now: Now) -> Plan {
+        let mut plan = Plan::default();
         if let Some((id, epoch)) = self.heartbeats.take_expired(now.monotonic)
             && let Some(broker) = self.image.cluster.broker(id).filter(|broker| broker.epoch == epoch)
         {
-            self.fence_broker(broker, &mut records);
+            self.fence_broker(broker, &mut plan);
         }
         if self.heartbeats.has_expired(now.monotonic) {
             self.run_again_soon(Task::FenceStaleBrokers, now.monotonic);
         }
-        records
+        plan
     }
 }

@@ -85,8 +85,8 @@ impl ActiveController {
             ids.sort_unstable();
             ids
         };
-        let removing = sorted_difference(&partition.replicas, target);
-        let adding = sorted_difference(target, &partition.replicas);
+        let removing = sorted_difference(partition.replicas(), target);
+        let adding = sorted_difference(target, partition.replicas());
         let change = self.change_partition(id, &|id| self.is_active(id), |builder| {
             builder.replicas = target.iter().chain(&removing).copied().collect();
             builder.adding_replicas.retain(|id| target.contains(id));
@@ -108,9 +108,9 @@ impl ActiveController {
         if !partition.is_reassigning() {
             return Err(ErrorCode::NoReassignmentInProgress.into());
         }
-        let stays = |id: &NodeId| !partition.adding_replicas.contains(id);
-        let replicas: Vec<NodeId> = partition.replicas.iter().copied().filter(stays).collect();
-        let mut in_sync: Vec<NodeId> = partition.in_sync_replicas.iter().copied().filter(stays).collect();
+        let stays = |id: &NodeId| !partition.adding_replicas().contains(id);
+        let replicas: Vec<NodeId> = partition.replicas().iter().copied().filter(stays).collect();
+        let mut in_sync: Vec<NodeId> = partition.in_sync_replicas().iter().copied().filter(stays).collect();
         if in_sync.is_empty() {
             if !self.is_unclean_election_enabled(topic) {
                 let text = format!(
@@ -158,9 +158,9 @@ pub fn list_reassignments(
         let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.0).collect();
         partition.is_reassigning().then(|| OngoingPartitionReassignment {
             partition_index: index.0,
-            replicas: numbers(&partition.replicas),
-            adding_replicas: numbers(&partition.adding_replicas),
-            removing_replicas: numbers(&partition.removing_replicas),
+            replicas: numbers(partition.replicas()),
+            adding_replicas: numbers(partition.adding_replicas()),
+            removing_replicas: numbers(partition.removing_replicas()),
         })
     };
     let mut topics: Vec<OngoingTopicReassignment> = Vec::new();
@@ -175,7 +175,7 @@ pub fn list_reassignments(
         }
         None => {
             for topic in image.topics.iter() {
-                let found = topic.partitions.iter().filter_map(|(index, partition)| ongoing(*index, partition));
+                let found = topic.partitions.iter().filter_map(|(index, partition)| ongoing(index, partition));
                 let name = StrBytes::copy_from(&topic.name);
                 topics.push(OngoingTopicReassignment { name, partitions: found.collect() });
             }
@@ -185,9 +185,9 @@ pub fn list_reassignments(
     ListPartitionReassignmentsResponse { topics, error_message: None, ..Default::default() }
 }
 
-/// The size before a running reassignment: replicas about to be removed count, those being added do not.
+/// The size counts without the replicas about to be removed; those being added count.
 fn check_size(partition: &PartitionImage, target: &[NodeId]) -> Result<(), ApiError> {
-    let current = partition.replicas.len() - partition.adding_replicas.len().min(partition.replicas.len());
+    let current = partition.replicas().iter().filter(|id| !partition.removing_replicas().contains(id)).count();
     if current == target.len() {
         return Ok(());
     }

@@ -1,8 +1,11 @@
 //! The active controller's uncommitted state, and how replay of its own records changes it.
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use ringlog_protocol::ResponseBody;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_types::{LeaderEpoch, NodeId, Now, Offset, PartitionIndex, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
@@ -11,6 +14,7 @@ use super::context::ControllerConfig;
 use super::heartbeats::HeartbeatManager;
 use super::partition_change::{ChangeContext, Election, PartitionChange};
 use super::periodic::Deadlines;
+use super::plan::Plan;
 use crate::features::MetadataVersion;
 use crate::image::{ConfigResource, MetadataChanges, MetadataImage, PartitionImage};
 
@@ -27,17 +31,43 @@ pub(crate) struct PartitionIndexes {
     pub(crate) imbalanced: BTreeSet<TopicIdPartition>,
     /// Partitions with a running reassignment.
     pub(crate) reassigning: BTreeSet<TopicIdPartition>,
-    /// Topics by their name with `.` read as `_`.
-    metric_names: FxHashMap<String, BTreeSet<Arc<str>>>,
+    /// One topic for each name that metrics show, with the others that would have the same: as a rule none, as their
+    /// creation is refused.
+    metric_names: FxHashMap<MetricName, BTreeSet<Arc<str>>>,
+}
+
+/// A topic's name; equal to others that are the same with `.` read as `_`, as in the names of metrics.
+#[derive(Debug)]
+struct MetricName(Arc<str>);
+
+impl MetricName {
+    fn shown(&self) -> impl Iterator<Item = u8> {
+        self.0.bytes().map(|byte| if byte == b'.' { b'_' } else { byte })
+    }
+}
+
+impl PartialEq for MetricName {
+    fn eq(&self, other: &MetricName) -> bool {
+        self.shown().eq(other.shown())
+    }
+}
+
+impl Eq for MetricName {}
+
+impl Hash for MetricName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.shown().for_each(|byte| state.write_u8(byte));
+    }
 }
 
 impl PartitionIndexes {
     fn of(image: &MetadataImage) -> PartitionIndexes {
         let mut indexes = PartitionIndexes::default();
+        indexes.metric_names.reserve(image.topics.len());
         for topic in image.topics.iter() {
             indexes.on_topic_created(&topic.name);
-            for (index, partition) in &topic.partitions {
-                indexes.add(TopicIdPartition { topic_id: topic.id, partition: *index }, partition);
+            for (index, partition) in topic.partitions.iter() {
+                indexes.add(TopicIdPartition { topic_id: topic.id, partition: index }, partition);
             }
         }
         indexes
@@ -70,16 +100,21 @@ impl PartitionIndexes {
     }
 
     fn on_topic_created(&mut self, name: &Arc<str>) {
-        self.metric_names.entry(name.replace('.', "_")).or_default().insert(name.clone());
+        match self.metric_names.entry(MetricName(name.clone())) {
+            Entry::Vacant(free) => {
+                free.insert(BTreeSet::new());
+            }
+            Entry::Occupied(mut taken) if taken.key().0 != *name => {
+                taken.get_mut().insert(name.clone());
+            }
+            Entry::Occupied(_) => {}
+        }
     }
 
     fn on_topic_deleted(&mut self, name: &Arc<str>) {
-        let metric_name = name.replace('.', "_");
-        if let Some(names) = self.metric_names.get_mut(&metric_name) {
-            names.remove(name);
-            if names.is_empty() {
-                self.metric_names.remove(&metric_name);
-            }
+        if let Some((known, others)) = self.metric_names.remove_entry(&MetricName(name.clone())) {
+            let names = others.into_iter().chain([known.0]);
+            names.filter(|other| other != name).for_each(|other| self.on_topic_created(&other));
         }
     }
 
@@ -88,9 +123,11 @@ impl PartitionIndexes {
         self.leader_counts.contains_key(&broker)
     }
 
-    /// An existing topic whose metric names would be those of `name`.
+    /// The first existing topic whose metric names would be those of `name`.
     pub(crate) fn colliding_topic(&self, name: &str) -> Option<&Arc<str>> {
-        self.metric_names.get(&name.replace('.', "_"))?.iter().find(|existing| &***existing != name)
+        let (known, others) = self.metric_names.get_key_value(&MetricName(name.into()))?;
+        let names = others.iter().chain([&known.0]);
+        names.filter(|existing| &***existing != name).min()
     }
 }
 
@@ -107,6 +144,8 @@ pub(crate) struct ActiveController {
     pub(crate) register_record_offsets: FxHashMap<NodeId, Offset>,
     pub(crate) random: Random,
     pub(crate) deadlines: Deadlines,
+    /// A change that is being worked out, and the answer that waits for its end.
+    pub(crate) unfinished: Option<(Plan, Option<ResponseBody>)>,
 }
 
 impl ActiveController {
@@ -131,6 +170,7 @@ impl ActiveController {
             register_record_offsets,
             random: Random::from_seed(seed),
             deadlines: Deadlines::new(&config, now.monotonic),
+            unfinished: None,
             config,
             epoch,
             image,
@@ -158,8 +198,8 @@ impl ActiveController {
                 return;
             }
         };
-        if let Some(old) = self.image.topics.partition(id).cloned() {
-            self.indexes.remove(id, &old);
+        if let Some(old) = self.image.topics.partition(id) {
+            self.indexes.remove(id, old);
         }
         self.replay_into_image(record, changes);
         if let Some(new) = self.image.topics.partition(id) {
@@ -172,8 +212,8 @@ impl ActiveController {
             MetadataRecord::RemoveTopic(record) => {
                 if let Some(topic) = self.image.topics.by_id(record.topic_id).cloned() {
                     self.indexes.on_topic_deleted(&topic.name);
-                    for (index, partition) in &topic.partitions {
-                        self.indexes.remove(TopicIdPartition { topic_id: topic.id, partition: *index }, partition);
+                    for (index, partition) in topic.partitions.iter() {
+                        self.indexes.remove(TopicIdPartition { topic_id: topic.id, partition: index }, partition);
                     }
                 }
             }
@@ -224,7 +264,7 @@ impl ActiveController {
         let value = self.dynamic_topic_config(topic, MIN_IN_SYNC_REPLICAS).and_then(|value| value.parse().ok());
         let value = value.unwrap_or(usize::try_from(self.config.min_in_sync_replicas).unwrap_or(1));
         let partition = self.image.topics.by_name(topic).and_then(|topic| topic.partitions.get(&PartitionIndex(0)));
-        partition.map_or(value, |partition| value.min(partition.replicas.len()))
+        partition.map_or(value, |partition| value.min(partition.replicas().len()))
     }
 
     /// Builds a change of one partition, which `edit` describes. The topic's own unclean setting is the default.
@@ -259,4 +299,30 @@ impl ActiveController {
 
 pub(crate) fn partition_id(topic_id: Uuid, partition: i32) -> TopicIdPartition {
     TopicIdPartition { topic_id, partition: PartitionIndex(partition) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_collide_by_their_names_in_metrics_until_they_are_gone() {
+        let mut indexes = PartitionIndexes::default();
+        let names = ["a.b_c", "a_b.c", "a.b.c", "other"].map(Arc::<str>::from);
+        for name in names.iter().chain(&names) {
+            indexes.on_topic_created(name);
+        }
+        let colliding = |indexes: &PartitionIndexes, name| indexes.colliding_topic(name).map(|name| name.to_string());
+        assert_eq!(colliding(&indexes, "a_b_c").as_deref(), Some("a.b.c"));
+        assert_eq!(colliding(&indexes, "a.b.c").as_deref(), Some("a.b_c"));
+        assert_eq!(colliding(&indexes, "other"), None);
+        assert_eq!(colliding(&indexes, "a_b"), None);
+        indexes.on_topic_deleted(&names[0]);
+        assert_eq!(colliding(&indexes, "a.b.c").as_deref(), Some("a_b.c"));
+        indexes.on_topic_deleted(&names[2]);
+        assert_eq!(colliding(&indexes, "a_b_c").as_deref(), Some("a_b.c"));
+        indexes.on_topic_deleted(&names[1]);
+        assert_eq!(colliding(&indexes, "a_b_c"), None);
+        assert_eq!(indexes.metric_names.len(), 1);
+    }
 }

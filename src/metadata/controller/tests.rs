@@ -19,7 +19,7 @@ use ringlog_types::{
 use super::*;
 use crate::bootstrap::BootstrapMetadata;
 use crate::features::FEATURES;
-use crate::image::{MetadataDelta, MetadataImage, PartitionImage, Provenance};
+use crate::image::{MetadataDelta, MetadataImage, PartitionImage, Provenance, TopicImage};
 
 /// A controller, and a second replayer of what it writes.
 struct Harness {
@@ -70,9 +70,16 @@ impl Harness {
             record.encode_framed().expect("records fit their version");
             delta.replay(&record.record).expect("records can be replayed");
         }
-        self.replica = delta.apply(Provenance::EMPTY).0;
+        let (replica, changes) = delta.apply(Provenance::EMPTY);
+        self.replica = replica;
         self.log.extend(records);
         assert_eq!(Some(&self.replica), self.controller.uncommitted_image());
+        self.controller.share_with(&self.replica, &changes);
+        let uncommitted = self.controller.uncommitted_image().expect("the controller is active");
+        assert_eq!(self.replica, *uncommitted);
+        let is_shared =
+            |topic: &Arc<TopicImage>| uncommitted.topics.by_id(topic.id).is_some_and(|other| Arc::ptr_eq(topic, other));
+        assert!(self.replica.topics.iter().all(is_shared));
     }
 
     fn send_at<R: TryFrom<ResponseBody>>(&mut self, request: impl Into<RequestBody>, api_version: i16) -> R {
@@ -88,10 +95,16 @@ impl Harness {
             kraft_version: 1,
             voters: &[NodeId(1)],
         };
-        let result = self.controller.handle(&request, &context).expect("the controller is active");
-        result.response.size(api_version).expect("the response fits its version");
-        self.append(result.records);
-        R::try_from(result.response).unwrap_or_else(|_| panic!("the response belongs to the request"))
+        let mut result = self.controller.handle(&request, &context).expect("the controller is active");
+        let response = loop {
+            self.append(result.records);
+            match result.response {
+                Some(response) => break response,
+                None => result = self.controller.go_on(self.next_offset()).expect("more is to come"),
+            }
+        };
+        response.size(api_version).expect("the response fits its version");
+        R::try_from(response).unwrap_or_else(|_| panic!("the response belongs to the request"))
     }
 
     fn send<R: TryFrom<ResponseBody>>(&mut self, request: impl Into<RequestBody>) -> R {
@@ -172,6 +185,10 @@ impl Harness {
         let results = self.controller.on_tick(now, next);
         let records = results.into_iter().flat_map(|result| result.records).collect();
         self.append(records);
+        while let Some(result) = self.controller.go_on(self.next_offset()) {
+            assert!(result.records.len() <= MAX_RECORDS_PER_OPERATION);
+            self.append(result.records);
+        }
     }
 
     /// Creates topics and returns error code and text of each.

@@ -350,14 +350,14 @@ impl ActiveController {
             let resource = Resource::Topic(known_name);
             let may_describe = context.authorizer.allows(Operation::Describe, resource);
             if name.is_none() && topic.is_some() && !may_describe {
-                return Err(ErrorCode::TopicAuthorizationFailed.into());
+                return Err(ApiError::spelled(ErrorCode::TopicAuthorizationFailed));
             }
             if !context.authorizer.allows(Operation::Delete, resource) {
-                return Err(ErrorCode::TopicAuthorizationFailed.into());
+                return Err(ApiError::spelled(ErrorCode::TopicAuthorizationFailed));
             }
         }
         let unknown = if name.is_some() { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::UnknownTopicId };
-        let topic = topic.ok_or(unknown)?;
+        let topic = topic.ok_or_else(|| ApiError::spelled(unknown))?;
         if !deleted.insert(topic.id) {
             return invalid(if name.is_some() { "Duplicate topic name." } else { "Duplicate topic id." });
         }
@@ -378,7 +378,7 @@ impl ActiveController {
         let is_hidden = |name: &str| !context.authorizer.allows(Operation::Describe, Resource::Topic(name));
         let (error_code, error_message) = code_and_text(result);
         let shown_name = topic.filter(|topic| !is_hidden(&topic.name)).map(|topic| StrBytes::copy_from(&topic.name));
-        let shown_id = topic.filter(|topic| name.is_none() || !is_hidden(&topic.name)).map_or(id, |topic| topic.id);
+        let shown_id = topic.filter(|topic| id.is_zero() && !is_hidden(&topic.name)).map_or(id, |topic| topic.id);
         DeletableTopicResult { name: name.or(shown_name), topic_id: shown_id, error_code, error_message }
     }
 }

@@ -88,6 +88,7 @@ fn names_of_releases_give_their_last_level() {
     assert_eq!(level("3.7-IV0"), Some(15));
     assert_eq!(level("4.3-IV9"), None);
     assert_eq!(level("nonsense"), None);
+    assert_eq!((level("4.4-IV0"), level("4.4")), (Some(31), None));
     assert!(MetadataVersion::is_metadata_changed_between(MetadataVersion(30), MetadataVersion(29)));
     assert!(!MetadataVersion::is_metadata_changed_between(MetadataVersion(29), MetadataVersion(24)));
 }

@@ -83,22 +83,30 @@ impl MetadataChanges {
         if old.features.metadata_version != new.features.metadata_version {
             changes.features.insert(Arc::from(crate::features::METADATA_VERSION));
         }
+        let mut topics = Vec::new();
         for id in old.topics.by_id.differing_keys(&new.topics.by_id) {
             match (old.topics.by_id(id), new.topics.by_id(id)) {
-                (old_topic, Some(topic)) => {
-                    let entry = changes.topic(topic);
-                    entry.is_created = old_topic.is_none();
-                    for (index, partition) in &topic.partitions {
-                        if old_topic.and_then(|old_topic| old_topic.partitions.get(index)) != Some(partition) {
-                            entry.partitions.insert(*index);
-                        }
-                    }
-                }
+                (old_topic, Some(topic)) => topics.push((id, TopicChanges::between(old_topic, topic))),
                 (Some(topic), None) => changes.on_topic_deleted(topic),
                 (None, None) => {}
             }
         }
+        // At once, as inserting 100,000 one by one takes longer.
+        changes.topics = topics.into_iter().collect();
         changes
+    }
+}
+
+impl TopicChanges {
+    fn between(old: Option<&Arc<TopicImage>>, new: &TopicImage) -> TopicChanges {
+        TopicChanges {
+            name: new.name.clone(),
+            is_created: old.is_none(),
+            partitions: match old {
+                Some(old) => new.partitions.differing_from(&old.partitions).collect(),
+                None => new.partitions.keys().collect(),
+            },
+        }
     }
 }
 

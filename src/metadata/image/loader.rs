@@ -2,10 +2,11 @@
 //!
 //! Records after a BeginTransaction stay unpublished until EndTransaction; AbortTransaction drops them (KIP-868).
 
+use ringlog_protocol::DecodeError;
 use ringlog_protocol::metadata_records::MetadataRecord;
 use ringlog_types::{LeaderEpoch, Offset, TimestampMs};
 
-use super::{MetadataChanges, MetadataDelta, MetadataImage, Provenance, ReplayError};
+use super::{MetadataChanges, MetadataDelta, MetadataImage, Provenance, ReplayError, SnapshotLoad};
 
 /// An image that publishers may see now, and how it differs from the last one they saw.
 #[derive(Debug, Clone)]
@@ -26,6 +27,14 @@ pub enum LoadError {
         offset: Offset,
         /// Why it is refused.
         error: ReplayError,
+    },
+    /// A record of a snapshot can't be read.
+    #[error("error reading record {number} of the snapshot: {error}")]
+    Decode {
+        /// Which of its records, from 0.
+        number: u64,
+        /// What is wrong.
+        error: DecodeError,
     },
     /// A transaction began inside another.
     #[error("the transaction at offset {0} begins inside another one")]
@@ -141,40 +150,22 @@ impl MetadataLoader {
     }
 
     /// Replaces everything by a snapshot that covers offsets up to `provenance`; what the snapshot doesn't hold is gone.
+    /// Nothing happens when one of its records was at fault. To be called only when the snapshot is known to be whole.
+    pub fn finish_snapshot(&mut self, load: SnapshotLoad, provenance: Provenance) -> Result<Publication, LoadError> {
+        Ok(self.adopt(load.finish(provenance)?))
+    }
+
+    /// As [`MetadataLoader::finish_snapshot`], from records.
     pub fn load_snapshot<'a>(
         &mut self,
         provenance: Provenance,
         records: impl IntoIterator<Item = &'a MetadataRecord>,
     ) -> Result<Publication, LoadError> {
-        let mut delta = MetadataDelta::new(&MetadataImage::empty());
-        for (index, record) in records.into_iter().enumerate() {
-            match record {
-                MetadataRecord::BeginTransaction(_) => {
-                    return Err(LoadError::TransactionInSnapshot("BeginTransactionRecord"));
-                }
-                MetadataRecord::EndTransaction(_) => {
-                    return Err(LoadError::TransactionInSnapshot("EndTransactionRecord"));
-                }
-                MetadataRecord::AbortTransaction(_) => {
-                    return Err(LoadError::TransactionInSnapshot("AbortTransactionRecord"));
-                }
-                record => {
-                    let offset = Offset(index as i64);
-                    delta.replay(record).map_err(|error| LoadError::Replay { offset, error })?;
-                }
-            }
-        }
-        let (image, _) = delta.apply(provenance);
-        let changes = MetadataChanges::between(&self.published, &image);
-        self.delta = None;
-        self.transaction_start = None;
-        self.position = Some(provenance);
-        self.published = image.clone();
-        Ok(Publication { image, changes })
+        let mut load = SnapshotLoad::new();
+        records.into_iter().for_each(|record| load.replay(record));
+        self.finish_snapshot(load, provenance)
     }
-}
 
-impl MetadataLoader {
     /// Replaces everything by the image of a snapshot; what the snapshot doesn't hold is gone.
     pub fn adopt(&mut self, image: MetadataImage) -> Publication {
         let changes = MetadataChanges::between(&self.published, &image);
@@ -189,7 +180,7 @@ impl MetadataLoader {
 #[cfg(test)]
 mod tests {
     use ringlog_protocol::metadata_records::{
-        AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, TopicRecord,
+        AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, PartitionRecord, TopicRecord,
     };
     use ringlog_types::Uuid;
 
@@ -235,5 +226,53 @@ mod tests {
         assert_eq!(loaded.changes.deleted_topics.keys().collect::<Vec<_>>(), [&Uuid([1; 16])]);
         assert_eq!(loaded.changes.topics.keys().collect::<Vec<_>>(), [&Uuid([3; 16])]);
         assert_eq!(loader.last_offset(), Offset(9));
+    }
+
+    fn load_framed(loader: &mut MetadataLoader, values: &[&[u8]]) -> Result<Publication, LoadError> {
+        let mut load = SnapshotLoad::new();
+        values.iter().for_each(|value| load.record(value));
+        loader.finish_snapshot(load, Provenance { last_contained_offset: Offset(9), ..Provenance::EMPTY })
+    }
+
+    #[test]
+    fn a_snapshot_at_fault_changes_nothing() {
+        let mut loader = MetadataLoader::new();
+        load(&mut loader, &[topic(1)]).unwrap();
+        loader.publish();
+        let good = topic(2).encode_framed(0).unwrap();
+        let marker = MetadataRecord::from(EndTransactionRecord::default()).encode_framed(0).unwrap();
+        let stray: MetadataRecord =
+            PartitionRecord { partition_id: 0, topic_id: Uuid([7; 16]), ..Default::default() }.into();
+        let stray = stray.encode_framed(0).unwrap();
+        let marked = load_framed(&mut loader, &[&good, &marker, &stray]);
+        assert_eq!(marked.unwrap_err(), LoadError::TransactionInSnapshot("EndTransactionRecord"));
+        let unknown = load_framed(&mut loader, &[&good, &stray, &marker]);
+        assert!(matches!(unknown, Err(LoadError::Replay { offset: Offset(1), .. })), "{unknown:?}");
+        let undecodable = load_framed(&mut loader, &[&good, &good[..good.len() - 1], &marker]);
+        assert!(matches!(undecodable, Err(LoadError::Decode { number: 1, .. })), "{undecodable:?}");
+        assert_eq!((loader.image().topics.len(), loader.last_offset()), (1, Offset(0)));
+        assert!(loader.image().topics.by_name("t1").is_some());
+        let loaded = load_framed(&mut loader, &[&good]).unwrap();
+        assert_eq!((loaded.image.topics.len(), loader.last_offset()), (1, Offset(9)));
+    }
+
+    /// Records may come in any order within a topic, and a damaged log may hold any number.
+    #[test]
+    fn partitions_after_a_gap_are_there_and_numbers_below_zero_are_refused() {
+        let partition = |partition_id: i32| -> MetadataRecord {
+            PartitionRecord { partition_id, topic_id: Uuid([1; 16]), leader: partition_id, ..Default::default() }.into()
+        };
+        let mut loader = MetadataLoader::new();
+        let records = [topic(1), partition(i32::MAX), partition(1), partition(0), partition(1)];
+        load(&mut loader, &records).unwrap();
+        let loaded = loader.publish().unwrap();
+        let topic = loaded.image.topics.by_name("t1").unwrap();
+        assert_eq!(topic.partitions.keys().map(|index| index.0).collect::<Vec<_>>(), [0, 1, i32::MAX]);
+        assert_eq!(loaded.changes.topics[&topic.id].partitions.len(), 3);
+        assert_eq!(loaded.image.topics.partition_count(), 3);
+        let again = MetadataLoader::new().load_snapshot(Provenance::EMPTY, &records).unwrap();
+        assert_eq!((&again.image, &again.changes), (&loaded.image, &loaded.changes));
+        let refused = load(&mut loader, &[partition(-1)]);
+        assert!(matches!(refused, Err(LoadError::Replay { error: ReplayError::InvalidField { value: -1, .. }, .. })));
     }
 }

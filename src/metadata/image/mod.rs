@@ -1,7 +1,10 @@
 //! The metadata image: what replay of the committed metadata log gives, the same on every node.
 //!
-//! An image is immutable and cheap to clone: sections sit behind `Arc`s, and topics and configs in maps that copy one
-//! bucket of 256 at a change. Replay is a function of the records alone: no clock, randomness or map order gets in.
+//! An image is immutable and cheap to clone: sections sit behind `Arc`s, topics and configs in maps ([`CowMap`]) and
+//! partitions in tables ([`PartitionTable`]) that copy only what lies around a change. Replay is a function of the
+//! records alone: no clock, randomness or map order gets in.
+//!
+//! A million partitions with three replicas take about 120 MB, everything counted.
 
 mod changes;
 mod cluster;
@@ -9,9 +12,13 @@ mod configs;
 mod cow_map;
 mod delta;
 mod loader;
+mod partition;
+mod partition_table;
 mod replay;
 mod security;
+mod sharing;
 mod snapshot;
+mod snapshot_load;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -27,9 +34,12 @@ pub use configs::{
 pub use cow_map::CowMap;
 pub use delta::MetadataDelta;
 pub use loader::{LoadError, MetadataLoader, Publication};
+pub use partition::{LeaderRecoveryState, PartitionImage, PartitionRegistration};
+pub use partition_table::PartitionTable;
 pub use replay::ReplayError;
 pub use security::{AclEntry, AclsImage, DelegationToken, ScramCredential, ScramImage, ScramMechanism, TokensImage};
-pub use topics::{LeaderRecoveryState, NodeList, PartitionImage, TopicImage, TopicsImage};
+pub use snapshot_load::SnapshotLoad;
+pub use topics::{TopicImage, TopicsImage};
 
 use crate::features::{ELIGIBLE_LEADER_REPLICAS_VERSION, MetadataVersion};
 

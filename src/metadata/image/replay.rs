@@ -1,5 +1,6 @@
 //! What each record does to the image.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,10 +12,11 @@ use ringlog_protocol::metadata_records::{
 };
 use ringlog_types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TimestampMs, Uuid};
 
+use super::partition::ShortLists;
 use super::{
     AclEntry, BrokerImage, ConfigResource, ConfigResourceType, ControllerImage, DelegationToken, Endpoint,
-    LeaderRecoveryState, MetadataChanges, MetadataImage, NodeList, PartitionImage, ScramCredential, ScramMechanism,
-    TopicImage, VersionRange, directory,
+    LeaderRecoveryState, MetadataChanges, MetadataImage, PartitionImage, PartitionRegistration, PartitionTable,
+    ScramCredential, ScramMechanism, TopicImage, VersionRange, directory,
 };
 use crate::features::{self, MetadataVersion};
 
@@ -80,7 +82,7 @@ pub enum ReplayError {
     UnknownAcl(Uuid),
 }
 
-fn node_list(ids: &[i32]) -> NodeList {
+fn node_list(ids: &[i32]) -> Vec<NodeId> {
     ids.iter().map(|id| NodeId(*id)).collect()
 }
 
@@ -90,15 +92,19 @@ fn sorted(mut ids: Vec<Uuid>) -> Vec<Uuid> {
 }
 
 /// Directories for `replicas`: those of the record, or all MIGRATING when it has none.
-fn directories(record: &'static str, replicas: usize, given: Option<&[Uuid]>) -> Result<Box<[Uuid]>, ReplayError> {
+fn directories<'a>(
+    record: &'static str,
+    replicas: usize,
+    given: Option<&'a [Uuid]>,
+) -> Result<Cow<'a, [Uuid]>, ReplayError> {
     match given {
         Some(given) if !given.is_empty() => {
             if given.len() != replicas {
                 return Err(ReplayError::DirectoryCount { record, replicas, directories: given.len() });
             }
-            Ok(given.into())
+            Ok(Cow::Borrowed(given))
         }
-        _ => Ok(vec![directory::MIGRATING; replicas].into()),
+        _ => Ok(Cow::Owned(vec![directory::MIGRATING; replicas])),
     }
 }
 
@@ -273,46 +279,41 @@ impl MetadataImage {
     }
 
     fn replay_topic(&mut self, record: &TopicRecord, changes: &mut MetadataChanges) {
+        if let Some(topic) = self.add_topic(record) {
+            changes.topic(&topic).is_created = true;
+        }
+    }
+
+    /// Replays the record without noting a change. Returns the topic if it is new.
+    pub(super) fn add_topic(&mut self, record: &TopicRecord) -> Option<Arc<TopicImage>> {
         if self.topics.by_id.contains_key(&record.topic_id) {
-            return;
+            return None;
         }
         let name = Arc::<str>::from(record.name.as_str());
-        let topic = TopicImage { name: name.clone(), id: record.topic_id, partitions: BTreeMap::new() };
-        changes.topic(&topic).is_created = true;
-        self.topics.by_id.insert(record.topic_id, Arc::new(topic));
+        let topic = Arc::new(TopicImage { name: name.clone(), id: record.topic_id, partitions: PartitionTable::new() });
+        self.topics.by_id.insert(record.topic_id, topic.clone());
         self.topics.by_name.insert(name, record.topic_id);
+        Some(topic)
     }
 
     fn replay_partition(&mut self, record: &PartitionRecord, changes: &mut MetadataChanges) -> Result<(), ReplayError> {
-        const NAME: &str = "PartitionRecord";
-        let index = PartitionIndex(record.partition_id);
-        let invalid = |field, value: i64| ReplayError::InvalidField { record: NAME, field, value };
-        if record.partition_id < 0 {
-            return Err(invalid("partitionId", record.partition_id.into()));
-        }
-        let leader_recovery_state = LeaderRecoveryState::from_value(record.leader_recovery_state)
-            .ok_or_else(|| invalid("leaderRecoveryState", record.leader_recovery_state.into()))?;
-        let partition = PartitionImage {
-            replicas: node_list(&record.replicas),
-            directories: directories(NAME, record.replicas.len(), Some(&record.directories))?,
-            in_sync_replicas: node_list(&record.isr),
-            eligible_leader_replicas: node_list(record.eligible_leader_replicas.as_deref().unwrap_or(&[])),
-            last_known_elr: node_list(record.last_known_elr.as_deref().unwrap_or(&[])),
-            removing_replicas: node_list(&record.removing_replicas),
-            adding_replicas: node_list(&record.adding_replicas),
-            leader: NodeId(record.leader),
-            leader_epoch: LeaderEpoch(record.leader_epoch),
-            partition_epoch: PartitionEpoch(record.partition_epoch),
-            leader_recovery_state,
-        };
-        let topic = self.topics.by_id.get_mut(&record.topic_id);
-        let topic =
-            topic.ok_or_else(|| ReplayError::UnknownTopic { record: NAME, topic: record.topic_id.to_string() })?;
-        changes.topic(topic).partitions.insert(index);
-        if Arc::make_mut(topic).partitions.insert(index, Arc::new(partition)).is_none() {
+        let topic = self.put_partition(record)?;
+        changes.topic(topic).partitions.insert(PartitionIndex(record.partition_id));
+        Ok(())
+    }
+
+    /// Replays the record without noting a change. Returns the topic.
+    pub(super) fn put_partition(&mut self, record: &PartitionRecord) -> Result<&TopicImage, ReplayError> {
+        let partition = PartitionImage::from_record(record)?;
+        let topic = self.topics.by_id.get_mut(&record.topic_id).ok_or_else(|| ReplayError::UnknownTopic {
+            record: "PartitionRecord",
+            topic: record.topic_id.to_string(),
+        })?;
+        let partitions = &mut Arc::make_mut(topic).partitions;
+        if partitions.insert(PartitionIndex(record.partition_id), partition).is_none() {
             self.topics.partition_count += 1;
         }
-        Ok(())
+        Ok(topic)
     }
 
     fn replay_partition_change(
@@ -331,7 +332,7 @@ impl MetadataImage {
             .ok_or(ReplayError::UnknownPartition { topic_id: record.topic_id, partition: record.partition_id })?;
         let new = old.merge(record)?;
         changes.topic(topic).partitions.insert(index);
-        Arc::make_mut(topic).partitions.insert(index, Arc::new(new));
+        Arc::make_mut(topic).partitions.insert(index, new);
         Ok(())
     }
 
@@ -362,22 +363,18 @@ impl MetadataImage {
             vec![id]
         };
         let holds_elr = |partition: &PartitionImage| {
-            !partition.eligible_leader_replicas.is_empty() || !partition.last_known_elr.is_empty()
+            !partition.eligible_leader_replicas().is_empty() || !partition.last_known_elr().is_empty()
         };
         for id in ids {
-            if !self.topics.by_id(id).is_some_and(|topic| topic.partitions.values().any(|it| holds_elr(it))) {
-                continue;
-            }
-            let Some(topic) = self.topics.by_id.get_mut(&id) else { continue };
+            let Some(topic) = self.topics.by_id(id) else { continue };
+            let cleared = topic.partitions.iter().filter(|(_, partition)| holds_elr(partition));
+            let cleared: Vec<_> = cleared.map(|(index, partition)| (index, partition.without_elr())).collect();
+            let Some(topic) = self.topics.by_id.get_mut(&id).filter(|_| !cleared.is_empty()) else { continue };
             let topic_changes = changes.topic(topic);
-            for (index, partition) in &mut Arc::make_mut(topic).partitions {
-                if holds_elr(partition) {
-                    let partition = Arc::make_mut(partition);
-                    partition.eligible_leader_replicas = NodeList::default();
-                    partition.last_known_elr = NodeList::default();
-                    partition.partition_epoch = PartitionEpoch(partition.partition_epoch.0.saturating_add(1));
-                    topic_changes.partitions.insert(*index);
-                }
+            let topic = Arc::make_mut(topic);
+            for (index, partition) in cleared {
+                topic.partitions.insert(index, partition);
+                topic_changes.partitions.insert(index);
             }
         }
         Ok(())
@@ -513,42 +510,89 @@ fn scram_mechanism(record: &'static str, code: i8) -> Result<ScramMechanism, Rep
 }
 
 impl PartitionImage {
+    fn from_record(record: &PartitionRecord) -> Result<PartitionImage, ReplayError> {
+        const NAME: &str = "PartitionRecord";
+        let invalid = |field, value: i64| ReplayError::InvalidField { record: NAME, field, value };
+        if record.partition_id < 0 {
+            return Err(invalid("partitionId", record.partition_id.into()));
+        }
+        let leader_recovery_state = LeaderRecoveryState::from_value(record.leader_recovery_state)
+            .ok_or_else(|| invalid("leaderRecoveryState", record.leader_recovery_state.into()))?;
+        let directories = directories(NAME, record.replicas.len(), Some(&record.directories))?;
+        let eligible_leader_replicas = record.eligible_leader_replicas.as_deref().unwrap_or_default();
+        let last_known_elr = record.last_known_elr.as_deref().unwrap_or_default();
+        let lists = ShortLists {
+            replicas: &record.replicas,
+            in_sync_replicas: &record.isr,
+            eligible_leader_replicas,
+            last_known_elr,
+            directories: &directories,
+        };
+        if record.removing_replicas.is_empty()
+            && record.adding_replicas.is_empty()
+            && let Some(mut image) = PartitionImage::with_few_replicas(&lists)
+        {
+            image.leader = NodeId(record.leader);
+            image.leader_epoch = LeaderEpoch(record.leader_epoch);
+            image.partition_epoch = PartitionEpoch(record.partition_epoch);
+            image.leader_recovery_state = leader_recovery_state;
+            return Ok(image);
+        }
+        Ok(PartitionImage::new(&PartitionRegistration {
+            replicas: node_list(&record.replicas),
+            directories: directories.into_owned(),
+            in_sync_replicas: node_list(&record.isr),
+            eligible_leader_replicas: node_list(eligible_leader_replicas),
+            last_known_elr: node_list(last_known_elr),
+            removing_replicas: node_list(&record.removing_replicas),
+            adding_replicas: node_list(&record.adding_replicas),
+            leader: NodeId(record.leader),
+            leader_epoch: LeaderEpoch(record.leader_epoch),
+            partition_epoch: PartitionEpoch(record.partition_epoch),
+            leader_recovery_state,
+        }))
+    }
+
+    /// The registration after ClearElr.
+    fn without_elr(&self) -> PartitionImage {
+        let mut registration = self.to_registration();
+        registration.eligible_leader_replicas.clear();
+        registration.last_known_elr.clear();
+        registration.partition_epoch = PartitionEpoch(self.partition_epoch.0.saturating_add(1));
+        PartitionImage::new(&registration)
+    }
+
     /// The registration after `record`: absent fields keep their values, a present `leader` bumps the leader epoch even
     /// when it is the same one, and the partition epoch always rises.
     pub fn merge(&self, record: &PartitionChangeRecord) -> Result<PartitionImage, ReplayError> {
         const NAME: &str = "PartitionChangeRecord";
-        let list = |new: &Option<Vec<i32>>, old: &NodeList| new.as_deref().map_or_else(|| old.clone(), node_list);
-        let replicas = list(&record.replicas, &self.replicas);
+        let mut registration = self.to_registration();
+        let set = |list: &mut Vec<NodeId>, given: &Option<Vec<i32>>| {
+            if let Some(given) = given {
+                *list = node_list(given);
+            }
+        };
+        set(&mut registration.replicas, &record.replicas);
+        set(&mut registration.in_sync_replicas, &record.isr);
+        set(&mut registration.eligible_leader_replicas, &record.eligible_leader_replicas);
+        set(&mut registration.last_known_elr, &record.last_known_elr);
+        set(&mut registration.removing_replicas, &record.removing_replicas);
+        set(&mut registration.adding_replicas, &record.adding_replicas);
         let is_given = record.directories.as_ref().is_some_and(|directories| !directories.is_empty());
-        let new_directories = if record.replicas.is_some() || is_given {
-            directories(NAME, replicas.len(), record.directories.as_deref())?
-        } else {
-            self.directories.clone()
-        };
-        let (leader, leader_epoch) = match record.leader {
-            -2 => (self.leader, self.leader_epoch),
-            leader => (NodeId(leader), LeaderEpoch(self.leader_epoch.0.saturating_add(1))),
-        };
-        let leader_recovery_state = match record.leader_recovery_state {
-            -1 => self.leader_recovery_state,
-            value => LeaderRecoveryState::from_value(value).ok_or(ReplayError::InvalidField {
-                record: NAME,
-                field: "leaderRecoveryState",
-                value: value.into(),
-            })?,
-        };
-        Ok(PartitionImage {
-            replicas,
-            directories: new_directories,
-            in_sync_replicas: list(&record.isr, &self.in_sync_replicas),
-            eligible_leader_replicas: list(&record.eligible_leader_replicas, &self.eligible_leader_replicas),
-            last_known_elr: list(&record.last_known_elr, &self.last_known_elr),
-            removing_replicas: list(&record.removing_replicas, &self.removing_replicas),
-            adding_replicas: list(&record.adding_replicas, &self.adding_replicas),
-            leader,
-            leader_epoch,
-            partition_epoch: PartitionEpoch(self.partition_epoch.0.saturating_add(1)),
-            leader_recovery_state,
-        })
+        if record.replicas.is_some() || is_given {
+            let given = directories(NAME, registration.replicas.len(), record.directories.as_deref())?;
+            registration.directories = given.into_owned();
+        }
+        if record.leader != -2 {
+            registration.leader = NodeId(record.leader);
+            registration.leader_epoch = LeaderEpoch(self.leader_epoch.0.saturating_add(1));
+        }
+        if record.leader_recovery_state != -1 {
+            let value = record.leader_recovery_state;
+            registration.leader_recovery_state = LeaderRecoveryState::from_value(value)
+                .ok_or(ReplayError::InvalidField { record: NAME, field: "leaderRecoveryState", value: value.into() })?;
+        }
+        registration.partition_epoch = PartitionEpoch(self.partition_epoch.0.saturating_add(1));
+        Ok(PartitionImage::new(&registration))
     }
 }

@@ -37,17 +37,17 @@ impl PartitionImage {
         let record = PartitionRecord {
             partition_id: index.0,
             topic_id,
-            replicas: numbers(&self.replicas),
-            isr: numbers(&self.in_sync_replicas),
-            removing_replicas: numbers(&self.removing_replicas),
-            adding_replicas: numbers(&self.adding_replicas),
+            replicas: numbers(self.replicas()),
+            isr: numbers(self.in_sync_replicas()),
+            removing_replicas: numbers(self.removing_replicas()),
+            adding_replicas: numbers(self.adding_replicas()),
             leader: self.leader.0,
             leader_epoch: self.leader_epoch.0,
             partition_epoch: self.partition_epoch.0,
-            directories: if version >= 1 { self.directories.to_vec() } else { Vec::new() },
+            directories: if version >= 1 { self.directories().to_vec() } else { Vec::new() },
             leader_recovery_state: self.leader_recovery_state as i8,
-            eligible_leader_replicas: elr(&self.eligible_leader_replicas),
-            last_known_elr: elr(&self.last_known_elr),
+            eligible_leader_replicas: elr(self.eligible_leader_replicas()),
+            last_known_elr: elr(self.last_known_elr()),
         };
         at_version(MetadataRecord::Partition(record), version)
     }
@@ -133,8 +133,8 @@ impl MetadataImage {
         for topic in self.topics.iter() {
             let record = TopicRecord { name: text(&topic.name), topic_id: topic.id };
             sink(at_version(MetadataRecord::Topic(record), 0));
-            for (index, partition) in &topic.partitions {
-                sink(partition.to_record(topic.id, *index, metadata_version));
+            for (index, partition) in topic.partitions.iter() {
+                sink(partition.to_record(topic.id, index, metadata_version));
             }
         }
         self.config_and_quota_records(sink);

@@ -10,6 +10,7 @@ use ringlog_metadata::MetadataVersion;
 use ringlog_metadata::bootstrap::{BootstrapMetadata, BootstrapRequest};
 use ringlog_metadata::image::{
     ConfigResource, ConfigResourceType, MetadataChanges, MetadataDelta, MetadataImage, MetadataLoader, Provenance,
+    SnapshotLoad,
 };
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_protocol::records::{BatchIter, Scratch};
@@ -61,9 +62,12 @@ fn metadata_files(name: &str) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
 }
 
 fn snapshot_image(bytes: &[u8]) -> MetadataImage {
-    let records: Vec<MetadataRecord> =
-        batches(bytes).into_iter().flat_map(|it| it.2).map(|record| record.record).collect();
-    MetadataLoader::new().load_snapshot(Provenance::EMPTY, &records).unwrap().image
+    let mut scratch = Scratch::new(1 << 20);
+    let mut load = SnapshotLoad::new();
+    for batch in BatchIter::new(bytes).map(Result::unwrap).filter(|batch| !batch.header.is_control()) {
+        batch.records(&mut scratch).unwrap().for_each(|record| load.record(record.unwrap().value.unwrap()));
+    }
+    MetadataLoader::new().finish_snapshot(load, Provenance::EMPTY).unwrap().image
 }
 
 fn as_json(configs: Option<&std::sync::Arc<ringlog_metadata::image::ConfigMap>>) -> Value {

@@ -42,7 +42,6 @@ impl Raft {
     }
 
     fn describe_partition(&self, now: Now) -> describe_quorum_response::PartitionData {
-        let leader_id = self.leader_id().map_or(-1, |id| id.0);
         let State::Leader(leader) = &self.state else {
             let error = ErrorCode::NotLeaderOrFollower;
             return describe_quorum_response::PartitionData {
@@ -52,8 +51,6 @@ impl Raft {
                      current leader. For requests intended for any replica, this error indicates that the broker is \
                      not a replica of the topic partition.",
                 )),
-                leader_id,
-                leader_epoch: self.epoch.0,
                 ..describe_quorum_response::PartitionData::default()
             };
         };
@@ -74,7 +71,7 @@ impl Raft {
             state
         };
         describe_quorum_response::PartitionData {
-            leader_id,
+            leader_id: self.config.node_id.0,
             leader_epoch: self.epoch.0,
             high_watermark: leader.high_watermark.map_or(-1, |offset| offset.0),
             current_voters: leader.voters.values().map(voter).collect(),
@@ -110,6 +107,7 @@ fn unknown_partitions(request: &DescribeQuorumRequest) -> DescribeQuorumResponse
             .map(|partition| describe_quorum_response::PartitionData {
                 partition_index: partition.partition_index,
                 error_code,
+                error_message: Some(StrBytes::from_static("This server does not host this topic-partition.")),
                 ..describe_quorum_response::PartitionData::default()
             })
             .collect(),

@@ -87,6 +87,9 @@ impl Raft {
     pub(super) fn on_fetch_response(&mut self, pending: &Pending, response: FetchResponse, now: Now, fx: &mut Effects) {
         let read = wire::read_fetch_response(&response).filter(|_| response.error_code == 0);
         let Some((partition, leader)) = read else { return self.back_off(pending, now) };
+        if leader.leader_id.is_none() && leader.epoch == self.epoch {
+            self.on_leaderless_answer(&pending.to, now);
+        }
         match self.common_answer(partition.error_code, &leader, now, fx) {
             Outcome::Proceed => {}
             Outcome::Done => return,
@@ -168,12 +171,8 @@ impl Raft {
         }
         if accepted > 0 {
             self.append(bytes.slice(..accepted), end, fx);
-            let changes_voters = controls.iter().any(|(_, record)| matches!(record, ControlRecord::Voters(_)));
             for (offset, record) in controls {
                 self.history.apply(offset, record);
-            }
-            if changes_voters {
-                self.on_voters_changed(fx);
             }
         }
         is_sound
@@ -210,7 +209,6 @@ impl Raft {
         if to < self.log.end {
             self.log.truncate_to(to);
             self.history.truncate_to(to);
-            self.on_voters_changed(fx);
             fx.push(Action::TruncateLog { to });
         }
     }

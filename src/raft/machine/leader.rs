@@ -100,8 +100,11 @@ impl Leader {
         }
     }
 
-    /// Takes over a changed voter set: who left becomes an observer, who came brings what it had as one.
-    pub fn set_voters(&mut self, voters: &VoterSet) {
+    /// Takes over a changed voter set: who left becomes an observer, who came brings what it had as one. Of the new set
+    /// a majority must be heard by `check_quorum_deadline`: whoever led alone has heard nobody so far.
+    pub fn set_voters(&mut self, voters: &VoterSet, check_quorum_deadline: MonotonicMs) {
+        self.heard.clear();
+        self.check_quorum_deadline = check_quorum_deadline;
         let mut old = std::mem::take(&mut self.voters);
         for voter in voters.iter() {
             let known = old

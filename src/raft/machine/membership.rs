@@ -11,6 +11,7 @@ use ringlog_types::{ErrorCode, MonotonicMs, NodeId, Now, Offset, Uuid};
 
 use super::Raft;
 use super::fetch_server::Asker;
+use super::refusal::{self, Kind, Refusal};
 use super::requests::{Asked, Pending};
 use super::state::State;
 use super::wire::{self, LeaderInfo};
@@ -31,13 +32,6 @@ pub(super) struct PendingChange {
     pub deadline: MonotonicMs,
     asker: Option<(Asker, Kind)>,
     stage: Stage,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Add,
-    Remove,
-    Update,
 }
 
 #[derive(Debug)]
@@ -85,33 +79,42 @@ fn endpoints<'a>(listeners: impl Iterator<Item = (&'a StrBytes, &'a StrBytes, u1
 
 impl Raft {
     /// Checks that every change begins with, in Kafka's order.
-    fn check_change(&self, cluster_id: Option<&str>, id: i32, directory_id: Uuid) -> Result<(), ErrorCode> {
-        if self.is_foreign_cluster(cluster_id) {
-            return Err(ErrorCode::InconsistentClusterId);
+    fn check_change(
+        &self,
+        kind: Kind,
+        cluster_id: Option<&str>,
+        id: i32,
+        directory_id: Uuid,
+    ) -> Result<ReplicaKey, Refusal> {
+        if let Some(foreign) = cluster_id.filter(|_| self.is_foreign_cluster(cluster_id)) {
+            return Err(refusal::foreign_cluster(foreign, &self.config.cluster_id));
         }
         self.check_leader(self.epoch.0)?;
-        if id < 0 || directory_id.is_zero() { Err(ErrorCode::InvalidRequest) } else { Ok(()) }
+        if id < 0 || directory_id.is_zero() {
+            return Err(refusal::invalid_voter(kind));
+        }
+        Ok(ReplicaKey::from_wire(id, directory_id))
     }
 
     /// Checks that the voter set may be changed at all now.
-    fn check_changeable(&self) -> Result<(), ErrorCode> {
-        let State::Leader(leader) = &self.state else { return Err(ErrorCode::NotLeaderOrFollower) };
+    fn check_changeable(&self, kind: Kind) -> Result<(), Refusal> {
+        let State::Leader(leader) = &self.state else { return Err(ErrorCode::NotLeaderOrFollower.into()) };
         if leader.change.is_some() {
-            return Err(ErrorCode::RequestTimedOut);
+            return Err(refusal::change_under_way());
         }
-        let Some(high_watermark) = leader.high_watermark else { return Err(ErrorCode::RequestTimedOut) };
+        let Some(high_watermark) = leader.high_watermark else { return Err(refusal::unknown_high_watermark()) };
         if self.kraft_version() == 0 {
-            return Err(ErrorCode::UnsupportedVersion);
+            return Err(refusal::static_quorum(kind));
         }
-        if self.history.voters_offset().is_some_and(|offset| offset >= high_watermark) {
-            return Err(ErrorCode::RequestTimedOut);
+        match self.history.voters_offset() {
+            Some(offset) if offset >= high_watermark => Err(refusal::uncommitted_voters(offset, high_watermark)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     pub(super) fn on_add_voter(&mut self, from: &Asker, request: AddRaftVoterRequest, now: Now, fx: &mut Effects) {
-        if let Err(error) = self.begin_add(from, &request, now, fx) {
-            self.reply(from.token, add_response(error), fx);
+        if let Err(refusal) = self.begin_add(from, &request, now, fx) {
+            self.reply(from.token, add_response(Err(refusal)), fx);
         }
     }
 
@@ -121,16 +124,16 @@ impl Raft {
         request: &AddRaftVoterRequest,
         now: Now,
         fx: &mut Effects,
-    ) -> Result<(), ErrorCode> {
-        self.check_change(request.cluster_id.as_deref(), request.voter_id, request.voter_directory_id)?;
+    ) -> Result<(), Refusal> {
+        let (cluster_id, directory_id) = (request.cluster_id.as_deref(), request.voter_directory_id);
+        let key = self.check_change(Kind::Add, cluster_id, request.voter_id, directory_id)?;
         let endpoints = endpoints(request.listeners.iter().map(|l| (&l.name, &l.host, l.port)));
         let Some(endpoint) = endpoints.get(&self.config.default_listener).cloned() else {
-            return Err(ErrorCode::InvalidRequest);
+            return Err(refusal::missing_endpoint(&endpoints, &self.config.default_listener));
         };
-        self.check_changeable()?;
-        let key = ReplicaKey::from_wire(request.voter_id, request.voter_directory_id);
+        self.check_changeable(Kind::Add)?;
         if self.voters().get(key.id).is_some() {
-            return Err(ErrorCode::DuplicateVoter);
+            return Err(refusal::duplicate_voter(key, self.voters()));
         }
         let to = Destination { node_id: Some(key.id), endpoint };
         let versions = ApiVersionsRequest {
@@ -138,7 +141,7 @@ impl Raft {
             client_software_version: StrBytes::from_static(env!("CARGO_PKG_VERSION")),
         };
         if !self.send(to, Asked::ApiVersions, versions, now, fx) {
-            return Err(ErrorCode::RequestTimedOut);
+            return Err(refusal::unreachable(key));
         }
         let newcomer = Voter { key, endpoints, kraft_version: VersionRange::STATIC };
         let stage = Stage::AskingVersions { newcomer, ack_when_committed: request.ack_when_committed };
@@ -171,15 +174,15 @@ impl Raft {
                     asker
                 } else {
                     if let Some((asker, _)) = asker {
-                        self.reply(asker.token, add_response(ErrorCode::None), fx);
+                        self.reply(asker.token, add_response(Ok(())), fx);
                     }
                     None
                 };
                 self.write_voters(voters, asker, now, fx);
             }
-            Err(error) => {
+            Err(refusal) => {
                 if let Some((asker, _)) = asker {
-                    self.reply(asker.token, add_response(error), fx);
+                    self.reply(asker.token, add_response(Err(refusal)), fx);
                 }
             }
         }
@@ -191,21 +194,27 @@ impl Raft {
         mut newcomer: Voter,
         response: Option<&ApiVersionsResponse>,
         now: Now,
-    ) -> Result<VoterSet, ErrorCode> {
-        let response = response.filter(|response| response.error_code == 0).ok_or(ErrorCode::RequestTimedOut)?;
+    ) -> Result<VoterSet, Refusal> {
+        let key = newcomer.key;
+        let error = response.map_or(ErrorCode::BrokerNotAvailable, |response| {
+            ErrorCode::from_code(response.error_code).unwrap_or(ErrorCode::UnknownServerError)
+        });
+        let response = response.filter(|_| error.is_none()).ok_or_else(|| refusal::unknown_versions(error))?;
         let range = response.supported_features.iter().find(|feature| &*feature.name == "kraft.version");
         let range = range.map(|feature| VersionRange { min: feature.min_version, max: feature.max_version });
-        newcomer.kraft_version =
-            range.filter(|range| range.contains(self.kraft_version())).ok_or(ErrorCode::InvalidRequest)?;
-        let State::Leader(leader) = &self.state else { return Err(ErrorCode::NotLeaderOrFollower) };
-        let is_ready = leader.observers.get(&newcomer.key).is_some_and(|progress| {
+        let finalized = self.kraft_version();
+        newcomer.kraft_version = range
+            .filter(|range| range.contains(finalized))
+            .ok_or_else(|| refusal::unsuitable_version(key, range, finalized))?;
+        let State::Leader(leader) = &self.state else { return Err(ErrorCode::NotLeaderOrFollower.into()) };
+        let is_ready = leader.observers.get(&key).is_some_and(|progress| {
             progress.last_caught_up != ringlog_types::TimestampMs::NONE
                 && progress.last_fetch.is_some_and(|at| now.monotonic.since_ms(at.monotonic) < NEWCOMER_FETCH_MS)
         });
         if !is_ready {
-            return Err(ErrorCode::RequestTimedOut);
+            return Err(refusal::lagging(key));
         }
-        self.voters().with(newcomer).ok_or(ErrorCode::DuplicateVoter)
+        self.voters().with(newcomer).ok_or_else(|| refusal::duplicate_voter(key, self.voters()))
     }
 
     /// Appends the new set, which takes effect at once, and waits for its commit.
@@ -223,15 +232,18 @@ impl Raft {
         now: Now,
         fx: &mut Effects,
     ) {
-        let key = ReplicaKey::from_wire(request.voter_id, request.voter_directory_id);
-        let checked = self
-            .check_change(request.cluster_id.as_deref(), request.voter_id, request.voter_directory_id)
-            .and_then(|()| self.check_changeable())
-            .and_then(|()| self.voters().without(key).ok_or(ErrorCode::VoterNotFound));
-        match checked {
+        match self.check_removal(request) {
             Ok(voters) => self.write_voters(voters, Some((from.clone(), Kind::Remove)), now, fx),
-            Err(error) => self.reply(from.token, remove_response(error), fx),
+            Err(refusal) => self.reply(from.token, remove_response(Err(refusal)), fx),
         }
+    }
+
+    /// The voter set without the one that goes.
+    fn check_removal(&self, request: &RemoveRaftVoterRequest) -> Result<VoterSet, Refusal> {
+        let (cluster_id, directory_id) = (request.cluster_id.as_deref(), request.voter_directory_id);
+        let key = self.check_change(Kind::Remove, cluster_id, request.voter_id, directory_id)?;
+        self.check_changeable(Kind::Remove)?;
+        self.voters().without(key).ok_or_else(|| refusal::unknown_voter(key, self.voters()))
     }
 
     pub(super) fn on_update_voter(
@@ -276,7 +288,7 @@ impl Raft {
         if self.kraft_version() == 0 {
             return if self.voters().get(voter.key.id).is_some() { Ok(None) } else { Err(ErrorCode::VoterNotFound) };
         }
-        self.check_changeable()?;
+        self.check_changeable(Kind::Update).map_err(|refusal| refusal.code)?;
         if !self.voters().is_voter(voter.key) {
             return Err(ErrorCode::VoterNotFound);
         }
@@ -296,9 +308,10 @@ impl Raft {
 
     pub(super) fn reply_change(&self, change: PendingChange, error: ErrorCode, fx: &mut Effects) {
         let Some((asker, kind)) = change.asker else { return };
+        let outcome = if error.is_none() { Ok(()) } else { Err(error.into()) };
         match kind {
-            Kind::Add => self.reply(asker.token, add_response(error), fx),
-            Kind::Remove => self.reply(asker.token, remove_response(error), fx),
+            Kind::Add => self.reply(asker.token, add_response(outcome), fx),
+            Kind::Remove => self.reply(asker.token, remove_response(outcome), fx),
             Kind::Update => self.reply_update(&asker, error, fx),
         }
     }
@@ -325,14 +338,6 @@ impl Raft {
             && let Some(change) = leader.change.take()
         {
             self.reply_change(change, ErrorCode::None, fx);
-        }
-    }
-
-    /// The voter set at the log's end is another one: by a record, or by its truncation.
-    pub(super) fn on_voters_changed(&mut self, _fx: &mut Effects) {
-        let voters = self.history.voters();
-        if let State::Leader(leader) = &mut self.state {
-            leader.set_voters(voters);
         }
     }
 
@@ -483,12 +488,21 @@ fn updated_voter(request: &UpdateRaftVoterRequest) -> Voter {
     }
 }
 
-fn add_response(error: ErrorCode) -> AddRaftVoterResponse {
-    AddRaftVoterResponse { error_code: error.code(), ..AddRaftVoterResponse::default() }
+fn code_and_text(outcome: Result<(), Refusal>) -> (i16, Option<StrBytes>) {
+    match outcome {
+        Ok(()) => (0, None),
+        Err(refusal) => (refusal.code.code(), Some(refusal.text.into())),
+    }
 }
 
-fn remove_response(error: ErrorCode) -> RemoveRaftVoterResponse {
-    RemoveRaftVoterResponse { error_code: error.code(), ..RemoveRaftVoterResponse::default() }
+fn add_response(outcome: Result<(), Refusal>) -> AddRaftVoterResponse {
+    let (error_code, error_message) = code_and_text(outcome);
+    AddRaftVoterResponse { error_code, error_message, ..AddRaftVoterResponse::default() }
+}
+
+fn remove_response(outcome: Result<(), Refusal>) -> RemoveRaftVoterResponse {
+    let (error_code, error_message) = code_and_text(outcome);
+    RemoveRaftVoterResponse { error_code, error_message, ..RemoveRaftVoterResponse::default() }
 }
 
 fn update_response(leader: &LeaderInfo, error: ErrorCode) -> UpdateRaftVoterResponse {

@@ -8,6 +8,7 @@ mod leader;
 mod membership;
 mod poll;
 mod proposals;
+mod refusal;
 mod requests;
 mod responses;
 mod snapshots;
@@ -16,6 +17,8 @@ mod state;
 mod transitions;
 mod votes;
 mod wire;
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use ringlog_protocol::RequestBody;
@@ -122,6 +125,8 @@ pub struct Raft {
     rebuilding: Option<Rebuilding>,
     /// The epoch whose leader's process is gone, as far as we can tell; `None` again once it answers a fetch.
     suspected: Option<LeaderEpoch>,
+    /// Voters that said, in this epoch, that they know of no leader either.
+    leaderless: BTreeSet<NodeId>,
     /// The highest high watermark that a leader told, which may lie beyond our log.
     told_high_watermark: Option<Offset>,
     is_shutting_down: bool,

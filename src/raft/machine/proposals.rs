@@ -89,8 +89,9 @@ impl Raft {
         for (index, record) in records.into_iter().enumerate() {
             self.history.apply(base_offset.plus(index as i64), record);
         }
-        if changes_voters {
-            self.on_voters_changed(fx);
+        let check_quorum_ms = self.check_quorum_ms();
+        if changes_voters && let State::Leader(leader) = &mut self.state {
+            leader.set_voters(self.history.voters(), now.monotonic.plus_ms(check_quorum_ms));
         }
         self.append_as_leader(batch, end_offset, fx);
     }

@@ -196,7 +196,6 @@ impl Raft {
         self.log.epochs = LeaderEpochs::default();
         // Older ones go with the log.
         self.log.snapshots = std::collections::BTreeSet::from([id]);
-        self.on_voters_changed(fx);
         self.raise_high_watermark(id.end_offset, fx);
     }
 

@@ -52,6 +52,7 @@ impl Raft {
             installing: None,
             rebuilding: loaded.is_rebuilding.then_some(Rebuilding::Unknown),
             suspected: None,
+            leaderless: BTreeSet::new(),
             told_high_watermark: None,
             is_shutting_down: false,
             is_handing_over: false,

@@ -7,7 +7,7 @@ use super::leader::Leader;
 use super::state::{Election, Follower, KnownLeader, Resigned, State};
 use super::wire::LeaderInfo;
 use crate::control_records::ControlRecord;
-use crate::effects::Effects;
+use crate::effects::{Destination, Effects};
 use crate::voters::{Endpoints, VersionRange, Voter};
 
 /// After the leader's process has gone: the first follower stands so much later, when the others have seen it, too.
@@ -16,6 +16,14 @@ const FIRST_STANDS_MS: u64 = 10;
 const NEXT_STANDS_MS: u64 = 100;
 
 impl Raft {
+    /// When this voter stands if it needn't wait: each voter after the one before it.
+    fn stands_soon(&self, now: Now) -> MonotonicMs {
+        let leader_id = self.leader_id();
+        let others = self.voters().iter().filter(|voter| Some(voter.key.id) != leader_id);
+        let rank = others.take_while(|voter| voter.key.id < self.config.node_id).count() as u64;
+        now.monotonic.plus_ms(FIRST_STANDS_MS + rank * NEXT_STANDS_MS)
+    }
+
     pub(super) fn new_election_deadline(&mut self, now: Now) -> MonotonicMs {
         let timeout_ms = self.config.election_timeout_ms;
         now.monotonic.plus_ms(timeout_ms + self.random.below(timeout_ms))
@@ -31,6 +39,7 @@ impl Raft {
         let was_leader = self.is_leader();
         let old = std::mem::replace(&mut self.state, state);
         self.requests.reset();
+        self.leaderless.clear();
         if let State::Follower(Follower { download: Some(download), .. }) = &old {
             fx.push(crate::Action::AbandonSnapshot { id: download.id });
         }
@@ -95,18 +104,34 @@ impl Raft {
         self.suspected == Some(self.epoch)
     }
 
+    /// A peer that was asked knows of no leader in this epoch either. When a majority is without one, as after a start
+    /// of all, nobody needs to wait for a leader to show: this voter stands soon. Not after it gave its vote to
+    /// somebody, who may be about to win.
+    pub(super) fn on_leaderless_answer(&mut self, from: &Destination, now: Now) {
+        let listener = &self.config.default_listener;
+        let voter = self.voters().iter().find(|voter| voter.endpoints.get(listener) == Some(&from.endpoint));
+        let Some(id) = voter.map(|voter| voter.key.id).filter(|id| *id != self.config.node_id) else { return };
+        if self.leader.is_some() || self.voted.is_some() || !matches!(self.state, State::Unattached { .. }) {
+            return;
+        }
+        self.leaderless.insert(id);
+        let stand_at = self.stands_soon(now);
+        if self.leaderless.len() + 1 == self.voters().majority()
+            && let State::Unattached { election_deadline } = &mut self.state
+        {
+            *election_deadline = stand_at.min(*election_deadline);
+        }
+    }
+
     /// Nothing listens any more where the leader did. A follower needn't wait for its fetch timeout then: it stands
     /// soon, each after the one before it, so that they don't split the votes. Pre-votes see to it that nothing
     /// happens if only the way from here to the leader is broken. Once per epoch, until the leader answers again.
     pub(super) fn on_leader_refused(&mut self, now: Now) {
-        let leader_id = self.leader_id();
-        let rank = self.voters().iter().filter(|voter| Some(voter.key.id) != leader_id);
-        let rank = rank.take_while(|voter| voter.key.id < self.config.node_id).count() as u64;
         if self.suspects_leader() || !self.is_voter() {
             return;
         }
         self.suspected = Some(self.epoch);
-        let stand_at = now.monotonic.plus_ms(FIRST_STANDS_MS + rank * NEXT_STANDS_MS);
+        let stand_at = self.stands_soon(now);
         if let State::Follower(follower) = &mut self.state {
             follower.fetch_deadline = follower.fetch_deadline.min(stand_at);
         }

@@ -2,16 +2,18 @@
 
 use bytes::Bytes;
 use ringlog_protocol::messages::{
-    BeginQuorumEpochRequest, DescribeQuorumRequest, DescribeQuorumResponse, FetchRequest, FetchResponse,
-    FetchSnapshotRequest, VoteRequest, VoteResponse, begin_quorum_epoch_request, describe_quorum_request,
-    fetch_request, fetch_response, fetch_snapshot_request, vote_request,
+    AddRaftVoterRequest, ApiVersionsResponse, BeginQuorumEpochRequest, DescribeQuorumRequest, DescribeQuorumResponse,
+    FetchRequest, FetchResponse, FetchSnapshotRequest, VoteRequest, VoteResponse, add_raft_voter_request,
+    api_versions_response, begin_quorum_epoch_request, describe_quorum_request, fetch_request, fetch_response,
+    fetch_snapshot_request, vote_request,
 };
-use ringlog_protocol::records::BatchIter;
+use ringlog_protocol::records::{BatchIter, BatchRef};
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::control_records::ControlRecord;
 use ringlog_raft::{
     Action, ControlHistory, Effects, Endpoint, Endpoints, EpochStart, Event, LeaderEpochs, LoadedState, ProposeError,
-    QuorumState, QuorumStateVersion, Raft, RaftConfig, ReplyToken, RequestToken, SnapshotId, Step, VoterSet, snapshot,
+    QuorumState, QuorumStateVersion, Raft, RaftConfig, ReplicaKey, ReplyToken, RequestToken, SendError, SnapshotId,
+    Step, VoterSet, snapshot,
 };
 use ringlog_types::{
     CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random, TimestampMs, Uuid,
@@ -125,8 +127,8 @@ fn a_single_static_voter_elects_itself_and_commits() {
     assert!(raft.may_shut_down());
 }
 
-#[test]
-fn a_standalone_node_writes_what_kafka_wrote_first() {
+/// A standalone node as formatted by Kafka, and its first batch as Kafka wrote it.
+fn standalone() -> (LoadedState, RaftConfig, BatchRef<'static>) {
     let kafkas = BatchIter::new(LOG).next().unwrap().unwrap();
     let voters = match &ControlRecord::parse_batch(&kafkas).unwrap()[..] {
         [_, _, (_, ControlRecord::Voters(voters))] => voters.clone(),
@@ -139,6 +141,12 @@ fn a_standalone_node_writes_what_kafka_wrote_first() {
     let mut config = config(2);
     config.directory_id = own.key.directory_id.unwrap();
     config.endpoints = own.endpoints;
+    (loaded, config, kafkas)
+}
+
+#[test]
+fn a_standalone_node_writes_what_kafka_wrote_first() {
+    let (loaded, config, kafkas) = standalone();
     let time = kafkas.header.base_timestamp;
     let now = Now { monotonic: MonotonicMs(0), wall: time };
     let (_, fx) = Raft::new(config, loaded, Random::from_seed(1), now);
@@ -516,4 +524,130 @@ fn kraft_version_rises_once_every_voter_is_known() {
     assert_eq!(raft.voters().get(NodeId(1)).unwrap().key.directory_id, Some(DIRECTORY));
     assert_eq!(done(raft.step(Event::LogFlushed, at(11))).high_watermark, Some(Offset(5)));
     assert!(raft.upgrade_kraft_version(0, false, at(12)).is_err());
+}
+
+/// The one request in flight to that node, by its token.
+fn token_of(fx: Effects) -> RequestToken {
+    let Step::Ready(actions) = fx.into_step() else { panic!("nothing is to be persisted") };
+    let token = actions.iter().find_map(|action| match action {
+        Action::Send { token, .. } => Some(*token),
+        _ => None,
+    });
+    token.expect("a request")
+}
+
+#[test]
+fn a_follower_whose_leaders_process_is_gone_stands_at_once() {
+    let mut raft = unattached();
+    let told = raft.step(
+        Event::Request {
+            token: ReplyToken(1),
+            listener: "CONTROLLER".to_owned(),
+            api_version: 1,
+            request: begin(2, 6).into(),
+        },
+        at(1),
+    );
+    let Step::PersistFirst(first) = told.into_step() else { panic!("the leader is persisted") };
+    let fetch = first.persisted().into_iter().find_map(|action| match action {
+        Action::Send { token, .. } => Some(token),
+        _ => None,
+    });
+    let refused = Event::Response { token: fetch.expect("a fetch"), result: Err(SendError::Refused) };
+    let _ = raft.step(refused, at(2));
+    assert!(raft.next_deadline().is_some_and(|deadline| deadline <= MonotonicMs(40)));
+    // Somebody else may try before: this node saw the same.
+    assert!(vote_answer(ask(&mut raft, vote(&Vote { epoch: 6, id: 3, last: (4, 10), pre_vote: true }), at(3))).2);
+    let stood = done(raft.step(Event::Tick, at(40)));
+    assert!(stood.sent.iter().any(|(_, request)| matches!(request, RequestBody::Vote(_))));
+    assert_eq!(raft.epoch(), LeaderEpoch(6), "a pre-vote doesn't raise the epoch");
+}
+
+#[test]
+fn voters_that_all_know_no_leader_need_not_wait_for_one() {
+    let (mut raft, fx) = Raft::new(config(1), empty(&[1, 2, 3]), Random::from_seed(1), at(0));
+    let token = token_of(fx);
+    let nobody = FetchResponse {
+        responses: vec![fetch_response::FetchableTopicResponse {
+            topic_id: CLUSTER_METADATA_TOPIC_ID,
+            partitions: vec![fetch_response::PartitionData {
+                error_code: ErrorCode::NotLeaderOrFollower.code(),
+                current_leader: fetch_response::LeaderIdAndEpoch { leader_id: -1, leader_epoch: 0 },
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let _ = raft.step(Event::Response { token, result: Ok(nobody.into()) }, at(1));
+    let stood = done(raft.step(Event::Tick, at(30)));
+    assert!(stood.sent.iter().any(|(_, request)| matches!(request, RequestBody::Vote(_))), "{stood:?}");
+}
+
+#[test]
+fn a_node_that_lost_records_neither_votes_nor_stands_until_it_has_them_again() {
+    let mut loaded = empty(&[1, 2, 3]);
+    loaded.is_rebuilding = true;
+    let (mut raft, _) = start(config(1), loaded);
+    for pre_vote in [true, false] {
+        let asked = vote(&Vote { epoch: 3, id: 2, last: (2, 10), pre_vote });
+        assert!(!vote_answer(ask(&mut raft, asked, at(1))).2);
+    }
+    assert!(done(raft.step(Event::Tick, at(9_000))).sent.iter().all(|(_, it)| !matches!(it, RequestBody::Vote(_))));
+    let alone = LoadedState { is_rebuilding: true, ..empty(&[1]) };
+    assert!(!start(config(1), alone).1.became_leader);
+}
+
+/// A single dynamic voter that leads in epoch 1, and has committed what it wrote first.
+fn standalone_leader() -> Raft {
+    let (loaded, config, _) = standalone();
+    let (mut raft, fx) = Raft::new(config, loaded, Random::from_seed(1), at(0));
+    done(fx);
+    done(raft.step(Event::LogFlushed, at(1)));
+    raft
+}
+
+#[test]
+fn who_led_alone_for_long_still_leads_when_a_second_voter_comes() {
+    let mut raft = standalone_leader();
+    let newcomer = ReplicaKey::from_wire(5, Uuid([5; 16]));
+    let end = raft.log_end_offset();
+    let mut request = fetch(1, end.0, 1);
+    request.cluster_id = Some("cluster".into());
+    request.topics[0].partitions[0].replica_directory_id = Uuid([5; 16]);
+    assert!(ask(&mut raft, request, at(60_000)).reply.is_some());
+    let add = AddRaftVoterRequest {
+        cluster_id: Some("cluster".into()),
+        timeout_ms: 10_000,
+        voter_id: 5,
+        voter_directory_id: Uuid([5; 16]),
+        listeners: vec![add_raft_voter_request::Listener {
+            name: "CONTROLLER".into(),
+            host: "127.0.0.1".into(),
+            port: endpoint(5).port,
+        }],
+        ack_when_committed: true,
+    };
+    let listener = "CONTROLLER".to_owned();
+    let request = RequestBody::from(add);
+    let api_version = request.api_key().max_version();
+    let asked = raft.step(Event::Request { token: ReplyToken(7), listener, api_version, request }, at(60_001));
+    let token = token_of(asked);
+    let feature =
+        api_versions_response::SupportedFeatureKey { name: "kraft.version".into(), min_version: 0, max_version: 1 };
+    let versions = ApiVersionsResponse { supported_features: vec![feature], ..ApiVersionsResponse::default() };
+    let answered = raft.step(Event::Response { token, result: Ok(versions.into()) }, at(60_002));
+    assert!(!done(answered).appended.is_empty(), "the new voter set is written");
+    assert!(raft.voters().is_voter(newcomer));
+    done(raft.step(Event::Tick, at(60_003)));
+    assert!(raft.is_leader(), "the newcomer has had no time to be heard");
+    // It fetches the new set, which commits it.
+    let _ = raft.step(Event::LogFlushed, at(60_004));
+    let mut request = fetch(1, raft.log_end_offset().0, 1);
+    request.topics[0].partitions[0].replica_directory_id = Uuid([5; 16]);
+    let fetched = ask(&mut raft, request, at(60_005));
+    assert_eq!(fetched.high_watermark, Some(raft.log_end_offset()));
+    // One that falls silent for good is missed in the end.
+    done(raft.step(Event::Tick, at(70_000)));
+    assert!(!raft.is_leader());
 }

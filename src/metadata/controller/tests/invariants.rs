@@ -11,15 +11,15 @@ use ringlog_types::Random;
 use super::leadership::alter;
 use super::*;
 
-fn check(harness: &Harness) {
+pub(super) fn check(harness: &Harness) {
     for topic in harness.replica.topics.iter() {
         for partition in topic.partitions.values() {
-            let is_replica = |id: &NodeId| partition.replicas.contains(id);
-            assert!(partition.in_sync_replicas.iter().all(is_replica));
-            assert!(partition.eligible_leader_replicas.iter().all(|id| !partition.in_sync_replicas.contains(id)));
-            assert_eq!(partition.replicas.len(), partition.directories.len());
+            let is_replica = |id: &NodeId| partition.replicas().contains(id);
+            assert!(partition.in_sync_replicas().iter().all(is_replica));
+            assert!(partition.eligible_leader_replicas().iter().all(|id| !partition.in_sync_replicas().contains(id)));
+            assert_eq!(partition.replicas().len(), partition.directories().len());
             if partition.has_leader() {
-                assert!(partition.in_sync_replicas.contains(&partition.leader));
+                assert!(partition.in_sync_replicas().contains(&partition.leader));
                 assert!(harness.replica.cluster.is_active(partition.leader));
             }
         }
@@ -92,7 +92,7 @@ fn grow(harness: &mut Harness) {
         let partition = harness.partition(&name, 0).clone();
         if partition.has_leader() {
             let is_up = |id: &&NodeId| harness.replica.cluster.is_active(**id);
-            let members: Vec<i32> = partition.replicas.iter().filter(is_up).map(|id| id.0).collect();
+            let members: Vec<i32> = partition.replicas().iter().filter(is_up).map(|id| id.0).collect();
             let (_, result) = alter(harness, &name, partition.leader.0, &members, |_| {});
             assert!(matches!(result, ErrorCode::None | ErrorCode::NewLeaderElected), "{result}");
         }

@@ -49,8 +49,8 @@ fn eligible_replicas_follow_losses_and_returns() {
     harness.create(vec![assigned("t", &[&[12, 13, 11]])]);
     let state = |harness: &Harness| {
         let it = harness.partition("t", 0);
-        let (isr, elr) = (ids(&it.in_sync_replicas), ids(&it.eligible_leader_replicas));
-        (it.leader.0, isr, elr, ids(&it.last_known_elr))
+        let (isr, elr) = (ids(it.in_sync_replicas()), ids(it.eligible_leader_replicas()));
+        (it.leader.0, isr, elr, ids(it.last_known_elr()))
     };
     assert_eq!(state(&harness), (12, vec![12, 13, 11], vec![], vec![]));
     harness.kill(13);
@@ -79,8 +79,8 @@ fn a_clean_restart_of_the_only_replica_elects_it_from_the_eligible() {
     let first = harness.heartbeat(11, |request| request.want_shut_down = true);
     assert!(!first.should_shut_down);
     let it = harness.partition("t", 0);
-    assert_eq!((it.leader.0, ids(&it.in_sync_replicas)), (-1, vec![]));
-    assert_eq!(ids(&it.eligible_leader_replicas), [11]);
+    assert_eq!((it.leader.0, ids(it.in_sync_replicas())), (-1, vec![]));
+    assert_eq!(ids(it.eligible_leader_replicas()), [11]);
     let second = harness.heartbeat(11, |request| request.want_shut_down = true);
     assert!(second.should_shut_down && second.is_fenced);
     let epoch = harness.epoch(11);
@@ -90,7 +90,7 @@ fn a_clean_restart_of_the_only_replica_elects_it_from_the_eligible() {
     harness.now_ms += 9_001;
     harness.start(11, 2, epoch);
     let it = harness.partition("t", 0);
-    assert_eq!((it.leader.0, ids(&it.in_sync_replicas)), (11, vec![11]));
+    assert_eq!((it.leader.0, ids(it.in_sync_replicas())), (11, vec![11]));
     assert_eq!(it.leader_recovery_state, LeaderRecoveryState::Recovered);
 }
 
@@ -104,7 +104,7 @@ fn shutdown_waits_until_active_brokers_have_read_of_it() {
     let wants = |request: &mut BrokerHeartbeatRequest| request.want_shut_down = true;
     assert!(!harness.heartbeat(11, wants).should_shut_down);
     let it = harness.partition("t", 0);
-    assert_eq!((it.leader.0, ids(&it.in_sync_replicas), it.leader_epoch.0), (12, vec![12], 1));
+    assert_eq!((it.leader.0, ids(it.in_sync_replicas()), it.leader_epoch.0), (12, vec![12], 1));
     assert!(!harness.heartbeat(11, wants).should_shut_down, "broker 12 may not know yet that it leads");
     harness.heartbeat(12, |_| {});
     assert!(harness.heartbeat(11, wants).should_shut_down);
@@ -123,7 +123,7 @@ fn without_eligible_replicas_the_last_member_stays_in_sync() {
     harness.kill(12);
     harness.kill(11);
     let it = harness.partition("t", 0);
-    assert_eq!((it.leader.0, ids(&it.in_sync_replicas)), (-1, vec![11]));
+    assert_eq!((it.leader.0, ids(it.in_sync_replicas())), (-1, vec![11]));
     harness.start(12, 2, -1);
     assert_eq!(harness.partition("t", 0).leader.0, -1);
     harness.start(11, 2, -1);
@@ -159,7 +159,7 @@ fn alter_partition_refuses_in_kafkas_order() {
     assert_eq!(harness.log.len(), records);
     assert_eq!(alter(&mut harness, "t", 11, &[11, 12], |_| {}), (none, none));
     let it = harness.partition("t", 0);
-    assert_eq!((ids(&it.in_sync_replicas), it.leader_epoch.0, it.partition_epoch.0), (vec![11, 12], 0, 1));
+    assert_eq!((ids(it.in_sync_replicas()), it.leader_epoch.0, it.partition_epoch.0), (vec![11, 12], 0, 1));
     let records = harness.log.len();
     assert_eq!(alter(&mut harness, "t", 11, &[11, 12], |_| {}), (none, none));
     assert_eq!(harness.log.len(), records, "the same in-sync set writes nothing");
@@ -185,4 +185,38 @@ fn preferred_leaders_come_back_by_the_task() {
     harness.tick();
     let it = harness.partition("t", 0);
     assert_eq!((it.leader.0, it.leader_epoch.0), (11, 2));
+}
+
+/// A broker with more partitions than one batch holds records comes and goes.
+#[test]
+fn large_changes_are_worked_out_in_portions() {
+    let mut harness = Harness::new();
+    for id in [11, 12, 13] {
+        harness.start(id, 1, -1);
+    }
+    for name in ["a", "b", "c"] {
+        assert_eq!(harness.create(vec![topic(name, 9_000, 3)])[0].0, ErrorCode::None);
+    }
+    let count = |harness: &Harness, wanted: &dyn Fn(&PartitionImage) -> bool| {
+        harness.replica.topics.iter().flat_map(|topic| topic.partitions.values()).filter(|it| wanted(it)).count()
+    };
+    let before = harness.log.len();
+    harness.kill(13);
+    assert!(harness.log.len() > before + 27_000);
+    assert_eq!(count(&harness, &|it| it.in_sync_replicas().contains(&NodeId(13)) || it.leader == NodeId(13)), 0);
+    assert_eq!(count(&harness, &|it| it.in_sync_replicas().len() == 2 && it.has_leader()), 27_000);
+    // Its next life may register at once, with all that follows.
+    harness.start(13, 2, -1);
+    let response = harness.heartbeat(12, |request| request.want_shut_down = true);
+    assert!(!response.should_shut_down);
+    assert_eq!(count(&harness, &|it| it.leader == NodeId(12)), 0);
+    for id in [11, 13] {
+        harness.heartbeat(id, |_| {});
+    }
+    assert!(harness.heartbeat(12, |request| request.want_shut_down = true).should_shut_down);
+    harness.kill(11);
+    assert_eq!(count(&harness, &|it| it.leader == NodeId::NONE), 27_000);
+    harness.start(11, 2, harness.epoch(11));
+    assert_eq!(count(&harness, &|it| it.leader == NodeId(11)), 27_000);
+    invariants::check(&harness);
 }

@@ -176,8 +176,8 @@ fn a_topics_records_come_in_kafkas_order() {
     let shown = result.configs.as_ref().unwrap();
     assert!(shown.iter().any(|it| it.name == "min.insync.replicas" && it.config_source == 1));
     let partition = harness.partition("t", 0);
-    assert_eq!((ids(&partition.replicas), partition.leader_epoch.0, partition.partition_epoch.0), (vec![11], 0, 0));
-    assert_eq!(partition.directories[0], Uuid([111; 16]));
+    assert_eq!((ids(partition.replicas()), partition.leader_epoch.0, partition.partition_epoch.0), (vec![11], 0, 0));
+    assert_eq!(partition.directories()[0], Uuid([111; 16]));
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn placement_stripes_over_racks_and_leaves_fenced_brokers_for_last() {
     let mut leaders = BTreeSet::new();
     for index in 0..30 {
         let partition = harness.partition("t", index);
-        let replicas = ids(&partition.replicas);
+        let replicas = ids(partition.replicas());
         assert_eq!(replicas.iter().map(rack).collect::<BTreeSet<_>>().len(), 3, "{replicas:?}");
         assert_ne!(replicas[0], 16);
         leaders.insert(partition.leader.0);
@@ -203,8 +203,8 @@ fn placement_stripes_over_racks_and_leaves_fenced_brokers_for_last() {
     assert_eq!(leaders, BTreeSet::from([11, 12, 13, 14, 15]));
     for index in 0..4 {
         let partition = harness.partition("all", index);
-        assert_eq!(ids(&partition.replicas).into_iter().collect::<BTreeSet<_>>().len(), 6);
-        assert_eq!(partition.in_sync_replicas.len(), 5);
+        assert_eq!(ids(partition.replicas()).into_iter().collect::<BTreeSet<_>>().len(), 6);
+        assert_eq!(partition.in_sync_replicas().len(), 5);
     }
 }
 
@@ -271,7 +271,7 @@ fn unregistering_hides_a_broker_for_good() {
     let gone: UnregisterBrokerResponse = harness.send(UnregisterBrokerRequest { broker_id: 11 });
     assert_eq!(gone.error_code, 0);
     let partition = harness.partition("t", 0);
-    assert_eq!((partition.leader.0, ids(&partition.replicas)), (-1, vec![11]));
+    assert_eq!((partition.leader.0, ids(partition.replicas())), (-1, vec![11]));
     assert!(harness.replica.cluster.broker(NodeId(11)).is_none());
 }
 
@@ -390,14 +390,19 @@ fn the_older_alter_configs_removes_what_it_does_not_name() {
 }
 
 fn update(harness: &mut Harness, feature: &str, level: i16, upgrade_type: i8) -> (ErrorCode, Option<String>) {
-    let update = update_features_request::FeatureUpdateKey {
-        feature: feature.to_owned().into(),
-        max_version_level: level,
+    update_all(harness, &[(feature, level)], upgrade_type)
+}
+
+fn update_all(harness: &mut Harness, features: &[(&str, i16)], upgrade_type: i8) -> (ErrorCode, Option<String>) {
+    let update = |(feature, level): &(&str, i16)| update_features_request::FeatureUpdateKey {
+        feature: (*feature).to_owned().into(),
+        max_version_level: *level,
         upgrade_type,
         allow_downgrade: false,
     };
+    let feature_updates = features.iter().map(update).collect();
     let response: UpdateFeaturesResponse =
-        harness.send(UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() });
+        harness.send(UpdateFeaturesRequest { feature_updates, ..Default::default() });
     (ErrorCode::from_code(response.error_code).unwrap(), response.error_message.map(|text| text.to_string()))
 }
 
@@ -424,8 +429,16 @@ fn features_change_only_as_every_node_can() {
             without setting the upgrade type to either safe or unsafe downgrade.")
     );
     assert_eq!(
+        update(h, "no.such.version", 1, 1),
+        no("Invalid update version 1 for feature no.such.version. Local controller 1 does not support this feature.")
+    );
+    assert_eq!(
         update(h, "no.such.version", 0, 1),
-        no("Invalid update version 0 for feature no.such.version. Local controller 1 does not support this feature.")
+        no("Invalid update version 0 for feature no.such.version. Feature no.such.version not found.")
+    );
+    assert_eq!(
+        update_all(h, &[("eligible.leader.replicas.version", 9), ("share.version", 9), ("group.version", 9)], 1),
+        no("Invalid update version 9 for feature group.version. Local controller 1 only supports versions 0-1")
     );
     assert_eq!(update(h, "share.version", 1, 1), (ErrorCode::None, None));
     assert_eq!(update(h, "transaction.version", 0, 2), (ErrorCode::None, None));
@@ -503,19 +516,19 @@ fn reassignments_run_complete_and_are_cancelled() {
     assert_eq!(reassign(&mut harness, Some(&[])), ErrorCode::InvalidReplicaAssignment);
     assert_eq!(reassign(&mut harness, Some(&[12, 13])), ErrorCode::None);
     let it = harness.partition("t", 0);
-    assert_eq!((ids(&it.replicas), ids(&it.adding_replicas)), (vec![12, 13, 11], vec![12, 13]));
-    assert_eq!(ids(&it.removing_replicas), [11]);
+    assert_eq!((ids(it.replicas()), ids(it.adding_replicas())), (vec![12, 13, 11], vec![12, 13]));
+    assert_eq!(ids(it.removing_replicas()), [11]);
     let listed: ListPartitionReassignmentsResponse = harness.send(ListPartitionReassignmentsRequest::default());
     assert_eq!(listed.topics[0].partitions[0].adding_replicas, [12, 13]);
     assert_eq!(reassign(&mut harness, None), ErrorCode::None);
     let it = harness.partition("t", 0);
-    assert_eq!((ids(&it.replicas), it.is_reassigning(), it.leader.0), (vec![11], false, 11));
+    assert_eq!((ids(it.replicas()), it.is_reassigning(), it.leader.0), (vec![11], false, 11));
     assert_eq!(reassign(&mut harness, Some(&[12, 13])), ErrorCode::None);
     // The last member to join ends it and takes the leadership away from the one that asked.
     let (_, result) = super::leadership::alter(&mut harness, "t", 11, &[11, 12, 13], |_| {});
     assert_eq!(result, ErrorCode::NewLeaderElected);
     let it = harness.partition("t", 0);
-    assert_eq!((ids(&it.replicas), ids(&it.in_sync_replicas), it.leader.0), (vec![12, 13], vec![12, 13], 12));
+    assert_eq!((ids(it.replicas()), ids(it.in_sync_replicas()), it.leader.0), (vec![12, 13], vec![12, 13], 12));
 }
 
 #[test]
@@ -527,7 +540,7 @@ fn directories_are_assigned_and_lost() {
     harness.heartbeat(11, |_| {});
     harness.start(12, 1, -1);
     harness.create(vec![assigned("t", &[&[11, 12]])]);
-    assert_eq!(harness.partition("t", 0).directories[0], crate::image::directory::UNASSIGNED);
+    assert_eq!(harness.partition("t", 0).directories()[0], crate::image::directory::UNASSIGNED);
     let partitions = vec![assign_replicas_to_dirs_request::PartitionData { partition_index: 0 }];
     let topic_id = harness.replica.topics.id("t").unwrap();
     let topics = vec![assign_replicas_to_dirs_request::TopicData { topic_id, partitions }];
@@ -536,10 +549,10 @@ fn directories_are_assigned_and_lost() {
     let response: AssignReplicasToDirsResponse = harness.send(request);
     assert_eq!(response.directories[0].topics[0].partitions[0].error_code, 0);
     let it = harness.partition("t", 0);
-    assert_eq!((it.directories[0], it.partition_epoch.0, it.leader_epoch.0), (d2, 1, 0));
+    assert_eq!((it.directories()[0], it.partition_epoch.0, it.leader_epoch.0), (d2, 1, 0));
     harness.heartbeat(11, |request| request.offline_log_dirs = vec![d2]);
     let it = harness.partition("t", 0);
-    assert_eq!((it.leader.0, ids(&it.in_sync_replicas)), (12, vec![12]));
+    assert_eq!((it.leader.0, ids(it.in_sync_replicas())), (12, vec![12]));
     assert_eq!(harness.replica.cluster.broker(NodeId(11)).unwrap().directories, [d1]);
     let start = harness.log.len();
     harness.heartbeat(11, |request| request.offline_log_dirs = vec![d2]);

@@ -46,8 +46,8 @@ public final class Runner {
         BufferedReader commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.US_ASCII));
         Switch output = new Switch();
         Switch errors = new Switch();
-        System.setOut(new PrintStream(output, true, StandardCharsets.UTF_8));
-        System.setErr(new PrintStream(errors, true, StandardCharsets.UTF_8));
+        System.setOut(stream(output));
+        System.setErr(stream(errors));
         for (String line = commands.readLine(); line != null; line = commands.readLine()) {
             String[] words = Arrays.stream(line.split(" ")).map(Runner::decode).toArray(String[]::new);
             ByteArrayOutputStream written = new ByteArrayOutputStream();
@@ -65,6 +65,16 @@ public final class Runner {
             answers.flush();
         }
         Runtime.getRuntime().halt(0);
+    }
+
+    /** A tool may close what it writes to; the next one writes to it again. */
+    private static PrintStream stream(OutputStream target) {
+        return new PrintStream(target, true, StandardCharsets.UTF_8) {
+            @Override
+            public void close() {
+                flush();
+            }
+        };
     }
 
     private static int run(String className, String[] args, Runnable silence) throws InterruptedException {
