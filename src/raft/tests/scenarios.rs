@@ -311,6 +311,25 @@ fn a_follower_fetches_from_the_leader_that_told_of_itself_and_never_from_two() {
     assert_eq!(raft.epoch(), LeaderEpoch(6), "a pre-vote doesn't raise the epoch");
 }
 
+#[test]
+fn whoever_restarts_asks_for_no_votes_in_an_epoch_that_has_a_leader() {
+    let mut loaded = empty(&[1, 2, 3]);
+    loaded.log_end_offset = Offset(10);
+    loaded.epochs = LeaderEpochs::new([EpochStart { epoch: LeaderEpoch(5), start_offset: Offset(8) }]);
+    let own = ReplicaKey { id: NodeId(1), directory_id: Some(DIRECTORY) };
+    loaded.quorum_state = Some(QuorumState {
+        epoch: LeaderEpoch(5),
+        leader_id: Some(NodeId(2)),
+        voted: Some(own),
+        version: QuorumStateVersion::V1,
+    });
+    let (mut raft, first) = start(config(1), loaded);
+    assert!(matches!(&first.sent[..], [(2, RequestBody::Fetch(_))]), "{:?}", first.sent);
+    let silent = done(raft.step(Event::Tick, at(2100)));
+    assert!(silent.sent.iter().all(|(_, request)| matches!(request, RequestBody::Vote(vote)
+        if vote.topics[0].partitions[0].pre_vote)));
+}
+
 /// Answers the fetch that was just sent: the logs part at `end_offset` of `epoch`.
 fn diverging(raft: &mut Raft, token: RequestToken, epoch: i32, end_offset: i64) -> Vec<Action> {
     let partition = fetch_response::PartitionData {
