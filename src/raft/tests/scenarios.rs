@@ -330,6 +330,19 @@ fn whoever_restarts_asks_for_no_votes_in_an_epoch_that_has_a_leader() {
         if vote.topics[0].partitions[0].pre_vote)));
 }
 
+#[test]
+fn a_leader_of_whom_only_the_id_is_known_is_not_named() {
+    let mut loaded = empty(&[1, 2, 3]);
+    let version = QuorumStateVersion::V0 { voter_ids: Vec::new() };
+    let leader_id = Some(NodeId(4));
+    loaded.quorum_state = Some(QuorumState { epoch: LeaderEpoch(5), leader_id, voted: None, version });
+    let (mut raft, _) = start(config(1), loaded);
+    let answered = ask(&mut raft, fetch(5, 0, 0), at(1));
+    let response: FetchResponse = answered.reply.unwrap().try_into().unwrap();
+    let leader = &response.responses[0].partitions[0].current_leader;
+    assert_eq!((leader.leader_id, leader.leader_epoch, response.node_endpoints.len()), (-1, 5, 0));
+}
+
 /// Answers the fetch that was just sent: the logs part at `end_offset` of `epoch`.
 fn diverging(raft: &mut Raft, token: RequestToken, epoch: i32, end_offset: i64) -> Vec<Action> {
     let partition = fetch_response::PartitionData {
