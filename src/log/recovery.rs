@@ -251,6 +251,8 @@ pub struct Recovery {
     transactions: TransactionIndex,
     first_batch_timestamp: Option<TimestampMs>,
     leader_epochs: LeaderEpochCache,
+    /// Of batches before the first known epoch, in a log that keeps its epochs.
+    earlier_epochs: LeaderEpochCache,
     producers: ProducerStateManager,
     actions: Vec<RecoveryAction>,
     truncated_bytes: u64,
@@ -289,6 +291,7 @@ impl Recovery {
             transactions: TransactionIndex::new(),
             first_batch_timestamp: None,
             leader_epochs,
+            earlier_epochs: LeaderEpochCache::default(),
             producers: ProducerStateManager::new(input.log_start_offset),
             actions: Vec::new(),
             truncated_bytes: 0,
@@ -508,6 +511,10 @@ impl Recovery {
             if self.leader_epochs.latest_epoch().is_none_or(|latest| header.partition_leader_epoch > latest) {
                 self.leader_epochs.assign(header.partition_leader_epoch, header.base_offset);
             }
+            let is_earlier = self.known_epochs.earliest().is_some_and(|it| header.base_offset < it.start_offset);
+            if is_earlier && self.continuity != Continuity::Rising {
+                self.earlier_epochs.assign(header.partition_leader_epoch, header.base_offset);
+            }
         }
         if self.mode != Mode::Replay {
             self.next_offset = header.next_offset();
@@ -601,6 +608,7 @@ impl Recovery {
         }
         let log_end_offset = self.next_offset;
         let log_start_offset = log_start_offset.max(self.input.segments[0].base_offset);
+        self.leader_epochs.prepend(&self.earlier_epochs);
         self.leader_epochs.truncate_from_end(log_end_offset);
         self.leader_epochs.truncate_from_start(log_start_offset);
         self.producers.update_map_end_offset(log_end_offset);

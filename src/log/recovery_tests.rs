@@ -245,6 +245,24 @@ fn a_log_without_gaps_is_cut_where_offsets_or_epochs_are_damaged() {
 }
 
 #[test]
+fn epochs_that_were_forgotten_are_learned_from_the_batches() {
+    let mut random = Random::from_seed(7);
+    let mut disk = Disk::new();
+    for _ in 0..80 {
+        disk.append_random(&mut random);
+    }
+    let all = disk.log.leader_epochs().entries().to_vec();
+    assert!(all.len() > 2);
+    let mut input = disk.input(Offset(0));
+    // A snapshot lies there, say; but nothing has been deleted below it.
+    input.leader_epochs.remove(0);
+    input.leader_epochs[0].start_offset.0 += 5;
+    let recovered = disk.recover_as(input, 300, Continuity::ContiguousInKnownEpochs);
+    assert_eq!(recovered.log.log_end_offset, disk.log.log_end_offset());
+    assert_eq!(recovered.log.leader_epochs.entries(), all);
+}
+
+#[test]
 fn a_log_without_gaps_ends_where_a_segment_is_short() {
     let mut random = Random::from_seed(6);
     let mut disk = Disk::new();
