@@ -234,6 +234,8 @@ pub struct Recovery {
     config: LogConfig,
     now: TimestampMs,
     continuity: Continuity,
+    /// No batch is of an epoch above, in a log without gaps.
+    newest_epoch: Option<LeaderEpoch>,
     /// The epochs as they were given.
     known_epochs: LeaderEpochCache,
     /// Of the last batch that was rebuilt.
@@ -278,6 +280,7 @@ impl Recovery {
             config: config.clone(),
             now,
             continuity,
+            newest_epoch: None,
             known_epochs: leader_epochs.clone(),
             last_epoch: LeaderEpoch::NONE,
             phase: Phase::Done,
@@ -303,6 +306,11 @@ impl Recovery {
             recovery.begin();
         }
         recovery
+    }
+
+    /// Takes a batch of an epoch above for damaged, in a log without gaps: the node had known of no such epoch.
+    pub fn with_newest_epoch(self, newest_epoch: Option<LeaderEpoch>) -> Recovery {
+        Recovery { newest_epoch, ..self }
     }
 
     fn drop_segments_above_truncation(&mut self) {
@@ -495,11 +503,19 @@ impl Recovery {
         if self.continuity == Continuity::Rising {
             return offset >= self.next_offset;
         }
-        let known = match self.continuity {
-            Continuity::ContiguousInKnownEpochs => self.known_epochs.epoch_for_offset(offset),
-            _ => None,
+        let (known, next) = match self.continuity {
+            Continuity::ContiguousInKnownEpochs => {
+                (self.known_epochs.epoch_for_offset(offset), self.known_epochs.earliest())
+            }
+            _ => (None, None),
         };
-        offset == self.next_offset && epoch >= self.last_epoch && known.is_none_or(|known| known == epoch)
+        let is_known = match (known, next) {
+            (Some(known), _) => known == epoch,
+            (None, Some(next)) => epoch <= next.epoch,
+            (None, None) => true,
+        };
+        let is_bounded = self.newest_epoch.is_none_or(|newest| epoch <= newest);
+        offset == self.next_offset && epoch >= self.last_epoch && is_known && is_bounded
     }
 
     fn take(&mut self, header: &BatchHeader, logged: &LogBatch) {

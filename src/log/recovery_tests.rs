@@ -106,6 +106,11 @@ impl Disk {
 
     fn recover_as(&self, input: RecoveryInput, chunk: usize, continuity: Continuity) -> Recovered {
         let mut recovery = Recovery::with_continuity(input, &config(), NOW, continuity);
+        self.run(&mut recovery, chunk);
+        recovery.finish()
+    }
+
+    fn run(&self, recovery: &mut Recovery, chunk: usize) {
         for _ in 0..100_000 {
             match recovery.step() {
                 RecoveryStep::LoadSnapshot { offset } => {
@@ -115,7 +120,7 @@ impl Disk {
                     let file = &self.segments[&segment_base_offset][position as usize..];
                     recovery.on_bytes(&file[..file.len().min(chunk.max(min_length as usize))]);
                 }
-                RecoveryStep::Done => return recovery.finish(),
+                RecoveryStep::Done => return,
             }
         }
         panic!("recovery does not end");
@@ -257,9 +262,35 @@ fn epochs_that_were_forgotten_are_learned_from_the_batches() {
     // A snapshot lies there, say; but nothing has been deleted below it.
     input.leader_epochs.remove(0);
     input.leader_epochs[0].start_offset.0 += 5;
-    let recovered = disk.recover_as(input, 300, Continuity::ContiguousInKnownEpochs);
+    let known = input.leader_epochs[0];
+    let recovered = disk.recover_as(input.clone(), 300, Continuity::ContiguousInKnownEpochs);
     assert_eq!(recovered.log.log_end_offset, disk.log.log_end_offset());
     assert_eq!(recovered.log.leader_epochs.entries(), all);
+    // The epochs of those batches are bounded by what is known.
+    let (base, segment, start) = starts(&disk).into_iter().rfind(|(base, ..)| *base < known.start_offset).unwrap();
+    disk.segments.get_mut(&segment).unwrap()[start + 14] ^= 2;
+    let recovered = disk.recover_as(input, 300, Continuity::ContiguousInKnownEpochs);
+    assert_eq!(recovered.log.log_end_offset, base);
+}
+
+#[test]
+fn a_batch_of_an_epoch_that_never_was_is_cut_off() {
+    let mut random = Random::from_seed(8);
+    let mut disk = Disk::new();
+    for _ in 0..80 {
+        disk.append_random(&mut random);
+    }
+    let newest = disk.log.leader_epochs().latest_epoch();
+    let (base, segment, start) = *starts(&disk).last().unwrap();
+    disk.segments.get_mut(&segment).unwrap()[start + 14] ^= 2;
+    let recover = |newest| {
+        let mut recovery = Recovery::with_continuity(disk.input(Offset(0)), &config(), NOW, Continuity::Contiguous)
+            .with_newest_epoch(newest);
+        disk.run(&mut recovery, 300);
+        recovery.finish().log.log_end_offset
+    };
+    assert_eq!(recover(None), disk.log.log_end_offset());
+    assert_eq!(recover(newest), base);
 }
 
 #[test]
