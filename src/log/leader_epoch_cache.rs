@@ -131,6 +131,21 @@ impl LeaderEpochCache {
         self.dirty = true;
     }
 
+    /// Puts what was before the oldest entry, by ascending offset, in front of it.
+    pub fn prepend(&mut self, earlier: &LeaderEpochCache) {
+        let mut entries = earlier.entries.clone();
+        if let Some(oldest) = self.entries.first() {
+            entries.retain(|entry| entry.epoch <= oldest.epoch && entry.start_offset < oldest.start_offset);
+        }
+        if entries.is_empty() {
+            return;
+        }
+        // The oldest epoch may begin further ahead than was known.
+        let known = usize::from(self.entries.first().map(|it| it.epoch) == entries.last().map(|it| it.epoch));
+        self.entries.splice(..known, entries);
+        self.dirty = true;
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.dirty |= !self.entries.is_empty();
@@ -170,6 +185,21 @@ mod tests {
             assert_eq!(changed, before != after);
             assert_eq!(cache.take_dirty(), changed);
             assert!(!cache.take_dirty());
+        }
+    }
+
+    #[test]
+    fn what_was_earlier_is_put_in_front() {
+        for (known, earlier, after) in [
+            (&[][..], &[(1, 0)][..], &[(1, 0)][..]),
+            (&[(4, 20)], &[], &[(4, 20)]),
+            (&[(4, 20), (6, 30)], &[(1, 0), (4, 10)], &[(1, 0), (4, 10), (6, 30)]),
+            (&[(4, 20), (6, 30)], &[(1, 0), (3, 10)], &[(1, 0), (3, 10), (4, 20), (6, 30)]),
+            (&[(4, 20)], &[(1, 0), (5, 10)], &[(1, 0), (4, 20)]),
+        ] {
+            let mut joined = cache(known);
+            joined.prepend(&cache(earlier));
+            assert_eq!(pairs(&joined), after, "{known:?} {earlier:?}");
         }
     }
 

@@ -39,7 +39,8 @@ pub use producer_state::{
     ProducerStateManager, TransactionRules, VerificationGuard,
 };
 pub use recovery::{
-    LoadedIndexes, Recovered, Recovery, RecoveryAction, RecoveryInput, RecoveryStep, SegmentOnDisk, TruncationPlan,
+    Continuity, LoadedIndexes, Recovered, Recovery, RecoveryAction, RecoveryInput, RecoveryStep, SegmentOnDisk,
+    TruncationPlan,
 };
 pub use retention::{RetentionOutcome, RetentionReason};
 pub use segment::{ActiveSegment, SealedSegment, SegmentPosition};

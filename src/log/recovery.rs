@@ -9,11 +9,13 @@
 //!   after a cut are deleted. Producers come from the newest snapshot at or below the first segment read; segments
 //!   between that snapshot and there are read for producers alone.
 //! * Truncation is the same with an end: everything at or above [`RecoveryInput::truncate_to`] is cut.
+//! * A log that is never compacted has no gaps ([`Continuity`]): it is cut where one begins, or where a batch isn't of the
+//!   leader epoch that it must be of. Neither offsets nor epochs are in a batch's checksum.
 //!
 //! Nothing is changed on disk before [`Recovery::finish`] says what to change; a crash in between finds the same files.
 
 use ringlog_protocol::records::{BATCH_HEADER_LEN, BatchHeader, BatchRef};
-use ringlog_types::{Offset, TimestampMs};
+use ringlog_types::{LeaderEpoch, Offset, TimestampMs};
 
 use crate::checkpoint::EpochEntry;
 use crate::offset_index::OffsetIndex;
@@ -72,6 +74,18 @@ pub struct RecoveryInput {
     pub leader_epochs: Vec<EpochEntry>,
     /// Cut the log here, at the start of the batch that holds this offset or is above it. Not below the first segment.
     pub truncate_to: Option<Offset>,
+}
+
+/// What a log's batches have to keep besides their own form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuity {
+    /// Offsets rise; compaction may have left gaps.
+    Rising,
+    /// Each batch begins where the one before ended, and epochs never fall.
+    Contiguous,
+    /// As before, and [`RecoveryInput::leader_epochs`] was on the device before the records of each epoch: from its first
+    /// entry on it knows the epoch of every batch.
+    ContiguousInKnownEpochs,
 }
 
 /// How a running log is truncated.
@@ -219,6 +233,13 @@ pub struct Recovery {
     input: RecoveryInput,
     config: LogConfig,
     now: TimestampMs,
+    continuity: Continuity,
+    /// No batch is of an epoch above, in a log without gaps.
+    newest_epoch: Option<LeaderEpoch>,
+    /// The epochs as they were given.
+    known_epochs: LeaderEpochCache,
+    /// Of the last batch that was rebuilt.
+    last_epoch: LeaderEpoch,
     phase: Phase,
     mode: Mode,
     /// The segment being read.
@@ -232,6 +253,8 @@ pub struct Recovery {
     transactions: TransactionIndex,
     first_batch_timestamp: Option<TimestampMs>,
     leader_epochs: LeaderEpochCache,
+    /// Of batches before the first known epoch, in a log that keeps its epochs.
+    earlier_epochs: LeaderEpochCache,
     producers: ProducerStateManager,
     actions: Vec<RecoveryAction>,
     truncated_bytes: u64,
@@ -241,11 +264,25 @@ pub struct Recovery {
 impl Recovery {
     /// Starts. `input.segments` may be empty (a new directory).
     pub fn new(input: RecoveryInput, config: &LogConfig, now: TimestampMs) -> Recovery {
+        Recovery::with_continuity(input, config, now, Continuity::Rising)
+    }
+
+    /// Starts, for a log whose batches have more to keep.
+    pub fn with_continuity(
+        input: RecoveryInput,
+        config: &LogConfig,
+        now: TimestampMs,
+        continuity: Continuity,
+    ) -> Recovery {
         let leader_epochs = LeaderEpochCache::from_entries(&input.leader_epochs);
         let base = input.segments.last().map_or(input.log_start_offset, |segment| segment.base_offset);
         let mut recovery = Recovery {
             config: config.clone(),
             now,
+            continuity,
+            newest_epoch: None,
+            known_epochs: leader_epochs.clone(),
+            last_epoch: LeaderEpoch::NONE,
             phase: Phase::Done,
             mode: Mode::Rebuild,
             current: 0,
@@ -257,6 +294,7 @@ impl Recovery {
             transactions: TransactionIndex::new(),
             first_batch_timestamp: None,
             leader_epochs,
+            earlier_epochs: LeaderEpochCache::default(),
             producers: ProducerStateManager::new(input.log_start_offset),
             actions: Vec::new(),
             truncated_bytes: 0,
@@ -268,6 +306,11 @@ impl Recovery {
             recovery.begin();
         }
         recovery
+    }
+
+    /// Takes a batch of an epoch above for damaged, in a log without gaps: the node had known of no such epoch.
+    pub fn with_newest_epoch(self, newest_epoch: Option<LeaderEpoch>) -> Recovery {
+        Recovery { newest_epoch, ..self }
     }
 
     fn drop_segments_above_truncation(&mut self) {
@@ -445,7 +488,7 @@ impl Recovery {
             let base_offset = self.input.segments[self.current].base_offset;
             let is_in_range = header.last_offset().0 - base_offset.0 <= i64::from(i32::MAX);
             let is_past_end = self.input.truncate_to.is_some_and(|limit| header.last_offset() >= limit);
-            if header.base_offset < self.next_offset || !is_in_range || is_past_end || batch.verify_crc().is_err() {
+            if !self.continues(&header) || !is_in_range || is_past_end || batch.verify_crc().is_err() {
                 return Next::Cut;
             }
         }
@@ -453,6 +496,26 @@ impl Recovery {
             Ok(logged) => Next::Batch(batch, logged),
             Err(_) => Next::Cut,
         }
+    }
+
+    fn continues(&self, header: &BatchHeader) -> bool {
+        let (offset, epoch) = (header.base_offset, header.partition_leader_epoch);
+        if self.continuity == Continuity::Rising {
+            return offset >= self.next_offset;
+        }
+        let (known, next) = match self.continuity {
+            Continuity::ContiguousInKnownEpochs => {
+                (self.known_epochs.epoch_for_offset(offset), self.known_epochs.earliest())
+            }
+            _ => (None, None),
+        };
+        let is_known = match (known, next) {
+            (Some(known), _) => known == epoch,
+            (None, Some(next)) => epoch <= next.epoch,
+            (None, None) => true,
+        };
+        let is_bounded = self.newest_epoch.is_none_or(|newest| epoch <= newest);
+        offset == self.next_offset && epoch >= self.last_epoch && is_known && is_bounded
     }
 
     fn take(&mut self, header: &BatchHeader, logged: &LogBatch) {
@@ -464,9 +527,14 @@ impl Recovery {
             if self.leader_epochs.latest_epoch().is_none_or(|latest| header.partition_leader_epoch > latest) {
                 self.leader_epochs.assign(header.partition_leader_epoch, header.base_offset);
             }
+            let is_earlier = self.known_epochs.earliest().is_some_and(|it| header.base_offset < it.start_offset);
+            if is_earlier && self.continuity != Continuity::Rising {
+                self.earlier_epochs.assign(header.partition_leader_epoch, header.base_offset);
+            }
         }
         if self.mode != Mode::Replay {
             self.next_offset = header.next_offset();
+            self.last_epoch = header.partition_leader_epoch;
         }
         if self.mode == Mode::Tail {
             self.index.observe_timestamp(header.max_timestamp, header.last_offset());
@@ -493,14 +561,23 @@ impl Recovery {
         segment.size = self.position;
         let (base_offset, size) = (segment.base_offset, segment.size);
         self.actions.push(RecoveryAction::TruncateSegment { base_offset, size });
+        self.drop_later_segments();
+        self.end_segment();
+    }
+
+    fn drop_later_segments(&mut self) {
         for dropped in self.input.segments.split_off(self.current + 1) {
             self.truncated_bytes += u64::from(dropped.size);
             self.actions.push(RecoveryAction::DeleteSegment { base_offset: dropped.base_offset });
         }
-        self.end_segment();
     }
 
     fn end_segment(&mut self) {
+        let next = self.input.segments.get(self.current + 1).map(|segment| segment.base_offset);
+        let may_be_apart = self.mode != Mode::Rebuild || self.continuity == Continuity::Rising;
+        if next.is_some_and(|next| next != self.next_offset) && !may_be_apart {
+            self.drop_later_segments();
+        }
         let is_newest = self.current + 1 == self.input.segments.len();
         match self.mode {
             Mode::FirstHeader => {}
@@ -547,6 +624,7 @@ impl Recovery {
         }
         let log_end_offset = self.next_offset;
         let log_start_offset = log_start_offset.max(self.input.segments[0].base_offset);
+        self.leader_epochs.prepend(&self.earlier_epochs);
         self.leader_epochs.truncate_from_end(log_end_offset);
         self.leader_epochs.truncate_from_start(log_start_offset);
         self.producers.update_map_end_offset(log_end_offset);

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use ringlog_protocol::records::set_base_offset_and_epoch;
-use ringlog_types::{LeaderEpoch, Random};
+use ringlog_types::Random;
 
 use super::*;
 use crate::test_batches::{PLAIN, Spec, marker_bytes, parse};
@@ -101,7 +101,16 @@ impl Disk {
 
     /// Runs the machine over the files, giving it `chunk` bytes at a time where that is enough.
     fn recover(&self, input: RecoveryInput, chunk: usize) -> Recovered {
-        let mut recovery = Recovery::new(input, &config(), NOW);
+        self.recover_as(input, chunk, Continuity::Rising)
+    }
+
+    fn recover_as(&self, input: RecoveryInput, chunk: usize, continuity: Continuity) -> Recovered {
+        let mut recovery = Recovery::with_continuity(input, &config(), NOW, continuity);
+        self.run(&mut recovery, chunk);
+        recovery.finish()
+    }
+
+    fn run(&self, recovery: &mut Recovery, chunk: usize) {
         for _ in 0..100_000 {
             match recovery.step() {
                 RecoveryStep::LoadSnapshot { offset } => {
@@ -111,7 +120,7 @@ impl Disk {
                     let file = &self.segments[&segment_base_offset][position as usize..];
                     recovery.on_bytes(&file[..file.len().min(chunk.max(min_length as usize))]);
                 }
-                RecoveryStep::Done => return recovery.finish(),
+                RecoveryStep::Done => return,
             }
         }
         panic!("recovery does not end");
@@ -203,6 +212,102 @@ fn damage_inside_cuts_there_and_drops_later_segments() {
     let stale =
         recovered.actions.iter().filter(|a| matches!(a, RecoveryAction::DeleteSnapshot { offset } if *offset > end));
     assert_eq!(stale.count(), disk.snapshots.keys().filter(|offset| **offset > end).count());
+}
+
+/// Base offset, segment and position of every batch.
+fn starts(disk: &Disk) -> Vec<(Offset, Offset, usize)> {
+    let mut starts = Vec::new();
+    let (mut base, mut last) = (Offset(0), (Offset(0), 0));
+    for (end, segment, position) in &disk.batches {
+        let start = if *segment == last.0 { last.1 } else { 0 };
+        starts.push((base, *segment, start));
+        (base, last) = (*end, (*segment, *position));
+    }
+    starts
+}
+
+#[test]
+fn a_log_without_gaps_is_cut_where_offsets_or_epochs_are_damaged() {
+    let mut random = Random::from_seed(5);
+    let mut disk = Disk::new();
+    for _ in 0..80 {
+        disk.append_random(&mut random);
+    }
+    for continuity in [Continuity::Contiguous, Continuity::ContiguousInKnownEpochs] {
+        let whole = disk.recover_as(disk.input(Offset(0)), 300, continuity);
+        assert_same(&whole, &disk.log, "an undamaged log");
+    }
+    // Base offset, length and leader epoch lie before what the checksum covers.
+    for (base, segment, start) in starts(&disk) {
+        for (byte, bit) in (0..16).flat_map(|byte| [(byte, 0), (byte, 5)]) {
+            disk.segments.get_mut(&segment).unwrap()[start + byte] ^= 1 << bit;
+            let input = disk.input(Offset(0));
+            let recovered = disk.recover_as(input, 300, Continuity::ContiguousInKnownEpochs);
+            assert_eq!(recovered.log.log_end_offset, base, "bit {bit} of byte {byte} of the batch at {base}");
+            disk.segments.get_mut(&segment).unwrap()[start + byte] ^= 1 << bit;
+        }
+    }
+}
+
+#[test]
+fn epochs_that_were_forgotten_are_learned_from_the_batches() {
+    let mut random = Random::from_seed(7);
+    let mut disk = Disk::new();
+    for _ in 0..80 {
+        disk.append_random(&mut random);
+    }
+    let all = disk.log.leader_epochs().entries().to_vec();
+    assert!(all.len() > 2);
+    let mut input = disk.input(Offset(0));
+    // A snapshot lies there, say; but nothing has been deleted below it.
+    input.leader_epochs.remove(0);
+    input.leader_epochs[0].start_offset.0 += 5;
+    let known = input.leader_epochs[0];
+    let recovered = disk.recover_as(input.clone(), 300, Continuity::ContiguousInKnownEpochs);
+    assert_eq!(recovered.log.log_end_offset, disk.log.log_end_offset());
+    assert_eq!(recovered.log.leader_epochs.entries(), all);
+    // The epochs of those batches are bounded by what is known.
+    let (base, segment, start) = starts(&disk).into_iter().rfind(|(base, ..)| *base < known.start_offset).unwrap();
+    disk.segments.get_mut(&segment).unwrap()[start + 14] ^= 2;
+    let recovered = disk.recover_as(input, 300, Continuity::ContiguousInKnownEpochs);
+    assert_eq!(recovered.log.log_end_offset, base);
+}
+
+#[test]
+fn a_batch_of_an_epoch_that_never_was_is_cut_off() {
+    let mut random = Random::from_seed(8);
+    let mut disk = Disk::new();
+    for _ in 0..80 {
+        disk.append_random(&mut random);
+    }
+    let newest = disk.log.leader_epochs().latest_epoch();
+    let (base, segment, start) = *starts(&disk).last().unwrap();
+    disk.segments.get_mut(&segment).unwrap()[start + 14] ^= 2;
+    let recover = |newest| {
+        let mut recovery = Recovery::with_continuity(disk.input(Offset(0)), &config(), NOW, Continuity::Contiguous)
+            .with_newest_epoch(newest);
+        disk.run(&mut recovery, 300);
+        recovery.finish().log.log_end_offset
+    };
+    assert_eq!(recover(None), disk.log.log_end_offset());
+    assert_eq!(recover(newest), base);
+}
+
+#[test]
+fn a_log_without_gaps_ends_where_a_segment_is_short() {
+    let mut random = Random::from_seed(6);
+    let mut disk = Disk::new();
+    for _ in 0..80 {
+        disk.append_random(&mut random);
+    }
+    let starts = starts(&disk);
+    let last_of_first = starts.iter().rfind(|(_, segment, _)| *segment == Offset(0)).unwrap();
+    // The device kept the next segment, but not the last batch of this one: no batch is torn.
+    disk.segments.get_mut(&Offset(0)).unwrap().truncate(last_of_first.2);
+    let recovered = disk.recover_as(disk.input(Offset(0)), 300, Continuity::Contiguous);
+    assert_eq!(recovered.log.log_end_offset, last_of_first.0);
+    let deleted = recovered.actions.iter().filter(|a| matches!(a, RecoveryAction::DeleteSegment { .. })).count();
+    assert_eq!(deleted, disk.segments.len() - 1);
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! never holds up an acknowledgement.
 //!
 //! ```text
-//! {"version":0,"durableOffset":4711,"rebuilding":false}
+//! {"version":0,"durableOffset":4711,"rebuilding":false,"hasPeers":true}
 //! ```
 
 use ringlog_types::Offset;
@@ -30,11 +30,13 @@ pub struct DurableMark {
     pub durable_offset: Offset,
     /// Records were lost, and not all of them are there again.
     pub rebuilding: bool,
+    /// Others vote, too. A log that lost records may name this node alone: those that made others voters are gone.
+    pub has_peers: bool,
 }
 
 impl Default for DurableMark {
     fn default() -> Self {
-        DurableMark { durable_offset: Offset(0), rebuilding: false }
+        DurableMark { durable_offset: Offset(0), rebuilding: false, has_peers: false }
     }
 }
 
@@ -55,12 +57,15 @@ struct File {
     version: i64,
     durable_offset: i64,
     rebuilding: bool,
+    #[serde(default)]
+    has_peers: bool,
 }
 
 impl DurableMark {
     /// The file's bytes.
     pub fn to_json(self) -> String {
-        let file = File { version: 0, durable_offset: self.durable_offset.0, rebuilding: self.rebuilding };
+        let DurableMark { durable_offset, rebuilding, has_peers } = self;
+        let file = File { version: 0, durable_offset: durable_offset.0, rebuilding, has_peers };
         serde_json::to_string(&file).expect("numbers and booleans serialize")
     }
 
@@ -76,7 +81,8 @@ impl DurableMark {
         if file.durable_offset < 0 {
             return Err(DurableMarkError::Damaged("a negative offset".to_owned()));
         }
-        Ok(DurableMark { durable_offset: Offset(file.durable_offset), rebuilding: file.rebuilding })
+        let File { rebuilding, has_peers, .. } = file;
+        Ok(DurableMark { durable_offset: Offset(file.durable_offset), rebuilding, has_peers })
     }
 
     /// The mark to write now that the log is durable up to `flushed`; `None`: this one, written `age_ms` ago, will do
@@ -98,9 +104,11 @@ mod tests {
 
     #[test]
     fn the_file_comes_back() {
-        let mark = DurableMark { durable_offset: Offset(4711), rebuilding: true };
+        let mark = DurableMark { durable_offset: Offset(4711), rebuilding: true, has_peers: true };
         assert_eq!(DurableMark::from_json(mark.to_json().as_bytes()), Ok(mark));
-        assert_eq!(mark.to_json(), r#"{"version":0,"durableOffset":4711,"rebuilding":true}"#);
+        assert_eq!(mark.to_json(), r#"{"version":0,"durableOffset":4711,"rebuilding":true,"hasPeers":true}"#);
+        let older = br#"{"version":0,"durableOffset":4711,"rebuilding":true}"#;
+        assert_eq!(DurableMark::from_json(older), Ok(DurableMark { has_peers: false, ..mark }));
         for damaged in ["", "{}", r#"{"version":0,"durableOffset":-1,"rebuilding":false}"#] {
             assert!(matches!(DurableMark::from_json(damaged.as_bytes()), Err(DurableMarkError::Damaged(_))));
         }
@@ -110,7 +118,7 @@ mod tests {
 
     #[test]
     fn it_follows_the_log_now_and_then_and_never_lies_above_a_cut() {
-        let mark = DurableMark { durable_offset: Offset(100), rebuilding: false };
+        let mark = DurableMark { durable_offset: Offset(100), ..DurableMark::default() };
         assert_eq!(mark.after_flush(Offset(101), 4_999), None);
         assert_eq!(mark.after_flush(Offset(100), 9_000), None);
         let next = mark.after_flush(Offset(1000), 5_000).expect("due");

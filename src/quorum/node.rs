@@ -376,6 +376,11 @@ impl QuorumNode {
             if header.next_offset() <= self.applied_to {
                 continue;
             }
+            if header.base_offset > self.applied_to {
+                return Err(NodeFault::Missing(at));
+            }
+            // It was good when it was appended or recovered; a device may have damaged it since.
+            batch.verify_crc().map_err(|source| NodeFault::Batch { offset: at, source })?;
             let mut records = Vec::new();
             if !header.is_control() {
                 let fault = |source| NodeFault::Batch { offset: at, source };

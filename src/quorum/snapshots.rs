@@ -40,8 +40,12 @@ impl Default for SnapshotPolicy {
 pub(crate) struct Schedule {
     policy: SnapshotPolicy,
     bytes: u64,
+    /// Bytes of the log at the start that are counted already and still to be applied.
+    counted: u64,
     /// The first record after the last snapshot came then.
     first_record_at: Option<MonotonicMs>,
+    /// It is late, but the image doesn't allow a snapshot: time alone changes nothing.
+    is_held_up: bool,
     /// Offset up to which the last snapshot covers, or the one being written.
     covered_to: Offset,
     is_writing: bool,
@@ -54,7 +58,9 @@ impl Schedule {
         Schedule {
             policy,
             bytes,
-            first_record_at: (bytes > 0).then_some(now),
+            counted: bytes,
+            first_record_at: None,
+            is_held_up: false,
             covered_to,
             is_writing: false,
             clean_at: now.plus_ms(CLEANING_INTERVAL_MS),
@@ -63,13 +69,17 @@ impl Schedule {
 
     /// Records were applied.
     pub(crate) fn on_applied(&mut self, bytes: usize, now: MonotonicMs) {
-        self.bytes += bytes as u64;
+        let counted = self.counted.min(bytes as u64);
+        self.counted -= counted;
+        self.bytes += bytes as u64 - counted;
         self.first_record_at.get_or_insert(now);
+        self.is_held_up = false;
     }
 
     /// Another node's snapshot took the place of everything.
     pub(crate) fn on_adopted(&mut self, id: SnapshotId) {
         self.bytes = 0;
+        self.counted = 0;
         self.first_record_at = None;
         self.covered_to = self.covered_to.max(id.end_offset);
     }
@@ -84,6 +94,7 @@ impl Schedule {
             && provenance.last_contained_offset >= self.covered_to
             && provenance.last_contained_epoch.0 >= 0;
         let is_due = may && (self.bytes >= self.policy.max_bytes_between || is_late);
+        self.is_held_up = is_late && !may;
         if is_due {
             self.is_writing = true;
             self.bytes = 0;
@@ -101,6 +112,7 @@ impl Schedule {
     /// The snapshot that was begun is written, or failed.
     pub(crate) fn on_written(&mut self) {
         self.is_writing = false;
+        self.is_held_up = false;
     }
 
     /// Whether old snapshots are to be looked for now.
@@ -114,7 +126,8 @@ impl Schedule {
 
     /// When to look next.
     pub(crate) fn next_deadline(&self) -> MonotonicMs {
-        let late = self.first_record_at.filter(|_| self.policy.max_interval_ms > 0 && !self.is_writing);
+        let may_be_late = self.policy.max_interval_ms > 0 && !self.is_writing && !self.is_held_up;
+        let late = self.first_record_at.filter(|_| may_be_late);
         let late = late.map(|first| first.plus_ms(self.policy.max_interval_ms));
         late.map_or(self.clean_at, |late| late.min(self.clean_at))
     }
@@ -188,4 +201,47 @@ pub fn next_to_delete(
     let age_ms = oldest.last_contained.map(|last| now.0.saturating_sub(last.0));
     let is_too_old = age_ms.zip(policy.max_retention_ms).is_some_and(|(age, limit)| age > limit);
     (is_too_large || is_too_old).then_some((oldest.id, next.id.end_offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_metadata::Provenance;
+    use ringlog_types::LeaderEpoch;
+
+    use super::*;
+
+    fn image(last: i64, is_offset_batch_aligned: bool) -> MetadataImage {
+        let provenance = Provenance {
+            last_contained_offset: Offset(last),
+            last_contained_epoch: LeaderEpoch(1),
+            last_contained_timestamp: TimestampMs(1),
+            is_offset_batch_aligned,
+        };
+        MetadataImage { provenance, ..MetadataImage::empty() }
+    }
+
+    #[test]
+    fn nothing_is_due_by_time_while_no_snapshot_can_be_taken() {
+        let policy = SnapshotPolicy { max_interval_ms: 1_000, ..SnapshotPolicy::default() };
+        let mut schedule = Schedule::new(policy, 500, Offset(10), MonotonicMs(0));
+        // The log holds more than the snapshot, but nobody has told yet what of it is committed.
+        assert_eq!(schedule.next_deadline(), MonotonicMs(CLEANING_INTERVAL_MS));
+        schedule.on_applied(500, MonotonicMs(2_000));
+        assert_eq!(schedule.next_deadline(), MonotonicMs(3_000));
+        // A transaction is open: only another record, not time, can change that.
+        assert!(!schedule.take_due(&image(15, false), MonotonicMs(3_000)));
+        assert_eq!(schedule.next_deadline(), MonotonicMs(CLEANING_INTERVAL_MS));
+        schedule.on_applied(50, MonotonicMs(3_100));
+        assert!(schedule.take_due(&image(16, true), MonotonicMs(3_100)));
+    }
+
+    #[test]
+    fn bytes_of_the_log_at_the_start_count_once() {
+        let policy = SnapshotPolicy { max_bytes_between: 900, max_interval_ms: 0, ..SnapshotPolicy::default() };
+        let mut schedule = Schedule::new(policy, 500, Offset(10), MonotonicMs(0));
+        schedule.on_applied(500, MonotonicMs(1));
+        assert!(!schedule.take_due(&image(15, true), MonotonicMs(1)));
+        schedule.on_applied(400, MonotonicMs(2));
+        assert!(schedule.take_due(&image(16, true), MonotonicMs(2)));
+    }
 }

@@ -38,7 +38,8 @@ pub struct Found {
     pub mark: DurableMark,
     /// Whether this node has the controller role, so that others count on what it acknowledges.
     pub is_controller: bool,
-    /// Whether it is alone: there is nobody to fetch lost records from.
+    /// Whether it is alone by the voters that snapshot and log name, as long as the mark doesn't know better: there is
+    /// nobody to fetch lost records from.
     pub is_alone: bool,
 }
 
@@ -95,25 +96,25 @@ pub enum Refusal {
 pub fn judge(found: &Found) -> Verdict {
     let covered = found.snapshot.map_or(Offset(0), |id| id.end_offset);
     let has_beginning = found.log_start <= covered;
-    // A snapshot beyond the log stands for all of it.
-    let is_log_short = found.log_end.max(covered) < found.mark.durable_offset;
+    // A snapshot beyond what is left is no comfort: records above both may have been acknowledged since the mark was
+    // written. (When a snapshot takes the log's place, the mark is lowered first.)
+    let is_log_short = found.log_end < found.mark.durable_offset;
     // Nobody counts on what a broker has.
     let is_rebuilding = found.is_controller && (found.mark.rebuilding || is_log_short || !has_beginning);
-    if found.is_alone && is_log_short && found.is_controller {
+    let is_alone = found.is_alone && !found.mark.has_peers;
+    if is_alone && is_log_short && found.is_controller {
         let (log_end, durable_offset) = (found.log_end, found.mark.durable_offset);
         return Verdict::Refuse(Refusal::LogLost { log_end, durable_offset });
     }
     if !has_beginning {
-        if found.is_alone {
+        if is_alone {
             return Verdict::Refuse(Refusal::SnapshotLost { log_start: found.log_start });
         }
-        let mark = DurableMark { durable_offset: Offset(0), rebuilding: is_rebuilding };
+        let mark = DurableMark { durable_offset: Offset(0), rebuilding: is_rebuilding, ..found.mark };
         return Verdict::StartOver { mark, is_rebuilding };
     }
-    let mark = DurableMark {
-        durable_offset: found.mark.durable_offset.min(found.log_end.max(covered)),
-        rebuilding: is_rebuilding,
-    };
+    let durable_offset = found.mark.durable_offset.min(found.log_end);
+    let mark = DurableMark { durable_offset, rebuilding: is_rebuilding, ..found.mark };
     Verdict::Continue { mark: (mark != found.mark).then_some(mark), is_rebuilding }
 }
 
@@ -136,12 +137,16 @@ mod tests {
 
     use super::*;
 
+    fn marked(durable: i64, rebuilding: bool) -> DurableMark {
+        DurableMark { durable_offset: Offset(durable), rebuilding, has_peers: false }
+    }
+
     fn found(log: (i64, i64), snapshot: Option<i64>, durable: i64) -> Found {
         Found {
             log_start: Offset(log.0),
             log_end: Offset(log.1),
             snapshot: snapshot.map(|end| SnapshotId { end_offset: Offset(end), epoch: LeaderEpoch(1) }),
-            mark: DurableMark { durable_offset: Offset(durable), rebuilding: false },
+            mark: marked(durable, false),
             is_controller: true,
             is_alone: false,
         }
@@ -160,21 +165,28 @@ mod tests {
     #[test]
     fn a_log_that_lost_durable_records_is_rebuilt_without_voting() {
         let short = found((0, 70), None, 90);
-        let mark = DurableMark { durable_offset: Offset(70), rebuilding: true };
+        let mark = marked(70, true);
         assert_eq!(judge(&short), Verdict::Continue { mark: Some(mark), is_rebuilding: true });
         let again = Found { mark, ..short };
         assert_eq!(judge(&again), Verdict::Continue { mark: None, is_rebuilding: true });
         let alone = Found { is_alone: true, ..short };
         assert!(matches!(judge(&alone), Verdict::Refuse(Refusal::LogLost { .. })));
+        // What is left of the log names no other voter, but there were some.
+        let known = Found { mark: DurableMark { has_peers: true, ..alone.mark }, ..alone };
+        assert!(matches!(judge(&known), Verdict::Continue { is_rebuilding: true, .. }));
+        // The log was cut below the mark, so there is no telling how far above its snapshot it had reached.
+        let covered = Found { snapshot: Some(SnapshotId { end_offset: Offset(95), epoch: LeaderEpoch(1) }), ..short };
+        let mark = marked(70, true);
+        assert_eq!(judge(&covered), Verdict::Continue { mark: Some(mark), is_rebuilding: true });
         let broker = Found { is_controller: false, ..short };
-        let mark = DurableMark { durable_offset: Offset(70), rebuilding: false };
+        let mark = marked(70, false);
         assert_eq!(judge(&broker), Verdict::Continue { mark: Some(mark), is_rebuilding: false });
     }
 
     #[test]
     fn a_log_whose_beginning_is_gone_starts_over() {
         let headless = found((50, 90), None, 60);
-        let mark = DurableMark { durable_offset: Offset(0), rebuilding: true };
+        let mark = marked(0, true);
         assert_eq!(judge(&headless), Verdict::StartOver { mark, is_rebuilding: true });
         let older = found((50, 90), Some(40), 60);
         assert_eq!(judge(&older), Verdict::StartOver { mark, is_rebuilding: true });

@@ -205,7 +205,7 @@ impl GroupWorld {
 
     fn ask(&mut self, request: impl Into<RequestBody>, version: i16, asked: Asked) -> Result<(), Violation> {
         let token = self.next_token();
-        trace::note(format!("{asked:?}"));
+        trace::note(|| format!("{asked:?}"));
         self.asked.insert(token, asked);
         let effects = self.coordinator.handle(request.into(), &context(token, version), self.world.now, &Topics);
         self.carry_out(effects)

@@ -24,6 +24,7 @@ mod disk;
 mod groups;
 mod index_rule;
 mod ledger;
+mod quorum;
 mod recover;
 mod runner;
 mod store;

@@ -55,7 +55,7 @@ pub(crate) fn open(
     let mut worst = crash;
     loop {
         if let Some(crash) = next {
-            trace::note(format!("--- {crash:?}"));
+            trace::note(|| format!("--- {crash:?}"));
             disk.crash(crash, random);
             if worst != Some(Crash::PowerLoss) {
                 worst = next;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::bug::Bug;
 use crate::groups::GroupWorld;
 use crate::world::World;
-use crate::{Violation, trace};
+use crate::{Violation, quorum, trace};
 
 /// Actions in a run.
 const ACTIONS: u32 = 3_000;
@@ -17,6 +17,10 @@ pub enum Scenario {
     Log,
     /// A group coordinator keeps its state in one partition.
     Groups,
+    /// A metadata quorum with everything that may go wrong.
+    Faults,
+    /// Leaders of a metadata quorum come and go.
+    Elections,
 }
 
 /// What happened, to see that a run was worth it.
@@ -34,6 +38,20 @@ pub struct Stats {
     pub commits: u64,
     /// Rebalances that were completed.
     pub rebalances: u64,
+    /// Epochs of the metadata quorum with a leader.
+    pub elections: u64,
+    /// Processes of the quorum that were killed, and machines that lost their power.
+    pub crashes: u64,
+    /// Packets between nodes and clients.
+    pub packets: u64,
+    /// Snapshots that were written or fetched.
+    pub snapshots: u64,
+    /// Snapshots of other nodes that took a log's place.
+    pub snapshots_fetched: u64,
+    /// Logs that were cut where they differed from the leader's.
+    pub truncations: u64,
+    /// How long quorums ran in their own time, in microseconds.
+    pub virtual_us: u64,
 }
 
 impl Stats {
@@ -45,6 +63,13 @@ impl Stats {
         self.restarts += other.restarts;
         self.commits += other.commits;
         self.rebalances += other.rebalances;
+        self.elections += other.elections;
+        self.crashes += other.crashes;
+        self.packets += other.packets;
+        self.snapshots += other.snapshots;
+        self.snapshots_fetched += other.snapshots_fetched;
+        self.truncations += other.truncations;
+        self.virtual_us += other.virtual_us;
     }
 }
 
@@ -71,23 +96,37 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Runs one scenario with one seed.
+/// Runs one scenario with one seed. One that fails is run again, for its trace.
 pub fn run(scenario: Scenario, seed: u64, bug: Option<Bug>) -> Result<Stats, Box<Failure>> {
-    drop(trace::take());
+    trace::want(std::env::var_os("LIVE").is_some());
+    let message = match attempt(scenario, seed, bug) {
+        Ok(stats) => return Ok(stats),
+        Err(message) => message,
+    };
+    trace::want(true);
+    let again = attempt(scenario, seed, bug);
+    let trace = trace::take();
+    trace::want(false);
+    let message = if again.as_ref().err() == Some(&message) {
+        message
+    } else {
+        format!("{message}; but when run again: {again:?}")
+    };
+    Err(Box::new(Failure { seed, scenario, message, trace }))
+}
+
+fn attempt(scenario: Scenario, seed: u64, bug: Option<Bug>) -> Result<Stats, Violation> {
     let outcome = catch_unwind(AssertUnwindSafe(|| match scenario {
         Scenario::Log => run_log(seed, bug),
         Scenario::Groups => run_groups(seed, bug),
+        Scenario::Faults => quorum::run(quorum::Kind::Faults, seed),
+        Scenario::Elections => quorum::run(quorum::Kind::Elections, seed),
     }));
-    let message = match outcome {
-        Ok(Ok(stats)) => return Ok(stats),
-        Ok(Err(violation)) => violation,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            format!("panic: {}", text.unwrap_or("without a message"))
-        }
-    };
-    Err(Box::new(Failure { seed, scenario, message, trace: trace::take() }))
+    outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panic: {}", text.unwrap_or("without a message")))
+    })
 }
 
 fn run_log(seed: u64, bug: Option<Bug>) -> Result<Stats, Violation> {

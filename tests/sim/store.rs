@@ -110,6 +110,30 @@ impl Store {
         self.finishing.remove(&base_offset);
     }
 
+    /// Gives up memory whose bytes are all in the file.
+    pub(crate) fn release_clean(&mut self) {
+        for tail in &mut self.tails {
+            if tail.written == tail.end() {
+                tail.known_from = tail.end();
+                tail.bytes = Vec::new();
+            }
+        }
+    }
+
+    /// Bytes of a segment as they lie in memory; `None` when the first of them is only in the file.
+    pub(crate) fn read_memory(&self, base_offset: Offset, position: u64, end: u64) -> Option<&[u8]> {
+        let tail = self.tails.iter().find(|tail| tail.base_offset == base_offset)?;
+        let from = position.checked_sub(tail.known_from)? as usize;
+        let to = (end.min(tail.end()) - tail.known_from) as usize;
+        tail.bytes.get(from..to.max(from))
+    }
+
+    /// Whether the segment is young, or sealed and not finished.
+    pub(crate) fn is_held(&self, base_offset: Offset) -> bool {
+        self.tails.iter().any(|tail| tail.base_offset == base_offset)
+            || self.rolls.iter().any(|roll| roll.sealed.base_offset == base_offset)
+    }
+
     /// The recovery point stays at or below.
     pub(crate) fn unfinished_from(&self) -> Option<Offset> {
         self.rolls.iter().map(|roll| roll.sealed.base_offset).min()
@@ -131,9 +155,17 @@ impl Store {
 
     /// A segment's files are about to go.
     pub(crate) fn forget(&mut self, base_offset: Offset) {
+        self.finished(base_offset);
         if self.tails.len() > 1 {
             self.tails.retain(|tail| tail.base_offset != base_offset);
         }
+    }
+}
+
+impl Store {
+    /// The log was cut: its active segment is now this one, and nothing is in memory.
+    pub(crate) fn reset(&mut self, base_offset: Offset, size: u64, file_len: Option<u64>) {
+        self.tails = VecDeque::from([Tail::new(base_offset, size, file_len)]);
     }
 }
 

@@ -90,7 +90,7 @@ impl World {
         }
         let index = self.schedule.below(self.tasks.len() as u64) as usize;
         let Some(step) = self.tasks[index].steps.pop_front() else { return Ok(()) };
-        trace::note(format!("{:?}: {}", self.tasks[index].kind, brief(&step)));
+        trace::note(|| format!("{:?}: {}", self.tasks[index].kind, brief(&step)));
         let more = self.run_step(step)?;
         for step in more.into_iter().rev() {
             self.tasks[index].steps.push_front(step);
@@ -247,7 +247,7 @@ impl World {
         let epochs = self.partition.log_mut().leader_epochs_mut();
         if epochs.take_dirty() && self.bug != Some(Bug::ForgetEpochs) {
             let text = format_leader_epoch_checkpoint(epochs.entries());
-            trace::note(format!("leader epochs: {}", text.replace('\n', " ")));
+            trace::note(|| format!("leader epochs: {}", text.replace('\n', " ")));
             self.disk.put(LEADER_EPOCH_CHECKPOINT_FILE, text.into_bytes());
         }
     }

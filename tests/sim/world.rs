@@ -56,14 +56,16 @@ impl World {
             config = LogConfig { cleanup_compact: true, cleanup_delete: false, flush_messages: 1, ..config };
         }
         let now = Now { monotonic: MonotonicMs(1_000), wall: TimestampMs(1_700_000_000_000) };
-        trace::note(format!(
-            "segment.bytes={} index.interval.bytes={} flush.messages={} retention.bytes={} retention.ms={}",
-            config.segment_bytes,
-            config.index_interval_bytes,
-            config.flush_messages,
-            config.retention_bytes,
-            config.retention_ms
-        ));
+        trace::note(|| {
+            format!(
+                "segment.bytes={} index.interval.bytes={} flush.messages={} retention.bytes={} retention.ms={}",
+                config.segment_bytes,
+                config.index_interval_bytes,
+                config.flush_messages,
+                config.retention_bytes,
+                config.retention_ms
+            )
+        });
         let mut disk = Disk::default();
         let mut disk_random = Random::from_seed(seed ^ 0x6469_736b);
         let (opened, _) = recover::open(&mut disk, &config, now.wall, &mut disk_random, bug, None)?;
@@ -102,7 +104,7 @@ impl World {
             recovery_state: RecoveryState::Recovered,
         };
         self.partition.become_leader(&state, &self.config, self.now.monotonic);
-        trace::note(format!("leads in epoch {leader_epoch} from {}", self.partition.log().log_end_offset()));
+        trace::note(|| format!("leads in epoch {leader_epoch} from {}", self.partition.log().log_end_offset()));
     }
 
     /// Something happens. Says whether the node was restarted.
@@ -171,7 +173,7 @@ impl World {
         let (opened, worst) = recover::open(&mut self.disk, &self.config, self.now.wall, random, self.bug, crash)?;
         let Opened { store, log, high_watermark, snapshot, outcome } = opened;
         let (start, end) = (outcome.log_start_offset, outcome.log_end_offset);
-        trace::note(format!("--- opened with {start} to {end}, high watermark {}", outcome.high_watermark));
+        trace::note(|| format!("--- opened with {start} to {end}, high watermark {}", outcome.high_watermark));
         let left = check::check_restart(&self.disk, &self.ledger, &outcome, worst, &self.config)?;
         for producer in &mut self.producers {
             let lost = |entry: &Entry| {
@@ -239,7 +241,7 @@ impl World {
                 let is_old = last.is_some_and(|last| last < self.producers_known_from.max(start));
                 let producer = &mut self.producers[who];
                 ensure!(producer.has_gap || is_old, "{key:?} of a producer that did as it should is refused: {error}");
-                trace::note(format!("{key:?} is refused: {error}"));
+                trace::note(|| format!("{key:?} is refused: {error}"));
                 producer.start_anew();
             }
         }
@@ -267,7 +269,7 @@ impl World {
                 let header = &prepared.batch.header;
                 let key = (header.producer_id.0, header.producer_epoch.0, header.base_sequence);
                 let (base_offset, end_offset) = (prepared.base_offset, prepared.next_offset);
-                trace::note(format!("append {base_offset}..{end_offset}, {} bytes, {key:?}", bytes.len()));
+                trace::note(|| format!("append {base_offset}..{end_offset}, {} bytes, {key:?}", bytes.len()));
                 self.ledger.append(Entry {
                     base_offset,
                     end_offset,

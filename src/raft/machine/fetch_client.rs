@@ -165,10 +165,12 @@ impl Raft {
             _ if epoch == LeaderEpoch(0) => end_offset.min(self.log.end),
             Some(own) if own.epoch == epoch => own.end_offset.min(end_offset),
             Some(own) => own.end_offset,
-            None => self.log.start,
+            // All that is known here is of later epochs; what lies below it is covered by a snapshot.
+            None => self.log.epochs.entries().first().map_or(self.log.start, |first| first.start_offset),
         };
-        // The log never starts above what is committed, even while the high watermark isn't known yet.
-        let high_watermark = self.high_watermark.unwrap_or(self.log.start).max(self.log.start);
+        // What the log's start or a snapshot covers is committed, even while the high watermark isn't known yet.
+        let covered = self.log.latest_snapshot().map_or(self.log.start, |id| id.end_offset).max(self.log.start);
+        let high_watermark = self.high_watermark.map_or(covered, |known| known.max(covered));
         if to < high_watermark {
             fx.push(Action::Fatal(Fault::TruncationBelowHighWatermark { to, high_watermark, epoch: self.epoch }));
             return;

@@ -79,10 +79,13 @@ impl Raft {
                 self.voters().iter().map(|voter| voter.key).filter(|key| key.id != me.id).collect();
             let deadline = self.new_election_deadline(now);
             self.state = State::Resigned(Resigned { deadline, unacknowledged, preferred: Vec::new() });
-        } else if self.may_vote()
+        } else if leader_id.is_none()
+            && self.may_vote()
             && self.is_voter()
             && self.voted.is_some_and(|vote| vote.id == me.id && is_same_directory(vote, me))
         {
+            // Nobody is known to have won: this node may still. (With a leader, its log may hold that epoch's records
+            // already, and no candidate of the epoch has those.)
             let deadline = self.new_election_deadline(now);
             self.state = State::Candidate(Election::new(self.voters().clone(), me.id, deadline, now.monotonic));
             self.check_election(now, fx);

@@ -177,16 +177,25 @@ impl LogState {
         }
         let end = match self.epochs.end_of(last_fetched_epoch, self.end) {
             Some(end) => (end.epoch, end.end_offset),
-            // The log is empty behind its snapshot, or the asker's epochs are all below what is left of it.
-            None => match self.earliest_snapshot().filter(|id| id.end_offset == self.start) {
-                Some(id) if id.epoch <= last_fetched_epoch => (id.epoch, id.end_offset),
-                _ => (LeaderEpoch(0), self.start),
+            // The asker's epochs are all below those that are known. These begin behind a snapshot, whose own epoch ends
+            // there; with an older epoch than that there is no place to part at. (After a restart the log may begin
+            // below what is known of its epochs, at its first segment.)
+            None => match (self.snapshot_before_epochs(), self.latest_snapshot()) {
+                (Some(id), _) if id.epoch <= last_fetched_epoch => (id.epoch, id.end_offset),
+                (_, Some(latest)) => return Position::Snapshot(latest),
+                (_, None) => (LeaderEpoch(0), self.start),
             },
         };
         if end.0 != last_fetched_epoch || end.1 < offset {
             return Position::Diverging { epoch: end.0, end_offset: end.1 };
         }
         Position::Valid
+    }
+
+    /// The snapshot behind which the first known epoch begins, or will begin.
+    fn snapshot_before_epochs(&self) -> Option<SnapshotId> {
+        let begin = self.epochs.entries().first().map_or(self.end, |first| first.start_offset);
+        self.snapshots.iter().copied().find(|id| *id != SnapshotId::BOOTSTRAP && id.end_offset == begin)
     }
 
     fn is_foreign_to_earliest(&self, epoch: LeaderEpoch) -> bool {
@@ -269,6 +278,14 @@ mod tests {
         }
         let untrimmed = log(0, 50, &[(1, 0)], &[(20, 1)]);
         assert_eq!(untrimmed.position(Offset(0), LeaderEpoch(0)), snapshot(20, 1));
+        // Epochs were forgotten up to a snapshot's end, and a restart found the segment that begins far below it.
+        let reopened = log(0, 50, &[(5, 40), (6, 45)], &[(40, 4)]);
+        assert_eq!(reopened.position(Offset(38), LeaderEpoch(4)), Position::Valid);
+        assert_eq!(reopened.position(Offset(40), LeaderEpoch(4)), Position::Valid);
+        assert_eq!(reopened.position(Offset(43), LeaderEpoch(4)), diverging(4, 40));
+        assert_eq!(reopened.position(Offset(38), LeaderEpoch(3)), snapshot(40, 4));
+        assert_eq!(reopened.position(Offset(42), LeaderEpoch(5)), Position::Valid);
+        assert_eq!(reopened.position(Offset(49), LeaderEpoch(5)), diverging(5, 45));
         let empty = log(20, 20, &[], &[(20, 4)]);
         assert_eq!(empty.position(Offset(20), LeaderEpoch(4)), Position::Valid);
         assert_eq!(empty.last_epoch(), LeaderEpoch(4));

@@ -274,12 +274,13 @@ impl Raft {
         true
     }
 
-    /// What answers say about the leader, with its endpoint on the asker's listener.
+    /// What answers say about the leader, with its endpoint on the asker's listener. A leader of whom only the id is
+    /// known isn't named: Kafka can't bear that unless its voter set knows the rest.
     pub(super) fn leader_info(&self, listener: &str) -> LeaderInfo {
         let endpoint = self.leader.as_ref().and_then(|leader| {
             leader.endpoints.get(listener).or_else(|| self.voters().endpoint(leader.id, listener)).cloned()
         });
-        LeaderInfo { epoch: self.epoch, leader_id: self.leader_id(), endpoint }
+        LeaderInfo { epoch: self.epoch, leader_id: self.leader_id().filter(|_| endpoint.is_some()), endpoint }
     }
 
     /// Kafka's first check of nearly every request.

@@ -311,6 +311,92 @@ fn a_follower_fetches_from_the_leader_that_told_of_itself_and_never_from_two() {
     assert_eq!(raft.epoch(), LeaderEpoch(6), "a pre-vote doesn't raise the epoch");
 }
 
+#[test]
+fn whoever_restarts_asks_for_no_votes_in_an_epoch_that_has_a_leader() {
+    let mut loaded = empty(&[1, 2, 3]);
+    loaded.log_end_offset = Offset(10);
+    loaded.epochs = LeaderEpochs::new([EpochStart { epoch: LeaderEpoch(5), start_offset: Offset(8) }]);
+    let own = ReplicaKey { id: NodeId(1), directory_id: Some(DIRECTORY) };
+    loaded.quorum_state = Some(QuorumState {
+        epoch: LeaderEpoch(5),
+        leader_id: Some(NodeId(2)),
+        voted: Some(own),
+        version: QuorumStateVersion::V1,
+    });
+    let (mut raft, first) = start(config(1), loaded);
+    assert!(matches!(&first.sent[..], [(2, RequestBody::Fetch(_))]), "{:?}", first.sent);
+    let silent = done(raft.step(Event::Tick, at(2100)));
+    assert!(silent.sent.iter().all(|(_, request)| matches!(request, RequestBody::Vote(vote)
+        if vote.topics[0].partitions[0].pre_vote)));
+}
+
+#[test]
+fn a_leader_of_whom_only_the_id_is_known_is_not_named() {
+    let mut loaded = empty(&[1, 2, 3]);
+    let version = QuorumStateVersion::V0 { voter_ids: Vec::new() };
+    let leader_id = Some(NodeId(4));
+    loaded.quorum_state = Some(QuorumState { epoch: LeaderEpoch(5), leader_id, voted: None, version });
+    let (mut raft, _) = start(config(1), loaded);
+    let answered = ask(&mut raft, fetch(5, 0, 0), at(1));
+    let response: FetchResponse = answered.reply.unwrap().try_into().unwrap();
+    let leader = &response.responses[0].partitions[0].current_leader;
+    assert_eq!((leader.leader_id, leader.leader_epoch, response.node_endpoints.len()), (-1, 5, 0));
+}
+
+/// Answers the fetch that was just sent: the logs part at `end_offset` of `epoch`.
+fn diverging(raft: &mut Raft, token: RequestToken, epoch: i32, end_offset: i64) -> Vec<Action> {
+    let partition = fetch_response::PartitionData {
+        diverging_epoch: fetch_response::EpochEndOffset { epoch, end_offset },
+        current_leader: fetch_response::LeaderIdAndEpoch { leader_id: 2, leader_epoch: 14 },
+        high_watermark: -1,
+        ..fetch_response::PartitionData::default()
+    };
+    let topic = fetch_response::FetchableTopicResponse {
+        topic_id: CLUSTER_METADATA_TOPIC_ID,
+        partitions: vec![partition],
+        ..fetch_response::FetchableTopicResponse::default()
+    };
+    let response = FetchResponse { responses: vec![topic], ..FetchResponse::default() };
+    let fx = raft.step(Event::Response { token, result: Ok(response.into()) }, at(5));
+    match fx.into_step() {
+        Step::Ready(actions) => actions,
+        Step::PersistFirst(first) => first.persisted(),
+    }
+}
+
+/// A follower of node 2 whose log was opened again: it begins below the snapshot up to which epochs were forgotten.
+fn reopened_behind_a_snapshot() -> (Raft, RequestToken) {
+    let mut loaded = empty(&[1, 2, 3]);
+    loaded.log_start_offset = Offset(16);
+    loaded.log_end_offset = Offset(30);
+    loaded.epochs = LeaderEpochs::new([EpochStart { epoch: LeaderEpoch(12), start_offset: Offset(29) }]);
+    loaded.snapshots.push(SnapshotId { end_offset: Offset(29), epoch: LeaderEpoch(11) });
+    let version = QuorumStateVersion::V0 { voter_ids: Vec::new() };
+    let leader_id = Some(NodeId(2));
+    loaded.quorum_state = Some(QuorumState { epoch: LeaderEpoch(14), leader_id, voted: None, version });
+    let (raft, fx) = Raft::new(config(1), loaded, Random::from_seed(1), at(0));
+    let Step::Ready(actions) = fx.into_step() else { panic!("nothing has changed") };
+    let token = actions.into_iter().find_map(|action| match action {
+        Action::Send { token, .. } => Some(token),
+        _ => None,
+    });
+    (raft, token.expect("a fetch from the leader"))
+}
+
+#[test]
+fn a_follower_never_cuts_what_its_snapshot_covers() {
+    let (mut raft, token) = reopened_behind_a_snapshot();
+    let actions = diverging(&mut raft, token, 11, 29);
+    let cut = actions.iter().find_map(|action| match action {
+        Action::TruncateLog { to } => Some(*to),
+        _ => None,
+    });
+    assert_eq!(cut, Some(Offset(29)), "{actions:?}");
+    let (mut raft, token) = reopened_behind_a_snapshot();
+    let actions = diverging(&mut raft, token, 0, 20);
+    assert!(actions.iter().any(|action| matches!(action, Action::Fatal(_))), "{actions:?}");
+}
+
 fn fetch(epoch: i32, offset: i64, last_epoch: i32) -> FetchRequest {
     FetchRequest {
         max_wait_ms: 0,
