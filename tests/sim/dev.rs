@@ -4,7 +4,8 @@ fn main() {
     let kind = args.next().unwrap();
     let scenario = match kind.as_str() {
         "e" => Scenario::Elections,
-        "f" => Scenario::Faults, "l" => Scenario::Log,
+        "f" => Scenario::Faults,
+        "l" => Scenario::Log,
         _ => panic!(),
     };
     let from: u64 = args.next().unwrap().parse().unwrap();

@@ -139,8 +139,7 @@ impl Directory {
         }
         let input = recovery_input(files, segments, producer_snapshots).await;
         // A controller's epochs are on the device before their records; a broker flushes neither.
-        let continuity =
-            if is_controller { Continuity::ContiguousInKnownEpochs } else { Continuity::Contiguous };
+        let continuity = if is_controller { Continuity::ContiguousInKnownEpochs } else { Continuity::Contiguous };
         let newest_epoch = quorum_state.as_ref().map(|state| state.epoch);
         let recovered = recover(files, input, config, continuity, newest_epoch).await?;
         let (files, config) = (files.clone(), config.clone());

@@ -9,8 +9,8 @@ use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
 use ringlog_log::names::{FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, QUORUM_STATE_FILE, SegmentFile};
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
 use ringlog_log::{
-    Continuity, DeletedSegment, Log, LogAppendError, LogBatch, LogConfig, Recovered, Recovery, RecoveryAction, RecoveryInput,
-    RecoveryStep, TruncationPlan,
+    Continuity, DeletedSegment, Log, LogAppendError, LogBatch, LogConfig, Recovered, Recovery, RecoveryAction,
+    RecoveryInput, RecoveryStep, TruncationPlan,
 };
 use ringlog_protocol::records::{BatchError, BatchIter};
 use ringlog_quorum::durable_mark::{self, DurableMark};

@@ -31,9 +31,10 @@ impl Checks {
                 continue;
             }
             let heard_for = |window: Us| {
-                let heard = view.heard.iter().filter(|((id, directory), at)| {
-                    **at + window >= now && voters.holds(*id, *directory)
-                });
+                let heard = view
+                    .heard
+                    .iter()
+                    .filter(|((id, directory), at)| **at + window >= now && voters.holds(*id, *directory));
                 heard.count()
             };
             let needed = voters.len() / 2 + usize::from(!voters.holds(view.id, view.directory));

@@ -280,15 +280,10 @@ impl Checks {
         self.report(Some(node), found);
     }
 
-    pub(crate) fn on_appended(
-        &mut self,
-        shared: &Rc<Shared>,
-        node: usize,
-        batch: &BatchRef<'_>,
-        place: (Offset, u32),
-    ) {
+    pub(crate) fn on_appended(&mut self, shared: &Rc<Shared>, node: usize, batch: &BatchRef<'_>, place: (Offset, u32)) {
         let found = self.append(shared, node, batch, place);
-        let found = found.and_then(|()| self.commit_if_appended(shared, node)).and_then(|()| self.verify_committed(node));
+        let found =
+            found.and_then(|()| self.commit_if_appended(shared, node)).and_then(|()| self.verify_committed(node));
         self.report(Some(node), found);
     }
 

@@ -26,7 +26,8 @@ impl Checks {
         self.stats.snapshots += 1;
         // The epochs of batches lie outside their checksums, and mean nothing in a snapshot: in what was fetched they
         // may have rotted.
-        let content = read(file, is_own.then_some(id.epoch)).map_err(|what| (Checker::Snapshots, format!("snapshot {id}: {what}")))?;
+        let content = read(file, is_own.then_some(id.epoch))
+            .map_err(|what| (Checker::Snapshots, format!("snapshot {id}: {what}")))?;
         let (end, committed) = (id.end_offset.0, self.committed.end());
         holds!(Checker::Snapshots, end <= committed, "snapshot {id} goes beyond {committed}, which is committed");
         let last = self.committed.ending_at(end);

@@ -52,14 +52,18 @@ impl World {
         match self.shared.work(100) {
             0..20 => self.create_topic(self.work_topic()),
             20..27 => {
-                let topic = delete_topics_request::DeleteTopicState { name: Some(self.work_topic()), ..Default::default() };
+                let topic =
+                    delete_topics_request::DeleteTopicState { name: Some(self.work_topic()), ..Default::default() };
                 let topics = vec![topic];
                 DeleteTopicsRequest { topics, topic_names: Vec::new(), timeout_ms: TIMEOUT_MS }.into()
             }
             27..32 => {
                 let count = 2 + self.shared.work(5) as i32;
-                let topic =
-                    create_partitions_request::CreatePartitionsTopic { name: self.work_topic(), count, assignments: None };
+                let topic = create_partitions_request::CreatePartitionsTopic {
+                    name: self.work_topic(),
+                    count,
+                    assignments: None,
+                };
                 CreatePartitionsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, validate_only: false }.into()
             }
             32..50 => self.alter_config(),
@@ -74,8 +78,12 @@ impl World {
                 let owner = Some(StrBytes::default());
                 let (owner_principal_type, owner_principal_name) = (owner.clone(), owner);
                 let renewers = Vec::new();
-                let request =
-                    CreateDelegationTokenRequest { owner_principal_type, owner_principal_name, renewers, max_lifetime_ms };
+                let request = CreateDelegationTokenRequest {
+                    owner_principal_type,
+                    owner_principal_name,
+                    renewers,
+                    max_lifetime_ms,
+                };
                 request.into()
             }
             94..96 => UnregisterBrokerRequest { broker_id: self.work_broker() }.into(),
@@ -171,7 +179,8 @@ impl World {
             let partitions = (0..2).collect();
             vec![elect_leaders_request::TopicPartitions { topic: self.work_topic(), partitions }]
         });
-        ElectLeadersRequest { election_type: self.shared.work(2) as i8, topic_partitions, timeout_ms: TIMEOUT_MS }.into()
+        ElectLeadersRequest { election_type: self.shared.work(2) as i8, topic_partitions, timeout_ms: TIMEOUT_MS }
+            .into()
     }
 
     fn alter_quota(&self) -> RequestBody {

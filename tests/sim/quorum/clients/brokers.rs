@@ -107,7 +107,8 @@ impl World {
             Life::Running if chance < 5 && !is_quiet => {
                 // It dies.
                 broker.previous_epoch = -1;
-                broker.life = Life::Down { until: now + self.shared.work(3 * self.shared.plan.session_timeout_ms) * MS };
+                broker.life =
+                    Life::Down { until: now + self.shared.work(3 * self.shared.plan.session_timeout_ms) * MS };
                 broker.offline.clear();
                 1
             }
@@ -186,8 +187,7 @@ impl World {
         let (topic_id, partition_index, partition) = *led.get(self.shared.work(led.len() as u64) as usize)?;
         let mut members = partition.in_sync_replicas.clone();
         let epoch_of = |id: NodeId| checks.model.brokers.get(&id.0).map_or(-1, |broker| broker.epoch);
-        let missing: Vec<NodeId> =
-            partition.replicas.iter().copied().filter(|id| !members.contains(id)).collect();
+        let missing: Vec<NodeId> = partition.replicas.iter().copied().filter(|id| !members.contains(id)).collect();
         let grows = !missing.is_empty() && self.shared.work(3) > 0;
         if grows {
             members.push(missing[self.shared.work(missing.len() as u64) as usize]);
