@@ -222,9 +222,14 @@ impl SegmentStore {
         // These last: where both are there, recovery takes the others for complete.
         self.write_file(base_offset, FileKind::OffsetIndex, roll.index.offsets.encode_from(0)).await?;
         self.write_file(base_offset, FileKind::TimeIndex, roll.index.times.encode_from(0)).await?;
+        self.finished(base_offset);
+        Ok(())
+    }
+
+    /// Nothing of a sealed segment is left to be written.
+    fn finished(&self, base_offset: Offset) {
         self.rolls.borrow_mut().retain(|other| other.sealed.base_offset != base_offset);
         self.finishing.borrow_mut().retain(|other| *other != base_offset);
-        Ok(())
     }
 
     /// Writes one of the small files beside a segment, whole.
@@ -489,6 +494,8 @@ impl SegmentStore {
     pub fn forget(&self, base_offset: Offset) {
         self.context.files.remove(FileKey { store: self.id, base_offset });
         self.ahead.clear();
+        *self.index.borrow_mut() = None;
+        self.finished(base_offset);
         let mut tails = self.tails.borrow_mut();
         if tails.len() > 1 {
             tails.retain(|tail| tail.base_offset != base_offset);
@@ -499,6 +506,8 @@ impl SegmentStore {
     /// file, if there is one, has `file_len` bytes.
     pub fn reset(&self, base_offset: Offset, size: u64, file_len: Option<u64>) {
         self.ahead.clear();
+        // A segment that is sealed again has another index then.
+        *self.index.borrow_mut() = None;
         *self.tails.borrow_mut() = VecDeque::from([Tail::new(base_offset, size, file_len)]);
     }
 

@@ -286,3 +286,21 @@ fn a_segment_that_went_while_others_were_synced_is_no_fault() {
         assert_eq!(store.sync().await.unwrap_err().kind(), io::ErrorKind::NotFound);
     });
 }
+
+#[test]
+fn a_segment_that_went_before_it_was_finished_is_nobodys_work() {
+    on_executor("segment-store-forget", |directory| async move {
+        let (mut log, batch) = log_with_a_batch();
+        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+        store.append(0, &[&batch]);
+        store.roll(log.roll(Offset(1), TimestampMs(6)).unwrap());
+        store.write_out().await.unwrap();
+        let index = store.offset_index(Offset(0)).await.unwrap();
+        store.forget(Offset(0));
+        std::fs::remove_file(store.path("00000000000000000000.log")).unwrap();
+        assert!(store.take_finished().is_empty());
+        assert_eq!(store.unfinished_from(), None);
+        assert!(store.offset_index(Offset(0)).await.is_err(), "{index:?} is of a segment that went");
+        store.sync().await.unwrap();
+    });
+}

@@ -269,6 +269,7 @@ impl Driver {
         while let Some(work) = self.node.next_work() {
             self.carry_out(work).await?;
         }
+        self.log.note_peers(self.node.raft().voters().len() > 1).await?;
         self.handle.kraft_version.set(self.node.raft().kraft_version());
         Ok(())
     }

@@ -13,8 +13,8 @@ use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
 use ringlog_log::names::{FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, QUORUM_STATE_FILE, SegmentFile};
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
 use ringlog_log::{
-    DeletedSegment, Log, LogAppendError, LogBatch, LogConfig, Recovered, Recovery, RecoveryAction, RecoveryInput,
-    RecoveryStep, TruncationPlan,
+    Continuity, DeletedSegment, Log, LogAppendError, LogBatch, LogConfig, Recovered, Recovery, RecoveryAction,
+    RecoveryInput, RecoveryStep, TruncationPlan,
 };
 use ringlog_protocol::records::{BatchError, BatchIter};
 use ringlog_quorum::durable_mark::{self, DurableMark};
@@ -214,6 +214,14 @@ impl MetadataLog {
         self.write_mark(mark).await
     }
 
+    /// Notes whether others vote, too, by the newest voters of the log: before anybody counts on them.
+    pub async fn note_peers(&self, has_peers: bool) -> Result<(), MetadataLogError> {
+        if self.mark.get().has_peers == has_peers {
+            return Ok(());
+        }
+        self.write_mark(DurableMark { has_peers, ..self.mark.get() }).await
+    }
+
     /// Beside, so that it holds nobody up; a failure costs nothing but this mark.
     fn write_mark_now_and_then(self: &Rc<Self>) {
         let flushed = self.replica.partition.borrow().log().recovery_point();
@@ -268,7 +276,9 @@ impl MetadataLog {
             TruncationPlan::Nothing => {}
             TruncationPlan::Fully => self.restart(to, None).await?,
             TruncationPlan::Rebuild(input) => {
-                let recovered = recover(&self.directory, *input, &self.config).await?;
+                // The running log knows the epochs of all that it holds.
+                let continuity = Continuity::ContiguousInKnownEpochs;
+                let recovered = recover(&self.directory, *input, &self.config, continuity, None).await?;
                 let opened = recovered.log.clone();
                 let (base_offset, size) = (opened.active.base_offset, u64::from(opened.active.size));
                 carry_out_all(&self.directory, &recovered).await?;
@@ -311,6 +321,10 @@ impl MetadataLog {
 
     /// Empties the log so that it starts and ends at `offset`, behind a record of `epoch`.
     pub async fn restart(&self, offset: Offset, epoch: Option<LeaderEpoch>) -> Result<(), MetadataLogError> {
+        // Between the old log's end and the new one's beginning there is none.
+        if let Some(mark) = self.mark.get().before_truncation(Offset(0)) {
+            self.write_mark(mark).await?;
+        }
         let now = ring::now().wall;
         let deleted = self.replica.partition.borrow_mut().log_mut().truncate_fully_and_start_at(offset, now);
         for DeletedSegment { base_offset, .. } in deleted {
@@ -357,6 +371,8 @@ impl MetadataLog {
         high_watermark: Offset,
     ) -> Result<(), MetadataLogError> {
         let _turn = self.files_turn.acquire(1).await;
+        // What is sealed and not finished yet must not be deleted under the hands of the next flush.
+        self.flush_in_turn().await?;
         let outcome = {
             let mut partition = self.replica.partition.borrow_mut();
             let log = partition.log_mut();
@@ -396,13 +412,17 @@ impl MetadataLog {
     }
 }
 
-/// Reads the log's segments and finds where whole batches end. Nothing is changed; see [`carry_out_all`].
+/// Reads the log's segments and finds where whole batches end that continue each other, none of an epoch above
+/// `newest_epoch`. Nothing is changed; see [`carry_out_all`].
 pub async fn recover(
     directory: &Path,
     input: RecoveryInput,
     config: &LogConfig,
+    continuity: Continuity,
+    newest_epoch: Option<LeaderEpoch>,
 ) -> Result<Recovered, MetadataLogError> {
-    let mut recovery = Recovery::new(input, config, ring::now().wall);
+    let recovery = Recovery::with_continuity(input, config, ring::now().wall, continuity);
+    let mut recovery = recovery.with_newest_epoch(newest_epoch);
     let mut progress = Progress::begin();
     loop {
         match recovery.step() {
@@ -476,8 +496,15 @@ async fn carry_out(directory: &Path, action: &RecoveryAction, active: Offset) ->
         // Segments of this log are deleted before the other changes, and the store makes new ones with the first
         // append. Indexes of the active segment are written when it is sealed or closed.
         RecoveryAction::DeleteSegment { .. } | RecoveryAction::CreateSegment { .. } => Ok(()),
-        RecoveryAction::WriteIndexes { base_offset, .. } if *base_offset == active => Ok(()),
         RecoveryAction::WriteIndexes { base_offset, index, .. } => {
+            // What was read may only be in a cache, and counts as durable from here on.
+            let log = path(*base_offset, FileKind::Log);
+            let fault = |source| MetadataLogError::Io { path: log.clone(), source };
+            let file = ring::File::open(&log, ring::Open::WRITE).await.map_err(fault)?;
+            file.fdatasync().await.map_err(fault)?;
+            if *base_offset == active {
+                return Ok(());
+            }
             write(path(*base_offset, FileKind::OffsetIndex), index.offsets.encode_from(0)).await?;
             write(path(*base_offset, FileKind::TimeIndex), index.times.encode_from(0)).await
         }

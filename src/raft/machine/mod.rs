@@ -60,13 +60,16 @@ pub struct LoadedState {
 
 impl LoadedState {
     /// The snapshot that lies beyond the log, if so: before [`Raft::new`] the log must be emptied to begin at its
-    /// end. Happens when a node stopped between fetching a snapshot and emptying its log.
+    /// end. Happens when a node stopped between fetching a snapshot and emptying its log, or noting its epoch.
     pub fn log_must_restart_at(&self) -> Option<SnapshotId> {
         let latest = self.snapshots.iter().copied().max()?;
         let last_epoch = self.epochs.latest().unwrap_or(LeaderEpoch(0));
         let is_beyond = latest.epoch > last_epoch && latest.end_offset > self.log_start_offset
             || latest.epoch == last_epoch && latest.end_offset > self.log_end_offset;
-        is_beyond.then_some(latest)
+        let is_empty = self.log_start_offset == self.log_end_offset && latest.end_offset == self.log_end_offset;
+        // The epochs are still those of the log before.
+        let has_other_epochs = is_empty && latest.epoch != last_epoch;
+        (is_beyond || has_other_epochs).then_some(latest)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A record is committed when a majority of the voters has it durably and the leader says so; from then on it must stay
 //! everywhere, byte for byte.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -117,9 +118,16 @@ pub(crate) struct Committed {
     /// Committed sets of voters, with the offsets of their batches.
     pub voters: Vec<(i64, VoterView)>,
     pub voters_changed_at: Us,
+    /// How far the leader of each epoch committed.
+    ends: BTreeMap<i32, i64>,
 }
 
 impl Committed {
+    /// How far leaders of epochs below `epoch` committed: a leader of that epoch has all of it.
+    pub(crate) fn end_before_epoch(&self, epoch: i32) -> i64 {
+        self.ends.range(..epoch).next_back().map_or(0, |(_, end)| *end)
+    }
+
     /// Who votes by what is committed.
     pub(crate) fn present_voters(&self) -> &VoterView {
         self.voters.last().map_or(&self.initial_voters, |(_, voters)| voters)
@@ -332,6 +340,7 @@ impl Checks {
             holders.len() >= needed,
             "commits {end}, but only {holders:?} of the voters {voters:?} have it durably"
         );
+        self.committed.ends.insert(epoch, end);
         for entry in new {
             self.replay_committed(&entry)?;
             if let Some(voters) = voters_of_batch(&entry.bytes) {

@@ -128,13 +128,15 @@ impl Checks {
         Some(last.map_or_else(|| self.committed.initial_voters.clone(), |(_, voters)| voters.clone()))
     }
 
-    /// A node that isn't a voter by what is committed doesn't lead for long: only until that record is committed.
+    /// A node that isn't a voter by what is committed, nor by what it has itself beyond that, doesn't lead for long: only
+    /// until the record that took it out is committed.
     pub(super) fn check_leader_votes(&self, shared: &Rc<Shared>, node: usize) -> Found {
         let view = &self.nodes[node];
         let Some((epoch, _)) = view.leads else { return Ok(()) };
         let Some((offset, voters)) = self.committed.voters.last() else { return Ok(()) };
         let since = shared.now().saturating_sub(self.committed.voters_changed_at);
-        let is_out = !voters.holds(view.id, view.directory) && *offset < view.high_watermark;
+        let votes = [voters, view.log.voters()].into_iter().any(|set| set.holds(view.id, view.directory));
+        let is_out = !votes && *offset < view.high_watermark;
         let is_awake = shared.now() - view.awake_since > since;
         holds!(
             Checker::Voters,
