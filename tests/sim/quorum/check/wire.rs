@@ -7,7 +7,7 @@ use ringlog_protocol::messages::fetch_response::PartitionData;
 use ringlog_protocol::messages::{FetchRequest, FetchResponse, FetchSnapshotResponse, VoteRequest, VoteResponse};
 use ringlog_protocol::records::BatchIter;
 use ringlog_protocol::{RequestBody, ResponseBody};
-use ringlog_types::ErrorCode;
+use ringlog_types::{ErrorCode, Uuid};
 
 use super::elections::Asked;
 use super::{Checker, Checks, Found, holds};
@@ -143,25 +143,26 @@ impl Checks {
             }
             RequestBody::Fetch(fetch) => {
                 let it = &fetch.topics[0].partitions[0];
-                self.note_heard(shared, node, call.place, it.current_leader_epoch);
+                self.note_heard(shared, node, call.place, it.replica_directory_id, it.current_leader_epoch);
                 let position = (it.current_leader_epoch, it.fetch_offset, it.last_fetched_epoch);
                 self.wire.fetches.insert((node, call), position);
             }
             RequestBody::FetchSnapshot(fetch) => {
                 let it = &fetch.topics[0].partitions[0];
-                self.note_heard(shared, node, call.place, it.current_leader_epoch);
+                self.note_heard(shared, node, call.place, it.replica_directory_id, it.current_leader_epoch);
                 let asked = (it.snapshot_id.end_offset, it.snapshot_id.epoch, it.position);
                 self.wire.chunks.insert((node, call), asked);
             }
             RequestBody::UpdateRaftVoter(update) => {
-                self.note_heard(shared, node, call.place, update.current_leader_epoch);
+                self.note_heard(shared, node, call.place, update.voter_directory_id, update.current_leader_epoch);
             }
             _ => {}
         }
     }
 
-    fn note_heard(&mut self, shared: &Rc<Shared>, node: usize, from: Place, epoch: i32) {
-        let Some(from) = self.nodes.get(from).map(|view| (view.id, view.directory)) else { return };
+    /// The sender's disk may have been replaced since.
+    fn note_heard(&mut self, shared: &Rc<Shared>, node: usize, from: Place, directory: Uuid, epoch: i32) {
+        let Some(from) = self.nodes.get(from).map(|view| (view.id, directory)) else { return };
         let view = &mut self.nodes[node];
         if view.leads.is_some_and(|(led, _)| led == epoch) {
             view.heard.insert(from, shared.now());
