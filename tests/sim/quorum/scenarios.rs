@@ -22,7 +22,6 @@ pub(crate) fn run(kind: Kind, seed: u64) -> Result<Stats, String> {
     let outcome = match kind {
         Kind::Faults => run_faults(&mut world),
         Kind::Elections => run_elections(&mut world),
-        Kind::Timing => Ok(()),
     };
     let mut checks = world.shared.checks.borrow_mut();
     checks.stats.virtual_us = world.shared.now();
