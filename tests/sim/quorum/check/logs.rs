@@ -349,7 +349,7 @@ impl Checks {
     }
 
     /// Whether a voter has everything below `end`, or had it before its disk was damaged.
-    fn holds_durably(&mut self, shared: &Rc<Shared>, node: usize, end: i64) -> bool {
+    pub(super) fn holds_durably(&mut self, shared: &Rc<Shared>, node: usize, end: i64) -> bool {
         if self.nodes[node].is_damaged || self.nodes[node].is_rebuilding {
             return true;
         }

@@ -94,6 +94,13 @@ impl Checks {
         if it.pre_vote {
             return self.check_durable_epoch(shared, node, it.replica_epoch).map(|_| ());
         }
+        holds!(
+            Checker::Durability,
+            self.holds_durably(shared, node, it.last_offset),
+            "asks for a vote in epoch {} with a log up to {}, which isn't all durable",
+            it.replica_epoch,
+            it.last_offset
+        );
         self.check_vote(shared, node, it.replica_epoch, candidate)
     }
 
