@@ -20,8 +20,17 @@ pub fn partition_for_key(key: &str, partitions: i32) -> PartitionIndex {
 /// Sorts entries with different keys into the order in which Java goes through a `HashMap` that they were put into.
 pub fn sort_as_hash_map<T>(entries: &mut [T], key: impl Fn(&T) -> &str) {
     // It begins with 16 buckets, and has twice as many whenever three quarters would be full.
-    let mut buckets: u32 = 16;
-    while entries.len() > buckets as usize / 4 * 3 {
+    sort_into_buckets(entries, 16, key);
+}
+
+/// The same for a `HashMap` that was made for just so many entries, which gives another order.
+pub fn sort_as_sized_hash_map<T>(entries: &mut [T], key: impl Fn(&T) -> &str) {
+    let buckets = (entries.len() as u32).next_power_of_two();
+    sort_into_buckets(entries, buckets, key);
+}
+
+fn sort_into_buckets<T>(entries: &mut [T], mut buckets: u32, key: impl Fn(&T) -> &str) {
+    while entries.len() as u64 * 4 > u64::from(buckets) * 3 {
         buckets *= 2;
     }
     let bucket = |entry: &T| {
@@ -54,6 +63,13 @@ mod tests {
         let features =
             ["eligible.leader.replicas.version", "group.version", "kraft.version", "metadata.version", "share.version"];
         assert_eq!(sorted(&features)[0], "group.version");
+        let sized = |keys: &[&'static str]| {
+            let mut keys = keys.to_vec();
+            sort_as_sized_hash_map(&mut keys, |key| key);
+            keys
+        };
+        assert_eq!(sized(&["ip", "user"]), ["user", "ip"], "among 4 buckets");
+        assert_eq!(sorted(&["user", "ip"]), ["ip", "user"], "among 16 buckets");
         let twelve = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "p"];
         assert_eq!(sorted(&twelve)[0], "p", "the bucket of 112 among 16 is 0");
         let thirteen = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "p", "zz"];

@@ -15,7 +15,7 @@ pub use error_code::ErrorCode;
 pub use ids::{
     BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, ProducerEpoch, ProducerId, ShardId,
 };
-pub use java_hash::{java_string_hash, partition_for_key, sort_as_hash_map};
+pub use java_hash::{java_string_hash, partition_for_key, sort_as_hash_map, sort_as_sized_hash_map};
 pub use random::Random;
 pub use time::{MonotonicMs, Now, TimestampMs};
 pub use topic::{

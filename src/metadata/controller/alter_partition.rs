@@ -19,6 +19,9 @@ impl ActiveController {
         if !context.authorizer.allows(Operation::ClusterAction, Resource::Cluster) {
             return refuse(ErrorCode::ClusterAuthorizationFailed);
         }
+        if request.topics.is_empty() {
+            return Outcome::answer(AlterPartitionResponse::default());
+        }
         if !self.is_current_epoch(request.broker_id, request.broker_epoch) {
             return refuse(ErrorCode::StaleBrokerEpoch);
         }
@@ -68,6 +71,7 @@ impl ActiveController {
         let change = self.change_partition(id, &|id| self.is_active(id), |builder| {
             builder.in_sync_replicas = members.iter().map(|(id, _)| *id).collect();
             builder.leader_recovery_state = recovery_state;
+            builder.election = self.usual_election(&topic.name);
         });
         let after = match &change {
             Some(RecordAndVersion { record: MetadataRecord::PartitionChange(change), .. }) => {

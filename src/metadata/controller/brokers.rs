@@ -73,15 +73,17 @@ impl ActiveController {
         if request.is_migrating_zk_broker {
             return Err(ErrorCode::BrokerIdNotRegistered);
         }
-        self.check_directories(id, &request.log_dirs, context.api_version)?;
+        self.check_directories(id, &request.log_dirs)?;
         self.check_features(request, context)?;
         let epoch = match existing {
             Some(existing) if !is_new_incarnation => existing.epoch,
             // The first record of the result gets this offset, which need not be that of the registration.
             _ => BrokerEpoch(context.next_offset.0),
         };
-        if let (Some(existing), true) = (existing, is_new_incarnation) {
-            let was_clean = context.api_version >= 3 && request.previous_broker_epoch == existing.epoch.0;
+        if is_new_incarnation {
+            // Who was unregistered may be eligible somewhere still.
+            let was_clean = context.api_version >= 3
+                && existing.is_some_and(|existing| request.previous_broker_epoch == existing.epoch.0);
             self.on_previous_life_ended(id, was_clean, plan);
         }
         let kept = existing.filter(|_| !is_new_incarnation).map(Arc::as_ref);
@@ -89,8 +91,8 @@ impl ActiveController {
         Ok(epoch)
     }
 
-    fn check_directories(&self, id: NodeId, directories: &[Uuid], api_version: i16) -> Result<(), ErrorCode> {
-        if !self.metadata_version().is_directory_assignment_supported() || (api_version < 2 && directories.is_empty()) {
+    fn check_directories(&self, id: NodeId, directories: &[Uuid]) -> Result<(), ErrorCode> {
+        if !self.metadata_version().is_directory_assignment_supported() {
             return Ok(());
         }
         let mut sorted = directories.to_vec();
@@ -158,7 +160,8 @@ impl ActiveController {
             fenced: kept.is_none_or(|broker| broker.is_fenced),
             in_controlled_shutdown: kept.is_some_and(|broker| broker.is_in_controlled_shutdown),
             log_dirs: if version >= 3 { request.log_dirs.clone() } else { Vec::new() },
-            cordoned_log_dirs: kept.filter(|_| version >= 4).and_then(|broker| broker.cordoned_directories.clone()),
+            // The broker states them anew with its next heartbeat.
+            cordoned_log_dirs: None,
         };
         record(registration.into(), version)
     }
@@ -181,10 +184,16 @@ impl ActiveController {
         let next = self.next_state(&broker, request, is_caught_up);
         let mut plan = Plan::default();
         match next {
-            NextState::Fenced | NextState::ShutdownNow if !broker.is_fenced => self.fence_broker(&broker, &mut plan),
+            NextState::Fenced if !broker.is_fenced => self.fence_broker(&broker, &mut plan),
+            // Of a fenced broker too: it is fenced once more.
+            NextState::ShutdownNow => self.fence_broker(&broker, &mut plan),
             NextState::Unfenced if broker.is_fenced => self.unfence_broker(&broker, &mut plan),
-            NextState::ControlledShutdown if !broker.is_in_controlled_shutdown => {
+            NextState::ControlledShutdown if !self.heartbeats.is_shutting_down(id) => {
                 self.begin_controlled_shutdown(&broker, &mut plan);
+                if plan.is_done() {
+                    // The registration says it already, and nobody has it in sync.
+                    self.heartbeats.on_controlled_shutdown(id, Offset(context.next_offset.0 - 1));
+                }
             }
             _ => {}
         }
@@ -207,7 +216,7 @@ impl ActiveController {
                 _ => NextState::Fenced,
             };
         }
-        if broker.is_in_controlled_shutdown {
+        if self.heartbeats.is_shutting_down(broker.id) {
             let may_stop = !self.indexes.leads_partitions(broker.id)
                 && self.heartbeats.may_shut_down(broker.id, &self.image.cluster);
             return if may_stop { NextState::ShutdownNow } else { NextState::ControlledShutdown };
@@ -263,8 +272,7 @@ impl ActiveController {
         let result = if !context.authorizer.allows(Operation::ClusterAction, Resource::Cluster) {
             Err(ErrorCode::ClusterAuthorizationFailed.into())
         } else if !self.metadata_version().is_controller_registration_supported() {
-            let text = "The current MetadataVersion is too old to support controller registrations.";
-            Err(ApiError::new(ErrorCode::UnsupportedVersion, text))
+            Err(ApiError::spelled(ErrorCode::UnsupportedVersion))
         } else {
             let end_points = request.listeners.iter().map(|listener| register_controller_record::ControllerEndpoint {
                 name: listener.name.clone(),
@@ -288,6 +296,7 @@ impl ActiveController {
             Ok(())
         };
         let (error_code, error_message) = code_and_text(result);
+        let error_message = error_message.or_else(|| Some(StrBytes::default()));
         Outcome::atomic(records, ControllerRegistrationResponse { error_code, error_message, ..Default::default() })
     }
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use ringlog_config::alter::{self, AlterOp, ResourceKind};
+use ringlog_config::alter::{self, AlterError, AlterOp, ResourceKind};
 use ringlog_config::{BrokerLayers, ConfigMap, describe, validate as rules};
 use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::create_topics_response::CreatableTopicConfigs;
+
+use ringlog_types::{ErrorCode, validate_topic_name};
 
 use super::context::ControllerConfig;
 use super::error::ApiError;
@@ -29,7 +31,16 @@ pub(crate) fn apply(
     value: Option<&str>,
 ) -> Result<Option<String>, ApiError> {
     let applied = alter::apply(kind_of(resource_type), key, present, op, value);
-    applied.map_err(|error| ApiError::new(error.error_code(), error.to_string()))
+    applied.map_err(|error| {
+        let text = match &error {
+            // A broker says it otherwise, before it forwards the request.
+            AlterError::NotAListOfBroker { key, .. } => {
+                AlterError::NotAList { op: op.name(), key: key.clone() }.to_string()
+            }
+            error => error.to_string(),
+        };
+        ApiError::new(error.error_code(), text)
+    })
 }
 
 fn owned(configs: Option<&Arc<crate::image::ConfigMap>>) -> ConfigMap {
@@ -58,6 +69,17 @@ impl Layers {
             static_config: &config.static_config,
         }
     }
+}
+
+/// Checks a resource's name, whether or not there is such a one.
+pub(crate) fn validate_name(resource_type: ConfigResourceType, name: &str) -> Result<(), ApiError> {
+    if resource_type == ConfigResourceType::Topic && !name.is_empty() {
+        // With another code than brokers answer.
+        let checked = validate_topic_name(name);
+        return checked.map_err(|error| ApiError::new(ErrorCode::InvalidTopicException, error.0));
+    }
+    let checked = rules::resource_name(kind_of(resource_type), name);
+    checked.map_err(|error| ApiError::new(error.error_code(), error.to_string()))
 }
 
 /// Checks all that a resource would have set. Broker values are not checked here: the broker has done it, which alone

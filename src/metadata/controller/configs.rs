@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringlog_config::alter::AlterOp;
 use ringlog_protocol::StrBytes;
+use ringlog_protocol::messages::incremental_alter_configs_request::AlterableConfig;
 use ringlog_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
     alter_configs_response, incremental_alter_configs_response,
 };
-use ringlog_protocol::metadata_records::{ClearElrRecord, ConfigRecord, RecordAndVersion};
-use ringlog_types::{ErrorCode, NodeId};
+use ringlog_protocol::metadata_records::{ClearElrRecord, ConfigRecord, MetadataRecord, RecordAndVersion};
+use ringlog_types::{ErrorCode, NodeId, sort_as_hash_map};
 
 use super::config_rules;
 use super::context::{Operation, RequestContext, Resource, record};
@@ -39,28 +40,12 @@ impl ActiveController {
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in &request.resources {
             let key = (resource.resource_type, resource.resource_name.as_str());
-            if !answered.insert(key) {
+            let is_known = ConfigResourceType::from_code(key.0).is_some();
+            if !answered.insert(key) && is_known {
                 continue;
             }
-            let result = self.editable(key, duplicates.contains(&key), context).and_then(|target| {
-                // Of a key that is named twice the last counts.
-                let by_key: BTreeMap<&str, _> = resource.configs.iter().map(|it| (it.name.as_str(), it)).collect();
-                let mut edits = Edits::new();
-                for config in by_key.into_values() {
-                    let op = AlterOp::from_code(config.config_operation).ok_or_else(|| {
-                        let text = format!("Unknown operation type {}", config.config_operation);
-                        ApiError::new(ErrorCode::InvalidRequest, text)
-                    })?;
-                    let present = self.image.configs.value(&target, &config.name);
-                    let after = config_rules::apply(
-                        target.resource_type,
-                        &config.name,
-                        present.map(|value| &**value),
-                        op,
-                        config.value.as_deref(),
-                    )?;
-                    edits.push((config.name.to_string(), after));
-                }
+            let result = self.target(key, duplicates.contains(&key), context).and_then(|target| {
+                let edits = self.edits(&target, &resource.configs)?;
                 self.edit_configs(&target, edits, context, &mut records)
             });
             let (error_code, error_message) = code_and_text(result);
@@ -74,6 +59,7 @@ impl ActiveController {
         if request.validate_only {
             records.clear();
         }
+        self.clear_elr(&mut records);
         Outcome::atomic(records, IncrementalAlterConfigsResponse { responses, ..Default::default() })
     }
 
@@ -85,10 +71,11 @@ impl ActiveController {
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in &request.resources {
             let key = (resource.resource_type, resource.resource_name.as_str());
-            if !answered.insert(key) {
+            let is_known = ConfigResourceType::from_code(key.0).is_some();
+            if !answered.insert(key) && is_known {
                 continue;
             }
-            let result = self.editable(key, duplicates.contains(&key), context).and_then(|target| {
+            let result = self.target(key, duplicates.contains(&key), context).and_then(|target| {
                 let mut edits = Edits::new();
                 for config in &resource.configs {
                     let value = config.value.as_ref().ok_or_else(|| {
@@ -115,27 +102,27 @@ impl ActiveController {
         if request.validate_only {
             records.clear();
         }
+        self.clear_elr(&mut records);
         Outcome::atomic(records, AlterConfigsResponse { responses, ..Default::default() })
     }
 
-    /// The resource, if it exists and the requester may change its configs.
-    fn editable(
+    /// The resource, if the requester may change its configs. It need not exist.
+    fn target(
         &self,
         (resource_type, name): (i8, &str),
         is_duplicate: bool,
         context: &RequestContext<'_>,
     ) -> Result<ConfigResource, ApiError> {
-        let invalid = |text: String| ApiError::new(ErrorCode::InvalidRequest, text);
-        if is_duplicate {
-            return Err(invalid("Duplicate resource.".to_owned()));
-        }
         if resource_type == 8 {
-            return Err(invalid("Unexpected resource type BROKER_LOGGER.".to_owned()));
+            return Err(invalid("Unexpected resource type BROKER_LOGGER."));
         }
         let Some(kind) = ConfigResourceType::from_code(resource_type) else {
             let text = format!("Unknown resource type {resource_type}.");
             return Err(ApiError::new(ErrorCode::UnsupportedVersion, text));
         };
+        if is_duplicate {
+            return Err(invalid("Duplicate resource."));
+        }
         let (resource, refusal) = match kind {
             ConfigResourceType::Topic => (Resource::Topic(name), ErrorCode::TopicAuthorizationFailed),
             ConfigResourceType::Group => (Resource::Group(name), ErrorCode::GroupAuthorizationFailed),
@@ -146,35 +133,50 @@ impl ActiveController {
         if !context.authorizer.allows(Operation::AlterConfigs, resource) {
             return Err(refusal.into());
         }
-        match kind {
-            ConfigResourceType::Topic if name.is_empty() => {
-                return Err(invalid("Default topic resources are not allowed.".to_owned()));
-            }
-            ConfigResourceType::Topic if self.image.topics.id(name).is_none() => {
-                let text = format!("The topic '{name}' does not exist.");
-                return Err(ApiError::new(ErrorCode::UnknownTopicOrPartition, text));
-            }
-            ConfigResourceType::Group if name.is_empty() => {
-                return Err(invalid("Default group resources are not allowed.".to_owned()));
-            }
-            ConfigResourceType::Broker if !name.is_empty() => self.check_node_exists(name)?,
-            _ => {}
-        }
         Ok(ConfigResource::new(kind, name))
     }
 
-    fn check_node_exists(&self, name: &str) -> Result<(), ApiError> {
-        let Ok(id) = name.parse::<i32>() else {
-            let text = "Unable to parse broker name as a base 10 number.";
-            return Err(ApiError::new(ErrorCode::InvalidRequest, text));
-        };
-        if id < 0 {
-            return Err(ApiError::new(ErrorCode::InvalidRequest, "Invalid negative broker ID."));
+    /// What the operations make of the present values.
+    fn edits(&self, target: &ConfigResource, operations: &[AlterableConfig]) -> Result<Edits, ApiError> {
+        // Of a key that is named twice the last counts, in the place of the first.
+        let mut by_key: Vec<&AlterableConfig> = Vec::with_capacity(operations.len());
+        for operation in operations {
+            match by_key.iter_mut().find(|it| it.name == operation.name) {
+                Some(known) => *known = operation,
+                None => by_key.push(operation),
+            }
         }
+        // Of several errors the first one found is told, and Kafka looks in this order.
+        sort_as_hash_map(&mut by_key, |it| it.name.as_str());
+        let mut edits = Edits::new();
+        for config in by_key {
+            let op = AlterOp::from_code(config.config_operation)
+                .ok_or_else(|| invalid(&format!("Unknown operation type {}", config.config_operation)))?;
+            let present = self.image.configs.value(target, &config.name).map(|value| &**value);
+            let value = config.value.as_deref();
+            let after = config_rules::apply(target.resource_type, &config.name, present, op, value)?;
+            edits.push((config.name.to_string(), after));
+        }
+        Ok(edits)
+    }
+
+    /// Only what exists has configs, but groups and client metrics, whose configs may come first.
+    fn check_exists(&self, target: &ConfigResource) -> Result<(), ApiError> {
+        let name = &*target.name;
+        match target.resource_type {
+            ConfigResourceType::Topic if self.image.topics.id(name).is_none() => {
+                let text = format!("The topic '{name}' does not exist.");
+                Err(ApiError::new(ErrorCode::UnknownTopicOrPartition, text))
+            }
+            ConfigResourceType::Broker => name.parse().map_or(Ok(()), |id| self.check_node_exists(NodeId(id))),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_node_exists(&self, id: NodeId) -> Result<(), ApiError> {
         let cluster = &self.image.cluster;
-        let is_known = cluster.brokers.contains_key(&NodeId(id))
-            || cluster.controllers.contains_key(&NodeId(id))
-            || id == self.config.node_id.0;
+        let is_known =
+            cluster.brokers.contains_key(&id) || cluster.controllers.contains_key(&id) || id == self.config.node_id;
         if is_known {
             return Ok(());
         }
@@ -200,23 +202,34 @@ impl ActiveController {
                 None => drop(after.remove(name)),
             }
         }
+        config_rules::validate_name(target.resource_type, &target.name)?;
         config_rules::validate(target.resource_type, &after, &self.image.configs, &self.config)?;
-        let mut clears_elr = false;
+        self.check_exists(target)?;
         for (name, value) in edits {
             if target.resource_type != ConfigResourceType::Broker && present.get(&name) == value.as_ref() {
                 continue;
             }
-            clears_elr |= name == MIN_IN_SYNC_REPLICAS;
             records.push(config_record(target, &name, value));
         }
-        if clears_elr && self.image.features.is_elr_enabled() {
-            let topic_name = match target.resource_type {
-                ConfigResourceType::Topic => StrBytes::copy_from(&target.name),
-                _ => StrBytes::default(),
-            };
-            records.push(record(ClearElrRecord { topic_name }.into(), 0));
-        }
         Ok(())
+    }
+
+    /// With another min.insync.replicas, eligible sets mean nothing any more: records that empty them, at the end.
+    fn clear_elr(&self, records: &mut Vec<RecordAndVersion>) {
+        if !self.image.features.is_elr_enabled() {
+            return;
+        }
+        let changed = records.iter().filter_map(|it| match &it.record {
+            MetadataRecord::Config(config) if config.name == MIN_IN_SYNC_REPLICAS => Some(config),
+            _ => None,
+        });
+        // An empty name is that of all topics.
+        let topic = |config: &ConfigRecord| match ConfigResourceType::from_code(config.resource_type) {
+            Some(ConfigResourceType::Topic) => config.resource_name.clone(),
+            _ => StrBytes::default(),
+        };
+        let cleared: Vec<StrBytes> = changed.map(topic).collect();
+        records.extend(cleared.into_iter().map(|topic_name| record(ClearElrRecord { topic_name }.into(), 0)));
     }
 
     /// Rules that the schema of keys doesn't know.
@@ -282,6 +295,10 @@ impl ActiveController {
             }
         }
     }
+}
+
+fn invalid(text: &str) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, text)
 }
 
 fn config_record(target: &ConfigResource, name: &str, value: Option<String>) -> RecordAndVersion {

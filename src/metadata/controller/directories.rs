@@ -1,5 +1,7 @@
 //! AssignReplicasToDirs: a broker says in which log directory each replica lies (KIP-858).
 
+use std::collections::BTreeSet;
+
 use ringlog_protocol::messages::assign_replicas_to_dirs_response::{DirectoryData, PartitionData, TopicData};
 use ringlog_protocol::messages::{AssignReplicasToDirsRequest, AssignReplicasToDirsResponse};
 use ringlog_protocol::metadata_records::RecordAndVersion;
@@ -31,7 +33,7 @@ impl ActiveController {
         }
         let broker_id = NodeId(request.broker_id);
         let mut plan = Plan::default();
-        let mut went_offline = Vec::new();
+        let mut went_offline = BTreeSet::new();
         let mut directories = Vec::with_capacity(request.directories.len());
         for directory in &request.directories {
             let topics = directory.topics.iter().map(|topic| {
@@ -39,7 +41,7 @@ impl ActiveController {
                     let id = partition_id(topic.topic_id, partition.partition_index);
                     let result = self.assign(broker_id, id, directory.id);
                     let error_code = result.as_ref().err().map_or(0, |error| error.code());
-                    if let Ok(Some(assignment)) = result {
+                    if let Ok(assignment) = result {
                         went_offline.extend((!assignment.is_online).then_some(id));
                         assignment.record.into_iter().for_each(|record| plan.record(record));
                     }
@@ -56,24 +58,16 @@ impl ActiveController {
         Outcome::planned(plan, AssignReplicasToDirsResponse { directories, ..Default::default() })
     }
 
-    /// The new directory of one replica; `None` if it lies there already.
-    fn assign(
-        &self,
-        broker_id: NodeId,
-        id: TopicIdPartition,
-        directory: Uuid,
-    ) -> Result<Option<Assignment>, ErrorCode> {
+    /// The new directory of one replica. Also of one that lies there already, something may be due.
+    fn assign(&self, broker_id: NodeId, id: TopicIdPartition, directory: Uuid) -> Result<Assignment, ErrorCode> {
         let topic = self.image.topics.by_id(id.topic_id).ok_or(ErrorCode::UnknownTopicId)?;
         let partition = topic.partitions.get(&id.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let current = partition.directory(broker_id).ok_or(ErrorCode::NotLeaderOrFollower)?;
-        if current == directory {
-            return Ok(None);
-        }
+        partition.directory(broker_id).ok_or(ErrorCode::NotLeaderOrFollower)?;
         let is_online = self.image.cluster.broker(broker_id).is_some_and(|it| it.has_online_directory(directory));
         let record = self.change_partition(id, &|id| self.is_active(id), |builder| {
             builder.assigned_directories.push((broker_id, directory));
         });
-        Ok(Some(Assignment { record, is_online }))
+        Ok(Assignment { record, is_online })
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use ringlog_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
-use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
+use ringlog_protocol::metadata_records::RecordAndVersion;
 use ringlog_types::{ErrorCode, TopicIdPartition};
 
 use super::context::{Operation, RequestContext, Resource};
@@ -22,6 +22,9 @@ impl ActiveController {
         if !context.authorizer.allows(Operation::Alter, Resource::Cluster) {
             let error_code = ErrorCode::ClusterAuthorizationFailed.code();
             return Outcome::answer(ElectLeadersResponse { error_code, ..Default::default() });
+        }
+        if request.topic_partitions.as_ref().is_some_and(Vec::is_empty) {
+            return Outcome::answer(ElectLeadersResponse::default());
         }
         let election = match request.election_type {
             0 => Some(Election::Preferred),
@@ -43,6 +46,8 @@ impl ActiveController {
                     results.push(ReplicaElectionResult { topic: topic.topic.clone(), partition_result });
                 }
             }
+            // An unknown type is told of what was named, and nothing was.
+            None if election.is_none() => {}
             None => self.elect_all(election, request.election_type, &mut records, &mut results),
         }
         let error_code = if election.is_none() { ErrorCode::InvalidRequest.code() } else { 0 };
@@ -97,17 +102,14 @@ impl ActiveController {
             return Err(ApiError::spelled(ErrorCode::ElectionNotNeeded));
         }
         let change = self.change_partition(id, &|id| self.is_active(id), |builder| builder.election = election);
-        let elected = change.as_ref().and_then(|change| match &change.record {
-            MetadataRecord::PartitionChange(change) => (change.leader != -2).then_some(change.leader),
-            _ => None,
-        });
-        match (election, elected) {
-            (Election::Preferred, Some(leader)) if leader == partition.preferred_replica().0 => {}
-            (Election::Preferred, _) => return Err(ApiError::spelled(ErrorCode::PreferredLeaderNotAvailable)),
-            (_, Some(leader)) if leader >= 0 => {}
-            _ => return Err(ApiError::spelled(ErrorCode::EligibleLeadersNotAvailable)),
-        }
-        records.extend(change);
+        // Whatever is written counts, even that the present leader may not lead any more.
+        let Some(change) = change else {
+            return Err(ApiError::spelled(match election {
+                Election::Preferred => ErrorCode::PreferredLeaderNotAvailable,
+                _ => ErrorCode::EligibleLeadersNotAvailable,
+            }));
+        };
+        records.push(change);
         Ok(())
     }
 
@@ -115,10 +117,7 @@ impl ActiveController {
     pub(crate) fn elect_preferred(&self) -> Vec<RecordAndVersion> {
         let imbalanced = self.indexes.imbalanced.iter();
         let changes = imbalanced.filter_map(|id| {
-            let preferred = self.image.topics.partition(*id)?.preferred_replica();
-            let change =
-                self.change_partition(*id, &|id| self.is_active(id), |it| it.election = Election::Preferred)?;
-            matches!(&change.record, MetadataRecord::PartitionChange(it) if it.leader == preferred.0).then_some(change)
+            self.change_partition(*id, &|id| self.is_active(id), |it| it.election = Election::Preferred)
         });
         changes.take(MAX_ELECTIONS_PER_RUN).collect()
     }
@@ -134,8 +133,7 @@ impl ActiveController {
             *enabled
         });
         let changes = leaderless.filter_map(|id| {
-            let change = self.change_partition(*id, &|id| self.is_active(id), |it| it.election = Election::Unclean)?;
-            matches!(&change.record, MetadataRecord::PartitionChange(it) if it.leader >= 0).then_some(change)
+            self.change_partition(*id, &|id| self.is_active(id), |it| it.election = Election::Unclean)
         });
         changes.take(MAX_ELECTIONS_PER_RUN).collect()
     }

@@ -20,6 +20,7 @@ impl ApiError {
     pub(crate) fn spelled(code: ErrorCode) -> ApiError {
         let text = match code {
             ErrorCode::UnknownTopicOrPartition => "This server does not host this topic-partition.",
+            ErrorCode::UnsupportedVersion => "The version of API is not supported.",
             ErrorCode::UnknownTopicId => "This server does not host this topic ID.",
             ErrorCode::TopicAuthorizationFailed => "Topic authorization failed.",
             ErrorCode::PreferredLeaderNotAvailable => "The preferred leader was not available.",

@@ -75,7 +75,8 @@ impl ActiveController {
             let result = |update: &Update<'_>| UpdatableFeatureResult {
                 feature: StrBytes::copy_from(update.feature),
                 error_code: 0,
-                error_message: None,
+                // The name of Kafka's code for no error.
+                error_message: Some("NONE".into()),
             };
             updates.iter().map(result).collect()
         } else {
@@ -186,7 +187,8 @@ impl ActiveController {
 }
 
 fn check_range(node: &str, range: Option<VersionRange>, level: i16) -> Option<String> {
-    let Some(range) = range else {
+    // A node that says so of level 0 alone doesn't know the feature either.
+    let Some(range) = range.filter(|range| (range.min, range.max) != (0, 0)) else {
         // Level 0 is what a node has that doesn't know the feature.
         return (level != 0).then(|| format!("{node} does not support this feature."));
     };

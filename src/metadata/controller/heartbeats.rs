@@ -68,10 +68,15 @@ impl HeartbeatManager {
         })
     }
 
+    /// The registration changed: how far the broker has come counts anew from its next heartbeat.
+    pub(crate) fn forget_offset(&mut self, id: NodeId) {
+        self.report_offset(id, Offset(-1));
+    }
+
     /// Notes the offset that a heartbeat named.
     pub(crate) fn report_offset(&mut self, id: NodeId, offset: Offset) {
         if let Some(broker) = self.brokers.get_mut(&id) {
-            broker.metadata_offset = broker.metadata_offset.max(offset);
+            broker.metadata_offset = offset;
         }
     }
 
@@ -82,14 +87,28 @@ impl HeartbeatManager {
         }
     }
 
-    /// Whether every active broker has read the batch that began the broker's shutdown.
+    /// The broker is fenced: it stops later, or comes back.
+    pub(crate) fn end_controlled_shutdown(&mut self, id: NodeId) {
+        if let Some(broker) = self.brokers.get_mut(&id) {
+            broker.controlled_shutdown_offset = None;
+        }
+    }
+
+    /// Whether the broker's controlled shutdown began in this life of the controller, and since the broker registered
+    /// last. What the registration says of it may be older.
+    pub(crate) fn is_shutting_down(&self, id: NodeId) -> bool {
+        self.brokers.get(&id).is_some_and(|broker| broker.controlled_shutdown_offset.is_some())
+    }
+
+    /// Whether every other broker that is up has read the batch that began the broker's shutdown.
     pub(crate) fn may_shut_down(&self, id: NodeId, cluster: &ClusterImage) -> bool {
         let Some(offset) = self.brokers.get(&id).and_then(|broker| broker.controlled_shutdown_offset) else {
-            // Its shutdown began under another controller: what that wrote is long in the log.
             return true;
         };
-        let active = cluster.brokers.values().filter(|broker| broker.is_active());
-        active.filter_map(|broker| self.brokers.get(&broker.id)).all(|broker| broker.metadata_offset >= offset)
+        let up = cluster.brokers.values().filter(|broker| !broker.is_fenced);
+        let active =
+            up.filter_map(|broker| self.brokers.get(&broker.id)).filter(|it| it.controlled_shutdown_offset.is_none());
+        active.min_by_key(|broker| broker.metadata_offset).is_none_or(|broker| broker.metadata_offset >= offset)
     }
 
     /// Ends one session that has expired and says whose it was.

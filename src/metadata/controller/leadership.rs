@@ -4,6 +4,7 @@ use ringlog_protocol::metadata_records::{BrokerRegistrationChangeRecord, RecordA
 use ringlog_types::{NodeId, TopicIdPartition, Uuid};
 
 use super::context::record;
+use super::partition_change::Election;
 use super::plan::Plan;
 use super::state::ActiveController;
 use crate::image::{BrokerImage, PartitionImage};
@@ -39,9 +40,11 @@ impl ActiveController {
         let is_gone = |id: NodeId| Some(id) == change.remove || Some(id) == change.unclean;
         let is_acceptable = |id: NodeId| !is_gone(id) && (Some(id) == change.add || self.is_active(id));
         for id in partitions {
+            let topic = self.image.topics.name(id.topic_id);
             let record = self.change_partition(id, &is_acceptable, |builder| {
                 builder.in_sync_replicas.retain(|id| !is_gone(*id));
                 builder.unclean_replicas.extend(change.unclean);
+                builder.election = topic.map_or(Election::Online, |topic| self.usual_election(topic));
             });
             records.extend(record);
         }
@@ -52,12 +55,14 @@ impl ActiveController {
         plan.partitions(partitions, LeadershipChange { remove: Some(id), ..Default::default() });
     }
 
-    fn leave_uncleanly(&self, id: NodeId, in_sync_too: bool, plan: &mut Plan) {
+    fn partitions_where_eligible(&self, id: NodeId) -> Vec<TopicIdPartition> {
+        self.partitions_where(|partition| partition.eligible_leader_replicas().contains(&id))
+    }
+
+    fn leave_uncleanly(&self, id: NodeId, plan: &mut Plan) {
         let change = LeadershipChange { unclean: Some(id), ..Default::default() };
-        if in_sync_too {
-            plan.partitions(self.partitions_where(|partition| partition.in_sync_replicas().contains(&id)), change);
-        }
-        plan.partitions(self.partitions_where(|partition| partition.eligible_leader_replicas().contains(&id)), change);
+        plan.partitions(self.partitions_where(|partition| partition.in_sync_replicas().contains(&id)), change);
+        plan.partitions(self.partitions_where_eligible(id), change);
     }
 
     /// Registration of a new incarnation: partitions forget the previous life.
@@ -65,7 +70,7 @@ impl ActiveController {
         if was_clean || !self.image.features.is_elr_enabled() {
             self.leave_in_sync_sets(id, plan);
         } else {
-            self.leave_uncleanly(id, true, plan);
+            self.leave_uncleanly(id, plan);
         }
     }
 
@@ -82,17 +87,21 @@ impl ActiveController {
         plan.partitions(leaderless, LeadershipChange { add: Some(broker.id), ..Default::default() });
     }
 
-    /// The shutdown record, then in-sync removals and leader moves.
+    /// The shutdown record unless there is one, then in-sync removals and leader moves.
     pub(crate) fn begin_controlled_shutdown(&self, broker: &BrokerImage, plan: &mut Plan) {
-        plan.record(registration_change(broker, |change| change.in_controlled_shutdown = 1, 1));
+        if !broker.is_in_controlled_shutdown {
+            plan.record(registration_change(broker, |change| change.in_controlled_shutdown = 1, 1));
+        }
         self.leave_in_sync_sets(broker.id, plan);
         plan.shutting_down = Some(broker.id);
     }
 
-    /// Removals from in-sync and eligible sets, then the unregister record. Replica lists stay.
+    /// Removals from in-sync sets, then the unregister record. Replica lists stay, and so do eligible sets: where the
+    /// broker is eligible only what else is due is done.
     pub(crate) fn unregister(&self, broker: &BrokerImage, plan: &mut Plan) {
         self.leave_in_sync_sets(broker.id, plan);
-        self.leave_uncleanly(broker.id, false, plan);
+        let change = LeadershipChange { remove: Some(broker.id), ..Default::default() };
+        plan.partitions(self.partitions_where_eligible(broker.id), change);
         let gone = UnregisterBrokerRecord { broker_id: broker.id.0, broker_epoch: broker.epoch.0 };
         plan.record(record(gone.into(), 0));
     }
@@ -105,9 +114,9 @@ impl ActiveController {
             return;
         }
         let remaining: Vec<Uuid> = broker.directories.iter().copied().filter(|id| !offline.contains(id)).collect();
+        // Where the replica isn't in sync something else may be due.
         let is_hit = |partition: &PartitionImage| {
-            partition.in_sync_replicas().contains(&broker.id)
-                && partition.directory(broker.id).is_some_and(|directory| newly.contains(&directory))
+            partition.directory(broker.id).is_some_and(|directory| newly.contains(&directory))
         };
         let change = LeadershipChange { remove: Some(broker.id), ..Default::default() };
         plan.partitions(self.partitions_where(is_hit), change);

@@ -42,7 +42,6 @@ pub(crate) struct PartitionChange<'a> {
     /// Replica and its directory, to be changed.
     pub(crate) assigned_directories: Vec<(NodeId, Uuid)>,
     eligible_leader_replicas: Vec<NodeId>,
-    last_known_elr: Vec<NodeId>,
 }
 
 /// What a change needs to know of the cluster.
@@ -85,7 +84,6 @@ impl<'a> PartitionChange<'a> {
             leader_recovery_state: partition.leader_recovery_state,
             assigned_directories: Vec::new(),
             eligible_leader_replicas: partition.eligible_leader_replicas().to_vec(),
-            last_known_elr: partition.last_known_elr().to_vec(),
         }
     }
 
@@ -144,9 +142,8 @@ impl<'a> PartitionChange<'a> {
         if !self.is_elr_enabled {
             return;
         }
-        if self.in_sync_replicas.len() >= self.min_in_sync_replicas.min(self.replicas.len()) {
+        if self.in_sync_replicas.len() >= self.min_in_sync_replicas {
             self.eligible_leader_replicas.clear();
-            self.last_known_elr.clear();
             return;
         }
         let mut eligible = std::mem::take(&mut self.eligible_leader_replicas);
@@ -171,8 +168,8 @@ impl<'a> PartitionChange<'a> {
     }
 
     fn is_valid_leader(&self, id: NodeId) -> bool {
-        let is_eligible =
-            self.is_elr_enabled && self.in_sync_replicas.is_empty() && self.eligible_leader_replicas.contains(&id);
+        // Who was eligible before the feature was turned off still is.
+        let is_eligible = self.in_sync_replicas.is_empty() && self.eligible_leader_replicas.contains(&id);
         (self.in_sync_replicas.contains(&id) || is_eligible) && self.is_acceptable(id)
     }
 
@@ -192,7 +189,7 @@ impl<'a> PartitionChange<'a> {
         if self.is_elr_enabled
             && self.in_sync_replicas.is_empty()
             && self.eligible_leader_replicas.is_empty()
-            && let [last_known] = self.last_known_elr.as_slice()
+            && let [last_known] = self.partition.last_known_elr()
             && self.is_acceptable(*last_known)
         {
             return (*last_known, true);
@@ -215,7 +212,10 @@ impl<'a> PartitionChange<'a> {
             // The new leader may lack committed records, so nobody else counts as in sync.
             change.isr = Some(vec![leader.0]);
             self.in_sync_replicas = vec![leader];
-            self.leader_recovery_state = LeaderRecoveryState::Recovering;
+            // Who was recovering stays so; unless, as in Kafka, this very change says that it has recovered.
+            if self.partition.leader_recovery_state != LeaderRecoveryState::Recovering {
+                change.leader_recovery_state = LeaderRecoveryState::Recovering as i8;
+            }
         } else if self.eligible_leader_replicas.contains(&leader) {
             self.in_sync_replicas = vec![leader];
             self.eligible_leader_replicas.retain(|id| *id != leader);
@@ -226,13 +226,9 @@ impl<'a> PartitionChange<'a> {
         let is_clean = change.isr.is_none();
         if !is_clean || !self.is_elr_enabled {
             self.eligible_leader_replicas.clear();
-            self.last_known_elr.clear();
         }
         if *self.eligible_leader_replicas != *self.partition.eligible_leader_replicas() {
             change.eligible_leader_replicas = Some(numbers(&self.eligible_leader_replicas));
-        }
-        if *self.last_known_elr != *self.partition.last_known_elr() {
-            change.last_known_elr = Some(numbers(&self.last_known_elr));
         }
     }
 
@@ -255,13 +251,11 @@ impl<'a> PartitionChange<'a> {
             return;
         }
         let old = self.partition;
-        let becomes_empty = change.isr.as_ref().is_some_and(|isr| isr.is_empty());
-        let has_leader = change.leader >= 0 || (old.has_leader() && change.leader != NodeId::NONE.0);
-        if becomes_empty && old.has_leader() {
-            if *old.last_known_elr() != [old.leader] {
-                change.last_known_elr = Some(vec![old.leader.0]);
-            }
-        } else if has_leader && !old.last_known_elr().is_empty() {
+        // Only the first time that it becomes leaderless. Kafka writes -1 where that wasn't noted then, and so do we.
+        let is_leaderless = change.leader == NodeId::NONE.0;
+        if is_leaderless && old.last_known_elr().is_empty() {
+            change.last_known_elr = Some(vec![old.leader.0]);
+        } else if change.leader >= 0 && !old.last_known_elr().is_empty() {
             change.last_known_elr = Some(Vec::new());
         }
     }
@@ -279,7 +273,7 @@ impl<'a> PartitionChange<'a> {
         if are_replicas_changed {
             change.replicas = Some(numbers(&self.replicas));
         }
-        if has_directories && (are_replicas_changed || *directories != *old.directories()) {
+        if has_directories && *directories != *old.directories() {
             change.directories = Some(directories);
         }
         if *self.removing_replicas != *old.removing_replicas() {

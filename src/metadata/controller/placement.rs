@@ -65,9 +65,11 @@ fn shuffle<T>(items: &mut [T], random: &mut Random) {
 /// Places `partitions` new partitions with `replication_factor` replicas each.
 ///
 /// The first replica of each partition is an unfenced broker of the next rack that has one; the others go round the
-/// racks, one each, unfenced before fenced inside a rack, and the racks again once all are used.
+/// racks, one each, unfenced before fenced inside a rack, and the racks again once all are used. Who is shutting down gets
+/// none; who has done so is a fenced broker like others.
 pub(crate) fn place(
     cluster: &ClusterImage,
+    is_shutting_down: &dyn Fn(NodeId) -> bool,
     partitions: usize,
     replication_factor: usize,
     random: &mut Random,
@@ -75,7 +77,7 @@ pub(crate) fn place(
     let mut racks: BTreeMap<Option<&str>, Rack> = BTreeMap::new();
     let (mut candidates, mut unfenced) = (0, 0);
     for broker in cluster.brokers.values() {
-        if broker.is_in_controlled_shutdown || !broker.has_uncordoned_directory() {
+        if is_shutting_down(broker.id) || !broker.has_uncordoned_directory() {
             continue;
         }
         let rack = racks.entry(broker.rack.as_deref()).or_default();

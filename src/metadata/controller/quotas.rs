@@ -1,20 +1,24 @@
 //! AlterClientQuotas (KIP-546).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::alter_client_quotas_request::{EntityData as AskedEntity, OpData};
 use ringlog_protocol::messages::alter_client_quotas_response::{EntityData, EntryData};
 use ringlog_protocol::messages::{AlterClientQuotasRequest, AlterClientQuotasResponse};
 use ringlog_protocol::metadata_records::{ClientQuotaRecord, RecordAndVersion, client_quota_record};
-use ringlog_types::ErrorCode;
+use ringlog_types::{ErrorCode, sort_as_sized_hash_map};
 
 use super::context::{Operation, RequestContext, Resource, record};
 use super::error::{ApiError, code_and_text};
 use super::outcome::Outcome;
 use super::state::ActiveController;
 use crate::image::QuotaEntity;
+
+/// An entity's parts as they were named: type and name, none for the default.
+type Asked = Vec<(StrBytes, Option<StrBytes>)>;
 
 /// What a quota's value may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,23 +49,27 @@ impl ActiveController {
     ) -> Outcome {
         let may_alter = context.authorizer.allows(Operation::AlterConfigs, Resource::Cluster);
         let mut records = Vec::new();
-        let mut seen = BTreeSet::new();
-        let entries = request.entries.iter().map(|entry| {
-            let result = if may_alter {
-                entity(&entry.entity).and_then(|entity| {
-                    if !seen.insert(entity.clone()) {
-                        return Err(invalid("Ignoring duplicate entity"));
-                    }
-                    self.alter_entity(&entity, &entry.entity, &entry.ops, &mut records)
-                })
-            } else {
+        // One answer for each entity, the last one; what an entity's first entry wrote stays written.
+        let mut results: Vec<(Asked, Result<(), ApiError>)> = Vec::new();
+        for entry in &request.entries {
+            let asked = asked_entity(&entry.entity);
+            let known = results.iter().position(|(entity, _)| *entity == asked);
+            let mut keys = BTreeSet::new();
+            let result = if !may_alter {
                 Err(ErrorCode::ClusterAuthorizationFailed.into())
+            } else if known.is_some() || !entry.ops.iter().all(|op| keys.insert(op.key.as_str())) {
+                Err(invalid(format!("Ignoring duplicate entity {}", shown(&asked))))
+            } else {
+                self.alter_entity(&asked, &entry.ops, &mut records)
             };
+            match known {
+                Some(position) => results[position].1 = result,
+                None => results.push((asked, result)),
+            }
+        }
+        let entries = results.into_iter().map(|(asked, result)| {
             let (error_code, error_message) = code_and_text(result);
-            let entity = entry.entity.iter().map(|part| EntityData {
-                entity_type: part.entity_type.clone(),
-                entity_name: part.entity_name.clone(),
-            });
+            let entity = asked.into_iter().map(|(entity_type, entity_name)| EntityData { entity_type, entity_name });
             EntryData { error_code, error_message, entity: entity.collect() }
         });
         let entries = entries.collect();
@@ -71,47 +79,57 @@ impl ActiveController {
         Outcome::atomic(records, AlterClientQuotasResponse { entries, ..Default::default() })
     }
 
-    fn alter_entity(
-        &self,
-        entity: &QuotaEntity,
-        asked: &[AskedEntity],
-        ops: &[OpData],
-        records: &mut Vec<RecordAndVersion>,
-    ) -> Result<(), ApiError> {
-        let present = self.image.client_quotas.entities.get(entity);
-        let mut changes = BTreeMap::new();
+    fn alter_entity(&self, asked: &Asked, ops: &[OpData], records: &mut Vec<RecordAndVersion>) -> Result<(), ApiError> {
+        let entity = entity(asked)?;
+        let present = self.image.client_quotas.entities.get(&entity);
+        let mut changes = Vec::new();
         for op in ops {
-            let kind = quota_type(entity.contains_key("ip"), &op.key)
-                .ok_or_else(|| invalid(format!("Invalid configuration key {}", op.key)))?;
+            // What isn't there can be removed, whatever it is.
             if !op.remove {
+                let kind = quota_type(entity.contains_key("ip"), &op.key)
+                    .ok_or_else(|| invalid(format!("Invalid configuration key {}", op.key)))?;
                 check_value(&op.key, kind, op.value)?;
             }
             let value = (!op.remove).then_some(op.value);
-            if changes.insert(op.key.clone(), value).is_some() {
-                return Err(invalid(format!(
-                    "Duplicate quota key {} not updating quota for this entity {}",
-                    op.key, ""
-                )));
-            }
-        }
-        for (key, value) in changes {
-            if present.and_then(|values| values.get(key.as_str())).copied() == value {
+            if present.and_then(|values| values.get(op.key.as_str())).copied() == value {
                 continue;
             }
-            let entity = asked.iter().map(|part| client_quota_record::EntityData {
-                entity_type: part.entity_type.clone(),
-                entity_name: part.entity_name.clone(),
+            let parts = asked.iter().map(|(entity_type, entity_name)| client_quota_record::EntityData {
+                entity_type: entity_type.clone(),
+                entity_name: entity_name.clone(),
             });
             let change = ClientQuotaRecord {
-                entity: entity.collect(),
-                key,
+                entity: parts.collect(),
+                key: op.key.clone(),
                 value: value.unwrap_or(0.0),
                 remove: value.is_none(),
             };
-            records.push(record(change.into(), 0));
+            changes.push(record(change.into(), 0));
         }
+        records.extend(changes);
         Ok(())
     }
+}
+
+/// Type and name of each part, as a hash map of Kafka has them: of a type that is named twice, the last name.
+fn asked_entity(parts: &[AskedEntity]) -> Asked {
+    let mut asked = Asked::new();
+    for part in parts {
+        match asked.iter_mut().find(|(entity_type, _)| *entity_type == part.entity_type) {
+            Some((_, name)) => name.clone_from(&part.entity_name),
+            None => asked.push((part.entity_type.clone(), part.entity_name.clone())),
+        }
+    }
+    sort_as_sized_hash_map(&mut asked, |(entity_type, _)| entity_type.as_str());
+    asked
+}
+
+/// The entity as Kafka's texts show it.
+fn shown(asked: &Asked) -> String {
+    let part = |(entity_type, name): &(StrBytes, Option<StrBytes>)| {
+        format!("{entity_type}={}", name.as_deref().unwrap_or("null"))
+    };
+    format!("ClientQuotaEntity(entries={{{}}})", asked.iter().map(part).collect::<Vec<_>>().join(", "))
 }
 
 fn check_value(key: &str, kind: QuotaType, value: f64) -> Result<(), ApiError> {
@@ -132,23 +150,20 @@ fn check_value(key: &str, kind: QuotaType, value: f64) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn entity(parts: &[AskedEntity]) -> Result<QuotaEntity, ApiError> {
-    if parts.is_empty() {
+fn entity(asked: &Asked) -> Result<QuotaEntity, ApiError> {
+    if asked.is_empty() {
         return Err(invalid("Invalid empty client quota entity"));
     }
     let mut entity = QuotaEntity::new();
-    for part in parts {
-        let entity_type = part.entity_type.as_str();
-        if !matches!(entity_type, "user" | "client-id" | "ip") {
+    for (entity_type, name) in asked {
+        if !matches!(entity_type.as_str(), "user" | "client-id" | "ip") {
             return Err(invalid(format!("Unhandled client quota entity type: {entity_type}")));
         }
-        if part.entity_name.as_deref() == Some("") {
+        if name.as_deref() == Some("") {
             return Err(invalid(format!("Empty {entity_type} not supported")));
         }
-        let name: Option<Arc<str>> = part.entity_name.as_ref().map(|name| name.as_str().into());
-        if entity.insert(entity_type.into(), name).is_some() {
-            return Err(invalid(format!("Invalid client quota entity, duplicate entity entry {entity_type}")));
-        }
+        let name: Option<Arc<str>> = name.as_deref().map(Arc::from);
+        entity.insert(entity_type.as_str().into(), name);
     }
     if let Some(ip) = entity.get("ip") {
         if entity.len() > 1 {

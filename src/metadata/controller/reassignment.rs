@@ -89,10 +89,13 @@ impl ActiveController {
         let adding = sorted_difference(target, partition.replicas());
         let change = self.change_partition(id, &|id| self.is_active(id), |builder| {
             builder.replicas = target.iter().chain(&removing).copied().collect();
-            builder.adding_replicas.retain(|id| target.contains(id));
-            builder.adding_replicas.extend(adding);
-            builder.adding_replicas.sort_unstable();
-            builder.removing_replicas = removing;
+            // What a running reassignment adds or removes stays as it is where the new target adds or removes nobody.
+            if !adding.is_empty() {
+                builder.adding_replicas = adding;
+            }
+            if !removing.is_empty() {
+                builder.removing_replicas = removing;
+            }
         });
         records.extend(change);
         Ok(())
@@ -125,6 +128,7 @@ impl ActiveController {
         let change = self.change_partition(id, &|id| self.is_active(id), |builder| {
             builder.in_sync_replicas = in_sync;
             builder.replicas = replicas;
+            builder.election = self.usual_election(topic);
             builder.removing_replicas.clear();
             builder.adding_replicas.clear();
         });

@@ -9,7 +9,7 @@ use ringlog_protocol::messages::alter_user_scram_credentials_request::{
 use ringlog_protocol::messages::alter_user_scram_credentials_response::AlterUserScramCredentialsResult;
 use ringlog_protocol::messages::{AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse};
 use ringlog_protocol::metadata_records::{
-    RecordAndVersion, RemoveUserScramCredentialRecord, UserScramCredentialRecord,
+    MetadataRecord, RecordAndVersion, RemoveUserScramCredentialRecord, UserScramCredentialRecord,
 };
 use ringlog_types::ErrorCode;
 
@@ -20,6 +20,21 @@ use super::state::ActiveController;
 use crate::image::ScramMechanism;
 use crate::scram::{MAX_ITERATIONS, MIN_ITERATIONS, keys_of};
 
+/// One wish of a request.
+enum Change<'a> {
+    Deletion(&'a ScramCredentialDeletion),
+    Upsertion(&'a ScramCredentialUpsertion),
+}
+
+impl<'a> Change<'a> {
+    fn user(&self) -> &'a str {
+        match self {
+            Change::Deletion(it) => &it.name,
+            Change::Upsertion(it) => &it.name,
+        }
+    }
+}
+
 impl ActiveController {
     pub(crate) fn alter_scram_credentials(
         &self,
@@ -27,44 +42,33 @@ impl ActiveController {
         context: &RequestContext<'_>,
     ) -> Outcome {
         let may_alter = context.authorizer.allows(Operation::Alter, Resource::Cluster);
-        let mut asked: BTreeSet<(&str, i8)> = BTreeSet::new();
-        let mut twice: BTreeSet<&str> = BTreeSet::new();
-        let deletions = request.deletions.iter().map(|it| (it.name.as_str(), it.mechanism));
-        let upsertions = request.upsertions.iter().map(|it| (it.name.as_str(), it.mechanism));
-        for key in deletions.chain(upsertions) {
-            if !asked.insert(key) {
-                twice.insert(key.0);
-            }
-        }
+        // Not even another mechanism of the same user may be altered.
+        let mut asked: BTreeSet<&str> = BTreeSet::new();
         // One result per user; the first failure of a user stands, and then nothing of that user is changed.
         let mut results: BTreeMap<&str, Result<Vec<RecordAndVersion>, ApiError>> = BTreeMap::new();
-        let mut note = |user, made: Result<RecordAndVersion, ApiError>| {
-            let entry = results.entry(user).or_insert_with(|| Ok(Vec::new()));
-            match (&mut *entry, made) {
-                (Ok(records), Ok(record)) => records.push(record),
-                (Ok(_), Err(error)) => *entry = Err(error),
-                (Err(_), _) => {}
-            }
-        };
-        let access = |user: &str| {
-            if !may_alter {
-                return Err(ErrorCode::ClusterAuthorizationFailed.into());
-            }
-            if twice.contains(user) {
+        let deletions = request.deletions.iter().map(Change::Deletion);
+        for change in deletions.chain(request.upsertions.iter().map(Change::Upsertion)) {
+            let user = change.user();
+            let result = results.entry(user).or_insert_with(|| Ok(Vec::new()));
+            let Ok(records) = result else { continue };
+            let made = if !may_alter {
+                Err(ErrorCode::ClusterAuthorizationFailed.into())
+            } else if !asked.insert(user) {
                 let text = "A user credential cannot be altered twice in the same request";
-                return Err(ApiError::new(ErrorCode::DuplicateResource, text));
-            }
-            if !self.metadata_version().is_scram_supported() {
+                Err(ApiError::new(ErrorCode::DuplicateResource, text))
+            } else if !self.metadata_version().is_scram_supported() {
                 let text = "The current metadata.version does not support SCRAM";
-                return Err(ApiError::new(ErrorCode::UnsupportedVersion, text));
+                Err(ApiError::new(ErrorCode::UnsupportedVersion, text))
+            } else {
+                match change {
+                    Change::Deletion(deletion) => self.delete_credential(deletion),
+                    Change::Upsertion(upsertion) => upsert_credential(upsertion),
+                }
+            };
+            match made {
+                Ok(record) => records.push(record),
+                Err(error) => *result = Err(error),
             }
-            Ok(())
-        };
-        for deletion in &request.deletions {
-            note(&deletion.name, access(&deletion.name).and_then(|()| self.delete_credential(deletion)));
-        }
-        for upsertion in &request.upsertions {
-            note(&upsertion.name, access(&upsertion.name).and_then(|()| upsert_credential(upsertion)));
         }
         let mut records = Vec::new();
         let answers = results.into_iter().map(|(user, result)| {
@@ -73,6 +77,8 @@ impl ActiveController {
             AlterUserScramCredentialsResult { user: StrBytes::copy_from(user), error_code, error_message }
         });
         let results = answers.collect();
+        // First all removals.
+        records.sort_by_key(|it| matches!(it.record, MetadataRecord::UserScramCredential(_)));
         Outcome::atomic(records, AlterUserScramCredentialsResponse { results, ..Default::default() })
     }
 

@@ -220,10 +220,14 @@ impl ActiveController {
             MetadataRecord::Topic(record) => self.indexes.on_topic_created(&record.name.as_str().into()),
             MetadataRecord::RegisterBroker(record) => {
                 let id = NodeId(record.broker_id);
-                if self.image.cluster.broker(id).is_none_or(|broker| broker.epoch.0 != record.broker_epoch) {
-                    self.heartbeats.register(id);
-                }
+                self.heartbeats.register(id);
                 self.register_record_offsets.insert(id, offset);
+            }
+            MetadataRecord::BrokerRegistrationChange(record) => {
+                self.heartbeats.forget_offset(NodeId(record.broker_id));
+                if record.fenced == 1 {
+                    self.heartbeats.end_controlled_shutdown(NodeId(record.broker_id));
+                }
             }
             MetadataRecord::UnregisterBroker(record) => {
                 self.heartbeats.remove(NodeId(record.broker_id));
@@ -267,7 +271,13 @@ impl ActiveController {
         partition.map_or(value, |partition| value.min(partition.replicas().len()))
     }
 
-    /// Builds a change of one partition, which `edit` describes. The topic's own unclean setting is the default.
+    /// The election that partitions of the topic get when brokers come and go, and in-sync sets change.
+    pub(crate) fn usual_election(&self, topic: &str) -> Election {
+        if self.is_unclean_election_enabled(topic) { Election::Unclean } else { Election::Online }
+    }
+
+    /// Builds a change of one partition, which `edit` describes. A leader that is not in sync is only elected if it says
+    /// so, see [`ActiveController::usual_election`].
     pub(crate) fn change_partition(
         &self,
         id: TopicIdPartition,
@@ -284,9 +294,6 @@ impl ActiveController {
             min_in_sync_replicas: self.effective_min_in_sync_replicas(&topic.name),
         };
         let mut change = PartitionChange::new(partition, id, context);
-        if self.is_unclean_election_enabled(&topic.name) {
-            change.election = Election::Unclean;
-        }
         edit(&mut change);
         change.build()
     }

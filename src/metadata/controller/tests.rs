@@ -1,5 +1,6 @@
 //! The controller by its requests: errors, placement, in-sync sets, and that a second replayer agrees.
 
+mod details;
 mod invariants;
 mod leadership;
 mod requests;

@@ -187,7 +187,8 @@ impl ActiveController {
         partitions: usize,
         replication_factor: usize,
     ) -> Result<Vec<Vec<NodeId>>, ApiError> {
-        let placed = place(&self.image.cluster, partitions, replication_factor, &mut self.random);
+        let is_shutting_down = |id: NodeId| self.heartbeats.is_shutting_down(id);
+        let placed = place(&self.image.cluster, &is_shutting_down, partitions, replication_factor, &mut self.random);
         placed.map_err(|error| {
             let text = format!("Unable to replicate the partition {replication_factor} time(s): {}", error.0);
             ApiError::new(ErrorCode::InvalidReplicationFactor, text)
@@ -314,30 +315,43 @@ impl ActiveController {
             return Err(code);
         }
         let asked = deletions(request, context.api_version);
+        let (mut once, mut twice) = (BTreeSet::new(), BTreeSet::new());
+        for topic in asked.iter().filter(|(name, id)| name.is_some() == id.is_zero()) {
+            if !once.insert(topic) {
+                twice.insert(topic);
+            }
+        }
         let mut records = Vec::new();
         let mut responses = Vec::new();
-        let mut deleted = BTreeSet::new();
-        for (name, id) in asked {
-            let result = self.delete_topic(&name, id, &mut deleted, context);
-            if let Ok(Some(topic_id)) = &result {
-                records.push(record(RemoveTopicRecord { topic_id: *topic_id }.into(), 0));
-            }
-            if let Ok(None) = &result {
+        for topic in &asked {
+            let (name, id) = topic;
+            if twice.contains(topic) {
+                // Nothing is deleted then, and the first one gets the answer for all.
+                if once.remove(topic) {
+                    responses.push(duplicate(name, *id));
+                }
                 continue;
             }
-            responses.push(self.deletion_result(name, id, result.map(drop), context));
+            let by_name = name.is_none().then(|| self.image.topics.name(*id)).flatten();
+            if by_name.is_some_and(|name| once.contains(&(Some(StrBytes::copy_from(name)), Uuid::ZERO))) {
+                // The name has the answer.
+                continue;
+            }
+            let result = self.delete_topic(name, *id, context).and_then(|topic_id| {
+                if name.is_some() && asked.contains(&(None, topic_id)) {
+                    let text = "The provided topic name maps to an ID that was already supplied.";
+                    return Err(ApiError::new(ErrorCode::InvalidRequest, text));
+                }
+                records.push(record(RemoveTopicRecord { topic_id }.into(), 0));
+                Ok(())
+            });
+            responses.push(self.deletion_result(name.clone(), *id, result, context));
         }
         Ok(Outcome::atomic(records, DeleteTopicsResponse { responses, ..Default::default() }))
     }
 
-    /// The id of the topic to be deleted; `None` if the same topic was asked for by the same name before.
-    fn delete_topic(
-        &self,
-        name: &Option<StrBytes>,
-        id: Uuid,
-        deleted: &mut BTreeSet<Uuid>,
-        context: &RequestContext<'_>,
-    ) -> Result<Option<Uuid>, ApiError> {
+    /// The id of the topic to be deleted.
+    fn delete_topic(&self, name: &Option<StrBytes>, id: Uuid, context: &RequestContext<'_>) -> Result<Uuid, ApiError> {
         let invalid = |text: &str| Err(ApiError::new(ErrorCode::InvalidRequest, text));
         let topic = match (name, id.is_zero()) {
             (None, true) => return invalid("Neither topic name nor id were specified."),
@@ -358,10 +372,7 @@ impl ActiveController {
         }
         let unknown = if name.is_some() { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::UnknownTopicId };
         let topic = topic.ok_or_else(|| ApiError::spelled(unknown))?;
-        if !deleted.insert(topic.id) {
-            return invalid(if name.is_some() { "Duplicate topic name." } else { "Duplicate topic id." });
-        }
-        Ok(Some(topic.id))
+        Ok(topic.id)
     }
 
     fn deletion_result(
@@ -380,6 +391,17 @@ impl ActiveController {
         let shown_name = topic.filter(|topic| !is_hidden(&topic.name)).map(|topic| StrBytes::copy_from(&topic.name));
         let shown_id = topic.filter(|topic| id.is_zero() && !is_hidden(&topic.name)).map_or(id, |topic| topic.id);
         DeletableTopicResult { name: name.or(shown_name), topic_id: shown_id, error_code, error_message }
+    }
+}
+
+/// The answer for a topic that is named more than once.
+fn duplicate(name: &Option<StrBytes>, topic_id: Uuid) -> DeletableTopicResult {
+    let text = if name.is_some() { "Duplicate topic name." } else { "Duplicate topic id." };
+    DeletableTopicResult {
+        name: name.clone(),
+        topic_id,
+        error_code: ErrorCode::InvalidRequest.code(),
+        error_message: Some(text.into()),
     }
 }
 

@@ -579,7 +579,8 @@ impl PartitionImage {
         set(&mut registration.removing_replicas, &record.removing_replicas);
         set(&mut registration.adding_replicas, &record.adding_replicas);
         let is_given = record.directories.as_ref().is_some_and(|directories| !directories.is_empty());
-        if record.replicas.is_some() || is_given {
+        // Other replicas in directories of the same ids: the list stays as it is.
+        if is_given || registration.replicas.len() != registration.directories.len() {
             let given = directories(NAME, registration.replicas.len(), record.directories.as_deref())?;
             registration.directories = given.into_owned();
         }
