@@ -27,7 +27,17 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "ringlog-shards",
         &[
-            "types", "protocol", "config", "log", "partition", "raft", "metadata", "quorum", "coordinator", "ring", "tuning",
+            "types",
+            "protocol",
+            "config",
+            "log",
+            "partition",
+            "raft",
+            "metadata",
+            "quorum",
+            "coordinator",
+            "ring",
+            "tuning",
         ],
     ),
     ("ringlog", &["types", "protocol", "config", "log", "metadata", "raft", "client", "shards", "tuning"]),

@@ -124,8 +124,9 @@ impl Model {
         let replicas = list(&record.replicas, &old.replicas);
         let directories = match &record.directories {
             Some(given) if !given.is_empty() => given.clone(),
-            _ if record.replicas.is_some() => vec![MIGRATING; replicas.len()],
-            _ => old.directories.clone(),
+            // As many replicas in the same directories: the list isn't written again.
+            _ if replicas.len() == old.directories.len() => old.directories.clone(),
+            _ => vec![MIGRATING; replicas.len()],
         };
         let is_elected = record.leader != NO_LEADER_CHANGE;
         let new = Partition {
