@@ -27,7 +27,17 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "ringlog-shards",
         &[
-            "types", "protocol", "config", "log", "partition", "raft", "metadata", "quorum", "coordinator", "ring", "tuning",
+            "types",
+            "protocol",
+            "config",
+            "log",
+            "partition",
+            "raft",
+            "metadata",
+            "quorum",
+            "coordinator",
+            "ring",
+            "tuning",
         ],
     ),
     ("ringlog", &["types", "protocol", "config", "log", "metadata", "raft", "client", "shards", "tuning"]),
@@ -112,7 +122,7 @@ fn check_edges(metadata: &Value, breaches: &mut Vec<String>) -> Result<()> {
 }
 
 /// Files that git tracks or would.
-fn tracked_files() -> Result<Vec<String>> {
+pub fn tracked_files() -> Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(paths::root())
