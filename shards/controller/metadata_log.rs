@@ -360,7 +360,12 @@ impl MetadataLog {
             let bytes = encode_producer_snapshot(&entries);
             store.write_file(offset, FileKind::ProducerSnapshot, bytes).await.map_err(fault)?;
         }
-        self.write_epochs().await
+        self.write_epochs().await?;
+        let flushed = self.replica.partition.borrow().log().recovery_point();
+        match self.mark.get().after_flush(flushed, u64::MAX) {
+            Some(mark) => self.write_mark(mark).await,
+            None => Ok(()),
+        }
     }
 
     /// Lets go what snapshots replace: everything below `offset`, the end of the oldest snapshot that stays. Whole

@@ -278,11 +278,6 @@ impl Disk {
         }
     }
 
-    /// Bytes of all files.
-    pub(crate) fn size(&self) -> u64 {
-        self.names.values().map(|inode| self.inodes[inode].bytes.len() as u64).sum()
-    }
-
     /// syncfs.
     pub(crate) fn sync_all(&mut self) {
         for name in self.names.keys().cloned().collect::<Vec<_>>() {

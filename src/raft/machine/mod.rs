@@ -68,7 +68,7 @@ impl LoadedState {
             || latest.epoch == last_epoch && latest.end_offset > self.log_end_offset;
         let is_empty = self.log_start_offset == self.log_end_offset && latest.end_offset == self.log_end_offset;
         // The epochs are still those of the log before.
-        let has_other_epochs = is_empty && latest.epoch != last_epoch;
+        let has_other_epochs = is_empty && self.epochs.latest().is_some_and(|epoch| epoch != latest.epoch);
         (is_beyond || has_other_epochs).then_some(latest)
     }
 }

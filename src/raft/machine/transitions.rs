@@ -198,6 +198,10 @@ impl Raft {
             records.push(ControlRecord::Voters(voters));
         }
         self.append_control(records, now, fx);
+        if self.is_shutting_down {
+            // The votes came late: the others needn't wait to find that out.
+            self.hand_over(now, fx);
+        }
     }
 
     /// The voter set that a new leader has to write, if it has to: nothing but the bootstrap snapshot names it yet,
@@ -233,10 +237,14 @@ impl Raft {
     pub(super) fn on_shut_down(&mut self, now: Now, fx: &mut Effects) {
         self.is_shutting_down = true;
         if self.is_leader() {
-            self.is_handing_over = self.voters().len() > 1;
-            self.drain_open_batch(now, fx);
-            self.resign(now, fx);
+            self.hand_over(now, fx);
         }
+    }
+
+    fn hand_over(&mut self, now: Now, fx: &mut Effects) {
+        self.is_handing_over = self.voters().len() > 1;
+        self.drain_open_batch(now, fx);
+        self.resign(now, fx);
     }
 
     /// What a peer says about an epoch that isn't below ours. `false`: it contradicts what is known (two leaders in

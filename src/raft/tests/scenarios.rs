@@ -5,7 +5,7 @@ use ringlog_protocol::messages::{
     AddRaftVoterRequest, ApiVersionsResponse, BeginQuorumEpochRequest, DescribeQuorumRequest, DescribeQuorumResponse,
     FetchRequest, FetchResponse, FetchSnapshotRequest, VoteRequest, VoteResponse, add_raft_voter_request,
     api_versions_response, begin_quorum_epoch_request, describe_quorum_request, fetch_request, fetch_response,
-    fetch_snapshot_request, vote_request,
+    fetch_snapshot_request, vote_request, vote_response,
 };
 use ringlog_protocol::records::{BatchIter, BatchRef};
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
@@ -735,4 +735,46 @@ fn who_knows_no_leader_waits_for_no_server_that_hangs() {
     }
     asked.sort_unstable();
     assert_eq!(asked, [1, 2, 3]);
+}
+
+/// A Vote that a step sent, by its token; what is to be persisted before is.
+fn sent_vote(fx: Effects) -> Option<RequestToken> {
+    let actions = match fx.into_step() {
+        Step::Ready(actions) => actions,
+        Step::PersistFirst(first) => first.persisted(),
+    };
+    actions.iter().find_map(|action| match action {
+        Action::Send { token, request, .. } if matches!(**request, RequestBody::Vote(_)) => Some(*token),
+        _ => None,
+    })
+}
+
+fn granted(epoch: i32) -> VoteResponse {
+    VoteResponse {
+        topics: vec![vote_response::TopicData {
+            topic_name: StrBytes::from_static("__cluster_metadata"),
+            partitions: vec![vote_response::PartitionData {
+                leader_id: -1,
+                leader_epoch: epoch,
+                vote_granted: true,
+                ..vote_response::PartitionData::default()
+            }],
+        }],
+        ..VoteResponse::default()
+    }
+}
+
+#[test]
+fn who_wins_an_election_while_it_stops_hands_over() {
+    let mut raft = unattached();
+    let now = at(3000);
+    let pre_vote = sent_vote(raft.step(Event::Tick, now)).expect("a pre-vote");
+    let asking = raft.step(Event::Response { token: pre_vote, result: Ok(granted(5).into()) }, now);
+    let vote = sent_vote(asking).expect("a vote");
+    assert_eq!(raft.epoch(), LeaderEpoch(6));
+    assert!(done(raft.step(Event::ShutDown, now)).sent.is_empty());
+    let won = done(raft.step(Event::Response { token: vote, result: Ok(granted(6).into()) }, now));
+    assert!(!raft.is_leader() && !raft.may_shut_down(), "{won:?}");
+    let told = won.sent.iter().filter(|(_, request)| matches!(request, RequestBody::EndQuorumEpoch(_)));
+    assert_eq!(told.count(), 2);
 }

@@ -322,7 +322,12 @@ impl MetadataLog {
             let bytes = encode_producer_snapshot(&entries);
             self.store.write_file(offset, FileKind::ProducerSnapshot, &bytes).await.map_err(io_fault("producers"))?;
         }
-        self.write_epochs().await
+        self.write_epochs().await?;
+        let flushed = self.log.borrow().recovery_point();
+        match self.mark.get().after_flush(flushed, u64::MAX) {
+            Some(mark) => self.write_mark(mark).await,
+            None => Ok(()),
+        }
     }
 
     /// Lets go what snapshots replace: everything below `offset`. Whole segments only.

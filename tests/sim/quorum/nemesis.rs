@@ -25,8 +25,6 @@ pub(crate) enum Mend {
     Weather,
     /// The next node of a rolling restart, and whether in order.
     Rolling { next: usize, in_order: bool },
-    /// A machine may run again.
-    Release { node: usize },
 }
 
 /// Which packets don't pass.
@@ -316,10 +314,6 @@ impl World {
             Mend::Weather if self.nemesis.is_over => {}
             Mend::Weather => self.shared.network.borrow_mut().weather = self.shared.plan.weather,
             Mend::Rolling { next, in_order } => self.roll_on(next, in_order),
-            Mend::Release { node } => {
-                self.hosts[node].is_held_down = false;
-                self.start(node);
-            }
         }
     }
 

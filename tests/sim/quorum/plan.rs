@@ -15,8 +15,6 @@ pub(crate) enum Kind {
     Faults,
     /// Leaders come and go all the time.
     Elections,
-    /// One thing happens at a time, and what follows has to come soon.
-    Timing,
 }
 
 /// How the voters come to be known.
@@ -92,23 +90,8 @@ impl Plan {
             retry_ms: one_of(&[20, 20, 50]),
             linger_ms: one_of(&[0, 5, 25]),
         };
-        let between = one_of(&[2_000, 8_000, 30_000, u64::MAX]);
-        let snapshots = SnapshotPolicy {
-            max_bytes_between: between,
-            max_interval_ms: one_of(&[0, 5_000, 20_000]),
-            max_retention_bytes: Some(one_of(&[1, 20_000, 200_000])),
-            max_retention_ms: Some(one_of(&[2_000, 20_000, 600_000]) as i64),
-        };
-        let log = LogConfig {
-            segment_bytes: one_of(&[40_000, 100_000, 1_000_000]) as u32,
-            segment_ms: one_of(&[5_000, 1_000_000]) as i64,
-            index_interval_bytes: one_of(&[0, 500, 4_096]) as u32,
-            max_message_bytes: 8 * 1024 * 1024,
-            file_delete_delay_ms: one_of(&[10, 1_000, 60_000]) as i64,
-            retention_bytes: -1,
-            retention_ms: -1,
-            ..LogConfig::default()
-        };
+        let snapshots = snapshot_policy(&mut one_of);
+        let log = log_config(&mut one_of);
         let weather = Weather {
             delay_us: (one_of(&[50, 200, 1_000]), one_of(&[1_000, 3_000, 20_000])),
             late_permille: one_of(&[0, 5, 50]),
@@ -161,6 +144,30 @@ impl Plan {
     /// Nodes, brokers and administrators.
     pub(crate) fn places(&self) -> usize {
         self.nodes() + self.brokers + self.admins
+    }
+}
+
+/// Snapshots come often, and few are kept.
+fn snapshot_policy(mut one_of: impl FnMut(&[u64]) -> u64) -> SnapshotPolicy {
+    SnapshotPolicy {
+        max_bytes_between: one_of(&[2_000, 8_000, 30_000, u64::MAX]),
+        max_interval_ms: one_of(&[0, 5_000, 20_000]),
+        max_retention_bytes: Some(one_of(&[1, 20_000, 200_000])),
+        max_retention_ms: Some(one_of(&[2_000, 20_000, 600_000]) as i64),
+    }
+}
+
+/// Segments are small and many.
+fn log_config(mut one_of: impl FnMut(&[u64]) -> u64) -> LogConfig {
+    LogConfig {
+        segment_bytes: one_of(&[40_000, 100_000, 1_000_000]) as u32,
+        segment_ms: one_of(&[5_000, 1_000_000]) as i64,
+        index_interval_bytes: one_of(&[0, 500, 4_096]) as u32,
+        max_message_bytes: 8 * 1024 * 1024,
+        file_delete_delay_ms: one_of(&[10, 1_000, 60_000]) as i64,
+        retention_bytes: -1,
+        retention_ms: -1,
+        ..LogConfig::default()
     }
 }
 

@@ -22,7 +22,6 @@ pub(crate) fn run(kind: Kind, seed: u64) -> Result<Stats, String> {
     let outcome = match kind {
         Kind::Faults => run_faults(&mut world),
         Kind::Elections => run_elections(&mut world),
-        Kind::Timing => Ok(()),
     };
     let mut checks = world.shared.checks.borrow_mut();
     checks.stats.virtual_us = world.shared.now();
@@ -78,15 +77,17 @@ fn dead(world: &World, what: &str) -> Fault {
 /// After all is mended everything works again, and soon.
 fn recover(world: &mut World) -> Result<(), Fault> {
     world.clients.are_quiet = true;
-    if !world.has_possible_majority() {
-        return Ok(());
-    }
     let is_led = |world: &World| {
         let checks = world.shared.checks.borrow();
         let leader = world.leader();
         leader.is_some_and(|node| checks.nodes[node].high_watermark == checks.committed.end())
     };
-    if !world.run_until(ELECTION_US, is_led)? {
+    let has_leader = world.run_until(ELECTION_US, is_led)?;
+    // Those that start say only then what they have lost.
+    if !world.has_possible_majority() {
+        return Ok(());
+    }
+    if !has_leader {
         return Err(dead(world, "there is no leader, though nothing is broken"));
     }
     let committed = world.shared.checks.borrow().committed.end();

@@ -4,13 +4,12 @@ use std::rc::Rc;
 
 use ringlog_protocol::ApiKey;
 use ringlog_quorum::ControllerRequest;
-use ringlog_types::NodeId;
 
 use super::check::Fault;
 use super::clients::Clients;
 use super::device::Device;
 use super::driver::Command;
-use super::host::{BOOT_US, Host, LISTENER, node_id};
+use super::host::{BOOT_US, Host, LISTENER};
 use super::nemesis::Nemesis;
 use super::network::{CallId, Network, Packet, Place, decode_request, decode_response, encode_response};
 use super::peers::Outcome;
@@ -123,7 +122,7 @@ impl World {
         match process.ring.run() {
             None => {}
             Some(End::Stopped) => {
-                self.shared.note(node, || format!("has stopped in order"));
+                self.shared.note(node, || "has stopped in order".to_owned());
                 self.end_process(node, None);
                 self.on_process_ended(node);
             }
@@ -163,11 +162,9 @@ impl World {
         self.shared.note(node, || format!("--- {crash:?}"));
         self.shared.checks.borrow_mut().stats.crashes += 1;
         self.end_process(node, Some(crash));
-        if crash == Crash::PowerLoss {
-            if self.hosts[node].process.is_none() {
-                // What the dead process left in caches goes, too.
-                self.hosts[node].has_power = false;
-            }
+        if crash == Crash::PowerLoss && self.hosts[node].process.is_none() {
+            // What the dead process left in caches goes, too.
+            self.hosts[node].has_power = false;
         }
     }
 
@@ -176,7 +173,7 @@ impl World {
         if self.hosts[node].is_running() {
             return self.crash(node, Crash::PowerLoss);
         }
-        self.shared.note(node, || format!("--- PowerLoss while down"));
+        self.shared.note(node, || "--- PowerLoss while down".to_owned());
         self.hosts[node].device.crash(Crash::PowerLoss);
         self.hosts[node].has_power = false;
     }
@@ -191,14 +188,14 @@ impl World {
             host.has_power = true;
             return self.shared.post(BOOT_US, Event::Start { node });
         }
-        self.shared.note(node, || format!("starts"));
+        self.shared.note(node, || "starts".to_owned());
         host.start(&self.shared);
     }
 
     /// Tells the process to stop in order.
     pub(crate) fn stop(&mut self, node: usize) {
         if let Some(process) = &self.hosts[node].process {
-            self.shared.note(node, || format!("is told to stop"));
+            self.shared.note(node, || "is told to stop".to_owned());
             process.inboxes.controller.push(Command::Stop);
             self.shared.post(1, Event::Wake { node, incarnation: self.hosts[node].lives });
         }
@@ -286,10 +283,6 @@ impl World {
     pub(crate) fn leader(&self) -> Option<usize> {
         let leader = self.shared.checks.borrow().leader();
         leader.filter(|node| self.hosts[*node].is_running())
-    }
-
-    pub(crate) fn node_of(&self, id: NodeId) -> Option<usize> {
-        (0..self.hosts.len()).find(|index| node_id(&self.shared.plan, *index) == id)
     }
 
     fn watch(&mut self) {

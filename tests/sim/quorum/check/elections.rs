@@ -43,27 +43,36 @@ impl Checks {
         let view = &mut self.nodes[node];
         holds!(Checker::Elections, epoch >= view.epoch, "its epoch falls from {} to {epoch}", view.epoch);
         view.epoch = epoch;
+        // One that stops resigns in the step in which it wins.
+        if raft.leader_id().is_some_and(|id| id.0 == view.id) {
+            self.note_leader(shared, node, epoch)?;
+        }
+        let view = &mut self.nodes[node];
         if !raft.is_leader() {
             view.leads = None;
-            return Ok(());
-        }
-        if view.leads.is_none_or(|(led, _)| led != epoch) {
+        } else if view.leads.is_none_or(|(led, _)| led != epoch) {
             view.leads = Some((epoch, now));
             view.heard.clear();
-            holds!(Checker::Elections, !view.is_rebuilding, "leads epoch {epoch} while it rebuilds its log");
-            let id = view.id;
-            let is_new = !self.elections.leaders.contains_key(&epoch);
-            let leader = *self.elections.leaders.entry(epoch).or_insert(id);
-            holds!(Checker::Elections, leader == id, "leads epoch {epoch}, as {leader} does");
-            self.stats.elections += u64::from(is_new);
-            shared.note(node, || format!("leads epoch {epoch}"));
-            let (end, committed) = (self.nodes[node].log.end(), self.committed.end_before_epoch(epoch));
-            holds!(
-                Checker::Elections,
-                end >= committed,
-                "leads epoch {epoch} with a log up to {end}, but {committed} was committed in epochs before"
-            );
         }
+        Ok(())
+    }
+
+    fn note_leader(&mut self, shared: &Rc<Shared>, node: usize, epoch: i32) -> Found {
+        let view = &self.nodes[node];
+        if let Some(leader) = self.elections.leaders.get(&epoch) {
+            holds!(Checker::Elections, *leader == view.id, "leads epoch {epoch}, as {leader} does");
+            return Ok(());
+        }
+        holds!(Checker::Elections, !view.is_rebuilding, "leads epoch {epoch} while it rebuilds its log");
+        let (end, committed) = (view.log.end(), self.committed.end_before_epoch(epoch));
+        holds!(
+            Checker::Elections,
+            end >= committed,
+            "leads epoch {epoch} with a log up to {end}, but {committed} was committed in epochs before"
+        );
+        self.elections.leaders.insert(epoch, view.id);
+        self.stats.elections += 1;
+        shared.note(node, || format!("leads epoch {epoch}"));
         Ok(())
     }
 

@@ -137,10 +137,6 @@ impl Committed {
         self.entries.last().map_or(0, |entry| entry.end)
     }
 
-    pub(crate) fn from(&self, offset: i64) -> impl Iterator<Item = &Entry> {
-        self.entries[self.entries.partition_point(|entry| entry.base < offset)..].iter()
-    }
-
     fn at(&self, base: i64) -> Option<&Entry> {
         self.entries.binary_search_by_key(&base, |entry| entry.base).ok().map(|index| &self.entries[index])
     }

@@ -20,7 +20,6 @@ mod wire;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use ringlog_metadata::image::Publication;
 use ringlog_protocol::records::BatchRef;
 use ringlog_protocol::{RequestBody, ResponseBody};
@@ -99,8 +98,6 @@ pub(crate) struct NodeView {
     /// The last offset of the newest image that it handed out.
     pub published: i64,
     pub image_digest: ImageDigest,
-    /// The highest high watermark told to peers, in which epoch.
-    pub told: (i32, i64),
 }
 
 /// See the module's text.
@@ -325,10 +322,5 @@ impl Checks {
     pub(crate) fn watch(&mut self, shared: &Rc<Shared>, hosts: &[Host]) {
         let found = self.check_quorum_contact(shared, hosts);
         self.report(None, found);
-    }
-
-    /// Committed bytes from an offset on, for whoever wants to read them a second time.
-    pub(crate) fn committed_from(&self, offset: i64) -> impl Iterator<Item = &Bytes> {
-        self.committed.from(offset).map(|entry| &entry.bytes)
     }
 }

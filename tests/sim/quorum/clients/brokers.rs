@@ -88,7 +88,7 @@ impl World {
         let is_quiet = self.clients.are_quiet;
         let broker = &mut self.clients.brokers[client];
         match broker.life {
-            Life::Down { until } if until > now => return until - now,
+            Life::Down { until } if until > now => until - now,
             Life::Down { .. } => {
                 broker.incarnation = Uuid::random(&mut self.shared.workload.borrow_mut());
                 broker.life = Life::Registering;
@@ -237,10 +237,5 @@ impl World {
             Answer::Lost | Answer::Elsewhere if api == ApiKey::BrokerHeartbeat => broker.heartbeat_at = now,
             Answer::Lost | Answer::Elsewhere => {}
         }
-    }
-
-    /// Brokers that run, as far as they know.
-    pub(crate) fn running_brokers(&self) -> usize {
-        self.clients.brokers.iter().filter(|broker| broker.life == Life::Running).count()
     }
 }
