@@ -113,24 +113,31 @@ fn main() -> ExitCode {
         Some(seed) => repeat(seed, &options),
         None => hunt(&options),
     };
-    let stats = &totals.stats;
-    println!(
-        "{} elections, {} crashes, {} truncations, {} snapshots, {} of them fetched, {} packets, {} commits, {:.1} \
-         hours of the quorums' time",
-        stats.elections,
-        stats.crashes,
-        stats.truncations,
-        stats.snapshots,
-        stats.snapshots_fetched,
-        stats.packets,
-        stats.commits,
-        stats.virtual_us as f64 / US_PER_HOUR,
-    );
-    println!(
-        "{} batches, {} duplicates, {} segments, {} restarts, {} rebalances",
-        stats.appends, stats.duplicates, stats.rolls, stats.restarts, stats.rebalances
-    );
+    print_stats(&totals.stats);
     if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print_stats(stats: &Stats) {
+    if stats.packets > 0 {
+        println!(
+            "quorums: {} elections, {} crashes, {} truncations, {} snapshots written and {} fetched, {} answers, {} \
+             packets, {:.1} hours of their time",
+            stats.elections,
+            stats.crashes,
+            stats.truncations,
+            stats.snapshots,
+            stats.snapshots_fetched,
+            stats.commits,
+            stats.packets,
+            stats.virtual_us as f64 / US_PER_HOUR,
+        );
+    }
+    if stats.appends > 0 {
+        println!(
+            "partitions: {} batches, {} sent twice, {} segments, {} restarts, {} rebalances",
+            stats.appends, stats.duplicates, stats.rolls, stats.restarts, stats.rebalances
+        );
+    }
 }
 
 impl Options {
