@@ -17,6 +17,10 @@ const PACKAGE: &str = "ringlog-sim-tests";
 /// The crate that all others depend on: it holds the switch.
 const TYPES: &str = "src/types";
 
+/// Where in the copy the crates are. Cargo tells crates of the same name apart by their place in the workspace: with the
+/// same one the copy and the original would take each other's place in the target folder.
+const CORES: &str = "cores";
+
 /// The text of one mistake and where it goes.
 type Change<'a> = (Range<usize>, usize, &'a str);
 
@@ -35,6 +39,7 @@ pub fn build(mutants: &[Mutant]) -> Result<PathBuf> {
     let switch = files.get_mut(&format!("{TYPES}/lib.rs")).context("the types have a lib.rs")?;
     switch.extend_from_slice(b"\npub mod mutant;\n");
     files.insert(format!("{TYPES}/mutant.rs"), switch_code().into());
+    let mut files: BTreeMap<_, _> = files.into_iter().map(|(file, bytes)| (format!("{CORES}/{file}"), bytes)).collect();
     files.insert("Cargo.toml".to_owned(), manifest(&crates)?.into());
     files.insert("Cargo.lock".to_owned(), fs::read(paths::root().join("Cargo.lock"))?);
     write(&folder, &files)?;
@@ -72,7 +77,7 @@ fn crates() -> Result<BTreeSet<PathBuf>> {
 /// The root's manifest with these crates alone. What the compiler thinks of the mistakes' style is of no interest.
 fn manifest(crates: &BTreeSet<PathBuf>) -> Result<String> {
     let root = fs::read_to_string(paths::root().join("Cargo.toml"))?;
-    let members: Vec<String> = crates.iter().map(|folder| format!("{:?}", folder.display().to_string())).collect();
+    let members: Vec<String> = crates.iter().map(|folder| format!("\"{CORES}/{}\"", folder.display())).collect();
     let mut manifest = format!(
         "[workspace]\nmembers = [{}]\nresolver = \"3\"\n\n[workspace.lints.rust]\nwarnings = \"allow\"\n\n",
         members.join(", ")
@@ -84,7 +89,7 @@ fn manifest(crates: &BTreeSet<PathBuf>) -> Result<String> {
                 ["[workspace.package]", "[workspace.dependencies]"].contains(&line) || line.starts_with("[profile.");
         }
         if is_kept {
-            manifest += line;
+            manifest += &line.replace("path = \"", &format!("path = \"{CORES}/"));
             manifest.push('\n');
         }
     }

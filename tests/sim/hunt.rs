@@ -120,8 +120,8 @@ fn main() -> ExitCode {
 fn print_stats(stats: &Stats) {
     if stats.packets > 0 {
         println!(
-            "quorums: {} elections, {} crashes, {} truncations, {} snapshots written and {} fetched, {} answers, {} \
-             packets, {:.1} hours of their time",
+            "quorums: {} elections, {} crashes, {} truncations, {} snapshots, {} of them fetched, {} answers, {} packets, \
+             {:.1} hours of their time",
             stats.elections,
             stats.crashes,
             stats.truncations,
