@@ -53,6 +53,14 @@ pub enum MetadataLogError {
     /// An append that the log can't take.
     #[error(transparent)]
     Append(#[from] LogAppendError),
+    /// Records below the cut turned out to be damaged. The next start finds out what is left.
+    #[error("cut at offset {to}, the metadata log ends at {log_end_offset}: the records between are damaged")]
+    Truncated {
+        /// Where the leader's log differs.
+        to: Offset,
+        /// Where this one ends now.
+        log_end_offset: Offset,
+    },
 }
 
 /// A snapshot in the directory.
@@ -280,6 +288,9 @@ impl MetadataLog {
                 let continuity = Continuity::ContiguousInKnownEpochs;
                 let recovered = recover(&self.directory, *input, &self.config, continuity, None).await?;
                 let opened = recovered.log.clone();
+                if opened.log_end_offset != to {
+                    return Err(MetadataLogError::Truncated { to, log_end_offset: opened.log_end_offset });
+                }
                 let (base_offset, size) = (opened.active.base_offset, u64::from(opened.active.size));
                 carry_out_all(&self.directory, &recovered).await?;
                 for segment in deleted_segments(&recovered.actions) {

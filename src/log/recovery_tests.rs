@@ -250,6 +250,25 @@ fn a_log_without_gaps_is_cut_where_offsets_or_epochs_are_damaged() {
 }
 
 #[test]
+fn the_batches_of_a_log_that_is_never_synced_say_their_epochs() {
+    let mut random = Random::from_seed(8);
+    let mut disk = Disk::new();
+    for _ in 0..80 {
+        disk.append_random(&mut random);
+    }
+    // What the file says is of another time.
+    let mut input = disk.input(Offset(0));
+    input.leader_epochs = vec![EpochEntry { epoch: LeaderEpoch(1_000), start_offset: Offset(3) }];
+    let recovered = disk.recover_as(input.clone(), 300, Continuity::Contiguous);
+    assert_same(&recovered, &disk.log, "a log with strange epochs");
+    // Nothing but the file knows which epoch an empty log follows.
+    input.segments.clear();
+    input.log_start_offset = Offset(7);
+    let epochs = disk.recover_as(input, 300, Continuity::Contiguous).log.leader_epochs;
+    assert_eq!(epochs.latest_epoch(), Some(LeaderEpoch(1_000)));
+}
+
+#[test]
 fn epochs_that_were_forgotten_are_learned_from_the_batches() {
     let mut random = Random::from_seed(7);
     let mut disk = Disk::new();

@@ -58,6 +58,13 @@ impl Raft {
         others.filter_map(|id| self.voter_destination(id)).collect()
     }
 
+    /// Nothing answers where the leader is known to be.
+    pub(super) fn is_leader_out_of_reach(&self, now: Now) -> bool {
+        let leader = self.leader.as_ref();
+        let to = leader.and_then(|leader| wire::leader_destination(leader, &self.config.default_listener));
+        to.is_some_and(|to| self.requests.is_backing_off(&to, now.monotonic))
+    }
+
     /// As an observer that awaits its leader's answer: when to ask others.
     pub(super) fn doubts_leader_from(&self) -> Option<MonotonicMs> {
         let State::Follower(follower) = &self.state else { return None };

@@ -66,7 +66,11 @@ impl Raft {
         let Some(told) = LeaderInfo::read(leader_id, epoch, None).filter(|told| told.leader_id.is_some()) else {
             return ErrorCode::UnknownLeaderEpoch;
         };
-        if self.learn(&told, endpoints, now, fx) { ErrorCode::None } else { ErrorCode::UnknownLeaderEpoch }
+        if !self.learn(&told, endpoints.clone(), now, fx) {
+            return ErrorCode::UnknownLeaderEpoch;
+        }
+        self.find_leader_at(endpoints);
+        ErrorCode::None
     }
 
     pub(super) fn on_end_request(&mut self, from: &Asker, request: &EndQuorumEpochRequest, now: Now, fx: &mut Effects) {

@@ -33,8 +33,10 @@ impl Raft {
 
     /// One transition that a timer or a lost election asks for. Whether there was one.
     fn poll_timers(&mut self, now: Now, fx: &mut Effects) -> bool {
-        // A node that is leaving doesn't stand, nor one whose log is just being replaced.
-        let may_stand = self.is_voter() && self.may_vote() && !self.is_shutting_down && self.installing.is_none();
+        // A node that is leaving doesn't stand, nor one whose log is just being replaced. Nor does one stand with records
+        // that aren't durable: it would keep the votes that it got with them, and lead without them after a power failure.
+        let is_settled = self.installing.is_none() && self.log.flushed == self.log.end;
+        let may_stand = self.is_voter() && self.may_vote() && !self.is_shutting_down && is_settled;
         let is_past = |deadline: MonotonicMs| deadline <= now.monotonic;
         match &self.state {
             State::Unattached { election_deadline } if may_stand && is_past(*election_deadline) => {

@@ -123,9 +123,12 @@ impl Raft {
         let endpoints: Endpoints =
             told.endpoint.iter().map(|e| (self.config.default_listener.clone(), e.clone())).collect();
         let is_newer = told.epoch > self.epoch;
-        if !self.learn(told, endpoints, now, fx) {
+        if !self.learn(told, endpoints.clone(), now, fx) {
             // Two leaders in one epoch: somebody is wrong, and it is not for an answer to decide who.
             return Outcome::BackOff;
+        }
+        if told.leader_id == self.leader_id() && self.is_leader_out_of_reach(now) {
+            self.find_leader_at(endpoints);
         }
         let is_superseded = is_newer || was != (self.epoch, self.leader_id());
         match ErrorCode::from_code(error) {

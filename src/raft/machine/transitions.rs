@@ -282,6 +282,20 @@ impl Raft {
         true
     }
 
+    /// The leader listens elsewhere than was known, since it started again: what is awaited from there won't come.
+    pub(super) fn find_leader_at(&mut self, endpoints: Endpoints) {
+        let listener = &self.config.default_listener;
+        let Some(leader) = self.leader.as_mut().filter(|leader| leader.id != self.config.node_id) else { return };
+        if !endpoints.contains_key(listener) || endpoints.get(listener) == leader.endpoints.get(listener) {
+            return;
+        }
+        leader.endpoints = endpoints;
+        self.announced = None;
+        if matches!(self.state, State::Follower(_)) {
+            self.requests.reset();
+        }
+    }
+
     /// What answers say about the leader, with its endpoint on the asker's listener. A leader of whom only the id is
     /// known isn't named: Kafka can't bear that unless its voter set knows the rest.
     pub(super) fn leader_info(&self, listener: &str) -> LeaderInfo {

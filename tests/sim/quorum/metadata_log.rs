@@ -37,6 +37,8 @@ pub(crate) enum MetadataLogError {
     Batch(#[from] BatchError),
     #[error(transparent)]
     Append(#[from] LogAppendError),
+    #[error("cut at offset {to}, the metadata log ends at {log_end_offset}: the records between are damaged")]
+    Truncated { to: Offset, log_end_offset: Offset },
 }
 
 pub(crate) fn io_fault(file: &str) -> impl FnOnce(DiskError) -> MetadataLogError {
@@ -250,6 +252,9 @@ impl MetadataLog {
                 let continuity = Continuity::ContiguousInKnownEpochs;
                 let recovered = recover(&self.files, *input, &self.config, continuity, None).await?;
                 let opened = recovered.log.clone();
+                if opened.log_end_offset != to {
+                    return Err(MetadataLogError::Truncated { to, log_end_offset: opened.log_end_offset });
+                }
                 let (base_offset, size) = (opened.active.base_offset, u64::from(opened.active.size));
                 carry_out_all(&self.files, &recovered).await?;
                 for segment in deleted_segments(&recovered.actions) {

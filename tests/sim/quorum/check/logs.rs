@@ -349,7 +349,7 @@ impl Checks {
     }
 
     /// Whether a voter has everything below `end`, or had it before its disk was damaged.
-    fn holds_durably(&mut self, shared: &Rc<Shared>, node: usize, end: i64) -> bool {
+    pub(super) fn holds_durably(&mut self, shared: &Rc<Shared>, node: usize, end: i64) -> bool {
         if self.nodes[node].is_damaged || self.nodes[node].is_rebuilding {
             return true;
         }
@@ -437,7 +437,7 @@ impl Checks {
         self.read_log(shared, node, start, end, log)?;
         let log = &mut self.nodes[node].log;
         if let Some((id, voters)) = id.zip(voters)
-            && id.end_offset.0 > start
+            && id.end_offset.0 >= start
         {
             log.voters.retain(|(offset, _)| *offset >= id.end_offset.0);
             log.voters.insert(0, (id.end_offset.0 - 1, voters));

@@ -95,6 +95,13 @@ impl Checks {
             return self.check_durable_epoch(shared, node, it.replica_epoch).map(|_| ());
         }
         self.check_stands(node, it.replica_epoch)?;
+        holds!(
+            Checker::Durability,
+            self.holds_durably(shared, node, it.last_offset),
+            "asks for a vote in epoch {} with a log up to {}, which isn't all durable",
+            it.replica_epoch,
+            it.last_offset
+        );
         self.check_vote(shared, node, it.replica_epoch, candidate)
     }
 
