@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{e2e, hang, paths, setup, sim, tidy};
+use crate::{e2e, hang, mutants, paths, setup, sim, tidy};
 
 /// A named piece of work.
 type Step = (&'static str, fn() -> Result<()>);
@@ -19,7 +19,8 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("unit tests", unit_tests),
     ("xtask tests", xtask_tests),
-    ("simulation", sim::fixed),
+    ("simulation", sim::run_in_ci),
+    ("mutants", || mutants::run("")),
     ("hang", hang::run),
     ("fuzz", || fuzz(60)),
     ("end-to-end tests", || e2e::run(&[])),

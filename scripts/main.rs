@@ -4,6 +4,7 @@ mod ci;
 mod e2e;
 mod hang;
 mod kafka;
+mod mutants;
 mod paths;
 mod setup;
 mod sim;
@@ -30,15 +31,8 @@ enum Command {
     Ci,
     /// Rules about the tree: crate edges, file lengths, where unsafe code may be.
     Tidy,
-    /// The cores in a simulated, faulty world: fresh seeds for 30 seconds, unless told otherwise.
-    Sim {
-        /// Repeat the run of this seed.
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Run so many fresh seeds.
-        #[arg(long, conflicts_with = "seed")]
-        seeds: Option<u64>,
-    },
+    /// The cores in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
+    Sim(sim::Options),
     /// Fuzz the decoders (needs cargo-fuzz and a nightly toolchain).
     Fuzz {
         /// For how many seconds.
@@ -89,7 +83,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dev { arguments } => dev(&arguments),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
-        Command::Sim { seed, seeds } => sim::run(seed, seeds),
+        Command::Sim(options) => sim::run(&options),
         Command::Fuzz { time_s } => ci::fuzz(time_s),
         Command::E2e { arguments } => e2e::run(&arguments),
         Command::Hang => hang::run(),

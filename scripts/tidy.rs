@@ -122,7 +122,7 @@ fn check_edges(metadata: &Value, breaches: &mut Vec<String>) -> Result<()> {
 }
 
 /// Files that git tracks or would.
-fn tracked_files() -> Result<Vec<String>> {
+pub fn tracked_files() -> Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(paths::root())

@@ -33,7 +33,7 @@ mod trace;
 mod world;
 
 pub use bug::Bug;
-pub use runner::{Failure, Scenario, Stats, run};
+pub use runner::{Failure, Scenario, Stats, run, run_aloud};
 
 /// What a checker found, in a sentence.
 pub type Violation = String;

@@ -1,9 +1,12 @@
 //! Runs a scenario from a seed and reports what failed.
 
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use crate::bug::Bug;
 use crate::groups::GroupWorld;
+use crate::trace::Wanted;
 use crate::world::World;
 use crate::{Violation, quorum, trace};
 
@@ -11,7 +14,7 @@ use crate::{Violation, quorum, trace};
 const ACTIONS: u32 = 3_000;
 
 /// What runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
     /// Producers write to one partition.
     Log,
@@ -21,6 +24,22 @@ pub enum Scenario {
     Faults,
     /// Leaders of a metadata quorum come and go.
     Elections,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Scenario; 4] = [Scenario::Log, Scenario::Groups, Scenario::Faults, Scenario::Elections];
+}
+
+impl std::fmt::Display for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Scenario::Log => "log",
+            Scenario::Groups => "groups",
+            Scenario::Faults => "faults",
+            Scenario::Elections => "elections",
+        })
+    }
 }
 
 /// What happened, to see that a run was worth it.
@@ -91,22 +110,21 @@ impl std::fmt::Display for Failure {
         for line in &self.trace {
             writeln!(f, "  {line}")?;
         }
-        writeln!(f, "{:?}: {}", self.scenario, self.message)?;
-        write!(f, "once more: cargo xtask sim --seed {}", self.seed)
+        writeln!(f, "{}: {}", self.scenario, self.message)?;
+        write!(f, "once more: cargo xtask sim --seed {} {}", self.seed, self.scenario)
     }
 }
 
 /// Runs one scenario with one seed. One that fails is run again, for its trace.
 pub fn run(scenario: Scenario, seed: u64, bug: Option<Bug>) -> Result<Stats, Box<Failure>> {
-    trace::want(std::env::var_os("LIVE").is_some());
     let message = match attempt(scenario, seed, bug) {
         Ok(stats) => return Ok(stats),
         Err(message) => message,
     };
-    trace::want(true);
+    trace::want(Wanted::Last);
     let again = attempt(scenario, seed, bug);
     let trace = trace::take();
-    trace::want(false);
+    trace::want(Wanted::Nothing);
     let message = if again.as_ref().err() == Some(&message) {
         message
     } else {
@@ -115,17 +133,48 @@ pub fn run(scenario: Scenario, seed: u64, bug: Option<Bug>) -> Result<Stats, Box
     Err(Box::new(Failure { seed, scenario, message, trace }))
 }
 
+/// Runs one scenario with one seed, and prints everything that happens.
+pub fn run_aloud(scenario: Scenario, seed: u64) -> Result<Stats, Box<Failure>> {
+    trace::want(Wanted::Printed);
+    let outcome = attempt(scenario, seed, None);
+    trace::want(Wanted::Nothing);
+    outcome.map_err(|message| Box::new(Failure { seed, scenario, message, trace: Vec::new() }))
+}
+
+thread_local! {
+    static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
+    /// Where the last panic of a run was.
+    static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// A panic of a run is the run's failure, and says nothing of its own accord.
+fn quieten_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_RUNNING.get() {
+                return others(panic);
+            }
+            PANICKED_AT.set(panic.location().map(ToString::to_string).unwrap_or_default());
+        }));
+    });
+}
+
 fn attempt(scenario: Scenario, seed: u64, bug: Option<Bug>) -> Result<Stats, Violation> {
+    quieten_panics();
+    IS_RUNNING.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| match scenario {
         Scenario::Log => run_log(seed, bug),
         Scenario::Groups => run_groups(seed, bug),
         Scenario::Faults => quorum::run(quorum::Kind::Faults, seed),
         Scenario::Elections => quorum::run(quorum::Kind::Elections, seed),
     }));
+    IS_RUNNING.set(false);
     outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!("panic: {}", text.unwrap_or("without a message")))
+        Err(format!("panic at {}: {}", PANICKED_AT.take(), text.unwrap_or("without a message")))
     })
 }
 

@@ -13,7 +13,7 @@ use crate::quorum::network::CallId;
 use crate::quorum::shared::Shared;
 
 /// A node in the life of one directory: what votes.
-type VoterKey = (i32, Uuid);
+pub(super) type VoterKey = (i32, Uuid);
 
 /// A request for a vote that a node has to answer.
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +129,7 @@ impl Checks {
         );
         if asked.is_pre_vote {
             holds!(Checker::Elections, !self.nodes[node].is_rebuilding, "grants a pre-vote while it rebuilds its log");
-            return Ok(());
+            return self.check_pre_vote(shared, node, asked);
         }
         self.check_vote(shared, node, asked.epoch, asked.candidate)
     }

@@ -119,7 +119,7 @@ pub(crate) struct Committed {
     pub voters: Vec<(i64, VoterView)>,
     pub voters_changed_at: Us,
     /// How far the leader of each epoch committed.
-    ends: BTreeMap<i32, i64>,
+    pub(super) ends: BTreeMap<i32, i64>,
 }
 
 impl Committed {

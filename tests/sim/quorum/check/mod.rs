@@ -1,11 +1,13 @@
 //! The checkers. They see what nodes do and say, the disks, and nothing of what the code under test believes where they
 //! can help it; they draw no random numbers. The first fault ends the run.
 //!
-//! One file per subject: `elections` (votes, epochs, leaders), `logs` (what is durable, what is committed), `voters`,
-//! `state` (images against the `model`), `snapshots`, `wire` (what would kill a Kafka peer), `promises` (what clients
-//! were told), `liveness`.
+//! One file per subject: `elections` (votes, epochs, leaders), `disruption` (pre-votes), `logs` (what is durable, what is
+//! committed), `voters` and `changes` of them, `state` (images against the `model`), `snapshots`, `wire` (what would kill
+//! a Kafka peer), `promises` (what clients were told), `liveness`.
 
+mod changes;
 mod digest;
+mod disruption;
 mod elections;
 mod liveness;
 mod logs;
@@ -108,6 +110,7 @@ pub(crate) struct Checks {
     pub committed: Committed,
     pub model: Model,
     elections: elections::Elections,
+    disruption: disruption::Disruption,
     wire: wire::Wire,
     promises: promises::Promises,
     state: state::States,
@@ -142,6 +145,7 @@ impl Checks {
             committed: Committed::default(),
             model: Model::new(),
             elections: elections::Elections::default(),
+            disruption: disruption::Disruption::default(),
             wire: wire::Wire::default(),
             promises: promises::Promises::default(),
             state: state::States::default(),
@@ -251,8 +255,12 @@ impl Checks {
 
     /// The node took something in; its work is still to be done.
     pub(crate) fn after_step(&mut self, shared: &Rc<Shared>, node: usize, machine: &QuorumNode) {
+        let known = self.nodes[node].high_watermark;
         let found =
             self.check_epoch(shared, node, machine).and_then(|()| self.check_high_watermark(shared, node, machine));
+        if self.nodes[node].high_watermark > known {
+            self.note_in_touch(shared, node);
+        }
         self.report(Some(node), found);
     }
 

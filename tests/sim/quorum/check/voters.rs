@@ -109,6 +109,7 @@ impl Checks {
             return Ok(());
         }
         let Some(voters) = voters_of_batch(&Bytes::copy_from_slice(batch.bytes)) else { return Ok(()) };
+        self.check_change(node, base, batch.header.partition_leader_epoch.0)?;
         let log = &mut self.nodes[node].log;
         let before = log.voters();
         let difference = before.difference(&voters);

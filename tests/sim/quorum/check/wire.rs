@@ -94,6 +94,7 @@ impl Checks {
         if it.pre_vote {
             return self.check_durable_epoch(shared, node, it.replica_epoch).map(|_| ());
         }
+        self.check_stands(node, it.replica_epoch)?;
         holds!(
             Checker::Durability,
             self.holds_durably(shared, node, it.last_offset),
