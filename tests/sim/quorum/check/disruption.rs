@@ -28,8 +28,11 @@ impl Checks {
     pub(super) fn check_pre_vote(&mut self, shared: &Rc<Shared>, node: usize, asked: Asked) -> Found {
         let view = &self.nodes[node];
         let leader = self.elections.leaders.get(&asked.epoch);
-        let leads =
-            self.nodes.iter().any(|it| Some(&it.id) == leader && it.leads.is_some_and(|led| led.0 == asked.epoch));
+        // From a leader whose log is damaged nothing more can be fetched.
+        let leads = self
+            .nodes
+            .iter()
+            .any(|it| Some(&it.id) == leader && it.leads.is_some_and(|led| led.0 == asked.epoch) && !it.is_damaged);
         // It may wait for this answer for half as long before it takes the leader for gone.
         let window = shared.plan.timeouts.fetch_ms * MS / 2;
         let is_in_touch =
