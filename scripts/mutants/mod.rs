@@ -23,7 +23,7 @@ use self::list::Mutant;
 /// Which mistake is switched on.
 const VARIABLE: &str = "RINGLOG_MUTANT";
 /// A mistake must be found with one of so many seeds, of each scenario.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 3_000;
 /// And within this time, also if it brings a run into an endless loop.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Seeds that must pass in the copy with no mistake switched on.
