@@ -102,7 +102,8 @@ impl World {
             Life::Running | Life::Stopping if broker.heartbeat_at <= now => {
                 broker.heartbeat_at = now + interval;
                 self.heartbeat(client);
-                interval
+                // Its next doing comes before its next heartbeat, or it would never do anything else.
+                self.shared.plan.think_us.min(interval)
             }
             Life::Running if chance < 5 && !is_quiet => {
                 // It dies.
