@@ -114,11 +114,13 @@ fn check_batches(
         ensure!(first >= *base_offset, "segment {base_offset} begins with offset {first}");
     }
     let (start, end) = (outcome.log_start_offset, outcome.log_end_offset);
+    let may_be_lost = |entry: &Entry| crash == Some(Crash::PowerLoss) && entry.base_offset.0 >= ledger.flushed;
     let Some(first) = on_disk.first() else {
-        ensure!(start == end, "no batch is left, but the log has {start} to {end}");
+        let mut held = ledger.entries.iter().filter(|entry| entry.end_offset > start && entry.base_offset < end);
+        let is_gap = start < end && held.all(may_be_lost);
+        ensure!(start == end || is_gap, "no batch is left, but the log has {start} to {end}");
         return Ok(());
     };
-    let may_be_lost = |entry: &Entry| crash == Some(Crash::PowerLoss) && entry.base_offset.0 >= ledger.flushed;
     let from = first.header.base_offset;
     let skipped = ledger.entries.partition_point(|entry| entry.base_offset < from);
     for entry in ledger.entries[..skipped].iter().rev().take_while(|entry| entry.end_offset > start) {

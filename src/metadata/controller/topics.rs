@@ -189,10 +189,16 @@ impl ActiveController {
     ) -> Result<Vec<Vec<NodeId>>, ApiError> {
         let is_shutting_down = |id: NodeId| self.heartbeats.is_shutting_down(id);
         let placed = place(&self.image.cluster, &is_shutting_down, partitions, replication_factor, &mut self.random);
-        placed.map_err(|error| {
-            let text = format!("Unable to replicate the partition {replication_factor} time(s): {}", error.0);
+        let refusal = |why: &str| {
+            let text = format!("Unable to replicate the partition {replication_factor} time(s): {why}");
             ApiError::new(ErrorCode::InvalidReplicationFactor, text)
-        })
+        };
+        let placed = placed.map_err(|error| refusal(&error.0))?;
+        // The heartbeats of a new controller don't know who was shutting down under another one.
+        if placed.iter().any(|replicas| !replicas.iter().any(|id| self.is_active(*id))) {
+            return Err(refusal("All brokers are currently fenced or in controlled shutdown."));
+        }
+        Ok(placed)
     }
 
     fn manual_assignments(&self, topic: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, ApiError> {

@@ -245,3 +245,22 @@ fn a_broker_that_announces_only_level_0_does_not_know_the_feature() {
     let text = ask(&mut harness, update(1, 1)).error_message.unwrap().to_string();
     assert!(text.ends_with("Broker 11 does not support this feature."), "{text}");
 }
+
+#[test]
+fn who_shuts_down_under_another_controller_gets_no_partition_alone() {
+    let mut harness = Harness::new();
+    harness.start(11, 1, -1);
+    harness.start(12, 1, -1);
+    harness.create(vec![assigned("a", &[&[11, 12]])]);
+    // 12 has not read of it, so 11 is not told to stop yet.
+    harness.heartbeat(11, |it| it.want_shut_down = true);
+    harness.controller.resign();
+    let (image, next, now) = (harness.replica.clone(), harness.next_offset(), harness.now());
+    let first = harness.controller.activate(image, true, LeaderEpoch(2), next, now);
+    harness.append(first.records);
+    harness.kill(12);
+    let refusal =
+        "Unable to replicate the partition 1 time(s): All brokers are currently fenced or in controlled shutdown.";
+    let expected = [(ErrorCode::InvalidReplicationFactor, Some(refusal.to_owned()))];
+    assert_eq!(harness.create(vec![topic("b", 1, 1)]), expected);
+}
