@@ -24,7 +24,6 @@ const STEPS: &[Step] = &[
     ("hang", hang::run),
     ("fuzz", || fuzz(60)),
     ("end-to-end tests", || e2e::run(&[])),
-    ("benches build", benches_build),
 ];
 
 /// Runs all steps, also after a failed one, and tells how long each took.
@@ -111,10 +110,6 @@ pub fn fuzz(time_s: u64) -> Result<()> {
         command.env_remove(variable);
     }
     run_command(&mut command)
-}
-
-fn benches_build() -> Result<()> {
-    cargo(["bench", "--workspace", "--no-run", "--profile", "quick"])
 }
 
 /// Where cargo puts what it builds of the main workspace.
