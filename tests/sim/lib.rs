@@ -15,6 +15,9 @@
 //! picks which task makes its next step, and a crash may come between any two. [`Bug`] breaks that order on purpose, to
 //! see that the checkers find it.
 //!
+//! The module `quorum` does the same with whole metadata quorums, over a network. `hunt` runs seeds of all scenarios;
+//! `mutants/` lists mistakes in the production crates that it must find (`cargo xtask sim --mutants`).
+//!
 //! Random numbers come in separate streams for schedule, disk and workload; checkers draw none.
 
 mod bug;
