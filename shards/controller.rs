@@ -18,6 +18,7 @@ mod loading;
 mod metadata_log;
 mod peers;
 mod progress;
+mod recovery;
 mod remote;
 mod settings;
 mod snapshot_files;

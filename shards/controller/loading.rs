@@ -33,8 +33,9 @@ use ringlog_types::{
 };
 use tracing::{info, warn};
 
-use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo, carry_out_all, recover};
+use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo};
 use super::progress::Progress;
+use super::recovery::{carry_out_all, recover};
 use super::{settings, snapshot_files};
 use crate::replica::Replica;
 use crate::segment_store::SegmentStore;

@@ -20,7 +20,8 @@ use ringlog_raft::{ControlHistory, LoadedState, QuorumState, RaftConfig, Snapsho
 use ringlog_types::{CLUSTER_METADATA_TOPIC_ID, Offset};
 
 use super::device::Files;
-use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo, carry_out_all, io_fault, recover};
+use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo, io_fault};
+use super::recovery::{carry_out_all, recover};
 use super::segment_store::SegmentStore;
 use super::snapshot_files;
 
