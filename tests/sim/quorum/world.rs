@@ -31,6 +31,15 @@ pub(crate) struct World {
     pub nemesis: Nemesis,
 }
 
+impl Drop for World {
+    /// The tasks of a process hold what they run on, which holds them.
+    fn drop(&mut self) {
+        for host in &mut self.hosts {
+            host.end_process();
+        }
+    }
+}
+
 impl World {
     /// Formatted machines, none of which runs.
     pub(crate) fn new(plan: Plan) -> World {
