@@ -152,9 +152,13 @@ impl Model {
             self.check_leads(new.leader).map_err(described)?;
             // The last step of a reassignment may bring in the new leader.
             let is_reassigned = old.adding != new.adding || old.removing != new.removing;
+            // A leader that is shutting down may say that another one is in sync, which leads from then on.
+            let is_reported = new.in_sync_replicas.contains(&NodeId(old.leader))
+                && new.in_sync_replicas.contains(&NodeId(new.leader));
             let was_good = old.in_sync_replicas.contains(&NodeId(new.leader))
                 || old.eligible.contains(&NodeId(new.leader))
                 || new.recovery_state == 1
+                || is_reported
                 || is_reassigned;
             ensure!(was_good, "{what}: {} is elected as if it were clean, after {old:?}", new.leader);
         }
