@@ -64,7 +64,10 @@ impl ActiveController {
         let partition = topic.partitions.get(&id.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         partition.directory(broker_id).ok_or(ErrorCode::NotLeaderOrFollower)?;
         let is_online = self.image.cluster.broker(broker_id).is_some_and(|it| it.has_online_directory(directory));
-        let record = self.change_partition(id, &|id| self.is_active(id), |builder| {
+        // What is worked out from the same state for a directory that isn't online wouldn't know of a leader elected here.
+        let stays_leaderless = !is_online && !partition.has_leader();
+        let may_lead = |id: NodeId| self.is_active(id) && !(stays_leaderless && id == broker_id);
+        let record = self.change_partition(id, &may_lead, |builder| {
             builder.assigned_directories.push((broker_id, directory));
         });
         Ok(Assignment { record, is_online })
