@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use ringlog_protocol::messages::assign_replicas_to_dirs_response::{DirectoryData, PartitionData, TopicData};
 use ringlog_protocol::messages::{AssignReplicasToDirsRequest, AssignReplicasToDirsResponse};
-use ringlog_protocol::metadata_records::RecordAndVersion;
+use ringlog_protocol::metadata_records::{PartitionChangeRecord, RecordAndVersion};
 use ringlog_types::{ErrorCode, NodeId, TopicIdPartition, Uuid};
 
-use super::context::{Operation, RequestContext, Resource};
+use super::context::{Operation, RequestContext, Resource, record};
 use super::leadership::LeadershipChange;
 use super::outcome::Outcome;
 use super::plan::Plan;
 use super::state::{ActiveController, partition_id};
+use crate::image::PartitionImage;
 
 impl ActiveController {
     pub(crate) fn assign_replicas_to_dirs(
@@ -64,13 +65,35 @@ impl ActiveController {
         let partition = topic.partitions.get(&id.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         partition.directory(broker_id).ok_or(ErrorCode::NotLeaderOrFollower)?;
         let is_online = self.image.cluster.broker(broker_id).is_some_and(|it| it.has_online_directory(directory));
-        // What is worked out from the same state for a directory that isn't online wouldn't know of a leader elected here.
-        let stays_leaderless = !is_online && !partition.has_leader();
-        let may_lead = |id: NodeId| self.is_active(id) && !(stays_leaderless && id == broker_id);
-        let record = self.change_partition(id, &may_lead, |builder| {
-            builder.assigned_directories.push((broker_id, directory));
-        });
+        let record = if is_online {
+            self.change_partition(id, &|id| self.is_active(id), |builder| {
+                builder.assigned_directories.push((broker_id, directory));
+            })
+        } else {
+            // What else is due is worked out from the same state with the replica's going offline; not twice.
+            self.assignment_alone(id, partition, broker_id, directory)
+        };
         Ok(Assignment { record, is_online })
+    }
+
+    fn assignment_alone(
+        &self,
+        id: TopicIdPartition,
+        partition: &PartitionImage,
+        broker_id: NodeId,
+        directory: Uuid,
+    ) -> Option<RecordAndVersion> {
+        let mut directories = partition.directories().to_vec();
+        let position = partition.replicas().iter().position(|replica| *replica == broker_id)?;
+        let before = std::mem::replace(directories.get_mut(position)?, directory);
+        let change = PartitionChangeRecord {
+            partition_id: id.partition.0,
+            topic_id: id.topic_id,
+            directories: Some(directories),
+            ..PartitionChangeRecord::default()
+        };
+        let version = self.metadata_version().partition_change_record_version();
+        (before != directory).then(|| record(change.into(), version))
     }
 }
 
