@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ringlog_protocol::messages::assign_replicas_to_dirs_response::{DirectoryData, PartitionData, TopicData};
 use ringlog_protocol::messages::{AssignReplicasToDirsRequest, AssignReplicasToDirsResponse};
-use ringlog_protocol::metadata_records::{PartitionChangeRecord, RecordAndVersion};
+use ringlog_protocol::metadata_records::{MetadataRecord, PartitionChangeRecord, RecordAndVersion};
 use ringlog_types::{ErrorCode, NodeId, TopicIdPartition, Uuid};
 
 use super::context::{Operation, RequestContext, Resource, record};
@@ -65,13 +65,22 @@ impl ActiveController {
         let partition = topic.partitions.get(&id.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         partition.directory(broker_id).ok_or(ErrorCode::NotLeaderOrFollower)?;
         let is_online = self.image.cluster.broker(broker_id).is_some_and(|it| it.has_online_directory(directory));
-        let record = if is_online {
-            self.change_partition(id, &|id| self.is_active(id), |builder| {
-                builder.assigned_directories.push((broker_id, directory));
-            })
-        } else {
-            // What else is due is worked out from the same state with the replica's going offline; not twice.
-            self.assignment_alone(id, partition, broker_id, directory)
+        let record = self.change_partition(id, &|id| self.is_active(id), |builder| {
+            builder.assigned_directories.push((broker_id, directory));
+        });
+        // What follows from the directory's being offline is worked out from the same state, and must not contradict this.
+        let decides_more = |it: &RecordAndVersion| match &it.record {
+            MetadataRecord::PartitionChange(change) => {
+                let lists = [&change.replicas, &change.isr, &change.eligible_leader_replicas];
+                change.leader >= 0 || lists.into_iter().any(Option::is_some)
+            }
+            _ => false,
+        };
+        let record = match record {
+            Some(record) if !is_online && decides_more(&record) => {
+                self.assignment_alone(id, partition, broker_id, directory)
+            }
+            record => record,
         };
         Ok(Assignment { record, is_online })
     }
