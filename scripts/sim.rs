@@ -9,7 +9,7 @@ use crate::{ci, mutants, paths};
 /// How long fresh seeds run when nothing else is asked for.
 const SECONDS: u64 = 30;
 /// And before a change lands.
-const CI_SECONDS: u64 = 90;
+const CI_SECONDS: u64 = 40;
 
 /// What of the simulations is to run.
 #[derive(clap::Args)]

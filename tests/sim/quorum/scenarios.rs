@@ -112,6 +112,18 @@ impl World {
                 view.id == id && directory.is_none_or(|directory| directory == view.directory) && !view.is_rebuilding
             })
         };
+        // As in Kafka, who isn't a voter by its own log doesn't stand; so a leader that removed itself and restarted before
+        // anybody knew may hold the only log that all others would vote for.
+        let can_win = |candidate: &super::check::NodeView| {
+            let (set, log) = (candidate.log.voters(), (candidate.log.last_epoch(), candidate.log.end()));
+            let votes = checks.nodes.iter().filter(|it| {
+                set.holds(it.id, it.directory) && !it.is_rebuilding && (it.log.last_epoch(), it.log.end()) <= log
+            });
+            set.holds(candidate.id, candidate.directory) && !candidate.is_rebuilding && votes.count() > set.len() / 2
+        };
+        if !checks.nodes.iter().any(can_win) {
+            return false;
+        }
         let mut sets: Vec<&super::check::VoterView> = checks.nodes.iter().map(|view| view.log.voters()).collect();
         sets.push(checks.committed.present_voters());
         sets.iter().all(|set| {
