@@ -14,7 +14,7 @@ use ringlog_log::names::{
     QUORUM_STATE_FILE, SegmentFile, partition_directory,
 };
 use ringlog_log::partition_metadata::format_partition_metadata;
-use ringlog_log::{Continuity, Log, LogConfig, Recovered, RecoveryInput, SegmentOnDisk};
+use ringlog_log::{Log, LogConfig, Recovered, RecoveryInput, SegmentOnDisk};
 use ringlog_metadata::bootstrap::BootstrapMetadata;
 use ringlog_partition::{Partition, PartitionLimits};
 use ringlog_protocol::DecodeError;
@@ -120,7 +120,7 @@ pub async fn load(shard: &Rc<Shard>, raft: &RaftConfig) -> Result<Loaded, LoadFa
     let directory = root.join(partition_directory(CLUSTER_METADATA_TOPIC, PartitionIndex(0)));
     let is_new = make_directory(&directory).await?;
     let bootstrap = read_bootstrap(&root, config.log_dirs.first()).await?;
-    let mut files = Directory::read(directory, settings::metadata_log(config), raft.is_controller).await?;
+    let mut files = Directory::read(directory, settings::metadata_log(config)).await?;
     let mut history = ControlHistory::new(settings::static_voters(config));
     if let Some(snapshot) = &files.snapshot {
         snapshot.load_history(&mut history);
@@ -180,7 +180,7 @@ struct Directory {
 }
 
 impl Directory {
-    async fn read(path: PathBuf, config: LogConfig, is_controller: bool) -> Result<Directory, LoadFault> {
+    async fn read(path: PathBuf, config: LogConfig) -> Result<Directory, LoadFault> {
         let Files { segments, producer_snapshots, mut snapshots } = list(&path).await?;
         let quorum_state = read_quorum_state(&path).await?;
         let mark = read_mark(&path).await?;
@@ -200,10 +200,8 @@ impl Directory {
             }
         }
         let input = recovery_input(&path, segments, producer_snapshots).await?;
-        // A controller's epochs are on the device before their records; a broker flushes neither.
-        let continuity = if is_controller { Continuity::ContiguousInKnownEpochs } else { Continuity::Contiguous };
         let newest_epoch = quorum_state.as_ref().map(|state| state.epoch);
-        let recovered = recover(&path, input, &config, continuity, newest_epoch).await?;
+        let recovered = recover(&path, input, &config, newest_epoch).await?;
         Ok(Directory { path, config, quorum_state, snapshots, snapshot, recovered, mark })
     }
 
@@ -273,7 +271,7 @@ impl Directory {
         ring::fs::remove_file(path.clone()).await.map_err(io_fault(&path))?;
         ring::fs::sync_dir(&self.path).await.map_err(io_fault(&self.path))?;
         let nothing = recovery_input(&self.path, BTreeMap::new(), Vec::new()).await?;
-        self.recovered = recover(&self.path, nothing, &self.config, Continuity::Contiguous, None).await?;
+        self.recovered = recover(&self.path, nothing, &self.config, None).await?;
         Ok(())
     }
 }

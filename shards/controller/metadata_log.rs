@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
 use ringlog_log::names::{FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, QUORUM_STATE_FILE, SegmentFile};
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
-use ringlog_log::{Continuity, DeletedSegment, Log, LogAppendError, LogBatch, LogConfig, TruncationPlan};
+use ringlog_log::{DeletedSegment, Log, LogAppendError, LogBatch, LogConfig, TruncationPlan};
 use ringlog_protocol::records::{BatchError, BatchIter};
 use ringlog_quorum::durable_mark::{self, DurableMark};
 use ringlog_raft::{LeaderEpochs, QuorumState, SnapshotId};
@@ -170,6 +170,7 @@ impl MetadataLog {
     /// a node does that nobody counts on.
     pub async fn write_out(&self) -> Result<(), MetadataLogError> {
         let _turn = self.files_turn.acquire(1).await;
+        self.write_changed_epochs().await?;
         let store = &self.replica.store;
         store.write_out().await.map_err(|error| self.io_fault(error))?;
         for roll in store.take_finished() {
@@ -180,10 +181,7 @@ impl MetadataLog {
 
     async fn flush_in_turn(&self) -> Result<(), MetadataLogError> {
         let end_offset = self.end_offset();
-        let epochs_changed = self.replica.partition.borrow_mut().log_mut().leader_epochs_mut().take_dirty();
-        if epochs_changed {
-            self.write_epochs().await?;
-        }
+        self.write_changed_epochs().await?;
         let store = &self.replica.store;
         store.write_out().await.map_err(|error| self.io_fault(error))?;
         for roll in store.take_finished() {
@@ -191,6 +189,15 @@ impl MetadataLog {
         }
         store.sync().await.map_err(|error| self.io_fault(error))?;
         self.replica.partition.borrow_mut().log_mut().on_flushed(end_offset, ring::now().wall);
+        Ok(())
+    }
+
+    /// Before the records of a new epoch: at the start it says which batch is of which epoch, as no checksum does.
+    async fn write_changed_epochs(&self) -> Result<(), MetadataLogError> {
+        let epochs_changed = self.replica.partition.borrow_mut().log_mut().leader_epochs_mut().take_dirty();
+        if epochs_changed {
+            self.write_epochs().await?;
+        }
         Ok(())
     }
 
@@ -281,9 +288,7 @@ impl MetadataLog {
             TruncationPlan::Nothing => {}
             TruncationPlan::Fully => self.restart(to, None).await?,
             TruncationPlan::Rebuild(input) => {
-                // The running log knows the epochs of all that it holds.
-                let continuity = Continuity::ContiguousInKnownEpochs;
-                let recovered = recover(&self.directory, *input, &self.config, continuity, None).await?;
+                let recovered = recover(&self.directory, *input, &self.config, None).await?;
                 let opened = recovered.log.clone();
                 if opened.log_end_offset != to {
                     return Err(MetadataLogError::Truncated { to, log_end_offset: opened.log_end_offset });

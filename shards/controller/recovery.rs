@@ -19,10 +19,9 @@ pub async fn recover(
     directory: &Path,
     input: RecoveryInput,
     config: &LogConfig,
-    continuity: Continuity,
     newest_epoch: Option<LeaderEpoch>,
 ) -> Result<Recovered, MetadataLogError> {
-    let recovery = Recovery::with_continuity(input, config, ring::now().wall, continuity);
+    let recovery = Recovery::with_continuity(input, config, ring::now().wall, Continuity::Contiguous);
     let mut recovery = recovery.with_newest_epoch(newest_epoch);
     let mut progress = Progress::begin();
     loop {

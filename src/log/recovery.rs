@@ -81,12 +81,9 @@ pub struct RecoveryInput {
 pub enum Continuity {
     /// Offsets rise; compaction may have left gaps.
     Rising,
-    /// Each batch begins where the one before ended, and epochs never fall. All of the log is read, and its batches say
-    /// which epochs it holds: [`RecoveryInput::leader_epochs`] counts only for one that is empty.
+    /// Each batch begins where the one before ended, and epochs never fall. [`RecoveryInput::leader_epochs`] was on the
+    /// device before the records of each epoch: from its first entry on it knows the epoch of every batch.
     Contiguous,
-    /// As before, and [`RecoveryInput::leader_epochs`] was on the device before the records of each epoch: from its first
-    /// entry on it knows the epoch of every batch.
-    ContiguousInKnownEpochs,
 }
 
 /// How a running log is truncated.
@@ -275,16 +272,14 @@ impl Recovery {
         now: TimestampMs,
         continuity: Continuity,
     ) -> Recovery {
-        let known_epochs = LeaderEpochCache::from_entries(&input.leader_epochs);
-        let is_told_by_batches = continuity == Continuity::Contiguous;
-        let leader_epochs = if is_told_by_batches { LeaderEpochCache::default() } else { known_epochs.clone() };
+        let leader_epochs = LeaderEpochCache::from_entries(&input.leader_epochs);
         let base = input.segments.last().map_or(input.log_start_offset, |segment| segment.base_offset);
         let mut recovery = Recovery {
             config: config.clone(),
             now,
             continuity,
             newest_epoch: None,
-            known_epochs,
+            known_epochs: leader_epochs.clone(),
             last_epoch: LeaderEpoch::NONE,
             phase: Phase::Done,
             mode: Mode::Rebuild,
@@ -506,13 +501,7 @@ impl Recovery {
         if self.continuity == Continuity::Rising {
             return offset >= self.next_offset;
         }
-        let (known, next) = match self.continuity {
-            Continuity::ContiguousInKnownEpochs => {
-                (self.known_epochs.epoch_for_offset(offset), self.known_epochs.earliest())
-            }
-            _ => (None, None),
-        };
-        let is_known = match (known, next) {
+        let is_known = match (self.known_epochs.epoch_for_offset(offset), self.known_epochs.earliest()) {
             (Some(known), _) => known == epoch,
             (None, Some(next)) => epoch <= next.epoch,
             (None, None) => true,
@@ -531,7 +520,7 @@ impl Recovery {
                 self.leader_epochs.assign(header.partition_leader_epoch, header.base_offset);
             }
             let is_earlier = self.known_epochs.earliest().is_some_and(|it| header.base_offset < it.start_offset);
-            if is_earlier && self.continuity == Continuity::ContiguousInKnownEpochs {
+            if is_earlier && self.continuity == Continuity::Contiguous {
                 self.earlier_epochs.assign(header.partition_leader_epoch, header.base_offset);
             }
         }
@@ -622,9 +611,6 @@ impl Recovery {
     pub fn finish(mut self) -> Recovered {
         assert!(self.phase == Phase::Done, "recovery is not done");
         let log_start_offset = self.input.log_start_offset;
-        if self.leader_epochs.entries().is_empty() {
-            self.leader_epochs = std::mem::take(&mut self.known_epochs);
-        }
         if self.input.segments.is_empty() || self.next_offset < log_start_offset {
             return self.finish_empty(log_start_offset);
         }

@@ -233,39 +233,18 @@ fn a_log_without_gaps_is_cut_where_offsets_or_epochs_are_damaged() {
     for _ in 0..80 {
         disk.append_random(&mut random);
     }
-    for continuity in [Continuity::Contiguous, Continuity::ContiguousInKnownEpochs] {
-        let whole = disk.recover_as(disk.input(Offset(0)), 300, continuity);
-        assert_same(&whole, &disk.log, "an undamaged log");
-    }
+    let whole = disk.recover_as(disk.input(Offset(0)), 300, Continuity::Contiguous);
+    assert_same(&whole, &disk.log, "an undamaged log");
     // Base offset, length and leader epoch lie before what the checksum covers.
     for (base, segment, start) in starts(&disk) {
         for (byte, bit) in (0..16).flat_map(|byte| [(byte, 0), (byte, 5)]) {
             disk.segments.get_mut(&segment).unwrap()[start + byte] ^= 1 << bit;
             let input = disk.input(Offset(0));
-            let recovered = disk.recover_as(input, 300, Continuity::ContiguousInKnownEpochs);
+            let recovered = disk.recover_as(input, 300, Continuity::Contiguous);
             assert_eq!(recovered.log.log_end_offset, base, "bit {bit} of byte {byte} of the batch at {base}");
             disk.segments.get_mut(&segment).unwrap()[start + byte] ^= 1 << bit;
         }
     }
-}
-
-#[test]
-fn the_batches_of_a_log_that_is_never_synced_say_their_epochs() {
-    let mut random = Random::from_seed(8);
-    let mut disk = Disk::new();
-    for _ in 0..80 {
-        disk.append_random(&mut random);
-    }
-    // What the file says is of another time.
-    let mut input = disk.input(Offset(0));
-    input.leader_epochs = vec![EpochEntry { epoch: LeaderEpoch(1_000), start_offset: Offset(3) }];
-    let recovered = disk.recover_as(input.clone(), 300, Continuity::Contiguous);
-    assert_same(&recovered, &disk.log, "a log with strange epochs");
-    // Nothing but the file knows which epoch an empty log follows.
-    input.segments.clear();
-    input.log_start_offset = Offset(7);
-    let epochs = disk.recover_as(input, 300, Continuity::Contiguous).log.leader_epochs;
-    assert_eq!(epochs.latest_epoch(), Some(LeaderEpoch(1_000)));
 }
 
 #[test]
@@ -282,13 +261,13 @@ fn epochs_that_were_forgotten_are_learned_from_the_batches() {
     input.leader_epochs.remove(0);
     input.leader_epochs[0].start_offset.0 += 5;
     let known = input.leader_epochs[0];
-    let recovered = disk.recover_as(input.clone(), 300, Continuity::ContiguousInKnownEpochs);
+    let recovered = disk.recover_as(input.clone(), 300, Continuity::Contiguous);
     assert_eq!(recovered.log.log_end_offset, disk.log.log_end_offset());
     assert_eq!(recovered.log.leader_epochs.entries(), all);
     // The epochs of those batches are bounded by what is known.
     let (base, segment, start) = starts(&disk).into_iter().rfind(|(base, ..)| *base < known.start_offset).unwrap();
     disk.segments.get_mut(&segment).unwrap()[start + 14] ^= 2;
-    let recovered = disk.recover_as(input, 300, Continuity::ContiguousInKnownEpochs);
+    let recovered = disk.recover_as(input, 300, Continuity::Contiguous);
     assert_eq!(recovered.log.log_end_offset, base);
 }
 
@@ -303,8 +282,10 @@ fn a_batch_of_an_epoch_that_never_was_is_cut_off() {
     let (base, segment, start) = *starts(&disk).last().unwrap();
     disk.segments.get_mut(&segment).unwrap()[start + 14] ^= 2;
     let recover = |newest| {
-        let mut recovery = Recovery::with_continuity(disk.input(Offset(0)), &config(), NOW, Continuity::Contiguous)
-            .with_newest_epoch(newest);
+        // The file is damaged, too.
+        let input = RecoveryInput { leader_epochs: Vec::new(), ..disk.input(Offset(0)) };
+        let mut recovery =
+            Recovery::with_continuity(input, &config(), NOW, Continuity::Contiguous).with_newest_epoch(newest);
         disk.run(&mut recovery, 300);
         recovery.finish().log.log_end_offset
     };

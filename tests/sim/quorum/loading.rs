@@ -8,7 +8,7 @@ use ringlog_log::names::{
     FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, PARTITION_METADATA_FILE, QUORUM_STATE_FILE, SegmentFile,
 };
 use ringlog_log::partition_metadata::format_partition_metadata;
-use ringlog_log::{Continuity, Log, LogConfig, Recovered, RecoveryInput, SegmentOnDisk};
+use ringlog_log::{Log, LogConfig, Recovered, RecoveryInput, SegmentOnDisk};
 use ringlog_protocol::records::BatchIter;
 use ringlog_quorum::durable_mark::{self, DurableMark, DurableMarkError};
 use ringlog_quorum::snapshot_load::SnapshotLoadError;
@@ -56,7 +56,7 @@ pub(crate) async fn load(
     config: &LogConfig,
 ) -> Result<Loaded, LoadFault> {
     make_directory(files).await?;
-    let mut directory = Directory::read(files, config, raft.is_controller).await?;
+    let mut directory = Directory::read(files, config).await?;
     let mut history = ControlHistory::new(static_voters.clone());
     if let Some(snapshot) = &directory.snapshot {
         snapshot.load_history(&mut history);
@@ -114,7 +114,7 @@ struct Directory {
 }
 
 impl Directory {
-    async fn read(files: &Files, config: &LogConfig, is_controller: bool) -> Result<Directory, LoadFault> {
+    async fn read(files: &Files, config: &LogConfig) -> Result<Directory, LoadFault> {
         let Listed { segments, producer_snapshots, mut snapshots } = list(files).await;
         let quorum_state = match files.read_whole(QUORUM_STATE_FILE).await {
             Some(bytes) => Some(QuorumState::from_json(&bytes)?),
@@ -139,10 +139,8 @@ impl Directory {
             }
         }
         let input = recovery_input(files, segments, producer_snapshots).await;
-        // A controller's epochs are on the device before their records; a broker flushes neither.
-        let continuity = if is_controller { Continuity::ContiguousInKnownEpochs } else { Continuity::Contiguous };
         let newest_epoch = quorum_state.as_ref().map(|state| state.epoch);
-        let recovered = recover(files, input, config, continuity, newest_epoch).await?;
+        let recovered = recover(files, input, config, newest_epoch).await?;
         let (files, config) = (files.clone(), config.clone());
         Ok(Directory { files, config, quorum_state, snapshots, snapshot, recovered, mark })
     }
@@ -180,7 +178,7 @@ impl Directory {
         self.files.remove(LEADER_EPOCH_CHECKPOINT_FILE).await;
         self.files.sync_dir().await.map_err(io_fault("the directory"))?;
         let nothing = recovery_input(&self.files, BTreeMap::new(), Vec::new()).await;
-        self.recovered = recover(&self.files, nothing, &self.config, Continuity::Contiguous, None).await?;
+        self.recovered = recover(&self.files, nothing, &self.config, None).await?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
 use ringlog_log::names::{FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, QUORUM_STATE_FILE, SegmentFile};
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
-use ringlog_log::{Continuity, DeletedSegment, Log, LogAppendError, LogBatch, LogConfig, TruncationPlan};
+use ringlog_log::{DeletedSegment, Log, LogAppendError, LogBatch, LogConfig, TruncationPlan};
 use ringlog_protocol::records::{BatchError, BatchIter};
 use ringlog_quorum::durable_mark::{self, DurableMark};
 use ringlog_raft::{EpochStart, LeaderEpochs, QuorumState, SnapshotId, snapshot_name};
@@ -144,6 +144,7 @@ impl MetadataLog {
     /// Writes everything that was appended before, as a node does that nobody counts on.
     pub(crate) async fn write_out(&self) -> Result<(), MetadataLogError> {
         let _turn = self.files_turn.acquire().await;
+        self.write_changed_epochs().await?;
         self.store.write_out().await.map_err(io_fault("log"))?;
         for roll in self.store.take_finished() {
             self.store.finish(&roll).await.map_err(io_fault("log"))?;
@@ -153,10 +154,7 @@ impl MetadataLog {
 
     async fn flush_in_turn(&self) -> Result<(), MetadataLogError> {
         let end_offset = self.end_offset();
-        let epochs_changed = self.log.borrow_mut().leader_epochs_mut().take_dirty();
-        if epochs_changed {
-            self.write_epochs().await?;
-        }
+        self.write_changed_epochs().await?;
         self.store.write_out().await.map_err(io_fault("log"))?;
         for roll in self.store.take_finished() {
             self.store.finish(&roll).await.map_err(io_fault("log"))?;
@@ -164,6 +162,15 @@ impl MetadataLog {
         self.store.sync().await.map_err(io_fault("log"))?;
         let now = self.ring().now().wall;
         self.log.borrow_mut().on_flushed(end_offset, now);
+        Ok(())
+    }
+
+    /// Before the records of a new epoch: at the start it says which batch is of which epoch, as no checksum does.
+    async fn write_changed_epochs(&self) -> Result<(), MetadataLogError> {
+        let epochs_changed = self.log.borrow_mut().leader_epochs_mut().take_dirty();
+        if epochs_changed {
+            self.write_epochs().await?;
+        }
         Ok(())
     }
 
@@ -246,9 +253,7 @@ impl MetadataLog {
             TruncationPlan::Nothing => {}
             TruncationPlan::Fully => self.restart(to, None).await?,
             TruncationPlan::Rebuild(input) => {
-                // The running log knows the epochs of all that it holds.
-                let continuity = Continuity::ContiguousInKnownEpochs;
-                let recovered = recover(&self.files, *input, &self.config, continuity, None).await?;
+                let recovered = recover(&self.files, *input, &self.config, None).await?;
                 let opened = recovered.log.clone();
                 if opened.log_end_offset != to {
                     return Err(MetadataLogError::Truncated { to, log_end_offset: opened.log_end_offset });

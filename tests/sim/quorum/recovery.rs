@@ -13,10 +13,9 @@ pub(crate) async fn recover(
     files: &Files,
     input: RecoveryInput,
     config: &LogConfig,
-    continuity: Continuity,
     newest_epoch: Option<LeaderEpoch>,
 ) -> Result<Recovered, MetadataLogError> {
-    let recovery = Recovery::with_continuity(input, config, files.ring.now().wall, continuity);
+    let recovery = Recovery::with_continuity(input, config, files.ring.now().wall, Continuity::Contiguous);
     let mut recovery = recovery.with_newest_epoch(newest_epoch);
     loop {
         match recovery.step() {

@@ -371,11 +371,7 @@ impl Checks {
                 break;
             }
             let committed = self.committed.at(entry.base);
-            // No checksum covers the epoch, and a broker, on whom nobody counts, has nothing to compare it with.
-            let is_same = committed.is_some_and(|committed| {
-                committed.bytes == entry.bytes
-                    || !view.is_controller && without_epoch(&committed.bytes) == without_epoch(&entry.bytes)
-            });
+            let is_same = committed.is_some_and(|committed| committed.bytes == entry.bytes);
             holds!(
                 Checker::Committed,
                 is_same,
@@ -527,11 +523,6 @@ impl Checks {
         let (epoch, voted, leader) = (number("leaderEpoch")?, number("votedId")?, number("leaderId")?);
         Some(DurableElection { epoch, voted, leader })
     }
-}
-
-/// A batch without its leader epoch.
-fn without_epoch(batch: &[u8]) -> (&[u8], &[u8]) {
-    (&batch[..12], &batch[16..])
 }
 
 /// What `quorum-state` says, as far as checkers want to know.
