@@ -4,11 +4,11 @@ use ringlog_protocol::messages::{FetchResponse, fetch_response};
 use ringlog_protocol::records::{BatchIter, BatchRef};
 use ringlog_types::{LeaderEpoch, Now, Offset};
 
+use super::Raft;
 use super::requests::{Asked, Pending};
 use super::responses::Outcome;
 use super::state::State;
 use super::wire::{self, FetchPosition};
-use super::{Raft, Rebuilding};
 use crate::control_records::ControlRecord;
 use crate::effects::{Action, Effects, Fault};
 use crate::snapshot_name::SnapshotId;
@@ -20,6 +20,7 @@ impl Raft {
     /// What a follower has to ask its leader for, if nothing is awaited and what it has is durable.
     pub(super) fn poll_follower(&mut self, now: Now, fx: &mut Effects) {
         self.poll_membership(now, fx);
+        self.poll_rebuilding(now, fx);
         let State::Follower(follower) = &self.state else { return };
         let download = follower.download;
         let is_busy = self.requests.any(|asked| matches!(asked, Asked::Fetch | Asked::FetchSnapshot { .. }));
@@ -105,18 +106,10 @@ impl Raft {
         if partition.high_watermark >= 0 {
             let told = Offset(partition.high_watermark);
             self.told_high_watermark = self.told_high_watermark.max(Some(told));
-            self.on_committed_elsewhere(told);
+            self.on_log_continued();
             self.raise_high_watermark(told.min(self.log.end), fx);
         }
         is_sound
-    }
-
-    /// A leader of our epoch knows `told` to be committed: for a node that has lost records the mark to reach, since
-    /// everything that it ever helped to commit lies below.
-    fn on_committed_elsewhere(&mut self, told: Offset) {
-        if self.rebuilding == Some(Rebuilding::Unknown) {
-            self.rebuilding = Some(Rebuilding::UpTo(told));
-        }
     }
 
     /// Appends what continues our log; leaves out what is damaged, misplaced, or of epochs yet to come. Whether all of

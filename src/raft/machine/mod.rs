@@ -9,6 +9,7 @@ mod leader;
 mod membership;
 mod poll;
 mod proposals;
+mod rebuilding;
 mod refusal;
 mod requests;
 mod responses;
@@ -27,6 +28,7 @@ use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random};
 
 use self::fetch_server::Waiting;
 pub use self::membership::KRaftVersionError;
+use self::rebuilding::Rebuilding;
 use self::requests::Requests;
 use self::state::{KnownLeader, LogState, State};
 use crate::config::RaftConfig;
@@ -94,15 +96,6 @@ pub enum ProposeError {
     /// Too much is appended and not flushed; try again after the next high watermark.
     #[error("the metadata log can't keep up")]
     Overloaded,
-}
-
-/// How far a node is that has lost records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rebuilding {
-    /// No leader has told yet what is committed.
-    Unknown,
-    /// All below this offset must be durable here: what a leader knew to be committed when we asked.
-    UpTo(Offset),
 }
 
 /// The consensus machine of one node.

@@ -6,7 +6,7 @@ use ringlog_types::{LeaderEpoch, Now, Offset};
 
 use super::leader::OpenBatch;
 use super::state::State;
-use super::{ProposeError, Proposed, Raft, Rebuilding};
+use super::{ProposeError, Proposed, Raft};
 use crate::control_records::{ControlRecord, control_batch};
 use crate::effects::{Action, Effects};
 
@@ -137,17 +137,6 @@ impl Raft {
         // A truncation or a snapshot may have come between.
         self.log.flushed = self.log.flushed.max(flushed.min(self.log.end));
         self.update_high_watermark(now, fx);
-    }
-
-    /// Everything that was committed when a leader was asked is durable here again.
-    fn end_rebuilding_if_done(&mut self, fx: &mut Effects) {
-        if let Some(Rebuilding::UpTo(committed)) = self.rebuilding
-            && self.log.flushed >= committed
-            && self.installing.is_none()
-        {
-            self.rebuilding = None;
-            fx.push(Action::Rebuilt);
-        }
     }
 
     /// As leader: counts how far the majority is.

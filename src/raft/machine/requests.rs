@@ -29,6 +29,8 @@ pub(super) enum Asked {
         id: SnapshotId,
         position: u64,
     },
+    /// Where the leader's log ends, by DescribeQuorum.
+    LeaderEnd,
     ApiVersions,
     AddVoter,
     RemoveVoter,

@@ -79,6 +79,7 @@ impl Raft {
             (Asked::FetchSnapshot { id, position }, ResponseBody::FetchSnapshot(response)) => {
                 self.on_snapshot_response(pending, id, position, response, now, fx);
             }
+            (Asked::LeaderEnd, ResponseBody::DescribeQuorum(response)) => self.on_leader_end(pending, &response, now),
             (Asked::ApiVersions, ResponseBody::ApiVersions(response)) => {
                 self.on_newcomer_versions(Some(&response), now, fx);
             }

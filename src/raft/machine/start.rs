@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use ringlog_types::{LeaderEpoch, Now, Random};
 
 use super::fetch_server::Waiting;
+use super::rebuilding::Rebuilding;
 use super::requests::Requests;
 use super::state::{Election, KnownLeader, LogState, Resigned, State};
-use super::{LoadedState, Raft, Rebuilding};
+use super::{LoadedState, Raft};
 use crate::config::RaftConfig;
 use crate::effects::Effects;
 use crate::voters::Endpoints;

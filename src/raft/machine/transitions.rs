@@ -92,6 +92,7 @@ impl Raft {
             has_updated: false,
             asked_others_at: None,
         };
+        self.rebuild_from_new_leader();
         self.enter(State::Follower(follower), fx);
     }
 

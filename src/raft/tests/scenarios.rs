@@ -4,8 +4,8 @@ use bytes::Bytes;
 use ringlog_protocol::messages::{
     AddRaftVoterRequest, ApiVersionsResponse, BeginQuorumEpochRequest, DescribeQuorumRequest, DescribeQuorumResponse,
     FetchRequest, FetchResponse, FetchSnapshotRequest, VoteRequest, VoteResponse, add_raft_voter_request,
-    api_versions_response, begin_quorum_epoch_request, describe_quorum_request, fetch_request, fetch_response,
-    fetch_snapshot_request, vote_request, vote_response,
+    api_versions_response, begin_quorum_epoch_request, describe_quorum_request, describe_quorum_response,
+    fetch_request, fetch_response, fetch_snapshot_request, vote_request, vote_response,
 };
 use ringlog_protocol::records::{BatchIter, BatchRef};
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
@@ -628,6 +628,64 @@ fn a_node_that_lost_records_neither_votes_nor_stands_until_it_has_them_again() {
     assert!(done(raft.step(Event::Tick, at(9_000))).sent.iter().all(|(_, it)| !matches!(it, RequestBody::Vote(_))));
     let alone = LoadedState { is_rebuilding: true, ..empty(&[1]) };
     assert!(!start(config(1), alone).1.became_leader);
+}
+
+/// The token of the request to that node which `wanted` picks, and what else the step did.
+fn token_to(fx: Effects, id: i32, wanted: impl Fn(&RequestBody) -> bool) -> RequestToken {
+    let actions = match fx.into_step() {
+        Step::Ready(actions) => actions,
+        Step::PersistFirst(first) => first.persisted(),
+    };
+    let token = actions.into_iter().find_map(|action| match action {
+        Action::Send { to, token, request } if to.endpoint == endpoint(id) && wanted(&request) => Some(token),
+        _ => None,
+    });
+    token.expect("a request")
+}
+
+/// A leader may still count what was acknowledged to it before it was lost.
+#[test]
+fn a_node_that_lost_records_has_them_again_where_the_leaders_log_ended() {
+    for (leader_end, is_done) in [(0, true), (3, false)] {
+        let (mut raft, _) = start(config(1), LoadedState { is_rebuilding: true, ..empty(&[1, 2, 3]) });
+        let request = begin(2, 6).into();
+        let told = Event::Request { token: ReplyToken(1), listener: "CONTROLLER".to_owned(), api_version: 1, request };
+        let fetch = token_to(raft.step(told, at(1)), 2, |it| matches!(it, RequestBody::Fetch(_)));
+        let nothing = FetchResponse {
+            responses: vec![fetch_response::FetchableTopicResponse {
+                topic_id: CLUSTER_METADATA_TOPIC_ID,
+                partitions: vec![fetch_response::PartitionData {
+                    current_leader: fetch_response::LeaderIdAndEpoch { leader_id: 2, leader_epoch: 6 },
+                    high_watermark: 0,
+                    ..fetch_response::PartitionData::default()
+                }],
+                ..fetch_response::FetchableTopicResponse::default()
+            }],
+            ..FetchResponse::default()
+        };
+        let answer = Event::Response { token: fetch, result: Ok(nothing.into()) };
+        let asked = token_to(raft.step(answer, at(2)), 2, |it| matches!(it, RequestBody::DescribeQuorum(_)));
+        let leader = describe_quorum_response::ReplicaState {
+            replica_id: 2,
+            log_end_offset: leader_end,
+            ..describe_quorum_response::ReplicaState::default()
+        };
+        let described = DescribeQuorumResponse {
+            topics: vec![describe_quorum_response::TopicData {
+                topic_name: StrBytes::from_static("__cluster_metadata"),
+                partitions: vec![describe_quorum_response::PartitionData {
+                    leader_id: 2,
+                    leader_epoch: 6,
+                    current_voters: vec![leader],
+                    ..describe_quorum_response::PartitionData::default()
+                }],
+            }],
+            ..DescribeQuorumResponse::default()
+        };
+        let after = done(raft.step(Event::Response { token: asked, result: Ok(described.into()) }, at(3)));
+        assert_eq!(after.reads.iter().any(|it| matches!(it, Action::Rebuilt)), is_done, "{leader_end}");
+        assert_eq!(raft.is_rebuilding(), !is_done);
+    }
 }
 
 /// A single dynamic voter that leads in epoch 1, and has committed what it wrote first.
