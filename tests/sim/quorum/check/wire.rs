@@ -39,6 +39,18 @@ struct Told {
     has_endpoint: bool,
 }
 
+/// What the only partition of an answer says of the leader; requests of two kinds are answered alike.
+macro_rules! told_by {
+    ($response:expr) => {
+        $response.topics.first().and_then(|topic| topic.partitions.first()).map(|partition| Told {
+            error: partition.error_code,
+            leader: partition.leader_id,
+            epoch: partition.leader_epoch,
+            has_endpoint: $response.node_endpoints.iter().any(|it| it.node_id == partition.leader_id),
+        })
+    };
+}
+
 impl Checks {
     pub(super) fn check_request_sent(
         &mut self,
@@ -192,29 +204,11 @@ impl Checks {
             }
             ResponseBody::BeginQuorumEpoch(it) => {
                 self.check_top_level(it.error_code, "BeginQuorumEpoch")?;
-                let Some(partition) = it.topics.first().and_then(|topic| topic.partitions.first()) else {
-                    return Ok(());
-                };
-                let told = Told {
-                    error: partition.error_code,
-                    leader: partition.leader_id,
-                    epoch: partition.leader_epoch,
-                    has_endpoint: it.node_endpoints.iter().any(|e| e.node_id == partition.leader_id),
-                };
-                self.check_told(shared, node, told)
+                told_by!(it).map_or(Ok(()), |told| self.check_told(shared, node, told))
             }
             ResponseBody::EndQuorumEpoch(it) => {
                 self.check_top_level(it.error_code, "EndQuorumEpoch")?;
-                let Some(partition) = it.topics.first().and_then(|topic| topic.partitions.first()) else {
-                    return Ok(());
-                };
-                let told = Told {
-                    error: partition.error_code,
-                    leader: partition.leader_id,
-                    epoch: partition.leader_epoch,
-                    has_endpoint: it.node_endpoints.iter().any(|e| e.node_id == partition.leader_id),
-                };
-                self.check_told(shared, node, told)
+                told_by!(it).map_or(Ok(()), |told| self.check_told(shared, node, told))
             }
             ResponseBody::Fetch(it) => {
                 let offset = self.wire.fetches.get(&(node, call)).copied();
