@@ -1,5 +1,6 @@
 //! AlterConfigs and IncrementalAlterConfigs (KIP-339).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringlog_config::alter::AlterOp;
@@ -140,10 +141,14 @@ impl ActiveController {
     fn edits(&self, target: &ConfigResource, operations: &[AlterableConfig]) -> Result<Edits, ApiError> {
         // Of a key that is named twice the last counts, in the place of the first.
         let mut by_key: Vec<&AlterableConfig> = Vec::with_capacity(operations.len());
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
         for operation in operations {
-            match by_key.iter_mut().find(|it| it.name == operation.name) {
-                Some(known) => *known = operation,
-                None => by_key.push(operation),
+            match places.entry(&operation.name) {
+                Entry::Occupied(place) => by_key[*place.get()] = operation,
+                Entry::Vacant(place) => {
+                    place.insert(by_key.len());
+                    by_key.push(operation);
+                }
             }
         }
         // Of several errors the first one found is told, and Kafka looks in this order.

@@ -1,6 +1,7 @@
 //! AlterClientQuotas (KIP-546).
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -51,9 +52,10 @@ impl ActiveController {
         let mut records = Vec::new();
         // One answer for each entity, the last one; what an entity's first entry wrote stays written.
         let mut results: Vec<(Asked, Result<(), ApiError>)> = Vec::new();
+        let mut places: BTreeMap<Asked, usize> = BTreeMap::new();
         for entry in &request.entries {
             let asked = asked_entity(&entry.entity);
-            let known = results.iter().position(|(entity, _)| *entity == asked);
+            let known = places.get(&asked).copied();
             let mut keys = BTreeSet::new();
             let result = if !may_alter {
                 Err(ErrorCode::ClusterAuthorizationFailed.into())
@@ -64,7 +66,10 @@ impl ActiveController {
             };
             match known {
                 Some(position) => results[position].1 = result,
-                None => results.push((asked, result)),
+                None => {
+                    places.insert(asked.clone(), results.len());
+                    results.push((asked, result));
+                }
             }
         }
         let entries = results.into_iter().map(|(asked, result)| {
@@ -114,10 +119,14 @@ impl ActiveController {
 /// Type and name of each part, as a hash map of Kafka has them: of a type that is named twice, the last name.
 fn asked_entity(parts: &[AskedEntity]) -> Asked {
     let mut asked = Asked::new();
+    let mut places: BTreeMap<&StrBytes, usize> = BTreeMap::new();
     for part in parts {
-        match asked.iter_mut().find(|(entity_type, _)| *entity_type == part.entity_type) {
-            Some((_, name)) => name.clone_from(&part.entity_name),
-            None => asked.push((part.entity_type.clone(), part.entity_name.clone())),
+        match places.entry(&part.entity_type) {
+            Entry::Occupied(place) => asked[*place.get()].1.clone_from(&part.entity_name),
+            Entry::Vacant(place) => {
+                place.insert(asked.len());
+                asked.push((part.entity_type.clone(), part.entity_name.clone()));
+            }
         }
     }
     sort_as_sized_hash_map(&mut asked, |(entity_type, _)| entity_type.as_str());

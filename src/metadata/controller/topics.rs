@@ -327,6 +327,7 @@ impl ActiveController {
                 twice.insert(topic);
             }
         }
+        let ids: BTreeSet<Uuid> = asked.iter().filter(|(name, _)| name.is_none()).map(|(_, id)| *id).collect();
         let mut records = Vec::new();
         let mut responses = Vec::new();
         for topic in &asked {
@@ -344,7 +345,7 @@ impl ActiveController {
                 continue;
             }
             let result = self.delete_topic(name, *id, context).and_then(|topic_id| {
-                if name.is_some() && asked.contains(&(None, topic_id)) {
+                if name.is_some() && ids.contains(&topic_id) {
                     let text = "The provided topic name maps to an ID that was already supplied.";
                     return Err(ApiError::new(ErrorCode::InvalidRequest, text));
                 }
