@@ -1,0 +1,6 @@
+//! The rules of one node, event by event.
+
+mod elections;
+mod followers;
+mod leaders;
+mod node;
