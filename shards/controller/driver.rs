@@ -401,6 +401,9 @@ impl Driver {
         } else if before.is_here {
             info!(epoch = role.epoch.0, "no longer leads the metadata quorum");
         }
+        if role.is_standing {
+            info!(epoch = role.epoch.0, "stands for election as leader of the metadata quorum");
+        }
         if let Some(leader) =
             role.leader_id.filter(|id| *id != own && (Some(*id), role.epoch) != (before.id, before.epoch))
         {

@@ -180,6 +180,8 @@ pub struct RoleChange {
     /// Whether this node leads and may be proposed to. The first proposal comes after the epoch's control batch,
     /// which has been appended before.
     pub is_leader: bool,
+    /// Whether this node asks the others for their votes, or whether they would give them.
+    pub is_standing: bool,
 }
 
 /// Why the node must stop.

@@ -205,7 +205,12 @@ impl Raft {
             self.persisted = durable;
             fx.persist(self.quorum_state());
         }
-        let role = RoleChange { epoch: self.epoch, leader_id: self.leader_id(), is_leader: self.is_leader() };
+        let role = RoleChange {
+            epoch: self.epoch,
+            leader_id: self.leader_id(),
+            is_leader: self.is_leader(),
+            is_standing: matches!(self.state, State::Prospective(_) | State::Candidate(_)),
+        };
         if self.announced != Some(role) {
             self.announced = Some(role);
             fx.push(Action::Role(role));
