@@ -1,8 +1,9 @@
 //! What must hold before a change lands, one small step after the other.
 
 use std::env;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -36,14 +37,20 @@ pub fn run() -> Result<()> {
         if let Err(error) = &result {
             println!("{name} failed: {error:#}");
         }
-        results.push((name, begin.elapsed(), result.is_ok()));
+        results.push((name, begin.elapsed(), result));
     }
     println!("\n=== summary");
-    for (name, time, good) in &results {
-        println!("{} {name:<20} {}", if *good { "ok    " } else { "FAILED" }, seconds(*time));
+    for (name, time, result) in &results {
+        println!("{} {name:<20} {}", if result.is_ok() { "ok    " } else { "FAILED" }, seconds(*time));
     }
     println!("       {:<20} {}", "all", seconds(results.iter().map(|(_, time, _)| *time).sum()));
-    let failed: Vec<&str> = results.iter().filter(|(_, _, good)| !good).map(|(name, _, _)| **name).collect();
+    let mut failed = Vec::new();
+    for (name, _, result) in &results {
+        if let Err(error) = result {
+            println!("{name}: {error:#}");
+            failed.push(**name);
+        }
+    }
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
@@ -63,13 +70,35 @@ fn cargo_in<'a>(folder: &Path, arguments: impl IntoIterator<Item = &'a str>) -> 
     run_command(&mut command)
 }
 
-/// Runs a command, and fails as it fails.
+/// Runs a command, and fails as it fails. In CI the error repeats what the command called failed.
 pub fn run_command(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("running {command:?}"))?;
+    let mut failures = Vec::new();
+    let status = if env::var_os("CI").is_some() { run_and_note(command, &mut failures) } else { command.status() };
+    let status = status.with_context(|| format!("running {command:?}"))?;
     if !status.success() {
-        bail!("{command:?} ended with {status}");
+        failures.insert(0, format!("{command:?} ended with {status}"));
+        bail!(failures.join("\n    "));
     }
     Ok(())
+}
+
+/// How many lines about failures are repeated at the end, of one command.
+const FAILURES_TOLD: usize = 20;
+
+fn run_and_note(command: &mut Command, failures: &mut Vec<String>) -> io::Result<ExitStatus> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            println!("{line}");
+            // Tests end with the word, simulations begin with it.
+            let is_failure = line.ends_with("FAILED") || line.starts_with("FAILED") || line.starts_with("Diff in");
+            if is_failure && failures.len() < FAILURES_TOLD {
+                failures.push(line);
+            }
+        }
+    }
+    child.wait()
 }
 
 fn scripts() -> PathBuf {
