@@ -76,8 +76,10 @@ pub struct SegmentStore {
     index: RefCell<Option<(Offset, Rc<OffsetIndex>)>>,
     ahead: ReadAhead,
     writing: Cell<bool>,
-    /// A segment file was made since the directory was synced last.
-    names_unsynced: Cell<bool>,
+    /// How many times names in the directory have changed, and how many of these changes are on the device. Flushes
+    /// overlap: a flag that the first of them lowered would let the second acknowledge before the names are there.
+    names_changed: Cell<u64>,
+    names_synced: Cell<u64>,
     /// It is in the cache's queue of stores that have frames to give up.
     offered: Cell<bool>,
     /// The segment beside which an orderly stop left index files. They go before it grows: they would look whole once
@@ -145,7 +147,7 @@ impl SegmentStore {
         let tail = Tail::new(base_offset, size, file_len);
         let tails = RefCell::new(VecDeque::from([tail]));
         let directory = RefCell::new(directory);
-        let (writing, names_unsynced, offered, old_indexes) = Default::default();
+        let (writing, names_changed, names_synced, offered, old_indexes) = Default::default();
         let (rolls, finishing, index, ahead) = Default::default();
         Rc::new(SegmentStore {
             context,
@@ -157,7 +159,8 @@ impl SegmentStore {
             index,
             ahead,
             writing,
-            names_unsynced,
+            names_changed,
+            names_synced,
             offered,
             old_indexes,
         })
@@ -316,7 +319,7 @@ impl SegmentStore {
         }
         self.old_indexes.set(None);
         // The recovery point passes what is written next only after that.
-        self.names_unsynced.set(true);
+        self.names_changed.update(|count| count + 1);
         Ok(())
     }
 
@@ -331,7 +334,7 @@ impl SegmentStore {
             let tail = tails.iter_mut().find(|tail| tail.base_offset == job.base_offset);
             let Some(tail) = tail else { continue };
             if std::mem::replace(&mut tail.create, false) {
-                self.names_unsynced.set(true);
+                self.names_changed.update(|count| count + 1);
             }
             tail.written = job.end;
             tail.file_len = file_len;
@@ -391,8 +394,10 @@ impl SegmentStore {
                 rolls.iter().map(|roll| roll.sealed.base_offset).filter(|base| !tails.clone().any(|b| b == *base));
             sealed.chain(tails.clone()).collect()
         };
-        if self.names_unsynced.replace(false) {
+        let changed = self.names_changed.get();
+        if self.names_synced.get() < changed {
             ring::fs::sync_dir(self.directory()).await?;
+            self.names_synced.set(changed.max(self.names_synced.get()));
         }
         for base_offset in segments {
             match self.sync_segment(base_offset).await {

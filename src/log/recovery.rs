@@ -7,7 +7,8 @@
 //! * Otherwise every segment from the recovery point on is read batch by batch: CRC, offsets, and cut at the first byte
 //!   that is no whole, right batch (a torn write, or the zeros of preallocation). Its indexes are built anew, segments
 //!   after a cut are deleted. Producers come from the newest snapshot at or below the first segment read; segments
-//!   between that snapshot and there are read for producers alone.
+//!   between that snapshot and there are read for producers alone. Snapshots above are deleted, and one of the log's end
+//!   is written: they may know of batches that are lost.
 //! * Truncation is the same with an end: everything at or above [`RecoveryInput::truncate_to`] is cut.
 //! * A log that is never compacted has no gaps ([`Continuity`]): it is cut where one begins, or where a batch isn't of the
 //!   leader epoch that it must be of. Neither offsets nor epochs are in a batch's checksum.
@@ -246,6 +247,8 @@ pub struct Recovery {
     min_length: u32,
     /// First segment to rebuild; `segments.len()` for none.
     rebuild_from: usize,
+    /// Producer snapshots above may know of batches that a power failure took from an earlier segment.
+    snapshots_hold_to: Option<Offset>,
     next_offset: Offset,
     index: SegmentIndex,
     transactions: TransactionIndex,
@@ -287,6 +290,7 @@ impl Recovery {
             position: 0,
             min_length: BATCH_HEADER_LEN as u32,
             rebuild_from: 0,
+            snapshots_hold_to: None,
             next_offset: base,
             index: SegmentIndex::new(base),
             transactions: TransactionIndex::new(),
@@ -346,6 +350,7 @@ impl Recovery {
         let from = if is_only_newest { newest } else { self.floor_segment(self.input.recovery_point) };
         self.rebuild_from = first_bad.map_or(from, |bad| bad.min(from)).min(newest);
         let start = self.input.segments[self.rebuild_from].base_offset;
+        self.snapshots_hold_to = (!is_only_newest).then_some(start);
         self.want_snapshot(start);
     }
 
@@ -679,12 +684,14 @@ impl Recovery {
         ActiveSegment::reopen(sealed, offsets, times, transactions, self.first_batch_timestamp, self.now)
     }
 
-    /// Keeps the snapshots at the base offsets of segments and the newest; drops all above the log's end.
+    /// Keeps the snapshots at the base offsets of segments and the newest; drops all above the log's end, and those that
+    /// were written for bytes which weren't flushed yet. Every later open would believe them.
     fn settle_snapshots(&mut self, log_end_offset: Offset, is_untouched: bool) {
-        let newest = self.input.snapshots.iter().copied().filter(|offset| *offset <= log_end_offset).max();
+        let hold_to = self.snapshots_hold_to.map_or(log_end_offset, |offset| offset.min(log_end_offset));
+        let newest = self.input.snapshots.iter().copied().filter(|offset| *offset <= hold_to).max();
         for offset in std::mem::take(&mut self.input.snapshots) {
             let is_of_segment = self.input.segments.iter().any(|segment| segment.base_offset == offset);
-            if offset > log_end_offset || (Some(offset) != newest && !is_of_segment) {
+            if offset > hold_to || (Some(offset) != newest && !is_of_segment) {
                 self.actions.push(RecoveryAction::DeleteSnapshot { offset });
             }
         }

@@ -329,6 +329,33 @@ fn an_unusable_snapshot_is_deleted_and_producers_are_replayed() {
     assert!(recovered.actions.iter().any(|a| matches!(a, RecoveryAction::WriteSnapshot { .. })));
 }
 
+/// A power failure takes the end of a sealed segment that wasn't flushed yet; the snapshot of a later one was.
+#[test]
+fn snapshots_of_what_was_not_flushed_are_not_kept() {
+    let mut random = Random::from_seed(3);
+    let mut disk = Disk::new();
+    for _ in 0..80 {
+        disk.append_random(&mut random);
+    }
+    let bases: Vec<Offset> = disk.segments.keys().copied().collect();
+    let torn = bases[2];
+    let (.., end_of_first_batch) = *disk.batches.iter().find(|(_, segment, _)| *segment == torn).unwrap();
+    disk.segments.get_mut(&torn).unwrap().truncate(end_of_first_batch);
+    let recovered = disk.recover(disk.input(torn), 300);
+    assert_eq!(recovered.log.log_end_offset, disk.log.log_end_offset(), "what follows can't be told from compaction");
+    let mut kept = disk.snapshots.clone();
+    for action in recovered.actions {
+        match action {
+            RecoveryAction::DeleteSnapshot { offset } => drop(kept.remove(&offset)),
+            RecoveryAction::WriteSnapshot { offset, entries } => drop(kept.insert(offset, entries)),
+            _ => {}
+        }
+    }
+    let (end, entries) = kept.pop_last().unwrap();
+    assert_eq!((end, entries), (recovered.log.log_end_offset, recovered.log.producers.snapshot()));
+    assert!(kept.keys().all(|offset| *offset <= torn), "{:?}", kept.keys());
+}
+
 #[test]
 fn an_orderly_stop_reads_only_the_tail() {
     for seed in 0..30 {

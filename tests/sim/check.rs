@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringlog_log::names::{FileKind, FileState, SegmentFile};
+use ringlog_log::producer_snapshot::decode_producer_snapshot;
 use ringlog_log::{LogConfig, Recovered, RecoveryAction};
 use ringlog_protocol::records::BatchIter;
 use ringlog_types::Offset;
@@ -95,6 +96,7 @@ pub(crate) fn check_restart(
     ensure!(high_watermark <= end, "the high watermark {high_watermark} is above the log's end {end}");
     check_epochs(&segments, ledger, outcome)?;
     check_indexes(disk, &segments, outcome, config)?;
+    check_producer_snapshots(disk, &segments)?;
     Ok(segments.values().flatten().map(|batch| batch.header.base_offset).collect())
 }
 
@@ -197,6 +199,26 @@ fn check_indexes(disk: &Disk, segments: &Segments, outcome: &Outcome, config: &L
         }
         let last = |index: &[u8]| index.last_chunk::<12>().copied();
         ensure!(last(times) == last(&wanted.1), "the time index of {base} doesn't end with its largest timestamp");
+    }
+    Ok(())
+}
+
+/// No producer snapshot speaks of a batch that isn't there: whoever opens the log from it would take that batch, when it
+/// is sent again, for one that the log has.
+fn check_producer_snapshots(disk: &Disk, segments: &Segments) -> Result<(), Violation> {
+    let batches = || segments.values().flatten().map(|batch| &batch.header);
+    let Some(first) = batches().map(|header| header.base_offset).min() else { return Ok(()) };
+    for file in disk.names().filter_map(SegmentFile::parse) {
+        if file.kind != FileKind::ProducerSnapshot || file.state != FileState::Live {
+            continue;
+        }
+        let bytes = disk.read(&file.to_string()).unwrap_or_default();
+        let entries = decode_producer_snapshot(bytes).map_err(|fault| format!("{file}: {fault}"))?;
+        for entry in entries.iter().filter(|entry| entry.last_offset >= first) {
+            let is_there = batches()
+                .any(|header| header.last_offset() == entry.last_offset && header.producer_id == entry.producer_id);
+            ensure!(is_there, "{file} says that producer {} wrote {}", entry.producer_id, entry.last_offset);
+        }
     }
     Ok(())
 }

@@ -4,8 +4,9 @@ use ringlog_sim_tests::{Bug, Scenario, Stats, run};
 
 /// Seeds of the log and of groups that always run.
 const FIXED_SEEDS: u64 = 60;
-/// Those that found a fault once: a finished segment's epochs that a power loss forgot.
-const FOUND_SEEDS: [u64; 1] = [104_468_923_833_170];
+/// Those that found a fault once: a finished segment's epochs that a power loss forgot, producer snapshots that knew of
+/// lost batches, and a flush that didn't wait for the file's name, since another one was about to.
+const FOUND_SEEDS: [u64; 4] = [104_468_923_833_170, 182_726_890_201_055, 202_518_378_906_575, 39_700_671_873_404];
 /// Seeds of the metadata quorum that always run.
 const QUORUM_SEEDS: u64 = 100;
 /// Those that found a fault once: a leader that moved and wasn't found, epochs of a broker's log that its file got wrong,

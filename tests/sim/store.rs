@@ -50,13 +50,14 @@ pub(crate) struct Store {
     /// Sealed segments that aren't complete on the device.
     pub rolls: Vec<Roll>,
     pub finishing: BTreeSet<Offset>,
-    pub names_unsynced: bool,
+    pub names_changed: u64,
+    pub names_synced: u64,
 }
 
 impl Store {
     pub(crate) fn new(base_offset: Offset, size: u64, file_len: Option<u64>) -> Store {
         let tails = VecDeque::from([Tail::new(base_offset, size, file_len)]);
-        Store { tails, rolls: Vec::new(), finishing: BTreeSet::new(), names_unsynced: false }
+        Store { tails, rolls: Vec::new(), finishing: BTreeSet::new(), names_changed: 0, names_synced: 0 }
     }
 
     pub(crate) fn append(&mut self, position: u64, bytes: &[u8]) {

@@ -48,7 +48,8 @@ pub(crate) enum Step {
     JobDone(Offset, u64),
     PassDone,
     SyncStore,
-    SyncNames,
+    /// All changes of names up to this one.
+    SyncNames(u64),
     Sync(String),
     /// All below is synced.
     Flushed(Offset),
@@ -126,7 +127,10 @@ impl World {
             Step::JobDone(base, end) => self.on_job_done(base, end),
             Step::PassDone => self.finish_segments(),
             Step::SyncStore => return Ok(self.sync_store()),
-            Step::SyncNames => self.disk.sync_names(),
+            Step::SyncNames(changed) => {
+                self.disk.sync_names();
+                self.store.names_synced = changed.max(self.store.names_synced);
+            }
             Step::Sync(file) => {
                 ensure!(self.disk.read(&file).is_some(), "{file} is to be synced and isn't there");
                 self.disk.sync(&file);
@@ -216,7 +220,7 @@ impl World {
         let was_created = std::mem::replace(&mut tail.create, false);
         tail.written = end;
         tail.file_len = file_len;
-        self.store.names_unsynced |= was_created;
+        self.store.names_changed += u64::from(was_created);
     }
 
     fn finish_segments(&mut self) {
@@ -229,8 +233,9 @@ impl World {
 
     fn sync_store(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
-        if std::mem::take(&mut self.store.names_unsynced) && self.bug != Some(Bug::ForgetNameSync) {
-            steps.push(Step::SyncNames);
+        let changed = self.store.names_changed;
+        if self.store.names_synced < changed && self.bug != Some(Bug::ForgetNameSync) {
+            steps.push(Step::SyncNames(changed));
         }
         steps.extend(self.store.unsynced_segments().into_iter().map(|base| Step::Sync(log(base))));
         steps

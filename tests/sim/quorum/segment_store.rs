@@ -108,7 +108,7 @@ impl SegmentStore {
             self.files.remove(&name(base_offset, kind)).await;
         }
         self.old_indexes.set(None);
-        self.store.borrow_mut().names_unsynced = true;
+        self.store.borrow_mut().names_changed += 1;
     }
 
     /// Writes everything that was appended before the call.
@@ -126,7 +126,7 @@ impl SegmentStore {
             let was_created = std::mem::replace(&mut tail.create, false);
             tail.written = job.end;
             tail.file_len = file_len;
-            store.names_unsynced |= was_created;
+            store.names_changed += u64::from(was_created);
         }
         Ok(())
     }
@@ -162,8 +162,11 @@ impl SegmentStore {
     /// Makes what has been written survive a power failure.
     pub(crate) async fn sync(&self) -> Result<(), DiskError> {
         let segments = self.store.borrow().unsynced_segments();
-        if std::mem::take(&mut self.store.borrow_mut().names_unsynced) {
+        let (changed, synced) = (self.store.borrow().names_changed, self.store.borrow().names_synced);
+        if synced < changed {
             self.files.sync_dir().await?;
+            let mut store = self.store.borrow_mut();
+            store.names_synced = changed.max(store.names_synced);
         }
         for base_offset in segments {
             match self.files.sync(&name(base_offset, FileKind::Log)).await {
