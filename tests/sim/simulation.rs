@@ -14,8 +14,9 @@ const QUORUM_SEEDS: u64 = 100;
 /// record that was acknowledged, lost, and counted.
 const FOUND_FAULTS: [u64; 7] =
     [602_459, 607_683, 607_005, 1_000_003, 61_277_421_774_273, 246_029_342_532_225, 80_096_676_466_425];
-/// A vote kept with records that a power failure took, a cut at the wrong place, a leader that stopped and stayed.
-const FOUND_ELECTIONS: [u64; 3] = [502_453, 508_705, 310_360];
+/// A vote kept with records that a power failure took, a cut at the wrong place, a leader that stopped and stayed; and
+/// a snapshot of the leader before, which a checker took for news of the present one.
+const FOUND_ELECTIONS: [u64; 4] = [502_453, 508_705, 310_360, 269_927_049_243_218];
 /// Seeds among which a deliberate mistake must be found; most are in the first.
 const MISTAKE_SEEDS: u64 = 400;
 

@@ -258,7 +258,9 @@ impl Checks {
         let known = self.nodes[node].high_watermark;
         let found =
             self.check_epoch(shared, node, machine).and_then(|()| self.check_high_watermark(shared, node, machine));
-        if self.nodes[node].high_watermark > known {
+        // A snapshot may come from the leader of an earlier epoch, and be complete only in this one.
+        let knows_leader = machine.raft().leader_id().is_some();
+        if self.nodes[node].high_watermark > known && knows_leader {
             self.note_in_touch(shared, node);
         }
         self.report(Some(node), found);
