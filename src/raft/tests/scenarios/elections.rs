@@ -12,8 +12,8 @@ use ringlog_raft::{
 use ringlog_types::{CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random};
 
 use super::node::{
-    DIRECTORY, LOG, Vote, ask, at, begin, config, done, empty, standalone, start, token_of, unattached, vote,
-    vote_answer,
+    DIRECTORY, LOG, Vote, actions_of, ask, at, begin, config, done, empty, standalone, start, token_of, unattached,
+    vote, vote_answer,
 };
 
 const STANDALONE: &[u8] = include_bytes!("../data/standalone-0-0.checkpoint");
@@ -216,11 +216,7 @@ fn a_node_that_lost_records_neither_votes_nor_stands_until_it_has_them_again() {
 
 /// A Vote that a step sent, by its token; what is to be persisted before is.
 fn sent_vote(fx: Effects) -> Option<RequestToken> {
-    let actions = match fx.into_step() {
-        Step::Ready(actions) => actions,
-        Step::PersistFirst(first) => first.persisted(),
-    };
-    actions.iter().find_map(|action| match action {
+    actions_of(fx).iter().find_map(|action| match action {
         Action::Send { token, request, .. } if matches!(**request, RequestBody::Vote(_)) => Some(*token),
         _ => None,
     })

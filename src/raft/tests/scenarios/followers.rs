@@ -9,7 +9,8 @@ use ringlog_raft::{
 use ringlog_types::{CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random};
 
 use super::node::{
-    Done, Vote, ask, at, begin, config, done, empty, fetch, start, token_of, token_to, unattached, vote, vote_answer,
+    Done, Vote, actions_of, ask, at, begin, config, done, empty, fetch, start, token_of, token_to, unattached, vote,
+    vote_answer,
 };
 
 #[test]
@@ -59,10 +60,7 @@ fn diverging(raft: &mut Raft, token: RequestToken, epoch: i32, end_offset: i64) 
     };
     let response = FetchResponse { responses: vec![topic], ..FetchResponse::default() };
     let fx = raft.step(Event::Response { token, result: Ok(response.into()) }, at(5));
-    match fx.into_step() {
-        Step::Ready(actions) => actions,
-        Step::PersistFirst(first) => first.persisted(),
-    }
+    actions_of(fx)
 }
 
 /// A follower of node 2 whose log was opened again: it begins below the snapshot up to which epochs were forgotten.

@@ -202,13 +202,17 @@ pub fn token_of(fx: Effects) -> RequestToken {
     token.expect("a request")
 }
 
-/// The token of the request to that node which `wanted` picks, and what else the step did.
-pub fn token_to(fx: Effects, id: i32, wanted: impl Fn(&RequestBody) -> bool) -> RequestToken {
-    let actions = match fx.into_step() {
+/// What a step did, once what is to be persisted before is.
+pub fn actions_of(fx: Effects) -> Vec<Action> {
+    match fx.into_step() {
         Step::Ready(actions) => actions,
         Step::PersistFirst(first) => first.persisted(),
-    };
-    let token = actions.into_iter().find_map(|action| match action {
+    }
+}
+
+/// The token of the request to that node which `wanted` picks, and what else the step did.
+pub fn token_to(fx: Effects, id: i32, wanted: impl Fn(&RequestBody) -> bool) -> RequestToken {
+    let token = actions_of(fx).into_iter().find_map(|action| match action {
         Action::Send { to, token, request } if to.endpoint == endpoint(id) && wanted(&request) => Some(token),
         _ => None,
     });
