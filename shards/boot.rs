@@ -1,7 +1,8 @@
 //! Starting and stopping a node.
 //!
 //! Start, in this order, so that nothing is served before it can be kept:
-//! 1. the host is asked whether io_uring may be used; the log directories are checked and locked (`log_manager`);
+//! 1. the host is asked whether io_uring may be used; the log directories are checked and locked (`log_manager`), the
+//!    ports of the listeners claimed (`listener`);
 //! 2. one executor per core, joined by the mesh;
 //! 3. each core opens the logs that live on it, recovering them if the last stop was no orderly one; the controller's
 //!    core loads the metadata log and becomes leader of its quorum (`controller`);
@@ -11,22 +12,38 @@
 //!
 //! Stop: leadership is handed over (`broker_lifecycle`), listeners and connections close, logs are written out and
 //! closed, the controller stops last.
+//!
+//! A start may fail on any core, and a request to stop may come at any moment of it. Whatever a core waits for in its
+//! start is raced with the request ([`start_core`]); the first failure is told to the thread that started the node, which
+//! asks all cores to stop. Then the node stops in the order above, as far as it had got; what takes too long for that is
+//! left to the next start, which recovers from it as from a crash.
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringlog_config::ServerConfig;
-use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, MeshBuilder};
+use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, MeshBuilder, Stopped};
 use ringlog_types::{Random, Uuid};
 use tracing::{info, warn};
 
+use crate::listener::ListenFault;
 use crate::log_manager::{self, LogDirFault};
 use crate::mesh::{self, MESH_CAPACITY, Message};
 use crate::shard::{Node, Shard};
+use crate::stop::StopRequest;
 use crate::{broker_lifecycle, controller, coordinator, listener, metadata_publisher};
 
 /// From this many cores on the controller has one of its own.
 const CORES_FOR_OWN_CONTROLLER: usize = 4;
+/// Descriptors that a node needs to start, beside those of its cores.
+const OPEN_FILES: usize = 32;
+/// Descriptors that a core needs: its rings, listeners, and some files.
+const OPEN_FILES_PER_CORE: usize = 32;
+/// How long a node whose start failed may take to stop in order.
+const FAILED_START_LIMIT: Duration = Duration::from_millis(1_500);
+/// How long one may take that was asked to stop while it started: a leader of the quorum hands over meanwhile.
+const STOPPED_START_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a node doesn't start. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -37,53 +54,60 @@ pub enum StartFault {
     /// A log directory isn't formatted, is in use, belongs to another cluster, …
     #[error(transparent)]
     LogDir(#[from] LogDirFault),
+    /// A listener can't be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenFault),
     /// CPUs or file limits can't be read.
     #[error("the host's limits can't be read: {0}")]
     Limits(#[source] std::io::Error),
+    /// Not even an idle node could run.
+    #[error(
+        "this process may open {limit} files, but with {cores} cores it needs {needed} to start, and more to serve: raise the \
+         limit to 100000 or more (ulimit -n, LimitNOFILE in a systemd unit)"
+    )]
+    OpenFiles {
+        /// The limit in force.
+        limit: u64,
+        /// Executors that would run.
+        cores: usize,
+        /// What they need.
+        needed: usize,
+    },
     /// An executor failed.
     #[error(transparent)]
     Executor(#[from] ring::StartError),
-    /// A core could not bring up what it owns.
-    #[error("{0}")]
-    Core(String),
 }
 
 /// A node that serves.
 pub struct RunningNode {
-    executors: Executors<Result<(), String>>,
+    executors: Executors<()>,
 }
 
 impl RunningNode {
-    /// Asks it to stop in order; [`RunningNode::join`] waits for that. From any thread.
-    pub fn stop_handle(&self) -> ring::StopHandle {
-        self.executors.stop_handle()
-    }
-
-    /// Waits until it has stopped.
-    pub fn join(self) -> Result<(), StartFault> {
-        let outcome = self.join_executors();
+    /// Waits until it has stopped, as [`StopRequest::request`] asks it to.
+    pub fn join(self) {
+        self.executors.join();
         let stalls = ring::stall_stats();
         info!(stalls = stalls.stalls, longest.ms = stalls.longest_stall_ms, "executors have ended");
-        outcome
-    }
-
-    fn join_executors(self) -> Result<(), StartFault> {
-        self.executors.join().into_iter().try_for_each(|outcome| outcome.map_err(StartFault::Core))
     }
 }
 
-/// Starts a node and returns once it serves clients. `seed` is for ids and jitter.
-pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault> {
+/// Starts a node and returns once it serves clients; `None` if it is asked to stop before. `seed` is for ids and jitter.
+///
+/// After a fault, threads of the node may still be there: the process is to end.
+pub fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Result<Option<RunningNode>, StartFault> {
     let started_at = ring::now().monotonic;
     ring::probe()?;
-    let open_files = ring::raise_nofile();
-    let log_dirs = log_manager::check_and_lock(&config)?;
     let cpus = ring::usable_cpus().map_err(StartFault::Limits)?;
     let (shards, peers) = match config.roles.broker {
         true => split_cores(config.ringlog.shards as usize, cpus.len()),
         // A controller has no partitions to host.
         false => (1, 1),
     };
+    let open_files = check_open_files(ring::raise_nofile(), peers)?;
+    let locked = log_manager::check_and_lock(&config)?;
+    let Some(listeners) = listener::claim_all(&config, stop)? else { return Ok(None) };
+    let log_dirs = locked.take_over(&config)?;
     let mut random = Random::from_seed(seed);
     let node = Arc::new(Node {
         id: config.node_id,
@@ -92,7 +116,8 @@ pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault>
         started_at,
         shards,
         controller_index: if peers > shards { shards } else { 0 },
-        open_files_per_core: usize::try_from(open_files).unwrap_or(usize::MAX) / 10 * 6 / peers,
+        listeners,
+        open_files_per_core: open_files / 10 * 6 / peers,
         config,
         log_dirs,
     });
@@ -112,18 +137,32 @@ pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault>
         let (node, mesh, seed) = (node.clone(), mesh.clone(), random.next_u64());
         (options, move |context: ExecutorContext| run_core(context, node, mesh, seed))
     });
-    let executors = Executors::start(executors.collect())?;
+    let mut executors = Executors::start(executors.collect())?;
+    stop.attach(executors.stop_handle());
     match executors.wait_until_ready() {
         Ok(()) => {
             check_host(subject);
-            Ok(RunningNode { executors })
+            Ok(Some(RunningNode { executors }))
+        }
+        Err(ring::StartError::Stopped) => {
+            if !executors.wait_until_ended(STOPPED_START_LIMIT) {
+                warn!("the start can't be undone in order within {STOPPED_START_LIMIT:?}: the next one recovers");
+            }
+            Ok(None)
         }
         Err(fault) => {
             executors.stop_handle().stop();
-            let failed = executors.join().into_iter().find_map(Result::err);
-            Err(failed.map_or(StartFault::Executor(fault), StartFault::Core))
+            executors.wait_until_ended(FAILED_START_LIMIT);
+            Err(StartFault::Executor(fault))
         }
     }
+}
+
+/// The limit on open files as a number, if a node can live with it.
+fn check_open_files(limit: u64, cores: usize) -> Result<usize, StartFault> {
+    let needed = OPEN_FILES + OPEN_FILES_PER_CORE * cores;
+    let files = usize::try_from(limit).unwrap_or(usize::MAX);
+    if files < needed { Err(StartFault::OpenFiles { limit, cores, needed }) } else { Ok(files) }
 }
 
 /// How many cores host partitions, and how many there are with the controller's.
@@ -162,31 +201,20 @@ fn check_host(subject: ringlog_tuning::Subject) {
     }
 }
 
-async fn run_core(
-    mut context: ExecutorContext,
-    node: Arc<Node>,
-    mesh: MeshBuilder<Message>,
-    seed: u64,
-) -> Result<(), String> {
+async fn run_core(context: ExecutorContext, node: Arc<Node>, mesh: MeshBuilder<Message>, seed: u64) {
     let index = context.index();
+    // Every executor runs by now, and joining is the first that each does.
     let shard = Rc::new(Shard::new(index, node.clone(), mesh.join(index).await, seed));
     for peer in 0..context.count() {
         ring::spawn_detached(mesh::receive(shard.clone(), peer));
     }
-    if index == node.controller_index {
-        // Before logs are recovered, which may take long: the quorum counts on this node.
-        controller::start(&shard).await.map_err(|fault| fault.to_string())?;
-        broker_lifecycle::open_controller_listeners(&shard).map_err(|fault| fault.to_string())?;
+    let stopped = context.stopped();
+    match start_core(&shard, &stopped).await {
+        Ok(Progress::Serves) => context.ready(),
+        Ok(Progress::Stopped) => {}
+        Err(fault) => context.fail(fault),
     }
-    if index < node.shards && node.config.roles.broker {
-        log_manager::open(&shard).await.map_err(|fault| fault.to_string())?;
-    }
-    metadata_publisher::start(&shard);
-    if index == 0 {
-        broker_lifecycle::start(&shard).await.map_err(|fault| fault.to_string())?;
-    }
-    context.ready();
-    context.stopped().wait().await;
+    stopped.wait().await;
     if index == 0 {
         stop(&shard).await;
     }
@@ -200,7 +228,51 @@ async fn run_core(
         response.bytes = metrics.response_bytes.get(),
         "core has stopped"
     );
-    Ok(())
+}
+
+/// How far a core has come.
+enum Progress {
+    Serves,
+    /// The node was asked to stop before.
+    Stopped,
+}
+
+/// Brings up what this core owns, until the node is asked to stop.
+async fn start_core(shard: &Rc<Shard>, stopped: &Stopped) -> Result<Progress, String> {
+    let (node, index) = (&shard.node, shard.index);
+    if index == node.controller_index {
+        // Before logs are recovered, which may take long: the quorum counts on this node.
+        let Some(started) = unless_stopped(stopped, controller::start(shard)).await else { return Ok(Progress::Stopped) };
+        started.map_err(|fault| fault.to_string())?;
+        let Some(open) = unless_stopped(stopped, listener::open(shard, true)).await else { return Ok(Progress::Stopped) };
+        open.map_err(|fault| fault.to_string())?;
+    }
+    if index < node.shards && node.config.roles.broker {
+        let open = log_manager::open(shard);
+        let opened = if node.log_dirs.were_left_in_order() {
+            // Quick, and the markers that say so are gone: they come back when all logs have been opened and closed.
+            Some(open.await)
+        } else {
+            unless_stopped(stopped, open).await
+        };
+        let Some(opened) = opened else { return Ok(Progress::Stopped) };
+        opened.map_err(|fault| fault.to_string())?;
+    }
+    metadata_publisher::start(shard);
+    if index == 0 {
+        let Some(up) = unless_stopped(stopped, broker_lifecycle::start(shard)).await else { return Ok(Progress::Stopped) };
+        up.map_err(|fault| fault.to_string())?;
+    }
+    Ok(Progress::Serves)
+}
+
+/// `None` if the node is asked to stop first; the work is given up then.
+async fn unless_stopped<T>(stopped: &Stopped, work: impl Future<Output = T>) -> Option<T> {
+    futures_lite::future::or(async { Some(work.await) }, async {
+        stopped.wait().await;
+        None
+    })
+    .await
 }
 
 /// On core 0: stops the whole node in order.

@@ -104,7 +104,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
     shard.broker.epoch.set(Some(epoch));
     catch_up(shard, epoch).await;
     // Before the broker is named to clients as one to use.
-    open_broker_listeners(shard).await?;
+    listener::open(shard, false).await?;
     let state = unfence(shard, epoch).await;
     ring::spawn_detached(heartbeats(shard.clone(), epoch, state));
     announce(shard, Some(epoch));
@@ -406,24 +406,6 @@ pub async fn stop(shard: &Rc<Shard>) -> Option<BrokerEpoch> {
         backoff.wait().await;
     }
     Some(epoch)
-}
-
-/// The controller listener accepts on the controller's core, which calls this.
-pub fn open_controller_listeners(shard: &Rc<Shard>) -> Result<(), ListenFault> {
-    let listeners = shard.node.config.controller_listeners();
-    listeners.into_iter().try_for_each(|listener| listener::open(shard, listener, true))
-}
-
-async fn open_broker_listeners(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
-    for core in 0..shard.node.shards {
-        let open = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Result<(), ListenFault>> {
-            let listeners = shard.node.config.broker_listeners();
-            let outcome = listeners.into_iter().try_for_each(|listener| listener::open(shard, listener, false));
-            Box::pin(std::future::ready(outcome))
-        };
-        shard.invoke_on(core, open).await?;
-    }
-    Ok(())
 }
 
 /// Waits that double.

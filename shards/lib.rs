@@ -36,6 +36,8 @@ mod read_ahead;
 mod replica;
 mod segment_store;
 mod shard;
+mod stop;
 
 pub use boot::{RunningNode, StartFault, start};
+pub use stop::StopRequest;
 pub use placement::shard_of;

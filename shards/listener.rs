@@ -1,36 +1,55 @@
 //! Listeners: one socket per listener and core, which share the port, so that the kernel spreads connections.
+//!
+//! Ports are claimed before anything else of the node starts ([`claim_all`]), so that one which can't be had refuses the
+//! start while nothing is changed yet; they are listened at when the node can serve ([`open`]).
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
-use ringlog_config::Listener;
-use ringlog_ring::{self as ring, SocketOptions};
+use ringlog_config::{Listener, ServerConfig};
+use ringlog_ring::{self as ring, ClaimedPort, ListeningSocket, PortHolder, SocketOptions};
 use tracing::{info, warn};
 
 use crate::connection::{self, ListenerInfo};
 use crate::flag::{ConnectionCount, Flag};
 use crate::shard::Shard;
+use crate::stop::StopRequest;
 
 /// How long to stop accepting after the system refused a connection for lack of something.
 const ACCEPT_BACKOFF_MS: u64 = 100;
 /// How long open connections may take to finish at a stop.
 const DRAIN_MS: u64 = 1_000;
+/// How long the name of a listener's host may be looked up.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a port is tried for at which another process listens: one that is just ending, if all is well.
+const HELD_LIMIT: Duration = Duration::from_secs(1);
+/// How long one is tried for that some connection has.
+const CONNECTED_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is tried, and how soon a request to stop is seen.
+const TRY_EVERY: Duration = Duration::from_millis(50);
+/// How often one is tried that was claimed, and so may be there any moment.
+const REOPEN_MS: u64 = 20;
 
 /// Why a listener can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenFault {
     /// The host name has no address.
-    #[error("listener {listener}: {host} has no address: {source}")]
+    #[error(
+        "listener {listener}: {host} has no address: {reason}. Correct the host in 'listeners', or what resolves names on \
+         this machine"
+    )]
     NoAddress {
         /// The listener's name.
         listener: String,
         /// Its host.
         host: String,
         /// What the system says.
-        source: std::io::Error,
+        reason: String,
     },
     /// The port is taken, or needs rights.
-    #[error("listener {listener} can't be opened on {address}: {source}{}", remedy(source))]
+    #[error("listener {listener} can't be opened on {address}: {source}{}", remedy(source, holder))]
     Bind {
         /// The listener's name.
         listener: String,
@@ -38,21 +57,131 @@ pub enum ListenFault {
         address: SocketAddr,
         /// What the system says.
         source: std::io::Error,
+        /// Who listens there.
+        holder: PortHolder,
     },
 }
 
-fn remedy(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => ". Another process listens there: stop it, or change 'listeners'",
-        std::io::ErrorKind::PermissionDenied => ". Ports below 1024 need CAP_NET_BIND_SERVICE",
-        std::io::ErrorKind::AddrNotAvailable => ". The address isn't one of this host's: change 'listeners'",
-        _ => "",
+fn remedy(error: &std::io::Error, holder: &PortHolder) -> String {
+    match (error.kind(), holder) {
+        (std::io::ErrorKind::AddrInUse, PortHolder::Process { id, name }) => {
+            format!(". Process {id} ({name}) listens there: stop it, or change 'listeners'")
+        }
+        (std::io::ErrorKind::AddrInUse, PortHolder::Hidden) => {
+            ". Another process listens there: stop it, or change 'listeners'".to_owned()
+        }
+        (std::io::ErrorKind::AddrInUse, PortHolder::Nobody) => {
+            ". Nobody listens there: an outgoing connection has the port, or had it less than a minute ago (TIME-WAIT). \
+             Start again in a minute, or take a port outside of the sysctl net.ipv4.ip_local_port_range"
+                .to_owned()
+        }
+        (std::io::ErrorKind::PermissionDenied, _) => ". Ports below 1024 need CAP_NET_BIND_SERVICE".to_owned(),
+        (std::io::ErrorKind::AddrNotAvailable, _) => {
+            ". The address isn't one of this host's: change 'listeners' (what clients are told is 'advertised.listeners')"
+                .to_owned()
+        }
+        _ => String::new(),
     }
 }
 
-/// Opens a listener on this core.
-pub fn open(shard: &Rc<Shard>, listener: &Listener, is_controller: bool) -> Result<(), ListenFault> {
-    let address = resolve(listener)?;
+/// A listener of the configuration and the port that is kept for it.
+#[derive(Debug)]
+pub struct ClaimedListener {
+    name: String,
+    is_controller: bool,
+    port: ClaimedPort,
+}
+
+/// Takes the ports of all listeners. Blocks for as long as names are looked up and ports are waited for; `None` when the
+/// node is asked to stop meanwhile.
+pub fn claim_all(config: &ServerConfig, stop: &StopRequest) -> Result<Option<Vec<ClaimedListener>>, ListenFault> {
+    let mut claimed = Vec::new();
+    for listener in &config.listeners {
+        let Some(address) = resolve(listener, stop)? else { return Ok(None) };
+        let Some(port) = claim(listener, address, stop)? else { return Ok(None) };
+        let is_controller = config.is_controller_listener(&listener.name);
+        claimed.push(ClaimedListener { name: listener.name.clone(), is_controller, port });
+    }
+    Ok(Some(claimed))
+}
+
+/// The address of a listener. The system's resolver can't be interrupted: it runs on a thread that is left behind.
+#[allow(clippy::disallowed_methods, reason = "before executors run, on the thread that starts them")]
+fn resolve(listener: &Listener, stop: &StopRequest) -> Result<Option<SocketAddr>, ListenFault> {
+    let host = if listener.host.is_empty() { "0.0.0.0" } else { listener.host.as_str() };
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(Some(SocketAddr::new(address, listener.port)));
+    }
+    let no_address =
+        |reason: String| ListenFault::NoAddress { listener: listener.name.clone(), host: host.to_owned(), reason };
+    let (sender, found) = mpsc::channel();
+    let name = (host.to_owned(), listener.port);
+    let look_up = move || {
+        let _ = sender.send(name.to_socket_addrs().map(|mut addresses| addresses.next()));
+    };
+    std::thread::Builder::new().name("resolve".to_owned()).spawn(look_up).map_err(|fault| no_address(fault.to_string()))?;
+    let begun = Instant::now();
+    loop {
+        match found.recv_timeout(TRY_EVERY) {
+            Ok(Ok(Some(address))) => return Ok(Some(address)),
+            Ok(Ok(None)) => return Err(no_address("the name is known, but no address of it".to_owned())),
+            Ok(Err(fault)) => return Err(no_address(fault.to_string())),
+            Err(_) if stop.is_requested() => return Ok(None),
+            Err(RecvTimeoutError::Timeout) if begun.elapsed() < RESOLVE_LIMIT => {}
+            Err(_) => return Err(no_address(format!("no answer for {} s", RESOLVE_LIMIT.as_secs()))),
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "before executors run, on the thread that starts them")]
+fn claim(listener: &Listener, address: SocketAddr, stop: &StopRequest) -> Result<Option<ClaimedPort>, ListenFault> {
+    let begun = Instant::now();
+    let mut has_told = false;
+    loop {
+        let source = match ClaimedPort::claim(address) {
+            Ok(port) => return Ok(Some(port)),
+            Err(source) => source,
+        };
+        let is_taken = source.kind() == std::io::ErrorKind::AddrInUse;
+        let holder = if is_taken { ring::port_holder(address) } else { PortHolder::Nobody };
+        let limit = match holder {
+            PortHolder::Nobody => CONNECTED_LIMIT,
+            PortHolder::Hidden | PortHolder::Process { .. } => HELD_LIMIT,
+        };
+        if !is_taken || begun.elapsed() >= limit {
+            return Err(ListenFault::Bind { listener: listener.name.clone(), address, source, holder });
+        }
+        if !has_told {
+            has_told = true;
+            info!(listener = listener.name, %address, "the port is in use, waiting for it for a moment");
+        }
+        if stop.wait_for(TRY_EVERY) {
+            return Ok(None);
+        }
+    }
+}
+
+/// Listens at all ports of that sort: a controller's on this core, a broker's on every core that hosts partitions.
+pub async fn open(shard: &Rc<Shard>, is_controller: bool) -> Result<(), ListenFault> {
+    let cores = if is_controller { shard.index..shard.index + 1 } else { 0..shard.node.shards };
+    let listeners = shard.node.listeners.iter().enumerate();
+    for (place, listener) in listeners.filter(|(_, listener)| listener.is_controller == is_controller) {
+        let sockets = listen(shard, listener, cores.len()).await?;
+        for (core, socket) in cores.clone().zip(sockets) {
+            shard
+                .invoke_on(core, move |shard| {
+                    accept_from(shard, &shard.node.listeners[place], socket);
+                    Box::pin(std::future::ready(()))
+                })
+                .await;
+        }
+    }
+    Ok(())
+}
+
+/// The port is ours since the start, but for another process that may use it as its own (SO_REUSEPORT, or claimed too).
+async fn listen(shard: &Shard, listener: &ClaimedListener, count: usize) -> Result<Vec<ListeningSocket>, ListenFault> {
     let network = &shard.node.config.network;
     let buffer = |bytes: i32| usize::try_from(bytes).ok().filter(|&bytes| bytes > 0);
     let options = SocketOptions {
@@ -60,23 +189,27 @@ pub fn open(shard: &Rc<Shard>, listener: &Listener, is_controller: bool) -> Resu
         send_buffer_bytes: buffer(network.send_buffer_bytes),
         receive_buffer_bytes: buffer(network.receive_buffer_bytes),
     };
-    let name = listener.name.clone();
-    let socket = ring::Listener::bind(address, options).map_err(|source| ListenFault::Bind {
-        listener: name.clone(),
-        address,
-        source,
-    })?;
-    let info = Rc::new(ListenerInfo { name, is_controller });
-    let shard = shard.clone();
-    ring::spawn_detached(async move { accept(shard, socket, info).await });
-    Ok(())
+    let limit_ms = u64::try_from(HELD_LIMIT.as_millis()).unwrap_or(0);
+    let deadline = ring::now().monotonic.plus_ms(limit_ms);
+    loop {
+        let source = match listener.port.listen(options, count) {
+            Ok(sockets) => return Ok(sockets),
+            Err(source) => source,
+        };
+        let address = listener.port.address();
+        let is_taken = source.kind() == std::io::ErrorKind::AddrInUse;
+        if !is_taken || ring::now().monotonic >= deadline {
+            let holder = if is_taken { ring::port_holder(address) } else { PortHolder::Nobody };
+            return Err(ListenFault::Bind { listener: listener.name.clone(), address, source, holder });
+        }
+        ring::sleep_ms(REOPEN_MS).await;
+    }
 }
 
-fn resolve(listener: &Listener) -> Result<SocketAddr, ListenFault> {
-    let host = if listener.host.is_empty() { "0.0.0.0" } else { listener.host.as_str() };
-    let no_address = |source| ListenFault::NoAddress { listener: listener.name.clone(), host: host.to_owned(), source };
-    let mut addresses = (host, listener.port).to_socket_addrs().map_err(no_address)?;
-    addresses.next().ok_or_else(|| no_address(std::io::ErrorKind::NotFound.into()))
+fn accept_from(shard: &Rc<Shard>, listener: &ClaimedListener, socket: ListeningSocket) {
+    let info = Rc::new(ListenerInfo { name: listener.name.clone(), is_controller: listener.is_controller });
+    let (shard, socket) = (shard.clone(), ring::Listener::adopt(socket));
+    ring::spawn_detached(async move { accept(shard, socket, info).await });
 }
 
 async fn accept(shard: Rc<Shard>, socket: ring::Listener, listener: Rc<ListenerInfo>) {

@@ -18,6 +18,7 @@ use crate::controller::ControllerHandle;
 use crate::coordinator::Coordinators;
 use crate::flag::{ConnectionCount, Flag};
 use crate::frames::FrameCache;
+use crate::listener::ClaimedListener;
 use crate::log_manager::{CheckedLogDirs, DiskFaults, LogDirs};
 use crate::mesh::{Calls, Message};
 use crate::metadata_publisher::Publisher;
@@ -43,6 +44,8 @@ pub struct Node {
     pub cluster_id: String,
     /// The log directories, checked and locked.
     pub log_dirs: CheckedLogDirs,
+    /// The listeners, with their ports.
+    pub listeners: Vec<ClaimedListener>,
     /// Segment files that one core may hold open.
     pub open_files_per_core: usize,
     /// This process: a new one for each start.

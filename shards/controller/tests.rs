@@ -24,7 +24,8 @@ use super::{ControllerRequest, request};
 use crate::fixtures;
 use crate::mesh::{self, MESH_CAPACITY};
 use crate::shard::{Node, Shard};
-use crate::{broker_lifecycle, controller, log_manager, metadata_publisher};
+use crate::stop::StopRequest;
+use crate::{broker_lifecycle, controller, listener, log_manager, metadata_publisher};
 
 const CLUSTER_ID: &str = "0kZJbQxlQpmY8zTDR8s8Bw";
 
@@ -157,6 +158,8 @@ impl TestNode {
     {
         let (config, _) = ServerConfig::from_properties(&self.config).expect("a valid configuration");
         let log_dirs = log_manager::check_and_lock(&config).expect("formatted");
+        let log_dirs = log_dirs.take_over(&config).expect("markers that can be removed");
+        let listeners = listener::claim_all(&config, &StopRequest::default()).expect("free ports").expect("not stopped");
         let node = Arc::new(Node {
             id: config.node_id,
             cluster_id: log_dirs.cluster_id.clone(),
@@ -167,13 +170,14 @@ impl TestNode {
             open_files_per_core: 100,
             config,
             log_dirs,
+            listeners,
         });
         let meshes = MeshBuilder::new(1, MESH_CAPACITY);
-        let main = move |mut context: ExecutorContext| async move {
+        let main = move |context: ExecutorContext| async move {
             let shard = Rc::new(Shard::new(0, node, meshes.join(0).await, 7));
             ring::spawn_detached(mesh::receive(shard.clone(), 0));
             controller::start(&shard).await.expect("the controller starts");
-            broker_lifecycle::open_controller_listeners(&shard).expect("its listener opens");
+            listener::open(&shard, true).await.expect("its listener opens");
             log_manager::open(&shard).await.expect("logs open");
             metadata_publisher::start(&shard);
             broker_lifecycle::start(&shard).await.expect("the broker starts");

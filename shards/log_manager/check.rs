@@ -28,44 +28,67 @@ struct Found {
     lock: ring::fs::FileLock,
 }
 
+/// Log directories that are in order and locked, with nothing in them changed yet.
+pub struct LockedLogDirs {
+    cluster_id: String,
+    found: Vec<Looked>,
+    metadata_directory: usize,
+}
+
 /// Checks every directory of the configuration and locks it. Blocks; call it before executors run.
 ///
 /// Of several directories, one that the file system refuses is left out with an error in the log, as long as it isn't the
-/// metadata log's and another is left. Everything else that is wrong refuses the start. Clean-shutdown markers are read
-/// and removed last, when nothing speaks against the start any more.
-pub fn check_and_lock(config: &ServerConfig) -> Result<CheckedLogDirs, LogDirFault> {
+/// metadata log's and another is left. Everything else that is wrong refuses the start.
+pub fn check_and_lock(config: &ServerConfig) -> Result<LockedLogDirs, LogDirFault> {
     let (paths, metadata_directory) = configured_paths(config)?;
     let mut found = Vec::new();
     for (place, (path, hosts_partitions)) in paths.iter().enumerate() {
         match look_at(path, *hosts_partitions, config) {
             Ok(directory) => found.push(Ok(directory)),
             Err(fault @ LogDirFault::Io { .. }) if place != metadata_directory => {
-                error!("{fault}; the node starts without this directory");
                 found.push(Err((path.clone(), *hosts_partitions, fault.to_string())));
             }
             Err(fault) => return Err(fault),
         }
     }
     if config.roles.broker && !found.iter().flatten().any(|directory| directory.hosts_partitions) {
-        return Err(LogDirFault::NoneUsable);
+        let reasons = found.iter().filter_map(|looked| looked.as_ref().err().map(|(_, _, reason)| reason.as_str()));
+        return Err(LogDirFault::NoneUsable(reasons.collect::<Vec<_>>().join("; ")));
     }
     let cluster_id = check_together(&found)?;
     check_metadata_log(&found, &paths[metadata_directory].0)?;
-    let mut directories = Vec::new();
-    for directory in found {
-        directories.push(match directory {
-            Ok(directory) => take_over(directory, config)?,
-            Err((path, hosts_partitions, reason)) => LogDirectory {
-                path,
-                id: Uuid([0; 16]),
-                hosts_partitions,
-                clean_shutdown: None,
-                offline: Some(reason),
-                lock: None,
-            },
-        });
+    for (_, _, reason) in found.iter().filter_map(|looked| looked.as_ref().err()) {
+        error!("{reason}; the node starts without this directory");
     }
-    Ok(CheckedLogDirs { cluster_id, directories, metadata_directory })
+    Ok(LockedLogDirs { cluster_id, found, metadata_directory })
+}
+
+impl LockedLogDirs {
+    /// Reads and removes the clean-shutdown markers: to be called when nothing speaks against the start any more.
+    pub fn take_over(self, config: &ServerConfig) -> Result<CheckedLogDirs, LogDirFault> {
+        let LockedLogDirs { cluster_id, found, metadata_directory } = self;
+        let mut markers = Vec::new();
+        for directory in &found {
+            let has_marker = |found: &&Found| found.hosts_partitions && config.roles.broker;
+            let marker = directory.as_ref().ok().filter(has_marker).map(|found| read_marker(&found.path));
+            markers.push(marker.transpose()?.flatten());
+        }
+        let mut directories = Vec::new();
+        for (directory, marker) in found.into_iter().zip(markers) {
+            directories.push(match directory {
+                Ok(directory) => take_over(directory, marker)?,
+                Err((path, hosts_partitions, reason)) => LogDirectory {
+                    path,
+                    id: Uuid([0; 16]),
+                    hosts_partitions,
+                    clean_shutdown: None,
+                    offline: Some(reason),
+                    lock: None,
+                },
+            });
+        }
+        Ok(CheckedLogDirs { cluster_id, directories, metadata_directory })
+    }
 }
 
 /// The directories, whether each hosts partitions, and the place of the metadata log's.
@@ -151,7 +174,8 @@ fn check_together(found: &[Looked]) -> Result<String, LogDirFault> {
         }
         checked.push(directory);
     }
-    checked.first().map(|first| first.properties.cluster_id.clone()).ok_or(LogDirFault::NoneUsable)
+    let first = checked.first().map(|first| first.properties.cluster_id.clone());
+    first.ok_or_else(|| LogDirFault::NoneUsable("none is formatted".to_owned()))
 }
 
 fn check_metadata_log(found: &[Looked], expected: &Path) -> Result<(), LogDirFault> {
@@ -167,8 +191,8 @@ fn check_metadata_log(found: &[Looked], expected: &Path) -> Result<(), LogDirFau
     Ok(())
 }
 
-/// Reads and removes the marker, and gives the directory an id if an old tool gave it none.
-fn take_over(mut found: Found, config: &ServerConfig) -> Result<LogDirectory, LogDirFault> {
+/// Removes the marker, and gives the directory an id if an old tool gave it none.
+fn take_over(mut found: Found, clean_shutdown: Option<BrokerEpoch>) -> Result<LogDirectory, LogDirFault> {
     if found.properties.directory_id.is_none() {
         let id = random_id().map_err(LogDirFault::io(Path::new("/dev/urandom"), "can't be read"))?;
         found.properties.directory_id = Some(id);
@@ -177,11 +201,10 @@ fn take_over(mut found: Found, config: &ServerConfig) -> Result<LogDirectory, Lo
         ring::fs::write_atomically_now(&path, text.as_bytes()).map_err(LogDirFault::io(&path, "can't be written"))?;
         info!(directory = %found.path.display(), %id, "gave the directory an id");
     }
-    let clean_shutdown = if found.hosts_partitions && config.roles.broker {
-        take_marker(&found.path).map_err(LogDirFault::io(&found.path, "the clean-shutdown marker can't be removed"))?
-    } else {
-        None
-    };
+    if clean_shutdown.is_some() {
+        let path = found.path.join(CLEAN_SHUTDOWN_FILE);
+        remove_marker(&path).map_err(LogDirFault::io(&path, "can't be removed"))?;
+    }
     Ok(LogDirectory {
         path: found.path,
         id: found.properties.directory_id.unwrap_or(Uuid([0; 16])),
@@ -192,17 +215,20 @@ fn take_over(mut found: Found, config: &ServerConfig) -> Result<LogDirectory, Lo
     })
 }
 
-/// The marker must be gone from the device before anything is written: it would vouch for what a crash left.
-fn take_marker(directory: &Path) -> io::Result<Option<BrokerEpoch>> {
+/// What the clean-shutdown marker says; `None` if there is none.
+fn read_marker(directory: &Path) -> Result<Option<BrokerEpoch>, LogDirFault> {
     let path = directory.join(CLEAN_SHUTDOWN_FILE);
-    let bytes = match read_small(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    fs::remove_file(&path)?;
-    fs::File::open(directory)?.sync_all()?;
-    Ok(Some(parse_clean_shutdown(&bytes)))
+    match read_small(&path) {
+        Ok(bytes) => Ok(Some(parse_clean_shutdown(&bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(LogDirFault::io(&path, "can't be read")(error)),
+    }
+}
+
+/// The marker must be gone from the device before anything is written: it would vouch for what a crash left.
+fn remove_marker(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)?;
+    fs::File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 fn random_id() -> io::Result<Uuid> {

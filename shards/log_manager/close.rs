@@ -32,7 +32,10 @@ const CLOSED_AT_A_TIME: usize = 64;
 /// stop does. `broker_epoch` is that of the registration, if there was one.
 pub async fn close_all(shard: &Rc<Shard>, broker_epoch: Option<i64>) {
     let node = &shard.node;
-    if node.config.roles.broker {
+    if node.config.roles.broker && !all_opened(shard).await {
+        // Checkpoints that lacked the rest would lose what they say of it.
+        warn!("stopped before all logs were opened: those are recovered at the next start");
+    } else if node.config.roles.broker {
         let unclean = close_logs(shard).await;
         let epoch = BrokerEpoch(broker_epoch.unwrap_or(BrokerEpoch::NONE.0));
         for (place, directory) in node.log_dirs.directories.iter().enumerate() {
@@ -56,6 +59,19 @@ pub async fn close_all(shard: &Rc<Shard>, broker_epoch: Option<i64>) {
             warn!(directory = %directory.path.display(), "the lock file can't be removed: {error}");
         }
     }
+}
+
+/// Whether every shard has got through with opening its logs.
+async fn all_opened(shard: &Rc<Shard>) -> bool {
+    for core in 0..shard.node.shards {
+        let ask = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<bool> {
+            Box::pin(std::future::ready(shard.log_dirs.opened.is_set()))
+        };
+        if !shard.invoke_on(core, ask).await {
+            return false;
+        }
+    }
+    true
 }
 
 /// Closes the logs of all shards; places of the directories that aren't complete on the device.

@@ -52,6 +52,11 @@ impl CheckedLogDirs {
         if epochs.all(|epoch| epoch == first) { first } else { BrokerEpoch::NONE }
     }
 
+    /// Whether every directory with partitions was left by an orderly stop.
+    pub fn were_left_in_order(&self) -> bool {
+        self.directories.iter().filter(|directory| directory.is_usable()).all(|it| it.clean_shutdown.is_some())
+    }
+
     /// Where the metadata log lies.
     pub fn metadata_path(&self) -> &Path {
         &self.directories[self.metadata_directory].path

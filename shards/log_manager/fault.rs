@@ -79,8 +79,8 @@ pub enum LogDirFault {
         source: io::Error,
     },
     /// Every directory of log.dirs failed.
-    #[error("none of log.dirs can be used; see the errors above")]
-    NoneUsable,
+    #[error("none of log.dirs can be used: {0}")]
+    NoneUsable(String),
     /// The metadata log lies in a directory that isn't the metadata directory.
     #[error(
         "{found} holds a metadata log, but metadata.log.dir is {expected}. Set metadata.log.dir to where the metadata log is, \

@@ -46,9 +46,19 @@ impl LogDirs {
 
     /// Whether the node has to stop: no directory is left for partitions, or the metadata log's failed.
     pub fn must_halt(&self, shard: &Shard) -> bool {
+        self.must_halt_without(shard, None)
+    }
+
+    /// Whether it would have to, were the directory at `place` to fail.
+    pub(super) fn is_last(&self, shard: &Shard, place: usize) -> bool {
+        self.must_halt_without(shard, Some(place))
+    }
+
+    fn must_halt_without(&self, shard: &Shard, place: Option<usize>) -> bool {
         let checked = &shard.node.log_dirs;
-        let is_left = |place: usize| checked.directories[place].is_usable() && !self.has_failed(place);
-        self.has_failed(checked.metadata_directory)
+        let is_gone = |one: usize| self.has_failed(one) || Some(one) == place;
+        let is_left = |one: usize| checked.directories[one].is_usable() && !is_gone(one);
+        is_gone(checked.metadata_directory)
             || (shard.node.config.roles.broker && !(0..checked.directories.len()).any(is_left))
     }
 

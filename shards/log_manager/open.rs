@@ -60,11 +60,11 @@ pub async fn open(shard: &Rc<Shard>) -> Result<(), LogDirFault> {
                 };
                 match open_directory(shard, &directory.path, opener).await {
                     Ok(opened) => summary = opened,
+                    Err(OpenError::Io(path, source)) if shard.log_dirs.is_last(shard, place) => {
+                        return Err(LogDirFault::Io { path, what: "can't be opened", source });
+                    }
                     Err(OpenError::Io(path, source)) => {
                         shard.log_dirs.fail(shard, place, &format!("{}: {source}", path.display())).await;
-                        if shard.log_dirs.must_halt(shard) {
-                            return Err(LogDirFault::Io { path, what: "can't be opened", source });
-                        }
                     }
                     Err(OpenError::Duplicate(fault)) => return Err(*fault),
                 }

@@ -17,6 +17,7 @@ mod host;
 mod lease;
 mod local;
 mod outside;
+mod port;
 mod semaphore;
 mod stall;
 mod timing;
@@ -38,6 +39,7 @@ pub use local::{
     local_channel, oneshot,
 };
 pub use outside::{OutsideReceiver, OutsideSender, outside_channel};
+pub use port::{ClaimedPort, ListeningSocket, PortHolder, port_holder};
 pub use semaphore::{BytePermit, ByteSemaphore};
 pub use stall::{StallStats, stall_stats};
 pub use timing::{Alarm, Elapsed, now, timeout_ms};

@@ -32,6 +32,7 @@ impl DevArgs {
 /// Runs the node until it has stopped and returns the exit code.
 pub fn run(args: &DevArgs, out: &mut dyn Output) -> u8 {
     logging::start();
+    let Some(stop) = server::watch_signals() else { return 1 };
     let config = ServerConfig::dev(&args.data_dir, args.port);
     if !Path::new(&args.data_dir).join("meta.properties").exists() {
         let mut random = Random::from_seed(random_seed());
@@ -42,7 +43,7 @@ pub fn run(args: &DevArgs, out: &mut dyn Output) -> u8 {
         }
     }
     out.flush();
-    server::serve(config, || println!("{}", how_to_try(args)))
+    server::serve(config, &stop, || println!("{}", how_to_try(args)))
 }
 
 fn how_to_try(args: &DevArgs) -> String {

@@ -1,12 +1,10 @@
 //! `server` (`kafka-server-start`): runs a node until it is told to stop.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use clap::Parser;
 use ringlog_config::{ConfigMap, ServerConfig, properties};
+use ringlog_shards::StopRequest;
 use tracing::{error, info, warn};
 
 use super::client_config::read_properties;
@@ -54,8 +52,9 @@ impl ServerArgs {
 pub fn run(args: &ServerArgs, out: &mut dyn Output) -> u8 {
     logging::start();
     out.flush();
+    let Some(stop) = watch_signals() else { return 1 };
     match read_config(args) {
-        Ok(config) => serve(config, || ()),
+        Ok(config) => serve(config, &stop, || ()),
         Err(faults) => {
             faults.iter().for_each(|fault| error!("{fault}"));
             1
@@ -74,44 +73,34 @@ fn read_config(args: &ServerArgs) -> Result<ServerConfig, Vec<String>> {
     Ok(config)
 }
 
-/// Starts the node, says so by `on_started`, and stops it when a signal comes or it can't go on.
-pub fn serve(config: ServerConfig, on_started: impl FnOnce()) -> u8 {
-    let stop = match signals::stop_flag() {
-        Ok(stop) => stop,
-        Err(fault) => {
-            error!("{fault}");
-            return 1;
+/// Starts the node, says so by `on_started`, and stops it when that is asked for or it can't go on.
+pub fn serve(config: ServerConfig, stop: &StopRequest, on_started: impl FnOnce()) -> u8 {
+    match ringlog_shards::start(config, random_seed(), stop) {
+        Ok(Some(node)) => {
+            on_started();
+            node.join();
+            0
         }
-    };
-    let node = match ringlog_shards::start(config, random_seed()) {
-        Ok(node) => node,
+        Ok(None) => {
+            info!("stopped before it served");
+            0
+        }
         Err(fault) => {
             error!("the node does not start: {fault}");
-            return 1;
-        }
-    };
-    on_started();
-    let handle = node.stop_handle();
-    watch_for_signal(stop, move || handle.stop());
-    match node.join() {
-        Ok(()) => 0,
-        Err(fault) => {
-            error!("the node failed: {fault}");
             1
         }
     }
 }
 
-/// How soon a signal is seen.
-const SIGNAL_CHECK: Duration = Duration::from_millis(50);
-
-#[allow(clippy::disallowed_methods, reason = "the main thread waits for the node, so another one waits for signals")]
-fn watch_for_signal(stop: Arc<AtomicBool>, on_signal: impl FnOnce() + Send + 'static) {
-    std::thread::spawn(move || {
-        while !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(SIGNAL_CHECK);
-        }
+/// From here on a signal asks the node to stop, whatever it is doing. `None`, and an error in the log, if signals can't
+/// be handled.
+pub fn watch_signals() -> Option<StopRequest> {
+    let stop = StopRequest::default();
+    let request = stop.clone();
+    let on_signal = move || {
         info!("stopping on a signal; a second one ends the process at once");
-        on_signal();
-    });
+        request.request();
+    };
+    signals::on_first(on_signal).inspect_err(|fault| error!("the node does not start: {fault}")).ok()?;
+    Some(stop)
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+use signal_hook::iterator::Signals;
 
 /// The exit code after a second signal: what a shell shows for a process that SIGTERM ended.
 const EXIT_CODE_AT_ONCE: i32 = 143;
@@ -19,4 +20,18 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>, String> {
             .map_err(|fault| format!("signals can't be handled: {fault}"))?;
     }
     Ok(stop)
+}
+
+/// Calls this on a thread of its own when the first signal comes.
+#[allow(clippy::disallowed_methods, reason = "the main thread is busy with the node")]
+pub fn on_first(call: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let fault = |fault: std::io::Error| format!("signals can't be handled: {fault}");
+    stop_flag()?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(fault)?;
+    let wait = move || {
+        if signals.forever().next().is_some() {
+            call();
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop).map_err(fault)
 }

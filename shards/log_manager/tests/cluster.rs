@@ -104,7 +104,7 @@ impl TestNode {
         F: AsyncFnOnce(Rc<Shard>) + Send + 'static,
     {
         let config = self.config(1);
-        let mut log_dirs = check_and_lock(&config).unwrap();
+        let mut log_dirs = check_and_lock(&config).unwrap().take_over(&config).unwrap();
         // Executors leak what their last tasks hold, which a process that ends doesn't.
         let locks: Vec<_> = log_dirs.directories.iter_mut().map(|directory| directory.lock.take()).collect();
         let node = Arc::new(Node {
@@ -117,6 +117,7 @@ impl TestNode {
             open_files_per_core: 64,
             config,
             log_dirs,
+            listeners: Vec::new(),
         });
         let mesh = MeshBuilder::new(shards, 64);
         let mut scenario = Some(scenario);

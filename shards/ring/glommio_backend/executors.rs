@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
@@ -47,20 +47,31 @@ impl Default for ExecutorOptions {
 /// Why an executor didn't come up.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// It failed before its future ran.
+    /// There is none: it failed before its future ran.
     #[error("executor {index} can't start: {source}")]
-    Failed {
+    NoExecutor {
         /// Which one.
         index: usize,
         /// Often: too little locked memory.
         source: io::Error,
     },
-    /// Its future ended before it said that it was ready; its value tells why.
+    /// Its future ended before it said that it was ready.
     #[error("executor {index} ended before it was ready")]
     EndedEarly {
         /// Which one.
         index: usize,
     },
+    /// Its future said that it won't be ready.
+    #[error("{reason}")]
+    Failed {
+        /// Which one.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+    /// They were asked to stop before all were ready.
+    #[error("asked to stop")]
+    Stopped,
     /// The watchdog's thread.
     #[error("can't start the watchdog: {0}")]
     Watchdog(io::Error),
@@ -70,7 +81,7 @@ pub enum StartError {
 pub struct ExecutorContext {
     index: usize,
     count: usize,
-    ready: Option<mpsc::Sender<Event>>,
+    events: mpsc::Sender<(usize, Event)>,
     stopped: Stopped,
 }
 
@@ -86,10 +97,13 @@ impl ExecutorContext {
     }
 
     /// Tells [`Executors::wait_until_ready`] that this one is.
-    pub fn ready(&mut self) {
-        if let Some(ready) = self.ready.take() {
-            let _ = ready.send(Event::Ready);
-        }
+    pub fn ready(&self) {
+        let _ = self.events.send((self.index, Event::Ready));
+    }
+
+    /// Tells it that this one won't be. The future may go on, until it is asked to stop or longer.
+    pub fn fail(&self, reason: String) {
+        let _ = self.events.send((self.index, Event::Failed(reason)));
     }
 
     /// Resolves when a [`StopHandle`] asks to stop; a clone for another task.
@@ -121,21 +135,27 @@ impl Stopped {
 
 /// Asks all executors to stop; for any thread.
 #[derive(Clone)]
-pub struct StopHandle(Arc<[Arc<Pulse>]>);
+pub struct StopHandle {
+    pulses: Arc<[Arc<Pulse>]>,
+    events: mpsc::Sender<(usize, Event)>,
+}
 
 impl StopHandle {
     /// Sets every executor's [`Stopped`].
     pub fn stop(&self) {
-        for pulse in self.0.iter() {
+        for pulse in self.pulses.iter() {
             pulse.stop();
         }
+        let _ = self.events.send((0, Event::StopAsked));
     }
 }
 
+/// What the thread that started the executors gets to know of them.
 enum Event {
-    Up,
     Ready,
+    Failed(String),
     Ended,
+    StopAsked,
 }
 
 /// The running executors.
@@ -144,8 +164,9 @@ enum Event {
 /// not go on. Where panics unwind (unit tests), [`Executors::join`] raises it again.
 pub struct Executors<T: Send + 'static> {
     handles: Vec<ExecutorJoinHandle<T>>,
-    events: Vec<mpsc::Receiver<Event>>,
-    pulses: Arc<[Arc<Pulse>]>,
+    events: mpsc::Receiver<(usize, Event)>,
+    stop: StopHandle,
+    ended: usize,
 }
 
 impl<T: Send + 'static> Executors<T> {
@@ -159,55 +180,74 @@ impl<T: Send + 'static> Executors<T> {
     {
         let count = executors.len();
         let pulses: Arc<[Arc<Pulse>]> = (0..count).map(|_| Pulse::new()).collect();
-        let (mut handles, mut events, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        let (events, received) = mpsc::channel();
+        let (mut handles, mut starts) = (Vec::new(), Vec::new());
         for (index, (options, main)) in executors.into_iter().enumerate() {
-            let (event_sender, event_receiver) = mpsc::channel();
+            let (up_sender, up) = mpsc::channel();
             let (start_sender, start_receiver) = mpsc::channel::<()>();
-            let pulse = Arc::clone(&pulses[index]);
+            let (pulse, events) = (Arc::clone(&pulses[index]), events.clone());
             let body = move || async move {
-                let _ = event_sender.send(Event::Up);
+                let _ = up_sender.send(());
                 // Blocks the thread, which has nothing else to do yet. No word means that another one failed.
                 if start_receiver.recv().is_err() {
                     std::future::pending::<()>().await;
                 }
-                let value = run_main(index, count, pulse, event_sender.clone(), main).await;
-                let _ = event_sender.send(Event::Ended);
+                let value = run_main(index, count, pulse, events.clone(), main).await;
+                let _ = events.send((index, Event::Ended));
                 value
             };
             let handle = builder(&options).spawn(body);
-            let handle = handle.map_err(|error| StartError::Failed { index, source: io_error(error) })?;
-            match event_receiver.recv() {
-                Ok(_) => {}
+            let handle = handle.map_err(|error| StartError::NoExecutor { index, source: io_error(error) })?;
+            match up.recv() {
+                Ok(()) => {}
                 Err(_) => {
                     let error = handle.join().err().map_or_else(|| io::Error::other("ended at once"), io_error);
-                    return Err(StartError::Failed { index, source: error });
+                    return Err(StartError::NoExecutor { index, source: error });
                 }
             }
             handles.push(handle);
-            events.push(event_receiver);
             starts.push(start_sender);
         }
         stall::watch(pulses.to_vec()).map_err(StartError::Watchdog)?;
         for start in starts {
             let _ = start.send(());
         }
-        Ok(Executors { handles, events, pulses })
+        Ok(Executors { handles, events: received, stop: StopHandle { pulses, events }, ended: 0 })
     }
 
-    /// Waits until every executor has called [`ExecutorContext::ready`].
-    pub fn wait_until_ready(&self) -> Result<(), StartError> {
-        for (index, events) in self.events.iter().enumerate() {
-            match events.recv() {
-                Ok(Event::Ready) => {}
-                Ok(Event::Ended | Event::Up) | Err(_) => return Err(StartError::EndedEarly { index }),
+    /// Waits until every executor has called [`ExecutorContext::ready`]. Ends as soon as one fails or ends, or they are
+    /// asked to stop; the others are as they are then.
+    pub fn wait_until_ready(&mut self) -> Result<(), StartError> {
+        for _ in 0..self.handles.len() {
+            match self.events.recv() {
+                Ok((_, Event::Ready)) => {}
+                Ok((index, Event::Failed(reason))) => return Err(StartError::Failed { index, reason }),
+                Ok((index, Event::Ended)) => {
+                    self.ended += 1;
+                    return Err(StartError::EndedEarly { index });
+                }
+                Ok((_, Event::StopAsked)) | Err(_) => return Err(StartError::Stopped),
             }
         }
         Ok(())
     }
 
+    /// Waits until all futures have ended, for so long at most; whether they have.
+    pub fn wait_until_ended(&mut self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.ended < self.handles.len() {
+            match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok((_, Event::Ended)) => self.ended += 1,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        true
+    }
+
     /// Asks them to stop, from any thread.
     pub fn stop_handle(&self) -> StopHandle {
-        StopHandle(Arc::clone(&self.pulses))
+        self.stop.clone()
     }
 
     /// Waits for all futures to end; their values in order.
@@ -232,7 +272,13 @@ fn builder(options: &ExecutorOptions) -> LocalExecutorBuilder {
     }
 }
 
-async fn run_main<F, Fut, T>(index: usize, count: usize, pulse: Arc<Pulse>, events: mpsc::Sender<Event>, main: F) -> T
+async fn run_main<F, Fut, T>(
+    index: usize,
+    count: usize,
+    pulse: Arc<Pulse>,
+    events: mpsc::Sender<(usize, Event)>,
+    main: F,
+) -> T
 where
     F: FnOnce(ExecutorContext) -> Fut,
     Fut: Future<Output = T> + 'static,
@@ -246,7 +292,7 @@ where
         notify.notify_all();
         beating.beat_forever().await;
     });
-    let value = main(ExecutorContext { index, count, ready: Some(events), stopped }).await;
+    let value = main(ExecutorContext { index, count, events, stopped }).await;
     pulse.detach();
     super::file::forget_leases();
     value

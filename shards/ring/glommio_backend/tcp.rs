@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use glommio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{SockRef, Socket};
 
 use super::io_error;
 use crate::backend::tasks::yield_if_needed;
+use crate::port::ListeningSocket;
 
 /// Slices that one send takes.
 const MAX_SLICES: usize = 64;
@@ -43,18 +44,10 @@ impl Default for SocketOptions {
 pub struct Listener(TcpListener);
 
 impl Listener {
-    /// Listens at `address`. Every executor may bind the same one (SO_REUSEPORT): the kernel spreads connections. So a
-    /// second process of the same user binds without an error, too: lock the data first.
-    pub fn bind(address: SocketAddr, options: SocketOptions) -> io::Result<Listener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        // Accepted connections inherit both; the receive buffer's size must be known before the handshake.
-        set_buffers(&socket, options)?;
-        socket.bind(&address.into())?;
-        socket.listen(options.backlog)?;
+    /// Accepts from `socket`, here.
+    pub fn adopt(socket: ListeningSocket) -> Listener {
         // SAFETY: the descriptor is a listening TCP socket that nobody else owns from here on.
-        Ok(Listener(unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) }))
+        Listener(unsafe { TcpListener::from_raw_fd(socket.0.into_raw_fd()) })
     }
 
     /// The next connection. An error is the listener's or the host's (out of descriptors): wait a moment and go on.
@@ -80,7 +73,7 @@ impl Listener {
     }
 }
 
-fn set_buffers(socket: &Socket, options: SocketOptions) -> io::Result<()> {
+pub(crate) fn set_buffers(socket: &Socket, options: SocketOptions) -> io::Result<()> {
     if let Some(bytes) = options.send_buffer_bytes {
         socket.set_send_buffer_size(bytes)?;
     }
@@ -110,9 +103,18 @@ impl Connection {
     }
 
     /// Connects within `timeout_ms` milliseconds.
+    ///
+    /// A connection to a port of this host where nobody listens may get just that port for its own end, and then reaches
+    /// itself: that counts as refused, and leaves nothing behind that would keep a listener from the port.
     pub async fn connect(address: SocketAddr, timeout_ms: u64) -> io::Result<Connection> {
         let timeout = Duration::from_millis(timeout_ms.max(1));
-        Connection::new(TcpStream::connect_timeout(address, timeout).await.map_err(io_error)?)
+        let connection = Connection::new(TcpStream::connect_timeout(address, timeout).await.map_err(io_error)?)?;
+        if connection.0.local == connection.0.peer {
+            // Closes with a reset, without TIME-WAIT.
+            connection.socket(|socket| socket.set_linger(Some(Duration::ZERO)))?;
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "the connection reached itself"));
+        }
+        Ok(connection)
     }
 
     /// Reads what is there into `buffer`, waiting for at least a byte; 0 at the end. One task reads at a time.
@@ -236,9 +238,13 @@ impl Connection {
 
     /// Sets the buffers' sizes, of a connection made with [`Connection::connect`].
     pub fn set_buffers(&self, options: SocketOptions) -> io::Result<()> {
+        self.socket(|socket| set_buffers(socket, options))
+    }
+
+    fn socket<T>(&self, set: impl FnOnce(&Socket) -> T) -> T {
         // SAFETY: the descriptor is open as long as `self` lives, longer than this borrow.
         let descriptor = unsafe { BorrowedFd::borrow_raw(self.0.descriptor) };
-        set_buffers(&SockRef::from(&descriptor), options)
+        set(&SockRef::from(&descriptor))
     }
 }
 

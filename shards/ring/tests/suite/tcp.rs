@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use bytes::Bytes;
-use ringlog_ring::{Connection, Listener, SocketOptions, spawn};
+use ringlog_ring::{ClaimedPort, Connection, Listener, PortHolder, SocketOptions, port_holder, spawn};
 
 use crate::{localhost, run};
 
@@ -47,8 +47,7 @@ fn all_chunks_arrive_in_order_at_a_slow_reader() {
 #[test]
 fn one_task_reads_while_another_writes() {
     run(|| async {
-        let listener = Listener::bind(localhost(), SocketOptions::default()).expect("binds");
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = listener();
         let server = spawn(async move {
             let connection = listener.accept().await.expect("accepts");
             let writer = connection.clone();
@@ -121,19 +120,58 @@ fn dropping_the_last_clone_closes() {
     });
 }
 
+/// Listens at a port of its own.
+fn listener() -> (Listener, SocketAddr) {
+    let port = ClaimedPort::claim(localhost()).expect("a free port");
+    let socket = port.listen(SocketOptions::default(), 1).expect("listens").pop().expect("one socket");
+    (Listener::adopt(socket), port.address())
+}
+
 #[test]
-fn executors_share_a_port_and_others_are_refused_it() {
+fn a_claimed_port_is_nobody_elses_and_refuses_clients_until_somebody_listens() {
     run(|| async {
-        let first = Listener::bind(localhost(), SocketOptions::default()).expect("binds");
-        let address = first.local_addr().unwrap();
-        let second = Listener::bind(address, SocketOptions::default()).expect("binds the same");
-        drop(second);
+        let port = ClaimedPort::claim(localhost()).expect("a free port");
+        let address = port.address();
+        let refused = TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let sockets = port.listen(SocketOptions::default(), 3).expect("three share it");
+        let listeners: Vec<Listener> = sockets.into_iter().map(Listener::adopt).collect();
+        TcpStream::connect(address).expect("connects");
+        // Another process would do the same.
+        assert_eq!(ClaimedPort::claim(address).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+        assert_eq!(ClaimedPort::claim(everywhere).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert!(matches!(port_holder(address), PortHolder::Process { id, .. } if id == std::process::id()));
+        assert_eq!(port_holder(everywhere), port_holder(address));
+        drop(listeners);
+        assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+        assert_eq!(port_holder(address), PortHolder::Nobody);
+    });
+}
+
+#[test]
+fn of_two_that_claimed_a_port_at_a_time_only_one_listens() {
+    run(|| async {
+        let first = ClaimedPort::claim(localhost()).expect("a free port");
+        let second = ClaimedPort::claim(first.address()).expect("nobody listens yet");
+        let listening = first.listen(SocketOptions::default(), 2).expect("the first to come");
+        let late = second.listen(SocketOptions::default(), 2).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::AddrInUse);
+        drop(listening);
+        second.listen(SocketOptions::default(), 2).expect("the first has gone");
+    });
+}
+
+#[test]
+fn a_port_that_a_foreign_socket_has_is_refused() {
+    run(|| async {
         let foreign = TcpListener::bind(localhost()).unwrap();
-        let taken = Listener::bind(foreign.local_addr().unwrap(), SocketOptions::default());
-        assert_eq!(taken.err().map(|error| error.kind()), Some(ErrorKind::AddrInUse));
-        // Nobody listens any more.
-        drop(foreign);
-        drop(first);
-        assert!(TcpStream::connect(address).is_err());
+        let address = foreign.local_addr().unwrap();
+        assert_eq!(ClaimedPort::claim(address).unwrap_err().kind(), ErrorKind::AddrInUse);
+        // The other end of a connection has a port, too.
+        let client = TcpStream::connect(address).unwrap();
+        let connected = client.local_addr().unwrap();
+        assert_eq!(ClaimedPort::claim(connected).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(port_holder(connected), PortHolder::Nobody);
     });
 }
