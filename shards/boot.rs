@@ -42,8 +42,9 @@ const OPEN_FILES: usize = 32;
 const OPEN_FILES_PER_CORE: usize = 32;
 /// How long a node whose start failed may take to stop in order.
 const FAILED_START_LIMIT: Duration = Duration::from_millis(1_500);
-/// How long one may take that was asked to stop while it started: a leader of the quorum hands over meanwhile.
-const STOPPED_START_LIMIT: Duration = Duration::from_secs(10);
+/// How long one may take that was asked to stop while it started, or can't go on: a leader of the quorum hands over
+/// meanwhile.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a node doesn't start. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +85,21 @@ pub struct RunningNode {
 }
 
 impl RunningNode {
-    /// Waits until it has stopped, as [`StopRequest::request`] asks it to.
-    pub fn join(self) {
+    /// Waits until it has stopped, as [`StopRequest::request`] asks it to. A node that can't go on is stopped, and the
+    /// error says why; threads of it may still be there then, and the process is to end.
+    pub fn join(mut self) -> Result<(), StartFault> {
+        let outcome = self.executors.wait_for_end();
+        if outcome.is_err() {
+            self.executors.stop_handle().stop();
+            if !self.executors.wait_until_ended(STOP_LIMIT) {
+                warn!("the node can't be stopped in order within {STOP_LIMIT:?}: the next start recovers");
+                return Ok(outcome?);
+            }
+        }
         self.executors.join();
         let stalls = ring::stall_stats();
         info!(stalls = stalls.stalls, longest.ms = stalls.longest_stall_ms, "executors have ended");
+        Ok(outcome?)
     }
 }
 
@@ -145,8 +156,8 @@ pub fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Result<Opti
             Ok(Some(RunningNode { executors }))
         }
         Err(ring::StartError::Stopped) => {
-            if !executors.wait_until_ended(STOPPED_START_LIMIT) {
-                warn!("the start can't be undone in order within {STOPPED_START_LIMIT:?}: the next one recovers");
+            if !executors.wait_until_ended(STOP_LIMIT) {
+                warn!("the start can't be undone in order within {STOP_LIMIT:?}: the next one recovers");
             }
             Ok(None)
         }
@@ -205,6 +216,8 @@ async fn run_core(context: ExecutorContext, node: Arc<Node>, mesh: MeshBuilder<M
     let index = context.index();
     // Every executor runs by now, and joining is the first that each does.
     let shard = Rc::new(Shard::new(index, node.clone(), mesh.join(index).await, seed));
+    // A new shard has none.
+    let _ = shard.faults.set(context.faults());
     for peer in 0..context.count() {
         ring::spawn_detached(mesh::receive(shard.clone(), peer));
     }
@@ -212,7 +225,7 @@ async fn run_core(context: ExecutorContext, node: Arc<Node>, mesh: MeshBuilder<M
     match start_core(&shard, &stopped).await {
         Ok(Progress::Serves) => context.ready(),
         Ok(Progress::Stopped) => {}
-        Err(fault) => context.fail(fault),
+        Err(fault) => shard.fail(&fault),
     }
     stopped.wait().await;
     if index == 0 {

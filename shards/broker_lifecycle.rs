@@ -19,13 +19,14 @@ use ringlog_protocol::messages::{
 };
 use ringlog_protocol::{ResponseBody, StrBytes};
 use ringlog_ring as ring;
-use ringlog_types::{BrokerEpoch, ErrorCode, Uuid};
+use ringlog_types::{BrokerEpoch, ErrorCode, MonotonicMs, Uuid};
 use tracing::{debug, error, info, warn};
 
 use crate::controller::{self, ControllerRequest};
 use crate::flag::Flag;
 use crate::listener::{self, ListenFault};
 use crate::metadata_publisher;
+use crate::rarely::Rarely;
 use crate::shard::Shard;
 
 /// Wait after the first attempt that failed; doubled each time.
@@ -34,11 +35,16 @@ const FIRST_BACKOFF_MS: u64 = 10;
 const REGISTRATION_TRY_MS: u64 = 5_000;
 /// The longest wait between attempts.
 const MAX_BACKOFF_MS: u64 = 2_000;
-/// How long a controlled shutdown may take, as in Kafka.
+/// How long a controlled shutdown may take while controllers answer, as in Kafka. It is given up earlier when none has
+/// answered for a session (`broker.session.timeout.ms`): whoever leads the quorum then has fenced this broker, and moved
+/// its leaderships away; after the last controllers of a cluster nobody is left to.
 const SHUTDOWN_LIMIT_MS: u64 = 300_000;
-/// A controlled shutdown is given up when no controller has answered for so long: with the last controllers of a cluster
-/// nobody is left to grant it.
-const SHUTDOWN_SILENCE_MS: u64 = 10_000;
+/// However long they have been silent, they are asked once, for so long.
+const SHUTDOWN_TRY_MS: u64 = 300;
+/// How long a heartbeat that is under way is waited for then.
+const LAST_HEARTBEAT_MS: u64 = 500;
+/// A broker that isn't let serve after so long says so.
+const UNFENCE_PATIENCE_MS: u64 = 10_000;
 /// The first wait between the heartbeats of a controlled shutdown that isn't granted yet; doubled each time.
 const SHUTDOWN_HEARTBEAT_MS: u64 = 50;
 
@@ -46,43 +52,81 @@ const SHUTDOWN_HEARTBEAT_MS: u64 = 50;
 #[derive(Debug, thiserror::Error)]
 pub enum LifecycleFault {
     /// The controller refuses it.
-    #[error("the controller refuses to register this broker: {0:?}{hint}", hint = hint(*.0))]
-    Refused(ErrorCode),
+    #[error("the controller refuses to register this broker ({}): {reason}", .error.name())]
+    Refused {
+        /// Its answer.
+        error: ErrorCode,
+        /// What that means, and what to do.
+        reason: String,
+    },
     /// No registration in time.
-    #[error(
-        "the broker could not register within initial.broker.registration.timeout.ms ({timeout_ms} ms); the last error \
-         was {last:?}"
-    )]
+    #[error("the broker could not register within initial.broker.registration.timeout.ms ({timeout_ms} ms): {reason}")]
     TimedOut {
         /// The limit.
         timeout_ms: u64,
-        /// What the last attempt gave.
-        last: ErrorCode,
+        /// What kept it.
+        reason: String,
     },
     /// A listener can't be opened.
     #[error(transparent)]
     Listen(#[from] ListenFault),
 }
 
-fn hint(error: ErrorCode) -> &'static str {
+/// What a refusal to register means, and what to do about it.
+fn refusal(shard: &Shard, error: ErrorCode) -> String {
+    let node = &shard.node;
     match error {
-        ErrorCode::InconsistentClusterId => ": the directories belong to another cluster",
-        ErrorCode::InvalidRegistration => {
-            ": its log directories are not usable, or another broker has one of their ids"
-        }
-        ErrorCode::UnsupportedVersion => ": the cluster uses feature levels that this release doesn't know",
-        _ => "",
+        ErrorCode::InconsistentClusterId => format!(
+            "this node's directories belong to cluster {}, the controllers to another. Correct controller.quorum.voters \
+             or controller.quorum.bootstrap.servers, or format the directories for that cluster",
+            node.cluster_id
+        ),
+        ErrorCode::InvalidRegistration => "its listeners or log directories are not usable for the cluster, or another \
+                                           broker has registered a directory with one of their ids: is one a copy?"
+            .to_owned(),
+        ErrorCode::UnsupportedVersion => "the cluster uses feature levels that this release doesn't know, see \
+                                          `kafka-features describe`. Start a newer release"
+            .to_owned(),
+        ErrorCode::DuplicateBrokerRegistration => format!(
+            "broker id {} is in use by another live process{}. Stop that one, or give this node a node.id of its own",
+            node.id,
+            twin(shard).map_or_else(String::new, |address| format!(", which registered {address}"))
+        ),
+        ErrorCode::ClusterAuthorizationFailed => "the controllers' authorizer has to allow ClusterAction on the Cluster to \
+                                                  the principal of this broker"
+            .to_owned(),
+        ErrorCode::BrokerIdNotRegistered => "it isn't known to the cluster".to_owned(),
+        _ => "trying again may help; the controllers' logs say more".to_owned(),
     }
+}
+
+/// Where the process listens that has registered with our id, as far as the metadata has come.
+fn twin(shard: &Shard) -> Option<String> {
+    let image = shard.image();
+    let other = image.cluster.broker(shard.node.id)?;
+    let is_other = other.incarnation_id != shard.node.incarnation_id;
+    let endpoint = other.endpoints.first().filter(|_| is_other)?;
+    Some(format!("{}://{}:{}", endpoint.listener, endpoint.host, endpoint.port))
 }
 
 /// What core 0 remembers.
 #[derive(Default)]
 pub struct BrokerLifecycle {
     epoch: Cell<Option<BrokerEpoch>>,
+    /// It has been let serve, and heartbeats follow.
+    is_unfenced: Cell<bool>,
     is_stopping: Cell<bool>,
     /// The node begins to stop.
     stopping: ring::Notify,
     heartbeats_ended: Flag,
+    /// When a controller last answered.
+    heard_at: Cell<Option<MonotonicMs>>,
+}
+
+impl BrokerLifecycle {
+    fn heard_at(&self) -> MonotonicMs {
+        self.heard_at.get().unwrap_or(MonotonicMs(0))
+    }
 }
 
 fn error_of(code: i16) -> ErrorCode {
@@ -106,6 +150,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
     // Before the broker is named to clients as one to use.
     listener::open(shard, false).await?;
     let state = unfence(shard, epoch).await;
+    shard.broker.is_unfenced.set(true);
     ring::spawn_detached(heartbeats(shard.clone(), epoch, state));
     announce(shard, Some(epoch));
     Ok(())
@@ -191,6 +236,7 @@ async fn register_controller(shard: Rc<Shard>) {
         features: features.collect(),
     };
     let mut backoff = Backoff::new();
+    let refused = Rarely::after(UNFENCE_PATIENCE_MS);
     while !shard.closing.is_set() {
         let image = shard.image();
         let own = image.cluster.controllers.get(&node.id);
@@ -206,6 +252,12 @@ async fn register_controller(shard: Rc<Shard>) {
             ResponseBody::ControllerRegistration(response) if response.error_code == ErrorCode::None.code() => {
                 info!(node.id = node.id.0, "registered as a controller");
             }
+            ResponseBody::ControllerRegistration(response) if !is_no_answer(error_of(response.error_code)) => {
+                if let Some(lasted_ms) = refused.holds(ring::now().monotonic) {
+                    let error = error_of(response.error_code).name();
+                    warn!("this controller can't register for {} s ({error})", lasted_ms / 1000);
+                }
+            }
             response => debug!(?response, "this controller isn't registered yet, trying again"),
         }
         // The image follows soon.
@@ -219,7 +271,8 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
     let deadline = ring::now().monotonic.plus_ms(timeout_ms);
     let request = registration(shard);
     let mut backoff = Backoff::new();
-    let mut has_told = false;
+    let mut is_waiting = false;
+    let refused = Rarely::after(session_timeout_ms(shard));
     loop {
         let left_ms = deadline.since_ms(ring::now().monotonic).max(1);
         let own = ControllerRequest::internal(request.clone());
@@ -228,23 +281,48 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
             error_code: ErrorCode::UnknownServerError.code(),
             ..BrokerRegistrationResponse::default()
         });
+        let now = ring::now().monotonic;
         let error = error_of(response.error_code);
         match error {
-            ErrorCode::None => return Ok(BrokerEpoch(response.broker_epoch)),
-            ErrorCode::InconsistentClusterId | ErrorCode::InvalidRegistration | ErrorCode::UnsupportedVersion => {
-                return Err(LifecycleFault::Refused(error));
+            ErrorCode::None => {
+                shard.broker.heard_at.set(Some(now));
+                return Ok(BrokerEpoch(response.broker_epoch));
             }
-            ErrorCode::DuplicateBrokerRegistration if !has_told => {
-                has_told = true;
+            ErrorCode::InconsistentClusterId | ErrorCode::InvalidRegistration | ErrorCode::UnsupportedVersion => {
+                return Err(LifecycleFault::Refused { error, reason: refusal(shard, error) });
+            }
+            ErrorCode::DuplicateBrokerRegistration if !is_waiting => {
+                is_waiting = true;
                 info!("waiting for the session of this broker's former life to end (broker.session.timeout.ms)");
             }
-            _ => debug!(?error, "registration failed, trying again"),
+            _ => debug!(error = error.name(), "registration failed, trying again"),
         }
-        if ring::now().monotonic >= deadline {
-            return Err(LifecycleFault::TimedOut { timeout_ms, last: error });
+        if is_no_answer(error) {
+            // What is said of the controllers says it all.
+            refused.over(now);
+        } else if let Some(lasted_ms) = refused.holds(now) {
+            let (error, reason) = (error.name(), refusal(shard, error));
+            warn!("not registered after {} s ({error}): {reason}", lasted_ms / 1000);
+        }
+        if now >= deadline {
+            let reason = match controller::why_unreachable(shard).await {
+                Some(reason) if is_no_answer(error) => reason,
+                _ if is_no_answer(error) => "the active controller doesn't answer".to_owned(),
+                _ => format!("{}: {}", error.name(), refusal(shard, error)),
+            };
+            return Err(LifecycleFault::TimedOut { timeout_ms, reason });
         }
         backoff.wait().await;
     }
+}
+
+/// Whether the answer is our own, for want of one.
+fn is_no_answer(error: ErrorCode) -> bool {
+    matches!(error, ErrorCode::RequestTimedOut | ErrorCode::NotController)
+}
+
+fn session_timeout_ms(shard: &Shard) -> u64 {
+    u64::try_from(shard.node.config.controller.broker_session_timeout_ms).unwrap_or(9_000)
 }
 
 /// What the last heartbeat's answer said.
@@ -258,9 +336,12 @@ struct State {
 /// once, and must know what it hosts.
 async fn catch_up(shard: &Rc<Shard>, epoch: BrokerEpoch) {
     let mut backoff = Backoff::new();
+    let waiting = Rarely::after(UNFENCE_PATIENCE_MS);
     while controller::applied_offset(shard).await.0 < epoch.0 || !has_own_registration(shard) {
-        if let Err(error) = heartbeat(shard, epoch, Want { fence: true, shut_down: false }).await {
-            debug!(?error, "heartbeat failed");
+        let state = heartbeat(shard, epoch, Want { fence: true, shut_down: false }, heartbeat_limit_ms(shard)).await;
+        if let Some(lasted_ms) = waiting.holds(ring::now().monotonic) {
+            let (at, answer) = (controller::applied_offset(shard).await.0, answer_of(&state));
+            info!("registered at offset {epoch}, but its metadata has come to {at} only after {} s ({answer})", lasted_ms / 1000);
         }
         backoff.wait().await;
     }
@@ -269,14 +350,33 @@ async fn catch_up(shard: &Rc<Shard>, epoch: BrokerEpoch) {
 /// Heartbeats until the controller lets this broker serve.
 async fn unfence(shard: &Rc<Shard>, epoch: BrokerEpoch) -> State {
     let mut backoff = Backoff::new();
+    let waiting = Rarely::after(UNFENCE_PATIENCE_MS);
     loop {
-        match heartbeat(shard, epoch, Want { fence: false, shut_down: false }).await {
+        let outcome = heartbeat(shard, epoch, Want { fence: false, shut_down: false }, heartbeat_limit_ms(shard)).await;
+        match outcome {
             Ok(state) if !state.is_fenced => return state,
-            Ok(_) => {}
-            Err(error) => debug!(?error, "heartbeat failed"),
+            outcome => {
+                if let Some(lasted_ms) = waiting.holds(ring::now().monotonic) {
+                    warn!("the controller hasn't let this broker serve for {} s ({})", lasted_ms / 1000, answer_of(&outcome));
+                }
+            }
         }
         backoff.wait().await;
     }
+}
+
+/// For the log.
+fn answer_of(outcome: &Result<State, ErrorCode>) -> &'static str {
+    match outcome {
+        Ok(state) if state.is_fenced => "it is fenced",
+        Ok(_) => "it answers",
+        Err(error) => error.name(),
+    }
+}
+
+/// The next heartbeat must still come within the session.
+fn heartbeat_limit_ms(shard: &Shard) -> u64 {
+    session_timeout_ms(shard) / 2
 }
 
 fn has_own_registration(shard: &Rc<Shard>) -> bool {
@@ -289,7 +389,7 @@ struct Want {
     shut_down: bool,
 }
 
-async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want) -> Result<State, ErrorCode> {
+async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want, limit_ms: u64) -> Result<State, ErrorCode> {
     let node = &shard.node;
     let request = BrokerHeartbeatRequest {
         broker_id: node.id.0,
@@ -300,11 +400,13 @@ async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want) -> Result<
         offline_log_dirs: offline_directories(shard),
         cordoned_log_dirs: if want.fence { None } else { Some(Vec::new()) },
     };
-    // The next one must still come within the session.
-    let limit_ms = u64::try_from(node.config.controller.broker_session_timeout_ms).unwrap_or(9_000) / 2;
     let response = controller::request_within(shard, ControllerRequest::internal(request), limit_ms).await;
     let response = BrokerHeartbeatResponse::try_from(response).map_err(|_| ErrorCode::UnknownServerError)?;
-    match error_of(response.error_code) {
+    let error = error_of(response.error_code);
+    if !is_no_answer(error) {
+        shard.broker.heard_at.set(Some(ring::now().monotonic));
+    }
+    match error {
         ErrorCode::None => Ok(State { is_fenced: response.is_fenced, should_shut_down: response.should_shut_down }),
         error => Err(error),
     }
@@ -331,6 +433,7 @@ async fn halt_without_directories(shard: Rc<Shard>) {
 async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
     let interval_ms = u64::try_from(shard.node.config.controller.broker_heartbeat_interval_ms).unwrap_or(2_000);
     let broker = &shard.broker;
+    let failing = Rarely::default();
     while !broker.is_stopping.get() {
         // A failed directory is told at once.
         let news = futures_lite::future::or(broker.stopping.wait(), shard.log_dirs.failures_changed.wait());
@@ -338,17 +441,30 @@ async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
         if broker.is_stopping.get() {
             break;
         }
-        match heartbeat(&shard, epoch, Want { fence: false, shut_down: false }).await {
+        let limit_ms = heartbeat_limit_ms(&shard);
+        let outcome = heartbeat(&shard, epoch, Want { fence: false, shut_down: false }, limit_ms).await;
+        let at = ring::now().monotonic;
+        match outcome {
             Ok(now) => {
+                if let Some(lasted_ms) = failing.over(at) {
+                    info!("heartbeats are accepted again, after {} s", lasted_ms / 1000);
+                }
                 if now.is_fenced != state.is_fenced {
                     warn!(fenced = now.is_fenced, "the controller changed this broker's state");
                 }
                 state = now;
             }
-            Err(ErrorCode::StaleBrokerEpoch) => {
-                warn!("the controller doesn't know this broker's registration any more: it was unregistered");
+            Err(error) if is_no_answer(error) => debug!(error = error.name(), "no answer to a heartbeat"),
+            Err(error) => {
+                if let Some(lasted_ms) = failing.holds(at) {
+                    let meaning = match error {
+                        ErrorCode::StaleBrokerEpoch => "it was unregistered, or another process registered with its id",
+                        _ => "clients are sent to other brokers when its session ends",
+                    };
+                    let seconds = lasted_ms / 1000;
+                    warn!("the controller refuses this broker's heartbeats for {seconds} s ({}): {meaning}", error.name());
+                }
             }
-            Err(error) => warn!(?error, "heartbeat failed"),
         }
         if lacks_directories(&shard) {
             refresh_registration(&shard, interval_ms).await;
@@ -371,7 +487,7 @@ async fn refresh_registration(shard: &Rc<Shard>, limit_ms: u64) {
     let response = controller::request_within(shard, ControllerRequest::internal(registration(shard)), limit_ms).await;
     match BrokerRegistrationResponse::try_from(response).map(|response| error_of(response.error_code)) {
         Ok(ErrorCode::None) => {}
-        refused => warn!(?refused, "the broker could not register again, trying again"),
+        refused => debug!(?refused, "the broker could not register again, trying again"),
     }
 }
 
@@ -380,32 +496,47 @@ pub async fn stop(shard: &Rc<Shard>) -> Option<BrokerEpoch> {
     let epoch = shard.broker.epoch.get()?;
     shard.broker.is_stopping.set(true);
     shard.broker.stopping.notify_all();
-    shard.broker.heartbeats_ended.wait_until_set().await;
-    if !shard.node.config.controller.controlled_shutdown_enable {
+    if !shard.broker.is_unfenced.get() {
+        // Stopped while it started: it leads nothing.
         return Some(epoch);
     }
+    let _ = ring::timeout_ms(LAST_HEARTBEAT_MS, shard.broker.heartbeats_ended.wait_until_set()).await;
+    if shard.node.config.controller.controlled_shutdown_enable {
+        shut_down_controlled(shard, epoch).await;
+    }
+    Some(epoch)
+}
+
+async fn shut_down_controlled(shard: &Rc<Shard>, epoch: BrokerEpoch) {
     let begun = ring::now().monotonic;
-    let mut heard_at = begun;
+    let limit = begun.plus_ms(SHUTDOWN_LIMIT_MS);
     let mut backoff = Backoff { next_ms: SHUTDOWN_HEARTBEAT_MS };
     loop {
-        match heartbeat(shard, epoch, Want { fence: false, shut_down: true }).await {
-            Ok(state) if state.should_shut_down => break,
-            Ok(_) => heard_at = ring::now().monotonic,
+        let silent_until = || shard.broker.heard_at().plus_ms(session_timeout_ms(shard)).min(limit);
+        let left_ms = silent_until().since_ms(ring::now().monotonic);
+        let try_ms = left_ms.clamp(SHUTDOWN_TRY_MS, heartbeat_limit_ms(shard).max(SHUTDOWN_TRY_MS));
+        match heartbeat(shard, epoch, Want { fence: false, shut_down: true }, try_ms).await {
+            Ok(state) if state.should_shut_down => return,
+            Ok(_) => {}
             Err(ErrorCode::StaleBrokerEpoch) => {
                 debug!("this broker isn't registered any more: no controlled shutdown");
-                break;
+                return;
             }
-            Err(error) => debug!(?error, "controlled shutdown not granted yet"),
+            Err(error) => debug!(error = error.name(), "controlled shutdown not granted yet"),
         }
         let now = ring::now().monotonic;
-        if now.since_ms(heard_at) >= SHUTDOWN_SILENCE_MS || now.since_ms(begun) >= SHUTDOWN_LIMIT_MS {
-            let waited_ms = now.since_ms(begun);
-            warn!(waited.ms = waited_ms, "no controller grants the shutdown: stopping without it");
-            break;
+        if now >= silent_until() {
+            let silent_ms = now.since_ms(shard.broker.heard_at());
+            let reason = controller::why_unreachable(shard).await.unwrap_or_else(|| "it isn't granted".to_owned());
+            warn!(
+                waited.ms = now.since_ms(begun),
+                silent.ms = silent_ms,
+                "stopping without a controlled shutdown: {reason}"
+            );
+            return;
         }
         backoff.wait().await;
     }
-    Some(epoch)
 }
 
 /// Waits that double.

@@ -13,6 +13,7 @@
 //!              └─► remote ──► the active controller's listener ──► response
 //! ```
 
+mod contacts;
 mod driver;
 mod loading;
 mod metadata_log;
@@ -43,7 +44,9 @@ use tracing::{debug, info, warn};
 
 use crate::connection::Peer;
 use crate::peer::PeerVersions;
+use crate::rarely::Rarely;
 use crate::shard::Shard;
+use contacts::Contacts;
 use remote::{RemoteController, RemoteError};
 
 pub use loading::LoadFault;
@@ -60,8 +63,10 @@ const SHARED_CORE_LATENCY_MS: u64 = 10;
 const REQUEST_LIMIT_MS: u64 = 60_000;
 /// Wait before asking again, unless a leader shows before.
 const RETRY_MS: u64 = 50;
-/// No active controller for so long is worth a line in the log, and again after as long.
-const SILENCE_TOLD_MS: u64 = 10_000;
+/// No active controller for so long is worth a line in the log.
+const PATIENCE_MS: u64 = 5_000;
+/// How often it is looked whether there is one.
+const LOOK_MS: u64 = 1_000;
 
 /// A client's request, from a broker's listener (`is_forwarded`) or the controller's own.
 pub fn request_of_client(body: RequestBody, api_version: i16, peer: &Peer, is_forwarded: bool) -> ControllerRequest {
@@ -98,9 +103,8 @@ pub struct ControllerHandle {
     /// The metadata offset with which the finalized features last changed, or became known.
     features_offset: Cell<Offset>,
     remote: RemoteController,
-    /// When the active controller last answered, and when its silence was last told.
-    heard_at: Cell<MonotonicMs>,
-    silence_told_at: Cell<Option<MonotonicMs>>,
+    /// Who of the quorum answers.
+    contacts: Rc<Contacts>,
 }
 
 impl ControllerHandle {
@@ -134,14 +138,10 @@ impl ControllerHandle {
             };
             let now = ring::now().monotonic;
             match outcome {
-                Ok(response) => {
-                    self.on_heard(now);
-                    return response;
-                }
+                Ok(response) => return response,
                 Err(RemoteError::Refused(error)) => return failure(&request, error),
                 Err(fault) => debug!(api = request.body.api_key().name(), leader = ?leader.id, "no answer: {fault}"),
             }
-            self.tell_of_silence(now);
             if now >= deadline {
                 return failure(&request, ErrorCode::RequestTimedOut);
             }
@@ -152,22 +152,17 @@ impl ControllerHandle {
         }
     }
 
-    fn on_heard(&self, now: MonotonicMs) {
-        self.heard_at.set(now);
-        if self.silence_told_at.take().is_some() {
-            info!("the active controller answers again");
-        }
-    }
-
-    fn tell_of_silence(&self, now: MonotonicMs) {
-        let since = self.silence_told_at.get().unwrap_or_else(|| self.heard_at.get());
-        if now.since_ms(since) >= SILENCE_TOLD_MS {
-            warn!(
-                metadata.offset = self.applied.get().0,
-                "no active controller can be reached: producing and fetching go on with the metadata known so far, \
-                 nothing can be changed"
-            );
-            self.silence_told_at.set(Some(now));
+    /// Why no controller can be asked for anything, if so.
+    fn lacks_controller(&self, now: MonotonicMs) -> Option<String> {
+        let leader = self.leader();
+        let named = || leader.id.map_or_else(|| "the leader".to_owned(), |id| format!("the leader, controller {id},"));
+        match &leader.endpoint {
+            _ if leader.is_here => None,
+            None => Some(format!("the metadata quorum has no leader ({})", self.contacts.summary(now))),
+            Some(endpoint) => {
+                let fault = self.contacts.fault_of(endpoint)?;
+                Some(format!("{} at {endpoint} can't be reached: {fault}", named()))
+            }
         }
     }
 
@@ -309,6 +304,15 @@ pub async fn applied_offset(shard: &Rc<Shard>) -> Offset {
     on_handle(shard, ask).await
 }
 
+/// Why no controller can be asked for anything, if so; asked from any core.
+pub async fn why_unreachable(shard: &Rc<Shard>) -> Option<String> {
+    let ask = |handle: Option<Rc<ControllerHandle>>| -> crate::mesh::LocalFuture<Option<String>> {
+        let reason = handle.and_then(|handle| handle.lacks_controller(ring::now().monotonic));
+        Box::pin(std::future::ready(reason))
+    };
+    on_handle(shard, ask).await
+}
+
 /// What is known of the quorum beside its image.
 #[derive(Debug, Clone)]
 pub struct Quorum {
@@ -350,7 +354,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
     let (mailbox, controller_inbox) = ring::local_channel(MAILBOX_CAPACITY);
     let (raft_mailbox, raft_inbox) = ring::local_channel(MAILBOX_CAPACITY);
     let attempt_ms = u64::try_from(shard.node.config.controller.socket_timeout_ms).unwrap_or(0);
-    let now = ring::now();
+    let random_seed = shard.random.borrow_mut().next_u64();
     let handle = Rc::new(ControllerHandle {
         mailbox,
         raft_mailbox,
@@ -359,9 +363,8 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
         leader_changed: ring::Notify::new(),
         kraft_version: Cell::new(0),
         features_offset: Cell::new(Offset::NONE),
-        remote: RemoteController::new(shard.node.id, attempt_ms),
-        heard_at: Cell::new(now.monotonic),
-        silence_told_at: Cell::new(None),
+        remote: RemoteController::new(shard.node.id, attempt_ms, Random::from_seed(random_seed)),
+        contacts: Rc::new(Contacts::new(&shard.node.cluster_id)),
     });
     // Before the first await: nobody finds this core without it.
     let is_first = shard.controller.set(handle.clone()).is_ok();
@@ -378,6 +381,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
     let config = QuorumConfig { raft, controller, snapshots: policy, static_voters };
     let machine = QuorumNode::new(config, loaded.node, random, ring::now());
     let inboxes = driver::Inboxes { controller: controller_inbox, raft: raft_inbox };
+    ring::spawn_detached(watch_quorum(shard.clone(), handle.clone()));
     let driver = driver::Driver::new(shard.clone(), handle, inboxes, machine, loaded.log, policy, request_timeout_ms);
     if node.controller_index < node.shards {
         let queue = ring::TaskQueue::new("controller", SHARED_CORE_SHARES, Some(SHARED_CORE_LATENCY_MS));
@@ -389,6 +393,36 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
         ring::spawn_detached(follow_versions(shard.clone()));
     }
     Ok(())
+}
+
+/// Says in the log when there is no active controller, and why; ends the node when it has no business in its quorum.
+async fn watch_quorum(shard: Rc<Shard>, handle: Rc<ControllerHandle>) {
+    let silence = Rarely::after(PATIENCE_MS);
+    while !shard.controller_closing.is_set() {
+        let stranger = async { Some(handle.contacts.fatal().await) };
+        let look = async {
+            ring::sleep_ms(LOOK_MS).await;
+            None
+        };
+        if let Some(reason) = futures_lite::future::or(stranger, look).await {
+            return shard.fail(&reason);
+        }
+        let now = ring::now().monotonic;
+        let Some(reason) = handle.lacks_controller(now) else {
+            if let Some(lasted_ms) = silence.over(now) {
+                info!("there is an active controller again, after {} s", lasted_ms / 1000);
+            }
+            continue;
+        };
+        if let Some(lasted_ms) = silence.holds(now) {
+            let consequence = match (shard.node.config.roles.broker, handle.applied_offset()) {
+                (false, _) => "nothing can be changed in the cluster",
+                (true, Offset::NONE) => "this broker can't serve before it is registered",
+                (true, _) => "producing and fetching go on with the metadata known so far, nothing can be changed",
+            };
+            warn!("no active controller for {} s: {reason}; {consequence}", lasted_ms / 1000);
+        }
+    }
 }
 
 /// Asks each new active controller what it speaks, so that ApiVersions is right before the first forwarded request.

@@ -32,6 +32,7 @@ mod open_files;
 mod peer;
 mod placement;
 mod produce;
+mod rarely;
 mod read_ahead;
 mod replica;
 mod segment_store;

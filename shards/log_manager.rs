@@ -49,7 +49,7 @@ pub use check::check_and_lock;
 pub use close::close_all;
 pub use describe::{DirectoryDescription, LogDescription};
 pub use directory::CheckedLogDirs;
-pub use fault::LogDirFault;
+pub use fault::{LogDirFault, explain};
 pub use offline::DiskFaults;
 pub use open::open;
 pub use settings::log_config;

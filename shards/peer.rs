@@ -5,9 +5,11 @@
 //! never by its declared size, and may be no larger than [`MAX_RESPONSE_BYTES`]. After any failure the connection is
 //! of no use and is to be dropped; dropping a call half-way does the same.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use ringlog_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
@@ -29,7 +31,10 @@ pub enum PeerError {
     /// The host is there, but nothing listens at the port.
     #[error("nothing listens there")]
     Refused,
-    /// The name has no address, or the socket failed or was closed by the other side.
+    /// The name has no address.
+    #[error("{0}")]
+    NoAddress(String),
+    /// The socket failed or was closed by the other side.
     #[error("{0}")]
     Socket(#[from] io::Error),
     /// No answer in time.
@@ -76,8 +81,14 @@ pub struct Peer {
 
 impl Peer {
     /// Connects to `host:port` and asks what the peer speaks.
-    pub async fn connect(host: &str, port: u16, client_id: &str, deadline: MonotonicMs) -> Result<Peer, PeerError> {
-        let socket = connect(host, port, deadline).await?;
+    pub async fn connect(
+        lookups: &NameLookups,
+        host: &str,
+        port: u16,
+        client_id: &str,
+        deadline: MonotonicMs,
+    ) -> Result<Peer, PeerError> {
+        let socket = connect(lookups, host, port, deadline).await?;
         let mut peer = Peer {
             socket,
             client_id: client_id.to_owned(),
@@ -204,12 +215,17 @@ fn remaining_ms(deadline: MonotonicMs) -> u64 {
 }
 
 /// Tries every address of the name. "Refused" is only what all of them said.
-async fn connect(host: &str, port: u16, deadline: MonotonicMs) -> Result<ring::Connection, PeerError> {
-    let mut failed = PeerError::Socket(io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")));
+async fn connect(
+    lookups: &NameLookups,
+    host: &str,
+    port: u16,
+    deadline: MonotonicMs,
+) -> Result<ring::Connection, PeerError> {
+    let addresses = lookups.addresses(host, deadline).await?;
+    let mut failed = PeerError::NoAddress(format!("{host} has no address"));
     let mut all_refused = true;
-    let addresses = resolve(host, port).await?;
     for address in &addresses {
-        match ring::Connection::connect(*address, remaining_ms(deadline)).await {
+        match ring::Connection::connect(SocketAddr::new(*address, port), remaining_ms(deadline)).await {
             Ok(connection) => return Ok(connection),
             Err(error) => {
                 all_refused &= error.kind() == io::ErrorKind::ConnectionRefused;
@@ -220,12 +236,75 @@ async fn connect(host: &str, port: u16, deadline: MonotonicMs) -> Result<ring::C
     Err(if all_refused && !addresses.is_empty() { PeerError::Refused } else { failed })
 }
 
-/// The addresses of a name; a number is one.
-async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
+/// Looks up names for connections. The system's resolver blocks, for many seconds when its servers don't answer: each
+/// look-up has a thread of its own, and a name one look-up at a time, whoever asks for it. What is found late is there for
+/// who asks next.
+#[derive(Default)]
+pub struct NameLookups {
+    running: RefCell<FxHashMap<String, Rc<Lookup>>>,
+}
+
+/// The names that are looked up at a time. Raft asks for those of voters and bootstrap servers.
+const MAX_LOOKUPS: usize = 32;
+/// How long an attempt to connect waits for a look-up.
+const LOOKUP_WAIT_MS: u64 = 1_000;
+/// How long what was found is good.
+const FOUND_MS: u64 = 1_000;
+
+#[derive(Default)]
+struct Lookup {
+    found: RefCell<Option<Found>>,
+    changed: ring::Notify,
+}
+
+struct Found {
+    addresses: Result<Vec<IpAddr>, String>,
+    at: MonotonicMs,
+}
+
+impl NameLookups {
+    /// The addresses of a name; a number is one.
+    async fn addresses(&self, host: &str, deadline: MonotonicMs) -> Result<Vec<IpAddr>, PeerError> {
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(vec![address]);
+        }
+        let lookup = self.begin(host)?;
+        let answer = async {
+            loop {
+                if let Some(found) = &*lookup.found.borrow() {
+                    return found.addresses.clone();
+                }
+                lookup.changed.wait().await;
+            }
+        };
+        match ring::timeout_ms(remaining_ms(deadline).min(LOOKUP_WAIT_MS), answer).await {
+            Ok(found) => found.map_err(|reason| PeerError::NoAddress(format!("{host} has no address: {reason}"))),
+            Err(ring::Elapsed) => Err(PeerError::NoAddress(format!("{host} is still being looked up"))),
+        }
     }
-    let host = host.to_owned();
-    ring::blocking_apart("resolve", move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await
+
+    /// The look-up of that name that is running, or a new one.
+    fn begin(&self, host: &str) -> Result<Rc<Lookup>, PeerError> {
+        let mut running = self.running.borrow_mut();
+        let now = ring::now().monotonic;
+        running.retain(|_, lookup| lookup.found.borrow().as_ref().is_none_or(|it| now.since_ms(it.at) < FOUND_MS));
+        if let Some(lookup) = running.get(host) {
+            return Ok(lookup.clone());
+        }
+        if running.len() >= MAX_LOOKUPS {
+            return Err(PeerError::NoAddress(format!("{host} can't be looked up: {MAX_LOOKUPS} names are already")));
+        }
+        let lookup = Rc::new(Lookup::default());
+        running.insert(host.to_owned(), lookup.clone());
+        let (name, answered) = (host.to_owned(), lookup.clone());
+        ring::spawn_detached(async move {
+            let look_up = move || Ok((name.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect());
+            let found = ring::blocking_apart("resolve", look_up).await;
+            let addresses = found.map_err(|fault| fault.to_string());
+            *answered.found.borrow_mut() = Some(Found { addresses, at: ring::now().monotonic });
+            answered.changed.notify_all();
+        });
+        Ok(lookup)
+    }
 }

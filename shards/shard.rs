@@ -108,6 +108,8 @@ pub struct Shard {
     pub controller_closing: Flag,
     /// Set when this core has nothing left to do.
     pub stopped: Flag,
+    /// By which the node ends that must not go on.
+    pub faults: OnceCell<ring::FaultSender>,
     /// For ids and jitter.
     pub random: RefCell<Random>,
     /// What this core counts.
@@ -155,9 +157,18 @@ impl Shard {
             closing: Flag::default(),
             controller_closing: Flag::default(),
             stopped: Flag::default(),
+            faults: OnceCell::new(),
             random: RefCell::new(Random::from_seed(seed)),
             metrics: ShardMetrics::default(),
             node,
+        }
+    }
+
+    /// The node must not go on: it stops, and the process ends with this reason and an error.
+    pub fn fail(&self, reason: &str) {
+        match self.faults.get() {
+            Some(faults) => faults.send(reason.to_owned()),
+            None => panic!("{reason}"),
         }
     }
 

@@ -27,6 +27,7 @@ use super::progress::Progress;
 use super::{ControllerHandle, KnownLeader, snapshot_files};
 use crate::mesh::LocalFuture;
 use crate::metadata_publisher;
+use crate::rarely::Rarely;
 use crate::shard::Shard;
 
 /// Requests taken before their effects are carried out: they share a flush.
@@ -110,6 +111,8 @@ pub struct Driver {
     is_writing_out: bool,
     is_cleaning: bool,
     progress: Progress,
+    /// Without a leader it may stand again and again.
+    standing: Rarely,
     /// The fetched snapshot that was checked last.
     checked: Option<SnapshotInfo>,
 }
@@ -126,7 +129,7 @@ impl Driver {
         request_timeout_ms: u64,
     ) -> Driver {
         let (finished_sender, finished) = ring::local_channel(FINISHED_CAPACITY);
-        let peers = Peers::new(shard.node.id, request_timeout_ms, finished_sender.clone());
+        let peers = Peers::new(shard.node.id, request_timeout_ms, finished_sender.clone(), handle.contacts.clone());
         Driver {
             shard,
             handle,
@@ -144,6 +147,7 @@ impl Driver {
             is_writing_out: false,
             is_cleaning: false,
             progress: Progress::begin(),
+            standing: Rarely::default(),
             checked: None,
         }
     }
@@ -401,7 +405,10 @@ impl Driver {
         } else if before.is_here {
             info!(epoch = role.epoch.0, "no longer leads the metadata quorum");
         }
-        if role.is_standing {
+        let now = ring::now().monotonic;
+        if role.leader_id.is_some() {
+            self.standing.over(now);
+        } else if role.is_standing && self.standing.holds(now).is_some() {
             info!(epoch = role.epoch.0, "stands for election as leader of the metadata quorum");
         }
         if let Some(leader) =

@@ -51,7 +51,10 @@ pub enum LoadFault {
     #[error("the metadata log can't be loaded: {0}")]
     Log(#[from] MetadataLogError),
     /// A small file can't be understood.
-    #[error("{path}: {source}")]
+    #[error(
+        "{path}: {source}. It keeps for whom this controller voted. Restore it; or, if this is the only controller or the \
+         others have a leader without it, remove the file"
+    )]
     QuorumState {
         /// The file.
         path: PathBuf,
@@ -67,7 +70,7 @@ pub enum LoadFault {
         source: DurableMarkError,
     },
     /// A snapshot that is whole holds what this release doesn't understand.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}. If a newer release wrote it, start that one")]
     Snapshot {
         /// The file.
         path: PathBuf,
@@ -75,7 +78,10 @@ pub enum LoadFault {
         source: SnapshotLoadError,
     },
     /// `bootstrap.checkpoint` can't be read.
-    #[error("{path}: {source}")]
+    #[error(
+        "{path} is damaged: {source}. Restore it, or take the file of another controller that was formatted with the same \
+         options; a cluster that has metadata already doesn't need it, so there the file can be moved away"
+    )]
     Bootstrap {
         /// The file.
         path: PathBuf,
@@ -83,7 +89,7 @@ pub enum LoadFault {
         source: SnapshotError,
     },
     /// A record that this release doesn't know.
-    #[error("{path}: a metadata record can't be read: {source}")]
+    #[error("{path}: a metadata record can't be read: {source}. If a newer release wrote it, start that one")]
     Record {
         /// The file.
         path: PathBuf,
@@ -91,7 +97,10 @@ pub enum LoadFault {
         source: DecodeError,
     },
     /// Control records of the log make no sense.
-    #[error("the metadata log holds a damaged control record: {0}")]
+    #[error(
+        "the metadata log holds a control record that can't be read: {0}. If a newer release wrote it, start that one; else \
+         restore the directory from a backup"
+    )]
     Control(#[from] ControlRecordError),
     /// Records are lost for good.
     #[error("{path}: {source}")]

@@ -21,6 +21,7 @@ use ringlog_types::{LeaderEpoch, MonotonicMs, Offset};
 use tracing::{debug, info, warn};
 
 use super::recovery::{carry_out_all, delete_segment, deleted_segments, recover};
+use crate::log_manager::explain;
 use crate::log_read::{LogReadError, ReadRange};
 use crate::replica::Replica;
 
@@ -34,7 +35,7 @@ const BATCH_PREFIX_BYTES: usize = 12;
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataLogError {
     /// The disk.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}", path = .path.display(), reason = explain(.source))]
     Io {
         /// Which file or folder.
         path: PathBuf,

@@ -2,9 +2,10 @@
 //! an Envelope with the client's principal and address (KIP-590).
 //!
 //! Runs on the controller's core. Bounds: a few connections for either sort, one request in flight on each; further
-//! ones wait their turn, first come first served, until their deadline.
+//! ones wait their turn, first come first served, until their deadline. Where connecting fails, one tries for all, after
+//! waits that grow.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -13,9 +14,9 @@ use ringlog_protocol::{Decoder, Message, Records, ResponseBody, StrBytes, frame}
 use ringlog_quorum::ControllerRequest;
 use ringlog_raft::Endpoint;
 use ringlog_ring as ring;
-use ringlog_types::{ErrorCode, MonotonicMs, NodeId};
+use ringlog_types::{ErrorCode, ExponentialBackoff, MonotonicMs, NodeId, Random};
 
-use crate::peer::{Peer, PeerError, PeerVersions};
+use crate::peer::{NameLookups, Peer, PeerError, PeerVersions};
 
 /// Connections for requests of clients.
 const FORWARDING_CONNECTIONS: usize = 8;
@@ -47,6 +48,33 @@ pub struct RemoteController {
     attempt_ms: u64,
     /// What the controller that was asked last speaks.
     versions: RefCell<Option<(Endpoint, PeerVersions)>>,
+    lookups: NameLookups,
+    reconnecting: Reconnecting,
+}
+
+/// Connecting has failed, to that place and so often in a row.
+struct Reconnecting {
+    turn: ring::ByteSemaphore,
+    failed: RefCell<Option<(Endpoint, u32)>>,
+    until: Cell<MonotonicMs>,
+    random: RefCell<Random>,
+}
+
+impl Reconnecting {
+    fn failures_of(&self, leader: &Endpoint) -> u32 {
+        self.failed.borrow().as_ref().filter(|(endpoint, _)| endpoint == leader).map_or(0, |(_, failures)| *failures)
+    }
+
+    fn on_failed(&self, leader: &Endpoint) {
+        let failures = self.failures_of(leader).saturating_add(1);
+        let wait_ms = ExponentialBackoff::RECONNECT.wait_ms(failures, &mut self.random.borrow_mut());
+        self.until.set(ring::now().monotonic.plus_ms(wait_ms));
+        *self.failed.borrow_mut() = Some((leader.clone(), failures));
+    }
+
+    fn on_connected(&self) {
+        *self.failed.borrow_mut() = None;
+    }
 }
 
 struct Lanes {
@@ -69,13 +97,21 @@ impl Lanes {
 
 impl RemoteController {
     /// Without a connection. One try takes no longer than `attempt_ms`.
-    pub fn new(node: NodeId, attempt_ms: u64) -> RemoteController {
+    pub fn new(node: NodeId, attempt_ms: u64, random: Random) -> RemoteController {
+        let reconnecting = Reconnecting {
+            turn: ring::ByteSemaphore::new(1),
+            failed: RefCell::default(),
+            until: Cell::new(ring::now().monotonic),
+            random: RefCell::new(random),
+        };
         RemoteController {
             client_id: node.to_string(),
             forwarding: Lanes::new(FORWARDING_CONNECTIONS),
             own: Lanes::new(OWN_CONNECTIONS),
             attempt_ms,
             versions: RefCell::new(None),
+            lookups: NameLookups::default(),
+            reconnecting,
         }
     }
 
@@ -117,9 +153,36 @@ impl RemoteController {
     }
 
     async fn connect(&self, leader: &Endpoint, deadline: MonotonicMs) -> Result<Peer, PeerError> {
-        let peer = Peer::connect(&leader.host, leader.port, &self.client_id, deadline).await?;
-        *self.versions.borrow_mut() = Some((leader.clone(), peer.versions().clone()));
-        Ok(peer)
+        let left_ms = || deadline.since_ms(ring::now().monotonic);
+        let reconnecting = &self.reconnecting;
+        let mut turn = None;
+        while reconnecting.failures_of(leader) > 0 {
+            if turn.is_none() {
+                let wait = reconnecting.turn.acquire(1);
+                turn = Some(ring::timeout_ms(left_ms(), wait).await.map_err(|_| PeerError::TimedOut)?);
+                // Perhaps the one before has been let in.
+                continue;
+            }
+            let wait_ms = reconnecting.until.get().since_ms(ring::now().monotonic);
+            if wait_ms == 0 {
+                break;
+            }
+            ring::sleep_ms(wait_ms.min(left_ms())).await;
+            if left_ms() == 0 {
+                return Err(PeerError::TimedOut);
+            }
+        }
+        match Peer::connect(&self.lookups, &leader.host, leader.port, &self.client_id, deadline).await {
+            Ok(peer) => {
+                reconnecting.on_connected();
+                *self.versions.borrow_mut() = Some((leader.clone(), peer.versions().clone()));
+                Ok(peer)
+            }
+            Err(fault) => {
+                reconnecting.on_failed(leader);
+                Err(fault)
+            }
+        }
     }
 }
 

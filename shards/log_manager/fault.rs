@@ -115,14 +115,15 @@ impl LogDirFault {
 }
 
 /// The system's answer, with what to do where that is known.
-fn explain(error: &io::Error) -> String {
+pub fn explain(error: &io::Error) -> String {
     let advice = match error.kind() {
         io::ErrorKind::PermissionDenied => "; the directory and all in it must belong to the user that runs Ringlog",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space on this disk and start again",
         io::ErrorKind::ReadOnlyFilesystem => {
             "; the file system is mounted read-only: see the kernel's log for a disk error"
         }
-        io::ErrorKind::NotADirectory => "; log.dirs must name directories",
+        io::ErrorKind::NotADirectory => "; a file is in the place of a directory: correct log.dirs, or move the file away",
+        io::ErrorKind::IsADirectory => "; a directory is in the place of a file: move it away",
         _ if error.raw_os_error() == Some(5) => "; the disk fails: see the kernel's log",
         _ => "",
     };

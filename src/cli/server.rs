@@ -78,8 +78,13 @@ pub fn serve(config: ServerConfig, stop: &StopRequest, on_started: impl FnOnce()
     match ringlog_shards::start(config, random_seed(), stop) {
         Ok(Some(node)) => {
             on_started();
-            node.join();
-            0
+            match node.join() {
+                Ok(()) => 0,
+                Err(fault) => {
+                    error!("the node can't go on: {fault}");
+                    1
+                }
+            }
         }
         Ok(None) => {
             info!("stopped before it served");

@@ -24,6 +24,7 @@ pub mod epochs;
 mod event;
 mod machine;
 pub mod quorum_state;
+pub mod refusals;
 pub mod snapshot;
 pub mod snapshot_name;
 pub mod voters;

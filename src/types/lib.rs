@@ -3,6 +3,7 @@
 //! Pure values: no I/O, no clock, no thread. A newtype's inner value is public, since the wire needs it; the type is
 //! there so that an epoch can't be passed where an offset is meant.
 
+mod backoff;
 mod error_code;
 mod ids;
 mod java_hash;
@@ -11,6 +12,7 @@ mod time;
 mod topic;
 mod uuid;
 
+pub use backoff::ExponentialBackoff;
 pub use error_code::ErrorCode;
 pub use ids::{
     BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, ProducerEpoch, ProducerId, ShardId,

@@ -61,7 +61,7 @@ pub enum StartError {
         /// Which one.
         index: usize,
     },
-    /// Its future said that it won't be ready.
+    /// Its future said that it can't do its work.
     #[error("{reason}")]
     Failed {
         /// Which one.
@@ -101,14 +101,28 @@ impl ExecutorContext {
         let _ = self.events.send((self.index, Event::Ready));
     }
 
-    /// Tells it that this one won't be. The future may go on, until it is asked to stop or longer.
-    pub fn fail(&self, reason: String) {
-        let _ = self.events.send((self.index, Event::Failed(reason)));
+    /// Tells it, now or later, that this one can't do its work. The future may go on, until it is asked to stop or
+    /// longer.
+    pub fn faults(&self) -> FaultSender {
+        FaultSender { index: self.index, events: self.events.clone() }
     }
 
     /// Resolves when a [`StopHandle`] asks to stop; a clone for another task.
     pub fn stopped(&self) -> Stopped {
         self.stopped.clone()
+    }
+}
+
+/// Tells the thread that started the executors that one can't do its work.
+pub struct FaultSender {
+    index: usize,
+    events: mpsc::Sender<(usize, Event)>,
+}
+
+impl FaultSender {
+    /// For this reason. Of several the first counts.
+    pub fn send(&self, reason: String) {
+        let _ = self.events.send((self.index, Event::Failed(reason)));
     }
 }
 
@@ -227,6 +241,19 @@ impl<T: Send + 'static> Executors<T> {
                     return Err(StartError::EndedEarly { index });
                 }
                 Ok((_, Event::StopAsked)) | Err(_) => return Err(StartError::Stopped),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all futures have ended, or one says that it can't do its work.
+    pub fn wait_for_end(&mut self) -> Result<(), StartError> {
+        while self.ended < self.handles.len() {
+            match self.events.recv() {
+                Ok((_, Event::Ended)) => self.ended += 1,
+                Ok((index, Event::Failed(reason))) => return Err(StartError::Failed { index, reason }),
+                Ok((_, Event::Ready | Event::StopAsked)) => {}
+                Err(_) => break,
             }
         }
         Ok(())

@@ -146,7 +146,7 @@ impl Raft {
     }
 
     fn compute_deadline(&self, now: MonotonicMs) -> Option<MonotonicMs> {
-        let mut deadlines: Vec<MonotonicMs> = self.requests.next_deadline().into_iter().collect();
+        let mut deadlines: Vec<MonotonicMs> = self.requests.next_deadline(now).into_iter().collect();
         deadlines.extend(self.patience_ends());
         deadlines.extend(self.doubts_leader_from());
         match &self.state {

@@ -1,13 +1,20 @@
 //! Requests on their way: one awaited per destination, timeouts, back-off after failures.
+//!
+//! Who answers what can't be used is asked again after `controller.quorum.retry.backoff.ms`. Where no connection came
+//! about, or one was lost, the waits grow as in Kafka's client, and outlast transitions: a peer that isn't there is to
+//! cost nothing, however restless the quorum is without it.
 
 use std::collections::BTreeMap;
 
-use ringlog_types::{LeaderEpoch, MonotonicMs};
+use ringlog_types::{ExponentialBackoff, LeaderEpoch, MonotonicMs, Random};
 
 use crate::effects::Destination;
 use crate::event::RequestToken;
 use crate::snapshot_name::SnapshotId;
-use crate::voters::ReplicaKey;
+use crate::voters::{Endpoint, ReplicaKey};
+
+/// Failures to connect are forgotten so long after they would have been tried again.
+const FORGOTTEN_AFTER_MS: u64 = 10_000;
 
 /// What was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,18 +55,28 @@ pub(super) struct Pending {
     deadline: MonotonicMs,
 }
 
+/// Connecting has failed.
+#[derive(Debug, Clone, Copy)]
+struct Unconnected {
+    /// How often in a row.
+    failures: u32,
+    /// When it may be tried again.
+    until: MonotonicMs,
+}
+
 /// All requests of this node. Bounded by the number of destinations: voters, bootstrap servers, the leader.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     next_token: u64,
     pending: BTreeMap<RequestToken, Pending>,
     backing_off: BTreeMap<Destination, MonotonicMs>,
+    unconnected: BTreeMap<Endpoint, Unconnected>,
 }
 
 impl Requests {
     /// Whether a request may go to `to` now.
     pub fn is_ready(&self, to: &Destination, now: MonotonicMs) -> bool {
-        !self.is_awaited(to) && self.backing_off.get(to).is_none_or(|until| *until <= now)
+        !self.is_awaited(to) && !self.is_backing_off(to, now)
     }
 
     /// Whether an answer from `to` is awaited.
@@ -68,7 +85,8 @@ impl Requests {
     }
 
     pub fn is_backing_off(&self, to: &Destination, now: MonotonicMs) -> bool {
-        self.backing_off.get(to).is_some_and(|until| *until > now)
+        let is_unconnected = || self.unconnected.get(&to.endpoint).is_some_and(|connection| connection.until > now);
+        self.backing_off.get(to).is_some_and(|until| *until > now) || is_unconnected()
     }
 
     /// Whether an answer of that sort is awaited from anyone.
@@ -107,6 +125,18 @@ impl Requests {
         self.backing_off.insert(to, until);
     }
 
+    /// There is no connection to that place: it was refused or lost, or this node is a stranger there.
+    pub fn on_unconnected(&mut self, to: &Endpoint, now: MonotonicMs, random: &mut Random) {
+        let failures = self.unconnected.get(to).map_or(0, |connection| connection.failures).saturating_add(1);
+        let until = now.plus_ms(ExponentialBackoff::RECONNECT.wait_ms(failures, random));
+        self.unconnected.insert(to.clone(), Unconnected { failures, until });
+    }
+
+    /// Something was answered from there.
+    pub fn on_connected(&mut self, to: &Endpoint) {
+        self.unconnected.remove(to);
+    }
+
     /// Forgets everything that is awaited, as at each transition.
     pub fn reset(&mut self) {
         self.pending.clear();
@@ -116,13 +146,16 @@ impl Requests {
     /// Takes out those that took too long.
     pub fn expire(&mut self, now: MonotonicMs) -> Vec<Pending> {
         self.backing_off.retain(|_, until| *until > now);
+        self.unconnected.retain(|_, connection| connection.until.plus_ms(FORGOTTEN_AFTER_MS) > now);
         let expired: Vec<_> =
             self.pending.iter().filter(|(_, pending)| pending.deadline <= now).map(|(token, _)| *token).collect();
         expired.into_iter().filter_map(|token| self.pending.remove(&token)).collect()
     }
 
-    pub fn next_deadline(&self) -> Option<MonotonicMs> {
+    /// What is next, after `now`.
+    pub fn next_deadline(&self, now: MonotonicMs) -> Option<MonotonicMs> {
         let pending = self.pending.values().map(|pending| pending.deadline).min();
-        pending.into_iter().chain(self.backing_off.values().copied().min()).min()
+        let unconnected = self.unconnected.values().map(|connection| connection.until).filter(|until| *until > now).min();
+        pending.into_iter().chain(self.backing_off.values().copied().min()).chain(unconnected).min()
     }
 }

@@ -9,6 +9,7 @@ use super::state::State;
 use super::wire::LeaderInfo;
 use crate::effects::{Action, Destination, Effects};
 use crate::event::{ReplyToken, RequestToken, SendError};
+use crate::refusals::{is_stranger, top_level_error};
 use crate::voters::Endpoints;
 
 /// What to do with an answer after its error, epoch and leader were looked at.
@@ -58,8 +59,20 @@ impl Raft {
         // Given up at a transition or by its timeout.
         let Some(pending) = self.requests.finish(token) else { return };
         match result {
-            Ok(response) => self.on_answer(&pending, response, now, fx),
-            Err(error) => self.on_failed(&pending, error, now, fx),
+            Ok(response) => {
+                if is_stranger(top_level_error(&response)) {
+                    self.requests.on_unconnected(&pending.to.endpoint, now.monotonic, &mut self.random);
+                } else {
+                    self.requests.on_connected(&pending.to.endpoint);
+                }
+                self.on_answer(&pending, response, now, fx);
+            }
+            Err(error) => {
+                if matches!(error, SendError::Refused | SendError::Disconnected) {
+                    self.requests.on_unconnected(&pending.to.endpoint, now.monotonic, &mut self.random);
+                }
+                self.on_failed(&pending, error, now, fx);
+            }
         }
     }
 

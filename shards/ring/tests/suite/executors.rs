@@ -61,7 +61,7 @@ fn one_that_fails_to_get_ready_is_heard_of_while_the_others_wait() {
         let mains = (0..3).map(|_| {
             let main = move |context: ExecutorContext| async move {
                 if context.index() == bad {
-                    context.fail("no directory".to_owned());
+                    context.faults().send("no directory".to_owned());
                 }
                 context.stopped().wait().await;
             };

@@ -251,3 +251,40 @@ fn who_wins_an_election_while_it_stops_hands_over() {
     let told = won.sent.iter().filter(|(_, request)| matches!(request, RequestBody::EndQuorumEpoch(_)));
     assert_eq!(told.count(), 2);
 }
+
+/// Steps until `until_ms`, at the times that the machine asks for; every request is refused. How many there were.
+fn requests_that_are_refused(raft: &mut Raft, mut now_ms: u64, until_ms: u64) -> usize {
+    let mut count = 0;
+    while now_ms <= until_ms {
+        let mut events = vec![Event::Tick];
+        while let Some(event) = events.pop() {
+            for action in actions_of(raft.step(event, at(now_ms))) {
+                if let Action::Send { token, .. } = action {
+                    count += 1;
+                    events.push(Event::Response { token, result: Err(SendError::Refused) });
+                }
+            }
+        }
+        now_ms = raft.next_deadline().expect("something is always due").0.max(now_ms + 1);
+    }
+    count
+}
+
+#[test]
+fn peers_that_are_not_there_are_asked_some_two_times_a_second_however_restless_the_quorum_is() {
+    let mut raft = unattached();
+    let at_first = requests_that_are_refused(&mut raft, 3_000, 4_000);
+    assert!((6..=14).contains(&at_first), "{at_first} in the first second, of two peers");
+    let later = requests_that_are_refused(&mut raft, 4_001, 64_000);
+    assert!((150..=300).contains(&later), "{later} in a minute, of two peers");
+    // Who has answered once is asked as soon as ever.
+    let vote = loop {
+        let next = raft.next_deadline().expect("something is always due");
+        if let Some(vote) = sent_vote(raft.step(Event::Tick, at(next.0))) {
+            break (vote, next.0);
+        }
+    };
+    let _ = raft.step(Event::Response { token: vote.0, result: Ok(VoteResponse::default().into()) }, at(vote.1));
+    let again = requests_that_are_refused(&mut raft, vote.1 + 1, vote.1 + 1_000);
+    assert!(again >= 5, "{again} in the second after an answer");
+}
