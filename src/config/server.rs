@@ -42,6 +42,17 @@ pub enum ConfigError {
         /// The value that can stand.
         default: Option<&'static str>,
     },
+    /// A listener that Ringlog can't secure yet.
+    #[error(
+        "listeners={listener} asks for {function}, which Ringlog doesn't have yet: it serves PLAINTEXT listeners only, for \
+         networks that are trusted."
+    )]
+    ListenerNotYet {
+        /// As written.
+        listener: String,
+        /// What would secure it.
+        function: &'static str,
+    },
 }
 
 /// Something in a configuration that doesn't stop the node but that its operator should know.
@@ -167,6 +178,8 @@ impl ServerConfig {
         let endpoints = match endpoints {
             Some(Ok(endpoints)) => endpoints,
             Some(Err(error)) => {
+                // Often a consequence: with TLS or SASL in play Kafka wants more of the other keys.
+                support::check_listener_texts(&values, &mut errors);
                 errors.push(error);
                 return Err(errors);
             }

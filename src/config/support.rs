@@ -5,7 +5,7 @@
 //! metrics, tiered storage), is refused until it works.
 
 use crate::ConfigMap;
-use crate::listener::{Listener, SecurityProtocol};
+use crate::listener::{Listener, SecurityProtocol, parse_security_protocol_map};
 use crate::registry;
 use crate::server::{ConfigError, Values, Warning};
 use crate::value::parse_value;
@@ -156,16 +156,30 @@ pub(crate) fn check(given: &ConfigMap, values: &Values, errors: &mut Vec<ConfigE
 
 /// Refuses listeners that Ringlog can't secure yet.
 pub(crate) fn check_listeners(listeners: &[Listener], errors: &mut Vec<ConfigError>) {
-    for listener in listeners {
-        let function = match listener.security_protocol {
-            SecurityProtocol::Plaintext => continue,
-            SecurityProtocol::Ssl => "TLS",
-            SecurityProtocol::SaslPlaintext => "SASL",
-            SecurityProtocol::SaslSsl => "TLS and SASL",
-        };
-        let (key, value) = ("listeners".to_owned(), listener.to_string());
-        errors.push(ConfigError::NotYet { key, value, function, default: None });
-    }
+    let of = |listener: &Listener| not_yet(listener.security_protocol, listener.to_string());
+    errors.extend(listeners.iter().filter_map(of));
+}
+
+/// The same where the listeners as a whole make no sense.
+pub(crate) fn check_listener_texts(values: &Values, errors: &mut Vec<ConfigError>) {
+    let listeners = values.get::<Option<Vec<String>>>("listeners").unwrap_or_default();
+    let protocols = parse_security_protocol_map(&values.get::<String>("listener.security.protocol.map"));
+    let of = |text: &String| {
+        let (name, _) = text.split_once("://")?;
+        let mapped = protocols.as_ref().ok().and_then(|protocols| protocols.get(&name.to_ascii_uppercase()).copied());
+        not_yet(mapped.or_else(|| SecurityProtocol::from_name(name))?, text.clone())
+    };
+    errors.extend(listeners.iter().filter_map(of));
+}
+
+fn not_yet(protocol: SecurityProtocol, listener: String) -> Option<ConfigError> {
+    let function = match protocol {
+        SecurityProtocol::Plaintext => return None,
+        SecurityProtocol::Ssl => "TLS",
+        SecurityProtocol::SaslPlaintext => "SASL",
+        SecurityProtocol::SaslSsl => "TLS and SASL",
+    };
+    Some(ConfigError::ListenerNotYet { listener, function })
 }
 
 #[cfg(test)]

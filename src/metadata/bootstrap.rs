@@ -35,6 +35,19 @@ pub enum BootstrapError {
         /// All names that would do.
         supported: String,
     },
+    /// metadata.version is asked for in both ways.
+    #[error("Use --release-version instead of --feature metadata.version=X to avoid ambiguity.")]
+    AmbiguousRelease,
+    /// No such level of metadata.version.
+    #[error(
+        "No MetadataVersion with feature level {0}. Valid feature levels are from {min} to {max}.",
+        min = MetadataVersion::MINIMUM.0,
+        max = MetadataVersion::LATEST_TESTING.0
+    )]
+    UnknownMetadataVersion(i16),
+    /// A level of metadata.version that isn't for use yet.
+    #[error("metadata.version {0} is not yet stable.")]
+    UnstableMetadataVersion(MetadataVersion),
     /// SCRAM credentials need a higher metadata.version.
     #[error("SCRAM is only supported in metadata.version 3.5-IV2 or later.")]
     ScramUnsupported,
@@ -43,7 +56,7 @@ pub enum BootstrapError {
     Feature(#[from] FeatureError),
     /// kraft.version doesn't fit the way of formatting.
     #[error("{0}")]
-    KraftVersion(&'static str),
+    KraftVersion(String),
 }
 
 /// What is asked for when a directory is formatted.
@@ -68,9 +81,8 @@ impl BootstrapMetadata {
             .filter(|feature| feature.name != KRAFT_VERSION)
             .map(|feature| (feature.name, feature.default_level(version)))
             .collect();
-        for (name, level) in &request.feature_levels {
-            let feature = features::feature(name).filter(|feature| feature.name != METADATA_VERSION);
-            let feature = feature.ok_or_else(|| BootstrapError::UnknownFeature {
+        for (name, level) in request.feature_levels.iter().filter(|(name, _)| *name != METADATA_VERSION) {
+            let feature = features::feature(name).ok_or_else(|| BootstrapError::UnknownFeature {
                 name: name.clone(),
                 supported: supported_features(),
             })?;
@@ -130,8 +142,18 @@ fn feature_record(name: &str, level: i16) -> RecordAndVersion {
     RecordAndVersion { record: record.into(), version: 0 }
 }
 
+/// By its name or, as a feature, by its level.
 fn release(request: &BootstrapRequest) -> Result<MetadataVersion, BootstrapError> {
-    let Some(name) = &request.release_version else { return Ok(MetadataVersion::LATEST_PRODUCTION) };
+    let level = request.feature_levels.get(METADATA_VERSION);
+    let Some(name) = &request.release_version else {
+        let Some(level) = level else { return Ok(MetadataVersion::LATEST_PRODUCTION) };
+        let version = MetadataVersion::from_level(*level).ok_or(BootstrapError::UnknownMetadataVersion(*level))?;
+        let is_allowed = version.is_production() || request.unstable_feature_versions_enable;
+        return if is_allowed { Ok(version) } else { Err(BootstrapError::UnstableMetadataVersion(version)) };
+    };
+    if level.is_some() {
+        return Err(BootstrapError::AmbiguousRelease);
+    }
     let is_allowed = |it: &MetadataVersion| it.is_production() || request.unstable_feature_versions_enable;
     MetadataVersion::from_name(name).filter(is_allowed).ok_or_else(|| {
         let supported: Vec<&str> = MetadataVersion::all().filter(is_allowed).map(MetadataVersion::name).collect();
@@ -139,8 +161,10 @@ fn release(request: &BootstrapRequest) -> Result<MetadataVersion, BootstrapError
     })
 }
 
+/// Those whose level is asked for by name; the release has an option of its own.
 fn supported_features() -> String {
-    let mut names: Vec<&str> = FEATURES.iter().map(|feature| feature.name).collect();
+    let names = FEATURES.iter().map(|feature| feature.name).filter(|name| *name != METADATA_VERSION);
+    let mut names: Vec<&str> = names.collect();
     names.sort_unstable();
     names.join(", ")
 }
@@ -165,21 +189,23 @@ pub fn kraft_version(quorum: QuorumFormat, is_controller: bool, asked: Option<i1
     if quorum == QuorumFormat::Unspecified && is_controller {
         return Err(BootstrapError::KraftVersion(
             "Because controller.quorum.voters is not set on this controller, you must specify one of the following: \
-             --standalone, --initial-controllers, or --no-initial-controllers.",
+             --standalone, --initial-controllers, or --no-initial-controllers."
+                .to_owned(),
         ));
     }
     match asked {
         Some(0) if is_dynamic => Err(BootstrapError::KraftVersion(
             "Cannot set kraft.version to 0 if controller.quorum.voters is empty and one of the flags --standalone, \
              --initial-controllers, or --no-initial-controllers is used. For dynamic controllers support, try removing \
-             the --feature flag for kraft.version.",
+             the --feature flag for kraft.version."
+                .to_owned(),
         )),
-        Some(1..) if !is_dynamic => Err(BootstrapError::KraftVersion(
-            "Cannot set kraft.version to 1 unless controller.quorum.voters is empty and one of the flags --standalone, \
+        Some(level @ 1..) if !is_dynamic => Err(BootstrapError::KraftVersion(format!(
+            "Cannot set kraft.version to {level} unless controller.quorum.voters is empty and one of the flags --standalone, \
              --initial-controllers, or --no-initial-controllers is used. For dynamic controllers support, try using \
              one of --standalone, --initial-controllers, or --no-initial-controllers and removing \
-             controller.quorum.voters.",
-        )),
+             controller.quorum.voters."
+        ))),
         _ => Ok(i16::from(is_dynamic)),
     }
 }
@@ -229,5 +255,32 @@ mod tests {
         assert_eq!(refused(None, "group.version", 9), Err(text.to_owned()));
         assert!(refused(None, "no.such.feature", 1).unwrap_err().starts_with("Unsupported feature: no.such.feature."));
         assert_eq!(refused(None, "eligible.leader.replicas.version", 1), Ok(()));
+        let supported = "Supported features are: eligible.leader.replicas.version, group.version, kraft.version, \
+                         share.version, streams.version, transaction.version";
+        assert!(refused(None, "no.such.feature", 1).unwrap_err().ends_with(supported));
+    }
+
+    #[test]
+    fn the_release_can_be_asked_for_as_a_feature() {
+        let with_level = |release: Option<&str>, level: i16, unstable: bool| {
+            let request = BootstrapRequest {
+                release_version: release.map(str::to_owned),
+                feature_levels: BTreeMap::from([(METADATA_VERSION.to_owned(), level)]),
+                unstable_feature_versions_enable: unstable,
+                ..BootstrapRequest::default()
+            };
+            BootstrapMetadata::new(&request).map_err(|error| error.to_string())
+        };
+        let named = BootstrapRequest { release_version: Some("4.0-IV3".to_owned()), ..BootstrapRequest::default() };
+        assert_eq!(with_level(None, 25, false).as_ref(), Ok(&BootstrapMetadata::new(&named).unwrap()));
+        let refused = [
+            (Some("4.1"), 25, "Use --release-version instead of --feature metadata.version=X to avoid ambiguity."),
+            (None, 6, "No MetadataVersion with feature level 6. Valid feature levels are from 7 to 31."),
+            (None, 31, "metadata.version 4.4-IV0 is not yet stable."),
+        ];
+        for (release, level, text) in refused {
+            assert_eq!(with_level(release, level, false), Err(text.to_owned()));
+        }
+        assert!(with_level(None, 31, true).is_ok());
     }
 }

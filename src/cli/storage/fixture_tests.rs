@@ -5,8 +5,10 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::format::FormatArgs;
 use super::*;
 use crate::cli::output::Output;
+use ringlog_types::NodeId;
 
 const RUNS: &[u8] = include_bytes!("../../../tests/data/fixtures/formatted.tar.gz");
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
@@ -165,6 +167,46 @@ fn a_formatted_directory_is_left_alone_and_shown() {
         fault.ends_with("is already formatted. Use --ignore-formatted to ignore this directory and format the others.")
     );
     assert_eq!(fs::read(data.join("meta.properties")).expect("meta.properties"), before);
+}
+
+/// What Kafka's tool says of each, also when formatted directories are to be skipped.
+#[test]
+fn a_directory_of_another_cluster_or_node_is_never_taken_for_formatted() {
+    const OTHER: &str = "b3RoZXItY2x1c3Rlci0xMg";
+    let folder = TestDirectory::new("foreign");
+    let (first, second) = (folder.0.join("a"), folder.0.join("b"));
+    let config = |data: &str| ServerConfig::dev(data, 9092);
+    let one = config(first.to_str().expect("text"));
+    let both = ServerConfig { log_dirs: vec![first.display().to_string(), second.display().to_string()], ..one.clone() };
+    let mut random = Random::from_seed(1);
+    let mut out = Printed::default();
+    format_directories(&one, CLUSTER_ID, &mut random, &mut out).expect("it is formatted");
+    let mut format = |config: &ServerConfig, cluster_id: &str, ignore_formatted: bool| {
+        let args = FormatArgs { cluster_id: cluster_id.to_owned(), ignore_formatted, ..FormatArgs::default() };
+        let mut out = Printed::default();
+        super::format::format(&args, config, &mut random, super::now(), &mut out).map(|()| out.0)
+    };
+    let file = first.join("meta.properties").display().to_string();
+    let foreign = format!("Invalid cluster.id in: {file}. Expected {OTHER}, but read {CLUSTER_ID}");
+    for config in [&one, &both] {
+        for ignore_formatted in [false, true] {
+            assert_eq!(format(config, OTHER, ignore_formatted), Err(foreign.clone()));
+        }
+    }
+    assert!(!second.exists(), "nothing is written before all is checked");
+    let mut moved = one.clone();
+    moved.node_id = NodeId(4);
+    let text = format(&moved, CLUSTER_ID, true).expect_err("another node's");
+    assert!(text.starts_with(&format!("Stored node id 1 doesn't match previous node id 4 in {file}.")), "{text}");
+    let all = "All of the log directories are already formatted.\n";
+    assert_eq!(format(&one, CLUSTER_ID, true).as_deref(), Ok(all));
+    fs::write(&file, "garbage").expect("a file is written");
+    let none = "No available log directories to format.";
+    assert_eq!(format(&one, CLUSTER_ID, true), Err(none.to_owned()));
+    assert_eq!(format(&one, CLUSTER_ID, false), Err(none.to_owned()));
+    format(&both, CLUSTER_ID, false).expect("the other one is formatted");
+    assert_eq!(fs::read_to_string(&file).expect("the file"), "garbage");
+    assert!(second.join("meta.properties").exists());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::path::Path;
 use clap::Args;
 use ringlog_config::ServerConfig;
 use ringlog_log::meta_properties::MetaProperties;
+use ringlog_log::names::META_PROPERTIES_FILE;
 use ringlog_metadata::bootstrap::{
     BootstrapMetadata, BootstrapRequest, QuorumFormat, directory_description, kraft_version,
 };
@@ -98,22 +99,8 @@ pub fn format(
     };
     let bootstrap = BootstrapMetadata::new(&request).map_err(|fault| fault.to_string())?;
 
-    let mut new = Vec::new();
     let mut taken = taken_directory_ids(config);
-    for directory in directories(config) {
-        if !Path::new(&directory).join("meta.properties").exists() {
-            new.push(directory);
-        } else if !args.ignore_formatted {
-            return Err(format!(
-                "Log directory {directory} is already formatted. Use --ignore-formatted to ignore this directory and \
-                 format the others."
-            ));
-        }
-    }
-    if new.is_empty() {
-        out.line("All of the log directories are already formatted.");
-        return Ok(());
-    }
+    let Some(new) = unformatted_directories(args, config, out)? else { return Ok(()) };
     let voters = voters(args, config, random)?;
     out.line(&format!("Bootstrap metadata: {}", show(&bootstrap)));
     let name = bootstrap.metadata_version();
@@ -131,6 +118,57 @@ pub fn format(
         write_directory(Path::new(directory), args, config.node_id, id, &bootstrap, checkpoint, now).map_err(fault)?;
     }
     Ok(())
+}
+
+/// The directories that aren't formatted yet; `None` if all are. Those that are must belong to this node and cluster.
+fn unformatted_directories(
+    args: &FormatArgs,
+    config: &ServerConfig,
+    out: &mut dyn Output,
+) -> Result<Option<Vec<String>>, String> {
+    let (mut new, mut formatted) = (Vec::new(), Vec::new());
+    for directory in directories(config) {
+        let file = Path::new(&directory).join(META_PROPERTIES_FILE);
+        match fs::read(&file).map(|bytes| MetaProperties::parse(&bytes)) {
+            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => new.push(directory),
+            Ok(Ok(properties)) => formatted.push((directory, file, properties)),
+            unreadable => {
+                let reason = match unreadable {
+                    Err(fault) => fault.to_string(),
+                    Ok(parsed) => parsed.err().map_or_else(String::new, |fault| fault.to_string()),
+                };
+                out.error(&format!("Error while reading meta.properties file {}: {reason}", file.display()));
+                out.line(&format!("I/O error trying to read log directory {directory}. Ignoring..."));
+            }
+        }
+    }
+    for (_, file, MetaProperties { cluster_id, node_id, .. }) in &formatted {
+        let file = file.display();
+        if *cluster_id != args.cluster_id {
+            let expected = &args.cluster_id;
+            return Err(format!("Invalid cluster.id in: {file}. Expected {expected}, but read {cluster_id}"));
+        }
+        if *node_id != config.node_id {
+            return Err(format!(
+                "Stored node id {node_id} doesn't match previous node id {} in {file}. If you moved your data, make sure \
+                 your configured node id matches. If you intend to create a new node, you should remove all data in your \
+                 data directories.",
+                config.node_id
+            ));
+        }
+    }
+    match formatted.first() {
+        Some((directory, ..)) if !args.ignore_formatted => Err(format!(
+            "Log directory {directory} is already formatted. Use --ignore-formatted to ignore this directory and format \
+             the others."
+        )),
+        _ if !new.is_empty() => Ok(Some(new)),
+        Some(_) => {
+            out.line("All of the log directories are already formatted.");
+            Ok(None)
+        }
+        None => Err("No available log directories to format.".to_owned()),
+    }
 }
 
 fn quorum_format(args: &FormatArgs, config: &ServerConfig) -> Result<QuorumFormat, String> {
