@@ -4,7 +4,7 @@ use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse, describe_quorum_response};
 use ringlog_types::{CLUSTER_METADATA_TOPIC, ErrorCode, Now};
 
-use super::Raft;
+use super::{Raft, refusal};
 use super::fetch_server::Asker;
 use super::leader::Progress;
 use super::state::State;
@@ -46,11 +46,7 @@ impl Raft {
             let error = ErrorCode::NotLeaderOrFollower;
             return describe_quorum_response::PartitionData {
                 error_code: error.code(),
-                error_message: Some(StrBytes::from_static(
-                    "For requests intended only for the leader, this error indicates that the broker is not the \
-                     current leader. For requests intended for any replica, this error indicates that the broker is \
-                     not a replica of the topic partition.",
-                )),
+                error_message: Some(StrBytes::from_static(refusal::NOT_LEADER)),
                 ..describe_quorum_response::PartitionData::default()
             };
         };

@@ -4,7 +4,12 @@ use ringlog_types::{ErrorCode, Offset, Uuid};
 
 use crate::voters::{Endpoints, ReplicaKey, VersionRange, VoterSet};
 
-/// What the asker is told. Without a text of its own the answer's text is empty.
+/// What a node answers that is asked for what only the leader knows or does.
+pub(super) const NOT_LEADER: &str = "For requests intended only for the leader, this error indicates that the broker is \
+                                     not the current leader. For requests intended for any replica, this error indicates \
+                                     that the broker is not a replica of the topic partition.";
+
+/// What the asker is told. With an empty text the answer has none, and the asker's client says what the code means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub code: ErrorCode,
@@ -13,7 +18,11 @@ pub(super) struct Refusal {
 
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Refusal {
-        let text = if code == ErrorCode::RequestTimedOut { "The request timed out." } else { "" };
+        let text = match code {
+            ErrorCode::RequestTimedOut => "The request timed out.",
+            ErrorCode::NotLeaderOrFollower => NOT_LEADER,
+            _ => "",
+        };
         Refusal { code, text: text.to_owned() }
     }
 }
