@@ -255,9 +255,13 @@ async fn start_core(shard: &Rc<Shard>, stopped: &Stopped) -> Result<Progress, St
     let (node, index) = (&shard.node, shard.index);
     if index == node.controller_index {
         // Before logs are recovered, which may take long: the quorum counts on this node.
-        let Some(started) = unless_stopped(stopped, controller::start(shard)).await else { return Ok(Progress::Stopped) };
+        let Some(started) = unless_stopped(stopped, controller::start(shard)).await else {
+            return Ok(Progress::Stopped);
+        };
         started.map_err(|fault| fault.to_string())?;
-        let Some(open) = unless_stopped(stopped, listener::open(shard, true)).await else { return Ok(Progress::Stopped) };
+        let Some(open) = unless_stopped(stopped, listener::open(shard, true)).await else {
+            return Ok(Progress::Stopped);
+        };
         open.map_err(|fault| fault.to_string())?;
     }
     if index < node.shards && node.config.roles.broker {
@@ -273,7 +277,9 @@ async fn start_core(shard: &Rc<Shard>, stopped: &Stopped) -> Result<Progress, St
     }
     metadata_publisher::start(shard);
     if index == 0 {
-        let Some(up) = unless_stopped(stopped, broker_lifecycle::start(shard)).await else { return Ok(Progress::Stopped) };
+        let Some(up) = unless_stopped(stopped, broker_lifecycle::start(shard)).await else {
+            return Ok(Progress::Stopped);
+        };
         up.map_err(|fault| fault.to_string())?;
     }
     Ok(Progress::Serves)

@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::process;
 use std::rc::Rc;
 
-use ringlog_metadata::features::FEATURES;
+use ringlog_metadata::features::{FEATURES, METADATA_VERSION, NOT_SERVED};
 use ringlog_protocol::messages::{
     BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerRegistrationRequest, BrokerRegistrationResponse,
     ControllerRegistrationRequest, broker_registration_request, controller_registration_request,
@@ -33,6 +33,8 @@ use crate::shard::Shard;
 const FIRST_BACKOFF_MS: u64 = 10;
 /// One try to register takes no longer, whatever keeps the controller.
 const REGISTRATION_TRY_MS: u64 = 5_000;
+/// How long a registration waits for the cluster's features.
+const FEATURES_WAIT_MS: u64 = 2_000;
 /// The longest wait between attempts.
 const MAX_BACKOFF_MS: u64 = 2_000;
 /// How long a controlled shutdown may take while controllers answer, as in Kafka. It is given up earlier when none has
@@ -81,9 +83,11 @@ fn refusal(shard: &Shard, error: ErrorCode) -> String {
              or controller.quorum.bootstrap.servers, or format the directories for that cluster",
             node.cluster_id
         ),
-        ErrorCode::InvalidRegistration => "its listeners or log directories are not usable for the cluster, or another \
+        ErrorCode::InvalidRegistration => {
+            "its listeners or log directories are not usable for the cluster, or another \
                                            broker has registered a directory with one of their ids: is one a copy?"
-            .to_owned(),
+                .to_owned()
+        }
         ErrorCode::UnsupportedVersion => "the cluster uses feature levels that this release doesn't know, see \
                                           `kafka-features describe`. Start a newer release"
             .to_owned(),
@@ -92,9 +96,11 @@ fn refusal(shard: &Shard, error: ErrorCode) -> String {
             node.id,
             twin(shard).map_or_else(String::new, |address| format!(", which registered {address}"))
         ),
-        ErrorCode::ClusterAuthorizationFailed => "the controllers' authorizer has to allow ClusterAction on the Cluster to \
+        ErrorCode::ClusterAuthorizationFailed => {
+            "the controllers' authorizer has to allow ClusterAction on the Cluster to \
                                                   the principal of this broker"
-            .to_owned(),
+                .to_owned()
+        }
         ErrorCode::BrokerIdNotRegistered => "it isn't known to the cluster".to_owned(),
         _ => "trying again may help; the controllers' logs say more".to_owned(),
     }
@@ -153,6 +159,13 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
     shard.broker.is_unfenced.set(true);
     ring::spawn_detached(heartbeats(shard.clone(), epoch, state));
     announce(shard, Some(epoch));
+    let others = shard.image().cluster.brokers.len().saturating_sub(1);
+    if others > 0 {
+        warn!(
+            "there are {others} other brokers, but this release doesn't copy partitions between brokers yet: give topics \
+             on Ringlog brokers one replica"
+        );
+    }
     Ok(())
 }
 
@@ -185,8 +198,9 @@ fn registration(shard: &Rc<Shard>) -> BrokerRegistrationRequest {
         security_protocol: listener.security_protocol.code(),
     });
     let unstable = config.controller.unstable_feature_versions_enable;
+    let image = shard.image();
     let features = FEATURES.iter().map(|feature| {
-        let range = feature.supported_range(unstable);
+        let range = feature.range_of_brokers(image.features.level(feature.name), unstable);
         broker_registration_request::Feature {
             name: feature.name.into(),
             min_supported_version: range.min,
@@ -269,13 +283,13 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
     let config = &shard.node.config.controller;
     let timeout_ms = u64::try_from(config.initial_broker_registration_timeout_ms).unwrap_or(0);
     let deadline = ring::now().monotonic.plus_ms(timeout_ms);
-    let request = registration(shard);
+    learn_features(shard).await;
     let mut backoff = Backoff::new();
     let mut is_waiting = false;
     let refused = Rarely::after(session_timeout_ms(shard));
     loop {
         let left_ms = deadline.since_ms(ring::now().monotonic).max(1);
-        let own = ControllerRequest::internal(request.clone());
+        let own = ControllerRequest::internal(registration(shard));
         let response = controller::request_within(shard, own, left_ms.min(REGISTRATION_TRY_MS)).await;
         let response = BrokerRegistrationResponse::try_from(response).unwrap_or_else(|_| BrokerRegistrationResponse {
             error_code: ErrorCode::UnknownServerError.code(),
@@ -288,6 +302,8 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
                 shard.broker.heard_at.set(Some(now));
                 return Ok(BrokerEpoch(response.broker_epoch));
             }
+            // The levels that the cluster has may not have come yet.
+            ErrorCode::UnsupportedVersion if !knows_features(shard) => {}
             ErrorCode::InconsistentClusterId | ErrorCode::InvalidRegistration | ErrorCode::UnsupportedVersion => {
                 return Err(LifecycleFault::Refused { error, reason: refusal(shard, error) });
             }
@@ -316,6 +332,26 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
     }
 }
 
+/// Waits for a moment until it is known which features the cluster has: a registration has to fit them.
+async fn learn_features(shard: &Rc<Shard>) {
+    let known = async {
+        while !knows_features(shard) {
+            shard.image_changed.wait().await;
+        }
+    };
+    let _ = ring::timeout_ms(FEATURES_WAIT_MS, known).await;
+    let image = shard.image();
+    let finalized = NOT_SERVED.iter().map(|name| (name, image.features.level(name))).filter(|(_, level)| *level > 0);
+    let finalized: Vec<String> = finalized.map(|(name, level)| format!("{name}={level}")).collect();
+    if !finalized.is_empty() {
+        info!("the cluster has {}, which this broker doesn't serve yet", finalized.join(", "));
+    }
+}
+
+fn knows_features(shard: &Shard) -> bool {
+    shard.image().features.level(METADATA_VERSION) > 0
+}
+
 /// Whether the answer is our own, for want of one.
 fn is_no_answer(error: ErrorCode) -> bool {
     matches!(error, ErrorCode::RequestTimedOut | ErrorCode::NotController)
@@ -341,7 +377,10 @@ async fn catch_up(shard: &Rc<Shard>, epoch: BrokerEpoch) {
         let state = heartbeat(shard, epoch, Want { fence: true, shut_down: false }, heartbeat_limit_ms(shard)).await;
         if let Some(lasted_ms) = waiting.holds(ring::now().monotonic) {
             let (at, answer) = (controller::applied_offset(shard).await.0, answer_of(&state));
-            info!("registered at offset {epoch}, but its metadata has come to {at} only after {} s ({answer})", lasted_ms / 1000);
+            info!(
+                "registered at offset {epoch}, but its metadata has come to {at} only after {} s ({answer})",
+                lasted_ms / 1000
+            );
         }
         backoff.wait().await;
     }
@@ -357,7 +396,11 @@ async fn unfence(shard: &Rc<Shard>, epoch: BrokerEpoch) -> State {
             Ok(state) if !state.is_fenced => return state,
             outcome => {
                 if let Some(lasted_ms) = waiting.holds(ring::now().monotonic) {
-                    warn!("the controller hasn't let this broker serve for {} s ({})", lasted_ms / 1000, answer_of(&outcome));
+                    warn!(
+                        "the controller hasn't let this broker serve for {} s ({})",
+                        lasted_ms / 1000,
+                        answer_of(&outcome)
+                    );
                 }
             }
         }
@@ -462,7 +505,10 @@ async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
                         _ => "clients are sent to other brokers when its session ends",
                     };
                     let seconds = lasted_ms / 1000;
-                    warn!("the controller refuses this broker's heartbeats for {seconds} s ({}): {meaning}", error.name());
+                    warn!(
+                        "the controller refuses this broker's heartbeats for {seconds} s ({}): {meaning}",
+                        error.name()
+                    );
                 }
             }
         }

@@ -40,5 +40,5 @@ mod shard;
 mod stop;
 
 pub use boot::{RunningNode, StartFault, start};
-pub use stop::StopRequest;
 pub use placement::shard_of;
+pub use stop::StopRequest;

@@ -120,7 +120,10 @@ fn resolve(listener: &Listener, stop: &StopRequest) -> Result<Option<SocketAddr>
     let look_up = move || {
         let _ = sender.send(name.to_socket_addrs().map(|mut addresses| addresses.next()));
     };
-    std::thread::Builder::new().name("resolve".to_owned()).spawn(look_up).map_err(|fault| no_address(fault.to_string()))?;
+    std::thread::Builder::new()
+        .name("resolve".to_owned())
+        .spawn(look_up)
+        .map_err(|fault| no_address(fault.to_string()))?;
     let begun = Instant::now();
     loop {
         match found.recv_timeout(TRY_EVERY) {

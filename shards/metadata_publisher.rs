@@ -25,11 +25,12 @@ use ringlog_protocol::StrBytes;
 use ringlog_ring as ring;
 use ringlog_types::{BrokerEpoch, GROUP_METADATA_TOPIC, LeaderEpoch, TopicIdPartition, TopicPartition, Uuid};
 use rustc_hash::FxHashMap;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use self::assignment::Assignments;
 use crate::coordinator;
 use crate::mesh::LocalFuture;
+use crate::rarely::Rarely;
 use crate::replica::Replica;
 use crate::shard::{Node, Shard};
 
@@ -50,6 +51,8 @@ pub struct Publisher {
     topic_configs: RefCell<FxHashMap<Uuid, Rc<LogConfig>>>,
     /// The node's configuration with dynamic values on top; `None` as long as there are none.
     server_config: RefCell<Option<Rc<ServerConfig>>>,
+    /// Partitions have more replicas than this one.
+    unreplicated: Rarely,
 }
 
 struct Publication {
@@ -204,6 +207,7 @@ impl Update<'_> {
 
     async fn partitions(&self, changes: &MetadataChanges) {
         let local = self.local(changes);
+        self.warn_of_replicas(&local);
         self.claim(&local).await;
         let mut gone = Vec::new();
         for (looked_at, Local { id, partition, directory, .. }) in local.iter().enumerate() {
@@ -220,6 +224,22 @@ impl Update<'_> {
             }
         }
         self.remove(gone).await;
+    }
+
+    /// Until partitions are copied between brokers, an operator has to know what becomes of those that should be.
+    fn warn_of_replicas(&self, local: &[Local<'_>]) {
+        let replicated = local.iter().find(|local| local.directory.is_some() && local.partition.replicas().len() > 1);
+        let Some(Local { id, topic, partition, .. }) = replicated else { return };
+        if self.shard.publisher.unreplicated.holds(ring::now().monotonic).is_some() {
+            let replicas: Vec<i32> = partition.replicas().iter().map(|broker| broker.0).collect();
+            warn!(
+                "partition {}-{} has replicas on brokers {replicas:?}, but this release doesn't copy partitions between \
+                 brokers yet: this replica stays empty while another broker leads, and while this one leads nobody leaves \
+                 or joins the in-sync replicas on its word, so that acks=all may wait in vain. Give topics on Ringlog \
+                 brokers one replica",
+                topic.name, id.partition
+            );
+        }
     }
 
     /// The changed partitions whose home is this core.

@@ -47,7 +47,6 @@ impl Rarely {
         let since = self.since.take()?;
         self.told_at.take().map(|_| now.since_ms(since))
     }
-
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ fn on_executor<Fut: Future<Output = ()> + 'static>(
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).unwrap();
     let inside = directory.clone();
-    let run = move |mut context: ExecutorContext| async move {
+    let run = move |context: ExecutorContext| async move {
         context.ready();
         test(inside).await;
     };

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use ringlog_metadata::features::{FEATURES, KRAFT_VERSION, METADATA_VERSION};
+use ringlog_metadata::features::{FEATURES, Feature, KRAFT_VERSION, METADATA_VERSION};
+use ringlog_metadata::image::VersionRange;
 use ringlog_protocol::ApiKey;
 use ringlog_protocol::messages::api_versions_request::ApiVersionsRequest;
 use ringlog_protocol::messages::api_versions_response::{
@@ -34,9 +35,15 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: &ApiVe
     let finalized = metadata_version.into_iter().chain(kraft_version).chain(others);
     // A broker names the newest offset that it knows, a controller the one with which the features changed.
     let features_epoch = if on_controller { quorum.features_offset } else { image.provenance.last_contained_offset };
+    let unstable = unstable_features(shard);
+    // A controller keeps levels; serving them is for brokers.
+    let range = |feature: &Feature| match on_controller {
+        true => feature.supported_range(unstable),
+        false => feature.range_of_brokers(image.features.level(feature.name), unstable),
+    };
     ApiVersionsResponse {
         api_keys: served(on_controller, quorum.controller_versions.as_ref()),
-        supported_features: supported_features(context.api_version, unstable_features(shard)),
+        supported_features: supported_features(context.api_version, range),
         finalized_features_epoch: features_epoch.0,
         finalized_features: finalized.map(|(name, level)| finalized_feature(name, level)).collect(),
         ..Default::default()
@@ -80,8 +87,8 @@ fn unstable_features(shard: &Shard) -> bool {
     shard.node.config.properties.get("unstable.feature.versions.enable").is_some_and(|value| value == "true")
 }
 
-fn supported_features(api_version: i16, unstable: bool) -> Vec<SupportedFeatureKey> {
-    let ranges = FEATURES.iter().map(|feature| (feature.name, feature.supported_range(unstable)));
+fn supported_features(api_version: i16, range: impl Fn(&Feature) -> VersionRange) -> Vec<SupportedFeatureKey> {
+    let ranges = FEATURES.iter().map(|feature| (feature.name, range(feature)));
     ranges
         .filter(|(_, range)| api_version >= ZERO_LEVEL_FROM_VERSION || range.min > 0)
         .map(|(name, range)| SupportedFeatureKey { name: name.into(), min_version: range.min, max_version: range.max })
@@ -110,7 +117,7 @@ mod tests {
     #[test]
     fn features_from_level_0_are_hidden_from_older_clients() {
         let names = |version| {
-            let features = supported_features(version, false);
+            let features = supported_features(version, |feature| feature.supported_range(false));
             features.iter().map(|feature| (feature.name.to_string(), feature.max_version)).collect::<Vec<_>>()
         };
         assert_eq!(names(3), [("metadata.version".to_owned(), 30)]);

@@ -48,7 +48,10 @@ const SMALL_FILE_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadFault {
     /// The disk, or the log's bytes.
-    #[error("the metadata log can't be loaded: {0}")]
+    #[error(
+        "the metadata log can't be loaded: {0}. All of its directory must be files that this node wrote, which its user may \
+         read and write"
+    )]
     Log(#[from] MetadataLogError),
     /// A small file can't be understood.
     #[error(

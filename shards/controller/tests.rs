@@ -159,7 +159,8 @@ impl TestNode {
         let (config, _) = ServerConfig::from_properties(&self.config).expect("a valid configuration");
         let log_dirs = log_manager::check_and_lock(&config).expect("formatted");
         let log_dirs = log_dirs.take_over(&config).expect("markers that can be removed");
-        let listeners = listener::claim_all(&config, &StopRequest::default()).expect("free ports").expect("not stopped");
+        let listeners =
+            listener::claim_all(&config, &StopRequest::default()).expect("free ports").expect("not stopped");
         let node = Arc::new(Node {
             id: config.node_id,
             cluster_id: log_dirs.cluster_id.clone(),

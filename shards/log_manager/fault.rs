@@ -122,7 +122,9 @@ pub fn explain(error: &io::Error) -> String {
         io::ErrorKind::ReadOnlyFilesystem => {
             "; the file system is mounted read-only: see the kernel's log for a disk error"
         }
-        io::ErrorKind::NotADirectory => "; a file is in the place of a directory: correct log.dirs, or move the file away",
+        io::ErrorKind::NotADirectory => {
+            "; a file is in the place of a directory: correct log.dirs, or move the file away"
+        }
         io::ErrorKind::IsADirectory => "; a directory is in the place of a file: move it away",
         _ if error.raw_os_error() == Some(5) => "; the disk fails: see the kernel's log",
         _ => "",

@@ -23,7 +23,9 @@ mod stall;
 mod timing;
 
 pub use apart::blocking_apart;
-pub use backend::executors::{ExecutorContext, ExecutorOptions, Executors, FaultSender, StartError, StopHandle, Stopped};
+pub use backend::executors::{
+    ExecutorContext, ExecutorOptions, Executors, FaultSender, StartError, StopHandle, Stopped,
+};
 pub use backend::file::{Direct, File, Open};
 pub use backend::mesh::{MeshBuilder, MeshEndpoint, TrySendError};
 pub use backend::tasks::{

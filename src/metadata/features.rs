@@ -239,6 +239,10 @@ pub const FEATURES: &[Feature] = &[
     Feature { name: STREAMS_VERSION, levels: &[level(0, 7, &[]), level(1, 29, &[])] },
 ];
 
+/// Features of which brokers serve no level but 0, where they are off: transactions, consumer groups of the new protocol,
+/// share groups, streams groups.
+pub const NOT_SERVED: &[&str] = &[TRANSACTION_VERSION, GROUP_VERSION, SHARE_VERSION, STREAMS_VERSION];
+
 /// The feature of this name.
 pub fn feature(name: &str) -> Option<&'static Feature> {
     FEATURES.iter().find(|feature| feature.name == name)
@@ -253,6 +257,17 @@ impl Feature {
             return VersionRange { min: MetadataVersion::MINIMUM.0, max: max.0 };
         }
         VersionRange { min: 0, max: self.levels.last().map_or(0, |last| last.level) }
+    }
+
+    /// The levels that a broker of this release says it supports, lowest and highest, in a cluster where the feature is
+    /// finalized at `finalized`. What it can't serve yet it doesn't support, so that nobody turns it on; but a cluster
+    /// that has it on (as Kafka's own tool formats them) takes no broker that says so, and all else works there.
+    pub fn range_of_brokers(&self, finalized: i16, unstable: bool) -> crate::image::VersionRange {
+        let supported = self.supported_range(unstable);
+        if NOT_SERVED.contains(&self.name) {
+            return crate::image::VersionRange { min: 0, max: finalized.clamp(0, supported.max) };
+        }
+        supported
     }
 
     /// Whether the level exists.

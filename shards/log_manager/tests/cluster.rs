@@ -181,7 +181,7 @@ impl TestNode {
 }
 
 async fn run_shard<F: AsyncFnOnce(Rc<Shard>)>(
-    mut context: ExecutorContext,
+    context: ExecutorContext,
     node: Arc<Node>,
     mesh: MeshBuilder<Message>,
     scenario: Option<F>,

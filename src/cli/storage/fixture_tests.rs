@@ -177,7 +177,8 @@ fn a_directory_of_another_cluster_or_node_is_never_taken_for_formatted() {
     let (first, second) = (folder.0.join("a"), folder.0.join("b"));
     let config = |data: &str| ServerConfig::dev(data, 9092);
     let one = config(first.to_str().expect("text"));
-    let both = ServerConfig { log_dirs: vec![first.display().to_string(), second.display().to_string()], ..one.clone() };
+    let both =
+        ServerConfig { log_dirs: vec![first.display().to_string(), second.display().to_string()], ..one.clone() };
     let mut random = Random::from_seed(1);
     let mut out = Printed::default();
     format_directories(&one, CLUSTER_ID, &mut random, &mut out).expect("it is formatted");

@@ -80,6 +80,22 @@ fn defaults_and_ranges_are_kafkas() {
     }
 }
 
+/// Nobody is to turn on what brokers can't serve; where it is on, as after Kafka's `storage format`, they say no less than
+/// the cluster asks of every broker.
+#[test]
+fn brokers_claim_no_more_of_what_they_do_not_serve_than_the_cluster_has() {
+    for feature in FEATURES {
+        let supported = feature.supported_range(false);
+        let (off, on) = (feature.range_of_brokers(0, false), feature.range_of_brokers(supported.max, false));
+        let newer = feature.range_of_brokers(i16::MAX, false);
+        let is_served = !NOT_SERVED.contains(&feature.name);
+        assert_eq!(off.max, if is_served { supported.max } else { 0 }, "{}", feature.name);
+        assert_eq!((on, newer), (supported, supported), "{}", feature.name);
+    }
+    let transactions = feature(TRANSACTION_VERSION).unwrap();
+    assert_eq!(transactions.range_of_brokers(1, false).max, 1);
+}
+
 #[test]
 fn names_of_releases_give_their_last_level() {
     let level = |name| MetadataVersion::from_name(name).map(|version| version.0);

@@ -4,11 +4,11 @@ use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse, describe_quorum_response};
 use ringlog_types::{CLUSTER_METADATA_TOPIC, ErrorCode, Now};
 
-use super::{Raft, refusal};
 use super::fetch_server::Asker;
 use super::leader::Progress;
 use super::state::State;
 use super::wire;
+use super::{Raft, refusal};
 use crate::effects::Effects;
 
 impl Raft {

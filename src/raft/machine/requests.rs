@@ -155,7 +155,8 @@ impl Requests {
     /// What is next, after `now`.
     pub fn next_deadline(&self, now: MonotonicMs) -> Option<MonotonicMs> {
         let pending = self.pending.values().map(|pending| pending.deadline).min();
-        let unconnected = self.unconnected.values().map(|connection| connection.until).filter(|until| *until > now).min();
+        let unconnected =
+            self.unconnected.values().map(|connection| connection.until).filter(|until| *until > now).min();
         pending.into_iter().chain(self.backing_off.values().copied().min()).chain(unconnected).min()
     }
 }

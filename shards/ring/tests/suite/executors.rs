@@ -7,8 +7,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use ringlog_ring::{
-    ExecutorContext, ExecutorOptions, Executors, StartError, TaskQueue, blocking, probe, spawn, spawn_detached, spawn_into,
-    stall_stats, usable_cpus, yield_now,
+    ExecutorContext, ExecutorOptions, Executors, StartError, TaskQueue, blocking, probe, spawn, spawn_detached,
+    spawn_into, stall_stats, usable_cpus, yield_now,
 };
 
 use crate::{options, run};

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use ringlog_protocol::messages::{
     AddRaftVoterRequest, ApiVersionsResponse, DescribeQuorumRequest, DescribeQuorumResponse, FetchResponse,
-    FetchSnapshotRequest, RemoveRaftVoterRequest, add_raft_voter_request, api_versions_response, describe_quorum_request,
-    fetch_snapshot_request,
+    FetchSnapshotRequest, RemoveRaftVoterRequest, add_raft_voter_request, api_versions_response,
+    describe_quorum_request, fetch_snapshot_request,
 };
 use ringlog_protocol::records::BatchIter;
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
