@@ -223,9 +223,8 @@ impl Replica {
         if partition.high_watermark() < appended.end_offset {
             return None;
         }
-        let required = partition.effective_min_isr(&self.config.borrow());
-        let enough = partition.isr().maximal_len() >= required;
-        Some(if enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend.into()) })
+        let is_enough = partition.has_enough_in_sync(&self.config.borrow());
+        Some(if is_enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend.into()) })
     }
 
     /// Lets everybody who waits on this partition look again, as far as `effects` say that something changed.

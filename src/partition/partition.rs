@@ -300,10 +300,10 @@ impl Partition {
     }
 
     /// Moves the high watermark of a leader to what all members of the maximal ISR, and caught-up followers about to
-    /// join it, have. Frozen while the ISR is below its minimum: replicas outside of the ISR may be elected by ELR
-    /// (KIP-966) on the ground that nothing was committed without them.
+    /// join it, have. Frozen while the committed ISR is below its minimum: replicas outside of it may be elected by ELR
+    /// (KIP-966) on the ground that nothing was committed without them, and a proposal may never reach the controller.
     pub(crate) fn advance_high_watermark(&mut self, config: &LogConfig, now: MonotonicMs) -> Option<Offset> {
-        if self.role != Role::Leader || self.isr.maximal_len() < self.effective_min_isr(config) {
+        if self.role != Role::Leader || self.isr.committed().len() < self.effective_min_isr(config) {
             return None;
         }
         let leader_end = self.durable_end_offset;
