@@ -211,6 +211,7 @@ async fn stop(shard: &Rc<Shard>) {
         shard
             .invoke_on(core, |shard| {
                 coordinator::resign_all(shard);
+                shard.stop_serving();
                 Box::pin(std::future::ready(()))
             })
             .await;

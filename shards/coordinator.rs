@@ -191,11 +191,31 @@ pub fn on_leadership(shard: &Rc<Shard>, replica: &Rc<Replica>, is_leader: bool) 
     });
     shard.coordinators.groups.borrow_mut().insert(partition, driven.clone());
     let machine = GroupCoordinator::new(group_config(&shard.node.config), shard.random.borrow_mut().next_u64());
+    let shard = shard.clone();
     ring::spawn_detached(async move {
-        if let Err(fault) = driven.clone().run(machine).await {
-            error!(partition = %driven.replica.name, "group state can't be loaded: {fault}");
+        let Err(fault) = driven.clone().run(machine).await else { return };
+        if driven.resigned.is_set() {
+            return;
         }
+        error!(partition = %driven.replica.name, "group state can't be loaded: {fault}");
+        // As Kafka's: members look for another coordinator instead of waiting for this one to load.
+        on_closed(&shard, &driven.replica);
     });
+}
+
+/// A replica was closed: it no longer leads anything.
+pub fn on_closed(shard: &Rc<Shard>, replica: &Replica) {
+    if &*replica.name.topic != GROUP_METADATA_TOPIC {
+        return;
+    }
+    let mut groups = shard.coordinators.groups.borrow_mut();
+    let is_its = |driven: &Rc<Driven>| driven.replica.id == replica.id;
+    let driven = groups.get(&replica.id.partition).filter(|driven| is_its(driven)).cloned();
+    if let Some(driven) = driven {
+        groups.remove(&replica.id.partition);
+        drop(groups);
+        driven.resign();
+    }
 }
 
 /// Topics are gone: their committed offsets go too.
@@ -376,7 +396,7 @@ impl Driven {
             let now = ring::now();
             let effects = self.machine.borrow_mut().as_mut().map(|machine| match outcome {
                 Ok(()) => machine.on_written(write.token, now),
-                Err(fault) => machine.on_write_failed(write.token, fault.code, now),
+                Err(error) => machine.on_write_failed(write.token, error, now),
             });
             self.carry_out(effects.unwrap_or_default());
         }

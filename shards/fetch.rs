@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ringlog_log::transaction_index::AbortedTransaction as IndexedAbort;
 use ringlog_partition::{
     FetchContext, FollowerFetch, ForgottenPartition, IsolationLevel, PartitionResult, ReadInfo, ReadPlan, ReadRequest,
-    Reader, SessionPartition, SessionRequest, SessionTopic,
+    Reader, SessionPartition, SessionRequest, SessionTopic, Standing,
 };
 use ringlog_protocol::messages::fetch_request::FetchRequest;
 use ringlog_protocol::messages::fetch_response::{
@@ -25,7 +25,6 @@ use ringlog_types::{
     BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionIndex, TopicIdPartition, Uuid,
 };
 use smallvec::SmallVec;
-use tracing::error;
 
 use crate::dispatch::RequestContext;
 use crate::log_read::{ReadRange, available};
@@ -59,6 +58,8 @@ struct Part {
 #[derive(Debug, Default)]
 struct Outcome {
     error: Option<ErrorCode>,
+    /// What the replica was when it was read.
+    seen: Option<Standing>,
     info: Option<ReadInfo>,
     records: Slices,
     aborted: Option<Vec<IndexedAbort>>,
@@ -82,11 +83,8 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
     loop {
         read(shard, &by_home, wanted, &mut outcomes).await;
         let bytes: usize = outcomes.iter().map(|outcome| available(&outcome.records)).sum();
-        let urgent = outcomes.iter().any(|outcome| outcome.error.is_some() || outcome.diverging.is_some());
-        if bytes >= min_bytes || urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
-            break;
-        }
-        if shard.closing.is_set() {
+        let is_urgent = outcomes.iter().any(|outcome| outcome.error.is_some() || outcome.diverging.is_some());
+        if bytes >= min_bytes || is_urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
             break;
         }
         wait_for_progress(shard, &by_home, &outcomes, deadline).await;
@@ -214,9 +212,9 @@ async fn read_here(shard: Rc<Shard>, parts: Vec<Part>, wanted: Wanted) -> Vec<(u
     let mut outcomes = Vec::with_capacity(parts.len());
     let mut nothing_yet = true;
     for part in parts {
-        let outcome = match shard.replica(part.id) {
-            Some(replica) => read_partition(&replica, &part, wanted, left, nothing_yet).await,
-            None => Outcome { error: Some(ErrorCode::NotLeaderOrFollower), ..Outcome::default() },
+        let outcome = match shard.served(part.id) {
+            Ok(replica) => read_partition(&replica, &part, wanted, left, nothing_yet).await,
+            Err(why) => Outcome { error: Some(why.error_code()), ..Outcome::default() },
         };
         let bytes = available(&outcome.records);
         nothing_yet &= bytes == 0;
@@ -238,6 +236,7 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, left: us
         current_leader_epoch: known(part.current_leader_epoch),
         last_fetched_epoch: known(part.last_fetched_epoch),
     };
+    let seen = Some(replica.partition.borrow().standing());
     let plan = match replica.partition.borrow().read(&request) {
         Ok(plan) => plan,
         Err(error) => return Outcome { error: Some(error.error_code()), ..Outcome::default() },
@@ -252,8 +251,9 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, left: us
         });
     }
     match plan {
-        ReadPlan::Empty(info) => Outcome { info: Some(info), ..Outcome::default() },
+        ReadPlan::Empty(info) => Outcome { seen, info: Some(info), ..Outcome::default() },
         ReadPlan::Diverging { diverging_epoch, info } => Outcome {
+            seen,
             info: Some(info),
             diverging: Some((diverging_epoch.epoch, diverging_epoch.end_offset)),
             ..Outcome::default()
@@ -261,7 +261,8 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, left: us
         ReadPlan::Records { location, limit, read_committed, info } => {
             let max_bytes = part.max_bytes.min(left);
             let range = ReadRange { location, from: part.fetch_offset, limit, max_bytes, at_least_one: first };
-            read_records(replica, &range, read_committed, info).await
+            let outcome = read_records(replica, &range, read_committed, info).await;
+            Outcome { seen, ..outcome }
         }
     }
 }
@@ -276,8 +277,7 @@ async fn read_records(replica: &Replica, range: &ReadRange, read_committed: bool
         Ok::<(), crate::log_read::LogReadError>(())
     };
     if let Err(fault) = read.await {
-        error!(partition = %replica.id, directory = %replica.store.directory().display(), "reading failed: {fault}");
-        return Outcome { error: Some(ErrorCode::KafkaStorageError), ..Outcome::default() };
+        return Outcome { error: Some(replica.on_read_fault("reading failed", &fault)), ..Outcome::default() };
     }
     outcome
 }
@@ -287,8 +287,10 @@ async fn wait_for_progress(shard: &Rc<Shard>, by_home: &ByHome, outcomes: &[Outc
     let progress = ring::Notify::new();
     let happened = Rc::new(std::cell::Cell::new(false));
     for (home, parts) in by_home {
-        let seen: Vec<(TopicIdPartition, Option<ReadInfo>)> =
-            parts.iter().map(|part| (part.id, outcomes[part.place].info)).collect();
+        let seen: Vec<Seen> = parts
+            .iter()
+            .map(|part| Seen { id: part.id, standing: outcomes[part.place].seen, info: outcomes[part.place].info })
+            .collect();
         let watch = shard
             .begin_on(*home, move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<()> {
                 Box::pin(watch_here(shard.clone(), seen, deadline))
@@ -306,13 +308,23 @@ async fn wait_for_progress(shard: &Rc<Shard>, by_home: &ByHome, outcomes: &[Outc
     }
 }
 
+/// A partition as it was read.
+struct Seen {
+    id: TopicIdPartition,
+    standing: Option<Standing>,
+    info: Option<ReadInfo>,
+}
+
 /// On the home core: ends when one of the partitions is no longer as it was `seen`, or at the deadline.
-async fn watch_here(shard: Rc<Shard>, seen: Vec<(TopicIdPartition, Option<ReadInfo>)>, deadline: MonotonicMs) {
+async fn watch_here(shard: Rc<Shard>, seen: Vec<Seen>, deadline: MonotonicMs) {
     let changed = Rc::new(ring::Notify::new());
-    for (id, info) in &seen {
-        let Some(replica) = shard.replica(*id) else { return };
-        if Some(replica.partition.borrow().read_info()) != *info {
-            return;
+    for Seen { id, standing, info } in seen {
+        let Some(replica) = shard.replica(id) else { return };
+        {
+            let partition = replica.partition.borrow();
+            if Some(partition.standing()) != standing || Some(partition.read_info()) != info {
+                return;
+            }
         }
         replica.watch(&changed);
     }
@@ -389,10 +401,15 @@ fn result_of(outcome: &Outcome) -> PartitionResult {
     }
 }
 
+/// Clients that ask in a version up to 5 don't know of storage errors, and look for another leader when they are told to.
+fn as_known(error: ErrorCode, version: i16) -> ErrorCode {
+    if error == ErrorCode::KafkaStorageError && version <= 5 { ErrorCode::NotLeaderOrFollower } else { error }
+}
+
 fn partition_data(partition: PartitionIndex, outcome: Outcome, version: i16) -> PartitionData {
     let mut data = PartitionData {
         partition_index: partition.0,
-        error_code: outcome.error.map_or(0, ErrorCode::code),
+        error_code: outcome.error.map_or(0, |error| as_known(error, version).code()),
         high_watermark: -1,
         // Clients before flexible versions take null for an error.
         records: Some(Records::from_chunks(outcome.records.into_vec())),

@@ -35,6 +35,8 @@ mod produce;
 mod read_ahead;
 mod replica;
 mod segment_store;
+#[cfg(test)]
+mod served_tests;
 mod shard;
 
 pub use boot::{RunningNode, StartFault, start};

@@ -132,10 +132,6 @@ pub fn close_controller(shard: &Shard) {
 /// Stops accepting clients on this core and lets open connections finish what they have begun.
 pub async fn close(shard: Rc<Shard>) {
     shard.closing.set();
-    for replica in shard.replicas.borrow().values() {
-        // Long polls end with what there is.
-        replica.progress.notify_all();
-    }
     if ring::timeout_ms(DRAIN_MS, shard.connections.closed()).await.is_err() {
         info!(core = shard.index, open = shard.connections.open(), "connections are cut off");
     }

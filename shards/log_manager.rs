@@ -34,7 +34,7 @@ mod scan;
 mod settings;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;

@@ -20,7 +20,7 @@ use ringlog_config::ServerConfig;
 use ringlog_log::LogConfig;
 use ringlog_metadata::image::{LeaderRecoveryState, PartitionImage, TopicImage, directory};
 use ringlog_metadata::{MetadataChanges, MetadataImage};
-use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Role};
+use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Role, Unserved};
 use ringlog_protocol::StrBytes;
 use ringlog_ring as ring;
 use ringlog_types::{BrokerEpoch, GROUP_METADATA_TOPIC, LeaderEpoch, TopicIdPartition, TopicPartition, Uuid};
@@ -46,6 +46,8 @@ pub struct Publisher {
     arrived: ring::Notify,
     /// This process is registered: partitions are taken over.
     is_registered: Cell<bool>,
+    /// Replicas that are gone while the image still shows them.
+    departed: RefCell<FxHashMap<TopicIdPartition, Unserved>>,
     /// Settings of the topics that have partitions here.
     topic_configs: RefCell<FxHashMap<Uuid, Rc<LogConfig>>>,
     /// The node's configuration with dynamic values on top; `None` as long as there are none.
@@ -96,6 +98,18 @@ fn own_epoch(node: &Node, image: &MetadataImage) -> Option<BrokerEpoch> {
     own.map(|broker| broker.epoch)
 }
 
+/// Why there is no replica of `id` on this core, which is its home.
+pub fn why_absent(shard: &Shard, id: TopicIdPartition) -> Unserved {
+    if let Some(why) = shard.publisher.departed.borrow().get(&id) {
+        return *why;
+    }
+    let image = shard.image();
+    let Some(partition) = image.topics.partition(id) else { return Unserved::TopicDeleted };
+    // What the image shows was opened before it was taken over, if it could be.
+    let was_claimed = shard.publisher.is_registered.get() && partition.directory(shard.node.id).is_some();
+    if was_claimed { Unserved::LogDirectoryFailed } else { Unserved::NoReplicaHere }
+}
+
 /// The node's configuration with the dynamic values of the image on top.
 pub fn with_server_config<R>(shard: &Shard, read: impl FnOnce(&ServerConfig) -> R) -> R {
     let dynamic = shard.publisher.server_config.borrow().clone();
@@ -123,6 +137,7 @@ async fn take_over(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: &Metad
     }
     let assignments = update.assignments.take();
     shard.replace_image(image.clone());
+    shard.publisher.departed.borrow_mut().clear();
     assignments.send(shard);
 }
 
@@ -185,21 +200,22 @@ impl Update<'_> {
             let ids = partitions.map(|index| TopicIdPartition { topic_id: *topic_id, partition: index });
             gone.extend(ids.filter_map(|id| self.shard.replica(id)));
         }
-        self.remove(gone).await;
+        self.remove(gone, Unserved::TopicDeleted).await;
         let topics = changes.deleted_topics.iter().map(|(id, name)| (StrBytes::copy_from(name), *id));
         coordinator::on_topics_deleted(self.shard, &topics.collect::<Vec<_>>());
     }
 
     /// Replicas that this broker no longer has.
-    async fn remove(&self, replicas: Vec<Rc<Replica>>) {
+    async fn remove(&self, replicas: Vec<Rc<Replica>>, why: Unserved) {
         if replicas.is_empty() {
             return;
         }
         for replica in &replicas {
             info!(partition = %replica.name, "deleting the replica");
-            tell_coordinators(self.shard, replica, false);
+            self.shard.publisher.departed.borrow_mut().insert(replica.id, why);
+            coordinator::on_closed(self.shard, replica);
         }
-        self.shard.log_dirs.delete(self.shard, replicas).await;
+        self.shard.log_dirs.delete(self.shard, replicas, why).await;
     }
 
     async fn partitions(&self, changes: &MetadataChanges) {
@@ -219,7 +235,7 @@ impl Update<'_> {
                 None => gone.push(replica),
             }
         }
-        self.remove(gone).await;
+        self.remove(gone, Unserved::NoReplicaHere).await;
     }
 
     /// The changed partitions whose home is this core.

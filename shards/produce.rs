@@ -34,6 +34,8 @@ struct Part {
     id: TopicIdPartition,
     records: Bytes,
     outcome: Result<Appended, ProduceFault>,
+    /// Why records that were appended are not acknowledged. The answer names their place all the same, as Kafka's does.
+    unacknowledged: Option<ErrorCode>,
 }
 
 /// How often an append that found no memory looks again.
@@ -67,7 +69,11 @@ pub async fn begin(
         for parts in pending {
             for part in parts.await {
                 let (topic, partition) = part.place;
-                answer(&mut response.responses[topic].partition_responses[partition], part.outcome);
+                let response = &mut response.responses[topic].partition_responses[partition];
+                answer(response, part.outcome);
+                if let Some(error) = part.unacknowledged {
+                    response.error_code = error.code();
+                }
             }
         }
         response
@@ -101,8 +107,8 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
                 }
                 Some(topic) => {
                     let id = TopicIdPartition { topic_id: topic.id, partition };
-                    let part =
-                        Part { place: (topic_place, place), id, records, outcome: Err(ProduceFault::NOT_LEADER) };
+                    let outcome = Err(ErrorCode::NotLeaderOrFollower.into());
+                    let part = Part { place: (topic_place, place), id, records, outcome, unacknowledged: None };
                     let home = shard.home_of(id);
                     match by_home.iter_mut().find(|(shard, _)| *shard == home) {
                         Some((_, parts)) => parts.push(part),
@@ -154,7 +160,13 @@ fn append_parts(shard: &Shard, mut parts: Vec<Part>, wanted: Wanted) -> (Vec<Par
     };
     let scratch = &mut *shard.scratch.borrow_mut();
     for (place, part) in parts.iter_mut().enumerate() {
-        let Some(replica) = shard.replica(part.id) else { continue };
+        let replica = match shard.served(part.id) {
+            Ok(replica) => replica,
+            Err(why) => {
+                part.outcome = Err(why.error_code().into());
+                continue;
+            }
+        };
         part.outcome = replica.append(&part.records, &rules, scratch, now);
         if let Ok(appended) = part.outcome {
             shard.metrics.appended_bytes.add(part.records.len() as u64);
@@ -166,15 +178,13 @@ fn append_parts(shard: &Shard, mut parts: Vec<Part>, wanted: Wanted) -> (Vec<Par
 
 async fn acknowledge_all(mut parts: Vec<Part>, waiting: Waiting, wanted: Wanted) -> Vec<Part> {
     for (place, replica, appended) in waiting {
-        if let Err(fault) = acknowledge(&replica, &appended, wanted).await {
-            parts[place].outcome = Err(fault);
-        }
+        parts[place].unacknowledged = acknowledge(&replica, &appended, wanted).await.err();
     }
     parts
 }
 
 /// Waits until the records are durable here (acks 0 and 1), or committed (acks -1).
-async fn acknowledge(replica: &Replica, appended: &Appended, wanted: Wanted) -> Result<(), ProduceFault> {
+async fn acknowledge(replica: &Replica, appended: &Appended, wanted: Wanted) -> Result<(), ErrorCode> {
     loop {
         if let Some(outcome) = replica.acknowledged(appended, wanted.acks) {
             return outcome;
@@ -184,7 +194,7 @@ async fn acknowledge(replica: &Replica, appended: &Appended, wanted: Wanted) -> 
         if wanted.acks != -1 {
             replica.progress.wait().await;
         } else if left_ms == 0 || ring::timeout_ms(left_ms, replica.progress.wait()).await.is_err() {
-            return Err(ErrorCode::RequestTimedOut.into());
+            return Err(ErrorCode::RequestTimedOut);
         }
     }
 }

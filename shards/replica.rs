@@ -9,11 +9,12 @@ use ringlog_log::transaction_index::{AbortedTransaction, TransactionIndex};
 use ringlog_log::validator::{AppendOrigin, RecordFault};
 use ringlog_log::{LogConfig, Roll, TransactionRules};
 use ringlog_partition::{
-    AppendContext, AppendError, Effects, FollowerFetch, LeaderAppend, Partition, PreparedAppend, Role,
+    AppendContext, AppendError, Effects, FollowerFetch, LeaderAppend, Partition, PreparedAppend, Role, Unserved,
 };
 use ringlog_protocol::records::Scratch;
 use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicIdPartition, TopicPartition};
+use tracing::error;
 
 use crate::segment_store::SegmentStore;
 
@@ -81,12 +82,6 @@ pub struct ProduceFault {
     pub record_errors: Vec<RecordFault>,
 }
 
-impl ProduceFault {
-    /// The partition isn't (or is no longer) here.
-    pub const NOT_LEADER: ProduceFault =
-        ProduceFault { code: ErrorCode::NotLeaderOrFollower, message: None, record_errors: Vec::new() };
-}
-
 impl From<ErrorCode> for ProduceFault {
     fn from(code: ErrorCode) -> ProduceFault {
         ProduceFault { code, message: None, record_errors: Vec::new() }
@@ -102,7 +97,7 @@ impl From<AppendError> for ProduceFault {
                 message: invalid.response_message().map(str::to_owned),
                 record_errors: invalid.record_errors,
             },
-            AppendError::Offline | AppendError::NotLeader => code.into(),
+            AppendError::Unserved(_) | AppendError::NotLeader => code.into(),
             error => ProduceFault { code, message: Some(error.to_string()), record_errors: Vec::new() },
         }
     }
@@ -211,20 +206,45 @@ impl Replica {
 
     /// Whether records up to `appended` are acknowledged: durable here for acks 0 and 1, committed for acks -1. `None`
     /// as long as that is open.
-    pub fn acknowledged(&self, appended: &Appended, acks: i16) -> Option<Result<(), ProduceFault>> {
+    pub fn acknowledged(&self, appended: &Appended, acks: i16) -> Option<Result<(), ErrorCode>> {
         let partition = self.partition.borrow();
-        if partition.role() != Role::Leader || partition.leader_epoch() != appended.leader_epoch {
-            let offline = partition.role() == Role::Offline;
-            return Some(Err(if offline { ErrorCode::KafkaStorageError.into() } else { ProduceFault::NOT_LEADER }));
+        let unserved = partition.unserved();
+        if let Some(why) = unserved.filter(|why| !why.is_still_written()) {
+            return Some(Err(why.error_code()));
         }
+        if partition.role() != Role::Leader || partition.leader_epoch() != appended.leader_epoch {
+            return Some(Err(ErrorCode::NotLeaderOrFollower));
+        }
+        let is_durable = partition.durable_end_offset() >= appended.end_offset;
         if acks != -1 {
-            return (partition.durable_end_offset() >= appended.end_offset).then_some(Ok(()));
+            return is_durable.then_some(Ok(()));
         }
         if partition.high_watermark() < appended.end_offset {
-            return None;
+            // A node that stops writes what it took, and doesn't wait for others.
+            return unserved.filter(|_| is_durable).map(|why| Err(why.error_code()));
         }
         let is_enough = partition.has_enough_in_sync(&self.config.borrow());
-        Some(if is_enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend.into()) })
+        Some(if is_enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend) })
+    }
+
+    /// Why nothing is served from here, if so.
+    pub fn unserved(&self) -> Option<Unserved> {
+        self.partition.borrow().unserved()
+    }
+
+    /// Nothing is served from here any more: whoever waits is told `why`.
+    pub fn close(&self, why: Unserved) {
+        let effects = self.partition.borrow_mut().close(why);
+        self.apply(&effects);
+    }
+
+    /// What clients are told when something of the log couldn't be read. Files that went with the replica are no fault.
+    pub fn on_read_fault(&self, what: &str, fault: &dyn std::error::Error) -> ErrorCode {
+        let unserved = self.unserved();
+        if unserved.is_none() {
+            error!(partition = %self.name, directory = %self.store.directory().display(), "{what}: {fault}");
+        }
+        unserved.unwrap_or(Unserved::LogDirectoryFailed).error_code()
     }
 
     /// Lets everybody who waits on this partition look again, as far as `effects` say that something changed.
@@ -248,6 +268,12 @@ impl Replica {
         watchers.push(Rc::downgrade(watcher));
     }
 
+    /// How many watch.
+    #[cfg(test)]
+    pub fn watchers(&self) -> usize {
+        self.watchers.borrow().iter().filter(|watcher| watcher.strong_count() > 0).count()
+    }
+
     /// Sees to it that what was appended gets written. While one pass writes, further appends gather for the next.
     pub fn wake_writer(self: &Rc<Self>) {
         if !self.writer_runs.replace(true) {
@@ -263,12 +289,11 @@ impl Replica {
     }
 
     async fn write(self: Rc<Self>) {
-        while self.store.is_dirty() && self.partition.borrow().role() != Role::Offline {
+        while self.store.is_dirty() && self.partition.borrow().is_written() {
             let end_offset = self.partition.borrow().log().log_end_offset();
             if let Err(error) = self.write_once(end_offset).await {
                 self.store.report_fault(self.log_dir.get(), "writing failed", &error);
-                let effects = self.partition.borrow_mut().mark_offline();
-                self.apply(&effects);
+                self.close(Unserved::LogDirectoryFailed);
             }
         }
         self.writer_runs.set(false);
@@ -310,8 +335,7 @@ impl Replica {
             }
             Err(fault) => {
                 self.store.report_fault(self.log_dir.get(), "sealing a segment failed", &fault);
-                let effects = self.partition.borrow_mut().mark_offline();
-                self.apply(&effects);
+                self.close(Unserved::LogDirectoryFailed);
             }
         }
         self.progress.notify_all();

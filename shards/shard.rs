@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ringlog_config::ServerConfig;
 use ringlog_metadata::MetadataImage;
-use ringlog_partition::{FetchSessionCache, FetchSessionCacheLimits};
+use ringlog_partition::{FetchSessionCache, FetchSessionCacheLimits, Unserved};
 use ringlog_protocol::records::Scratch;
 use ringlog_ring as ring;
 use ringlog_types::{MonotonicMs, NodeId, Random, TopicIdPartition, Uuid};
@@ -20,7 +20,7 @@ use crate::flag::{ConnectionCount, Flag};
 use crate::frames::FrameCache;
 use crate::log_manager::{CheckedLogDirs, DiskFaults, LogDirs};
 use crate::mesh::{Calls, Message};
-use crate::metadata_publisher::Publisher;
+use crate::metadata_publisher::{self, Publisher};
 use crate::metrics::ShardMetrics;
 use crate::open_files::OpenFiles;
 use crate::placement;
@@ -175,7 +175,23 @@ impl Shard {
         placement::shard_of(id, self.node.shards)
     }
 
-    /// The replica of `id`, if it lives here.
+    /// The replica of `id` for a request, or why nothing of it is served here.
+    pub fn served(&self, id: TopicIdPartition) -> Result<Rc<Replica>, Unserved> {
+        match self.replica(id) {
+            Some(replica) => replica.unserved().map_or(Ok(replica), Err),
+            None => Err(metadata_publisher::why_absent(self, id)),
+        }
+    }
+
+    /// The node stops: whoever waits at a replica of this core is answered.
+    pub fn stop_serving(&self) {
+        let replicas: Vec<Rc<Replica>> = self.replicas.borrow().values().cloned().collect();
+        for replica in replicas {
+            replica.close(Unserved::NodeStopping);
+        }
+    }
+
+    /// The replica of `id`, if it lives here. Requests ask [`Shard::served`].
     pub fn replica(&self, id: TopicIdPartition) -> Option<Rc<Replica>> {
         self.replicas.borrow().get(&id).cloned()
     }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use ringlog_partition::{Role, Standing, Unserved};
 use ringlog_protocol::messages::delete_records_request::DeleteRecordsRequest;
 use ringlog_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsResponse, DeleteRecordsTopicResult,
@@ -63,8 +64,8 @@ pub async fn handle(
 }
 
 /// On the home core.
-async fn delete(shard: Rc<Shard>, replica: Option<Rc<Replica>>, (offset, deadline): Question) -> Outcome {
-    let replica = replica.ok_or(ErrorCode::NotLeaderOrFollower)?;
+async fn delete(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, (offset, deadline): Question) -> Outcome {
+    let replica = replica.map_err(Unserved::error_code)?;
     let config = replica.config.borrow().clone();
     let (target, epoch) = {
         let mut partition = replica.partition.borrow_mut();
@@ -75,7 +76,11 @@ async fn delete(shard: Rc<Shard>, replica: Option<Rc<Replica>>, (offset, deadlin
     loop {
         let low_watermark = {
             let partition = replica.partition.borrow();
-            if partition.role() != ringlog_partition::Role::Leader || partition.leader_epoch() != epoch {
+            let Standing { role, leader_epoch, unserved } = partition.standing();
+            if let Some(why) = unserved {
+                return Err(why.error_code());
+            }
+            if role != Role::Leader || leader_epoch != epoch {
                 return Err(ErrorCode::NotLeaderOrFollower);
             }
             let image = shard.image();

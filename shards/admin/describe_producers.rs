@@ -1,8 +1,8 @@
-//! DescribeProducers: who writes to a partition, as its leader knows (KIP-664).
+//! DescribeProducers: who writes to a partition, as this replica knows (KIP-664).
 
 use std::rc::Rc;
 
-use ringlog_partition::Role;
+use ringlog_partition::Unserved;
 use ringlog_protocol::messages::describe_producers_request::DescribeProducersRequest;
 use ringlog_protocol::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
@@ -14,7 +14,10 @@ use crate::dispatch::RequestContext;
 use crate::replica::Replica;
 use crate::shard::Shard;
 
-/// Answers DescribeProducers.
+/// Kafka's text for a partition that the cluster doesn't have. Other errors come without one.
+const NOT_HOSTED: &str = "This server does not host this topic-partition.";
+
+/// Answers DescribeProducers. Followers answer, too.
 pub async fn handle(
     shard: &Rc<Shard>,
     _context: &RequestContext,
@@ -44,7 +47,10 @@ pub async fn handle(
             let partition_index = *index;
             match outcome {
                 Ok(active_producers) => PartitionResponse { partition_index, active_producers, ..Default::default() },
-                Err(error) => PartitionResponse { partition_index, error_code: error.code(), ..Default::default() },
+                Err(error) => {
+                    let error_message = (error == ErrorCode::UnknownTopicOrPartition).then(|| NOT_HOSTED.into());
+                    PartitionResponse { partition_index, error_code: error.code(), error_message, ..Default::default() }
+                }
             }
         });
         TopicResponse { partitions: partitions.collect(), name: topic.name }
@@ -53,12 +59,13 @@ pub async fn handle(
 }
 
 /// On the home core.
-async fn answer(_shard: Rc<Shard>, replica: Option<Rc<Replica>>, _ask: ()) -> Result<Vec<ProducerState>, ErrorCode> {
-    let replica = replica.ok_or(ErrorCode::NotLeaderOrFollower)?;
+async fn answer(
+    _shard: Rc<Shard>,
+    replica: Result<Rc<Replica>, Unserved>,
+    _ask: (),
+) -> Result<Vec<ProducerState>, ErrorCode> {
+    let replica = replica.map_err(Unserved::error_code)?;
     let partition = replica.partition.borrow();
-    if partition.role() != Role::Leader {
-        return Err(ErrorCode::NotLeaderOrFollower);
-    }
     let producers = partition.log().producers().producers();
     let mut producers: Vec<ProducerState> = producers
         .map(|(id, producer)| ProducerState {

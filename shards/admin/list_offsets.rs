@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use ringlog_log::{ListOffsetPlan, Location, list_offsets_timestamp};
-use ringlog_partition::{IsolationLevel, ListOffsetsRequest as Question};
+use ringlog_partition::{IsolationLevel, ListOffsetsRequest as Question, Unserved};
 use ringlog_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
 use ringlog_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
@@ -16,7 +16,6 @@ use ringlog_protocol::messages::list_offsets_response::{
 use ringlog_protocol::records::{BatchError, BatchIter, BatchRef, Scratch};
 use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TimestampMs, TopicIdPartition};
 use rustc_hash::FxHashSet;
-use tracing::error;
 
 use super::by_home::{self, Part};
 use crate::dispatch::RequestContext;
@@ -122,8 +121,8 @@ fn is_known_timestamp(timestamp: i64, api_version: i16) -> bool {
 }
 
 /// On the home core.
-async fn answer(shard: Rc<Shard>, replica: Option<Rc<Replica>>, question: Question) -> Outcome {
-    let Some(replica) = replica else { return Err(ErrorCode::NotLeaderOrFollower) };
+async fn answer(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, question: Question) -> Outcome {
+    let replica = replica.map_err(Unserved::error_code)?;
     let plan = replica.partition.borrow().list_offsets(&question).map_err(|error| error.error_code())?;
     let searched = match plan {
         ListOffsetPlan::Known { timestamp, offset, leader_epoch } => {
@@ -138,10 +137,7 @@ async fn answer(shard: Rc<Shard>, replica: Option<Rc<Replica>>, question: Questi
             largest_timestamp(&shard, &replica, search).await
         }
     };
-    let found = searched.map_err(|fault| {
-        error!(partition = %replica.name, directory = %replica.store.directory().display(), "search failed: {fault}");
-        ErrorCode::KafkaStorageError
-    })?;
+    let found = searched.map_err(|fault| replica.on_read_fault("search failed", &fault))?;
     let Some(found) = found else { return Ok(None) };
     let visible = replica.partition.borrow().filter_found_offset(found.offset, question.isolation);
     Ok(visible.map_err(|error| error.error_code())?.then_some(found))

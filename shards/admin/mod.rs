@@ -25,7 +25,7 @@ pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 #[cfg(test)]
-mod test_images;
+pub mod test_images;
 mod topic_creation;
 pub mod transactions;
 

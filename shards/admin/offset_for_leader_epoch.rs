@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use ringlog_log::EpochEndOffset as Found;
+use ringlog_partition::Unserved;
 use ringlog_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderEpochRequest;
 use ringlog_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
@@ -54,10 +55,10 @@ pub async fn handle(
 /// On the home core.
 async fn answer(
     _shard: Rc<Shard>,
-    replica: Option<Rc<Replica>>,
+    replica: Result<Rc<Replica>, Unserved>,
     (epoch, current): Question,
 ) -> Result<Found, ErrorCode> {
-    let replica = replica.ok_or(ErrorCode::NotLeaderOrFollower)?;
+    let replica = replica.map_err(Unserved::error_code)?;
     let partition = replica.partition.borrow();
     partition.offset_for_leader_epoch(epoch, current, true).map_err(|error| error.error_code())
 }

@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use ringlog_log::names::{FileKind, FileState, SegmentFile};
 use ringlog_log::{DeletedSegment, RetentionReason};
-use ringlog_partition::Role;
+use ringlog_partition::{Role, Unserved};
 use ringlog_ring as ring;
 use ringlog_types::MonotonicMs;
 use tracing::info;
 
 use super::checkpoints::{self, Kinds};
-use super::offline::{mark_offline, watch_faults};
+use super::offline::watch_faults;
 use super::removal::{self, Target};
 use crate::replica::Replica;
 use crate::shard::Shard;
@@ -118,7 +118,7 @@ async fn for_each<F: AsyncFnMut(&Rc<Replica>) -> io::Result<()>>(shard: &Rc<Shar
         }
         if let Err(error) = work(&replica).await {
             replica.store.report_fault(replica.log_dir.get(), what, &error);
-            mark_offline(&replica);
+            replica.close(Unserved::LogDirectoryFailed);
         }
         ring::yield_if_needed().await;
     }
@@ -140,7 +140,7 @@ async fn flush_due(shard: &Rc<Shard>) {
         let config = replica.config.borrow().clone();
         let is_due = {
             let partition = replica.partition.borrow();
-            partition.role() != Role::Offline && partition.log().flush_is_due(&config, now)
+            partition.role() != Role::Unassigned && partition.log().flush_is_due(&config, now)
         };
         if is_due { replica.flush().await } else { Ok(()) }
     })
@@ -156,7 +156,7 @@ async fn delete_old_segments(shard: &Rc<Shard>, replica: &Rc<Replica>) -> io::Re
     let config = replica.config.borrow().clone();
     let outcome = {
         let mut partition = replica.partition.borrow_mut();
-        if partition.role() == Role::Offline {
+        if partition.role() == Role::Unassigned {
             return Ok(());
         }
         let high_watermark = partition.high_watermark();
@@ -169,7 +169,7 @@ async fn delete_old_segments(shard: &Rc<Shard>, replica: &Rc<Replica>) -> io::Re
     let Some((last, _)) = outcome.deleted.last() else { return Ok(()) };
     // Nobody writes to their files any more from here on.
     replica.settled_below(last.base_offset.plus(1)).await;
-    if replica.partition.borrow().role() == Role::Offline {
+    if !replica.partition.borrow().is_written() {
         return Ok(());
     }
     if has_rolled {

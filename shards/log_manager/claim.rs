@@ -10,13 +10,12 @@ use ringlog_log::names::{
 };
 use ringlog_log::partition_metadata::format_partition_metadata;
 use ringlog_log::{Log, LogConfig};
-use ringlog_partition::{Partition, PartitionLimits};
+use ringlog_partition::{Partition, PartitionLimits, Unserved};
 use ringlog_ring as ring;
 use ringlog_types::{Offset, TopicIdPartition, TopicPartition, Uuid};
 use tracing::{info, warn};
 
 use super::checkpoints::{self, Kinds};
-use super::offline::mark_offline;
 use super::recover::jitter_seed;
 use super::removal::Target;
 use super::scan::topic_id_of;
@@ -169,13 +168,13 @@ impl LogDirs {
         .await
     }
 
-    /// Deletes logs: nothing of them is served any more, their directories are renamed and go after
-    /// `file.delete.delay.ms`. When this ends, new logs may take their names. Give it all that go at a time: the
+    /// Deletes logs: nothing of them is served any more, which clients are told by `why`; their directories are renamed
+    /// and go after `file.delete.delay.ms`. When this ends, new logs may take their names. Give it all that go at a time: the
     /// checkpoints are written once.
-    pub async fn delete(&self, shard: &Rc<Shard>, replicas: Vec<Rc<Replica>>) {
+    pub async fn delete(&self, shard: &Rc<Shard>, replicas: Vec<Rc<Replica>>, why: Unserved) {
         let mut renamed = Vec::new();
         for replica in &replicas {
-            mark_offline(replica);
+            replica.close(why);
             let place = replica.log_dir.get();
             if !self.has_failed(place) {
                 replica.quiesced().await;

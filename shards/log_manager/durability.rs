@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
 use ringlog_log::names::LEADER_EPOCH_CHECKPOINT_FILE;
-use ringlog_partition::Role;
 use ringlog_ring as ring;
 use ringlog_types::Offset;
 
@@ -44,20 +43,20 @@ impl Replica {
     }
 
     /// Waits until everything appended before is written, and every sealed segment below `offset` has its indexes. Ends
-    /// early when the replica is offline.
+    /// early when nothing more is written.
     pub(super) async fn settled_below(self: &Rc<Self>, offset: Offset) {
         self.wake_writer();
         loop {
             self.written_out().await;
             let is_open = self.store.unfinished_from().is_some_and(|unfinished| unfinished < offset);
-            if !is_open || self.partition.borrow().role() == Role::Offline && !self.store.is_finishing() {
+            if !is_open || !self.partition.borrow().is_written() && !self.store.is_finishing() {
                 return;
             }
             self.progress.wait().await;
         }
     }
 
-    /// Waits until nobody writes to the files of a replica that was marked offline.
+    /// Waits until nobody writes to the files of a replica that was closed.
     pub(super) async fn quiesced(&self) {
         loop {
             self.written_out().await;

@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use ringlog_partition::Role;
+use ringlog_partition::Unserved;
 use ringlog_ring as ring;
 use ringlog_types::Uuid;
 use tracing::error;
 
 use super::LogDirs;
-use crate::replica::Replica;
+use super::background::replicas;
+use crate::coordinator;
 use crate::shard::Shard;
 
 /// I/O errors of one shard that nobody has looked at yet.
@@ -87,25 +88,18 @@ impl LogDirs {
         }
     }
 
-    fn take_offline(&self, shard: &Shard, place: usize) {
+    fn take_offline(&self, shard: &Rc<Shard>, place: usize) {
         if self.has_failed(place) {
             return;
         }
         self.failed.borrow_mut().push(place);
         self.unclaimed.borrow_mut().retain(|_, log| log.directory != place);
-        let replicas = shard.replicas.borrow();
-        for replica in replicas.values().filter(|replica| replica.log_dir.get() == place) {
-            mark_offline(replica);
+        for replica in replicas(shard).iter().filter(|replica| replica.log_dir.get() == place) {
+            replica.close(Unserved::LogDirectoryFailed);
+            coordinator::on_closed(shard, replica);
         }
         self.failures_changed.notify_all();
     }
-}
-
-/// Nothing is served from this replica any more.
-pub(super) fn mark_offline(replica: &Replica) {
-    let effects = replica.partition.borrow_mut().mark_offline();
-    debug_assert!(replica.partition.borrow().role() == Role::Offline);
-    replica.apply(&effects);
 }
 
 /// Takes directories offline as faults are reported; runs on every shard until its background ends.

@@ -8,7 +8,7 @@ use ringlog_log::{LogAppendError, LogBatch, LogConfig, Placement, ProducerCheck,
 use ringlog_protocol::records::{BatchError, BatchHeader, BatchRef, Scratch};
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicPartition};
 
-use crate::{Partition, Role};
+use crate::{Partition, Role, Unserved};
 
 /// Under which rules a leader appends.
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +77,9 @@ pub enum AppendError {
     /// The batch itself is refused.
     #[error(transparent)]
     Invalid(#[from] ValidationError),
-    /// The log directory failed.
-    #[error("the replica is offline")]
-    Offline,
+    /// Nothing is served from this replica.
+    #[error("{0}")]
+    Unserved(Unserved),
     /// This replica doesn't lead.
     #[error("not the leader")]
     NotLeader,
@@ -104,7 +104,7 @@ impl AppendError {
     pub fn error_code(&self) -> ErrorCode {
         match self {
             AppendError::Invalid(error) => error.code,
-            AppendError::Offline => ErrorCode::KafkaStorageError,
+            AppendError::Unserved(why) => why.error_code(),
             AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
             AppendError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
             AppendError::Producer(error) => match error {
@@ -156,7 +156,7 @@ pub enum FollowerAppendError {
 
 impl Partition {
     /// Judges a batch and gives it offsets and a place. From here on the log counts it; if it can't be written the
-    /// replica must go offline ([`Partition::mark_offline`]).
+    /// replica is at its end ([`Partition::close`]).
     pub fn leader_prepare(
         &mut self,
         records: &Bytes,
@@ -192,9 +192,11 @@ impl Partition {
     }
 
     fn check_may_append(&self, context: &AppendContext<'_>) -> Result<(), AppendError> {
+        if let Some(why) = self.unserved {
+            return Err(AppendError::Unserved(why));
+        }
         match self.role {
-            Role::Offline => return Err(AppendError::Offline),
-            Role::Follower => return Err(AppendError::NotLeader),
+            Role::Follower | Role::Unassigned => return Err(AppendError::NotLeader),
             Role::Leader => {}
         }
         let (in_sync, required) = (self.isr.committed().len(), self.effective_min_isr(context.config));

@@ -9,7 +9,7 @@ use ringlog_types::{
 use super::*;
 use crate::{
     AppendContext, AppendError, DeleteRecordsError, IsolationLevel, LeaderAppend, ListOffsetsRequest, OffsetError,
-    ReadError, ReadPlan, ReadRequest, Reader, Truncation,
+    ReadError, ReadPlan, ReadRequest, Reader, Truncation, Unserved,
 };
 
 const LOCAL: NodeId = NodeId(1);
@@ -126,7 +126,7 @@ fn only_a_leader_with_enough_replicas_takes_appends() {
     let bytes = records(1, None);
     let refusal =
         |partition: &mut Partition, acks, min| prepare(partition, &bytes, acks, min).unwrap_err().error_code();
-    assert_eq!(refusal(&mut partition, 1, 1), ErrorCode::KafkaStorageError);
+    assert_eq!(refusal(&mut partition, 1, 1), ErrorCode::NotLeaderOrFollower, "not told its role yet");
     follow(&mut partition, 1);
     assert_eq!(refusal(&mut partition, 1, 1), ErrorCode::NotLeaderOrFollower);
     lead(&mut partition, 2, &[1, 2, 3], &[1], 2, 0);
@@ -134,8 +134,75 @@ fn only_a_leader_with_enough_replicas_takes_appends() {
     assert!(prepare(&mut partition, &bytes, 1, 2).is_ok(), "acks=1 doesn't care");
     lead(&mut partition, 2, &[1], &[1], 2, 0);
     assert!(prepare(&mut partition, &bytes, -1, 2).is_ok(), "no more than are assigned");
-    partition.mark_offline();
+    partition.close(Unserved::LogDirectoryFailed);
     assert_eq!(refusal(&mut partition, 1, 1), ErrorCode::KafkaStorageError);
+}
+
+/// Whoever reads, asks or writes is told why nothing is served, once that is so.
+#[test]
+fn a_closed_replica_says_why() {
+    let bytes = records(1, None);
+    for (why, code) in [
+        (Unserved::NodeStopping, ErrorCode::NotLeaderOrFollower),
+        (Unserved::LogDirectoryFailed, ErrorCode::KafkaStorageError),
+        (Unserved::NoReplicaHere, ErrorCode::NotLeaderOrFollower),
+        (Unserved::TopicDeleted, ErrorCode::UnknownTopicOrPartition),
+    ] {
+        let mut partition = new_partition();
+        lead(&mut partition, 1, &[1], &[1], 1, 0);
+        append(&mut partition, 1, 1);
+        let seen = partition.standing();
+        assert!(partition.close(why).leadership_changed, "{why}: who waits looks again");
+        assert_ne!(partition.standing(), seen, "{why}: who was about to wait looks again");
+        assert!(!partition.close(why).leadership_changed);
+        let stranger = Reader::Follower { replica: NodeId(9), stale_broker_epoch: false };
+        for reader in [CONSUMER, stranger, Reader::Internal] {
+            assert_eq!(read(&partition, 0, reader).unwrap_err().error_code(), code, "{why} {reader:?}");
+            assert_eq!(read(&partition, 99, reader).unwrap_err().error_code(), code, "{why}: before the offset");
+        }
+        assert_eq!(prepare(&mut partition, &bytes, 1, 1).unwrap_err().error_code(), code, "{why}");
+        let latest = ListOffsetsRequest {
+            timestamp: TimestampMs(-1),
+            current_leader_epoch: Some(LeaderEpoch(99)),
+            isolation: None,
+            leader_only: false,
+        };
+        assert_eq!(partition.list_offsets(&latest).unwrap_err().error_code(), code, "{why}: before the epoch");
+        assert_eq!(partition.offset_for_leader_epoch(LeaderEpoch(1), None, true).unwrap_err().error_code(), code);
+        assert_eq!(partition.delete_records(Offset(0), &config(1)).unwrap_err().error_code(), code);
+    }
+}
+
+#[test]
+fn what_ends_a_replica_for_good_is_not_undone() {
+    for why in Unserved::ALL {
+        for later in Unserved::ALL {
+            let mut partition = new_partition();
+            lead(&mut partition, 1, &[1], &[1], 1, 0);
+            partition.close(why);
+            partition.close(later);
+            assert_eq!(partition.unserved(), Some(why.max(later)), "the weightier reason stands");
+            lead(&mut partition, 2, &[1, 2], &[1, 2], 1, 0);
+            follow(&mut partition, 3);
+            assert_eq!(partition.unserved(), Some(why.max(later)));
+            let is_written = why.max(later) == Unserved::NodeStopping;
+            assert_eq!(partition.is_written(), is_written);
+            let role = if is_written { Role::Follower } else { Role::Unassigned };
+            assert_eq!(partition.role(), role, "metadata brings no replica of a failed disk back");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_stops_still_acknowledges_what_it_took() {
+    let mut partition = new_partition();
+    lead(&mut partition, 1, &[1], &[1], 1, 0);
+    let Ok(LeaderAppend::Append(prepared)) = prepare(&mut partition, &records(3, None), -1, 1) else {
+        panic!("not appended")
+    };
+    partition.close(Unserved::NodeStopping);
+    let effects = partition.on_durable(prepared.next_offset, &config(1), at(1));
+    assert_eq!(effects.high_watermark, Some(Offset(3)));
 }
 
 #[test]

@@ -11,6 +11,7 @@
 pub mod child;
 pub mod cluster;
 pub mod corpus;
+pub mod fetching;
 pub mod jvm;
 pub mod kafka;
 pub mod metadata_log;
