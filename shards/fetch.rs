@@ -5,6 +5,9 @@
 //!    They stay where they are: slices of the tail's frames, or of the buffers that the disk read into. A follower's
 //!    offset is its acknowledgement and may move the high watermark.
 //! 3. While there is less than the client's minimum, [`wait_for_progress`] waits at the homes, and step 2 comes again.
+//!    What reading brought to light is answered at once: an error, or that histories diverge. Partitions that the metadata
+//!    doesn't know are no reason to hurry, as long as there are others: a client that still asks for a deleted topic
+//!    would ask without a pause.
 //! 4. The slices become the `records` of the response, and the connection sends them as they are.
 
 use std::rc::Rc;
@@ -83,7 +86,7 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
     loop {
         read(shard, &by_home, wanted, &mut outcomes).await;
         let bytes: usize = outcomes.iter().map(|outcome| available(&outcome.records)).sum();
-        let is_urgent = outcomes.iter().any(|outcome| outcome.error.is_some() || outcome.diverging.is_some());
+        let is_urgent = has_urgent(&by_home, &outcomes);
         if bytes >= min_bytes || is_urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
             break;
         }
@@ -187,6 +190,12 @@ fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
         outcomes.push(outcome);
     }
     (outcomes, by_home)
+}
+
+/// Whether reading found something that the client is to know at once.
+fn has_urgent(by_home: &ByHome, outcomes: &[Outcome]) -> bool {
+    let mut read = by_home.iter().flat_map(|(_, parts)| parts).map(|part| &outcomes[part.place]);
+    read.any(|outcome| outcome.error.is_some() || outcome.diverging.is_some())
 }
 
 /// Reads at all homes, side by side.
