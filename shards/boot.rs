@@ -198,6 +198,7 @@ async fn run_core(
         requests = metrics.requests.get(),
         appended.bytes = metrics.appended_bytes.get(),
         response.bytes = metrics.response_bytes.get(),
+        disk.read.bytes = ring::disk_reads().bytes,
         "core has stopped"
     );
     Ok(())

@@ -304,7 +304,7 @@ impl Driven {
                 .map_err(|fault| LoadFault::Refused(fault.to_string()))?;
             let ReadPlan::Records { location, limit, .. } = plan else { break };
             let range = ReadRange { location, from: next, limit, max_bytes: LOAD_BYTES, at_least_one: true };
-            let bytes = self.replica.read(&range).await?.concat();
+            let bytes = self.replica.read(&range).await?.slices.concat();
             let before = next;
             for batch in BatchIter::new(&bytes) {
                 // The last one may be cut off; it comes whole with the next read.

@@ -5,7 +5,7 @@
 //!    They stay where they are: slices of the tail's frames, or of the buffers that the disk read into. A follower's
 //!    offset is its acknowledgement and may move the high watermark.
 //! 3. While there is less than the client's minimum, [`wait_for_progress`] waits at the homes, and step 2 comes again.
-//!    What reading brought to light is answered at once: an error, or that histories diverge. Partitions that the metadata
+//!    What reading brought to light is answered at once: an error, that histories diverge, or that there is more to read. Partitions that the metadata
 //!    doesn't know are no reason to hurry, as long as there are others: a client that still asks for a deleted topic
 //!    would ask without a pause.
 //! 4. The slices become the `records` of the response, and the connection sends them as they are.
@@ -30,7 +30,8 @@ use ringlog_types::{
 use smallvec::SmallVec;
 
 use crate::dispatch::RequestContext;
-use crate::log_read::{ReadRange, available};
+use crate::fetch_room::{Allowed, Room, share_out};
+use crate::log_read::{Read, ReadRange, available};
 use crate::replica::Replica;
 use crate::segment_store::Slices;
 use crate::shard::Shard;
@@ -65,6 +66,10 @@ struct Outcome {
     seen: Option<Standing>,
     info: Option<ReadInfo>,
     records: Slices,
+    /// See [`Read::has_more`]; also of partitions for which there was no room.
+    has_more: bool,
+    /// The first batch is larger than what was allowed.
+    is_too_large: bool,
     aborted: Option<Vec<IndexedAbort>>,
     diverging: Option<(LeaderEpoch, Offset)>,
 }
@@ -92,7 +97,7 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
         }
         wait_for_progress(shard, &by_home, &outcomes, deadline).await;
     }
-    respond(shard, context, fetch, outcomes, wanted.max_bytes)
+    respond(shard, context, fetch, outcomes)
 }
 
 impl Wanted {
@@ -195,45 +200,61 @@ fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
 /// Whether reading found something that the client is to know at once.
 fn has_urgent(by_home: &ByHome, outcomes: &[Outcome]) -> bool {
     let mut read = by_home.iter().flat_map(|(_, parts)| parts).map(|part| &outcomes[part.place]);
-    read.any(|outcome| outcome.error.is_some() || outcome.diverging.is_some())
+    read.any(|outcome| outcome.error.is_some() || outcome.diverging.is_some() || outcome.has_more)
 }
 
-/// Reads at all homes, side by side.
+/// Reads at all homes, side by side, each its share of what is allowed. One batch may be larger than that, if it is all
+/// that is read.
 async fn read(shard: &Rc<Shard>, by_home: &ByHome, wanted: Wanted, outcomes: &mut [Outcome]) {
-    let mut pending = SmallVec::<[_; 4]>::new();
-    for (home, parts) in by_home {
-        let parts = parts.clone();
-        let work = move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<_> {
-            Box::pin(read_here(shard.clone(), parts, wanted))
-        };
-        pending.push(shard.begin_on(*home, work).await);
-    }
-    for read in pending {
-        for (place, outcome) in read.await {
-            outcomes[place] = outcome;
+    let wants: SmallVec<[usize; 4]> = by_home
+        .iter()
+        .map(|(_, parts)| parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)))
+        .collect();
+    let shares = share_out(wanted.max_bytes, &wants);
+    let mut favoured = 0;
+    let mut places = 0..by_home.len();
+    loop {
+        let mut pending = SmallVec::<[_; 4]>::new();
+        for place in places {
+            let (home, parts) = &by_home[place];
+            let (parts, max_bytes, may_exceed) = (parts.clone(), shares[place], place == favoured);
+            let work = move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<_> {
+                Box::pin(read_here(shard.clone(), parts, wanted, Room::new(max_bytes, may_exceed)))
+            };
+            pending.push(shard.begin_on(*home, work).await);
         }
+        for read in pending {
+            for (place, outcome) in read.await {
+                outcomes[place] = outcome;
+            }
+        }
+        if outcomes.iter().any(|outcome| !outcome.records.is_empty()) {
+            return;
+        }
+        let is_too_large = |place: &usize| by_home[*place].1.iter().any(|part| outcomes[part.place].is_too_large);
+        let Some(next) = (favoured + 1..by_home.len()).find(is_too_large) else { return };
+        (favoured, places) = (next, next..next + 1);
     }
 }
 
 /// On the home core.
-async fn read_here(shard: Rc<Shard>, parts: Vec<Part>, wanted: Wanted) -> Vec<(usize, Outcome)> {
-    let mut left = wanted.max_bytes;
+async fn read_here(shard: Rc<Shard>, parts: Vec<Part>, wanted: Wanted, mut room: Room) -> Vec<(usize, Outcome)> {
     let mut outcomes = Vec::with_capacity(parts.len());
-    let mut nothing_yet = true;
     for part in parts {
         let outcome = match shard.served(part.id) {
-            Ok(replica) => read_partition(&replica, &part, wanted, left, nothing_yet).await,
+            Ok(replica) => read_partition(&replica, &part, wanted, room.allow(part.max_bytes)).await,
             Err(why) => Outcome { error: Some(why.error_code()), ..Outcome::default() },
         };
-        let bytes = available(&outcome.records);
-        nothing_yet &= bytes == 0;
-        left = left.saturating_sub(bytes);
+        room.take(available(&outcome.records));
+        if outcome.is_too_large {
+            room.was_too_large(part.max_bytes);
+        }
         outcomes.push((part.place, outcome));
     }
     outcomes
 }
 
-async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, left: usize, first: bool) -> Outcome {
+async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed: Option<Allowed>) -> Outcome {
     let reader = match wanted.follower {
         Some((replica, _)) => Reader::Follower { replica, stale_broker_epoch: false },
         None => Reader::Consumer { isolation: wanted.isolation, from_follower: wanted.from_follower },
@@ -268,8 +289,10 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, left: us
             ..Outcome::default()
         },
         ReadPlan::Records { location, limit, read_committed, info } => {
-            let max_bytes = part.max_bytes.min(left);
-            let range = ReadRange { location, from: part.fetch_offset, limit, max_bytes, at_least_one: first };
+            let Some(Allowed { max_bytes, at_least_one }) = allowed else {
+                return Outcome { seen, info: Some(info), has_more: true, ..Outcome::default() };
+            };
+            let range = ReadRange { location, from: part.fetch_offset, limit, max_bytes, at_least_one };
             let outcome = read_records(replica, &range, read_committed, info).await;
             Outcome { seen, ..outcome }
         }
@@ -279,7 +302,8 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, left: us
 async fn read_records(replica: &Replica, range: &ReadRange, read_committed: bool, info: ReadInfo) -> Outcome {
     let mut outcome = Outcome { info: Some(info), ..Outcome::default() };
     let read = async {
-        outcome.records = replica.read(range).await?;
+        Read { slices: outcome.records, has_more: outcome.has_more, is_too_large: outcome.is_too_large } =
+            replica.read(range).await?;
         if read_committed {
             outcome.aborted = Some(replica.aborted_transactions(range.from, range.limit).await?);
         }
@@ -342,14 +366,7 @@ async fn watch_here(shard: Rc<Shard>, seen: Vec<Seen>, deadline: MonotonicMs) {
     let _ = ring::timeout_ms(left_ms, changed.wait()).await;
 }
 
-fn respond(
-    shard: &Shard,
-    context: &RequestContext,
-    fetch: FetchContext,
-    mut outcomes: Vec<Outcome>,
-    max_bytes: usize,
-) -> FetchResponse {
-    limit_total(&mut outcomes, max_bytes);
+fn respond(shard: &Shard, context: &RequestContext, fetch: FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
     let results: Vec<PartitionResult> = outcomes.iter().map(result_of).collect();
     let names: Vec<(SessionTopic, PartitionIndex)> =
         fetch.partitions.iter().map(|partition| (partition.topic.clone(), partition.partition)).collect();
@@ -384,19 +401,6 @@ fn is_topic(answer: &FetchableTopicResponse, topic: &SessionTopic) -> bool {
     match topic {
         SessionTopic::Id(id) => answer.topic_id == *id,
         SessionTopic::Name(name) => answer.topic.as_str() == &**name,
-    }
-}
-
-/// Homes read side by side, each up to the whole limit: what is too much is left for the next fetch.
-fn limit_total(outcomes: &mut [Outcome], max_bytes: usize) {
-    let mut total = 0;
-    for outcome in outcomes {
-        let bytes = available(&outcome.records);
-        if total > 0 && total + bytes > max_bytes {
-            outcome.records = Slices::new();
-        } else {
-            total += bytes;
-        }
     }
 }
 

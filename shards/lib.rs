@@ -16,6 +16,7 @@ mod controller_api;
 mod coordinator;
 mod dispatch;
 mod fetch;
+mod fetch_room;
 #[cfg(test)]
 #[path = "../tests/data/fixtures.rs"]
 mod fixtures;
@@ -33,11 +34,15 @@ mod peer;
 mod placement;
 mod produce;
 mod read_ahead;
+#[cfg(test)]
+mod read_ahead_tests;
 mod replica;
 mod segment_store;
 #[cfg(test)]
 mod served_tests;
 mod shard;
+#[cfg(test)]
+mod test_metadata;
 
 pub use boot::{RunningNode, StartFault, start};
 pub use placement::shard_of;

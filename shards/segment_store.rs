@@ -30,7 +30,7 @@ use ringlog_log::offset_index::OffsetIndex;
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
 use ringlog_log::time_index::TimeIndex;
 use ringlog_log::transaction_index::TransactionIndex;
-use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, File, Frame, FrameSlice, Open};
+use ringlog_ring::{self as ring, BLOCK_BYTES, Direct, File, Frame, FrameSlice, Open};
 use ringlog_types::{Offset, align_down};
 use smallvec::SmallVec;
 
@@ -59,8 +59,8 @@ pub struct StoreContext {
     pub direct: Direct,
     /// I/O errors, which take their log directory offline.
     pub faults: DiskFaults,
-    /// Bytes that may be read ahead of readers.
-    pub read_ahead: ByteSemaphore,
+    /// What is read from files, ahead of readers that go on.
+    pub read_ahead: ReadAhead,
 }
 
 /// The bytes of one log.
@@ -74,7 +74,6 @@ pub struct SegmentStore {
     finishing: RefCell<Vec<Offset>>,
     /// The sealed segment read last, with its offset index.
     index: RefCell<Option<(Offset, Rc<OffsetIndex>)>>,
-    ahead: ReadAhead,
     writing: Cell<bool>,
     /// How many times names in the directory have changed, and how many of these changes are on the device. Flushes
     /// overlap: a flag that the first of them lowered would let the second acknowledge before the names are there.
@@ -148,7 +147,7 @@ impl SegmentStore {
         let tails = RefCell::new(VecDeque::from([tail]));
         let directory = RefCell::new(directory);
         let (writing, names_changed, names_synced, offered, old_indexes) = Default::default();
-        let (rolls, finishing, index, ahead) = Default::default();
+        let (rolls, finishing, index) = Default::default();
         Rc::new(SegmentStore {
             context,
             id,
@@ -157,7 +156,6 @@ impl SegmentStore {
             rolls,
             finishing,
             index,
-            ahead,
             writing,
             names_changed,
             names_synced,
@@ -472,16 +470,20 @@ impl SegmentStore {
         tail.read(position, limit.min(tail.end).min(position + max_bytes as u64))
     }
 
-    /// Bytes from `position` of a segment's file: at most `len`, and none that lie only in memory so far.
-    pub async fn read_file(&self, base_offset: Offset, position: u64, len: usize) -> io::Result<Bytes> {
+    /// Bytes from `position` of a segment's file: at most `len`, and fewer where that spares a disk operation
+    /// ([`ReadAhead::read`]); none that lie in memory.
+    pub async fn read_file(&self, base_offset: Offset, position: u64, len: usize) -> io::Result<Slices> {
         let file = self.open(base_offset, false).await?;
         let settled = {
             let tails = self.tails.borrow();
-            tails.iter().find(|tail| tail.base_offset == base_offset).map_or(u64::MAX, |tail| tail.written)
+            let tail = tails.iter().find(|tail| tail.base_offset == base_offset);
+            // What follows in the file is not what will be there, or is at hand.
+            tail.map_or(u64::MAX, |tail| {
+                Some(tail.memory_start()).filter(|start| *start > position).unwrap_or(u64::MAX).min(tail.written)
+            })
         };
-        // What follows in the file is not what will be there.
-        let len = settled.checked_sub(position).map_or(len, |there| (len as u64).min(there) as usize);
-        self.ahead.read(&file, base_offset, (position, len), settled, &self.context.read_ahead).await
+        let key = FileKey { store: self.id, base_offset };
+        self.context.read_ahead.read(&file, key, position, len, settled).await
     }
 
     async fn open(&self, base_offset: Offset, create: bool) -> io::Result<File> {
@@ -497,8 +499,9 @@ impl SegmentStore {
 
     /// A segment's file is about to be renamed or removed: forgets what is held of it.
     pub fn forget(&self, base_offset: Offset) {
-        self.context.files.remove(FileKey { store: self.id, base_offset });
-        self.ahead.clear();
+        let key = FileKey { store: self.id, base_offset };
+        self.context.files.remove(key);
+        self.context.read_ahead.forget(|file| file == key);
         *self.index.borrow_mut() = None;
         self.finished(base_offset);
         let mut tails = self.tails.borrow_mut();
@@ -510,7 +513,7 @@ impl SegmentStore {
     /// The log was cut: its active segment is now `base_offset` with `size` bytes, and nothing is in memory. The
     /// file, if there is one, has `file_len` bytes.
     pub fn reset(&self, base_offset: Offset, size: u64, file_len: Option<u64>) {
-        self.ahead.clear();
+        self.context.read_ahead.forget(|file| file.store == self.id);
         // A segment that is sealed again has another index then.
         *self.index.borrow_mut() = None;
         *self.tails.borrow_mut() = VecDeque::from([Tail::new(base_offset, size, file_len)]);
@@ -563,6 +566,12 @@ impl Tail {
             create: file_len.is_none(),
             sealed: false,
         }
+    }
+
+    /// From here on readers find it in memory.
+    fn memory_start(&self) -> u64 {
+        let first = self.full.front().or(self.open.as_ref());
+        first.map_or(self.end, |first| first.position + first.gap as u64)
     }
 
     fn is_dirty(&self) -> bool {

@@ -5,11 +5,9 @@
 //! table has what its code would answer then; here that comes at once.
 
 use std::cell::RefCell;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ringlog_metadata::image::{MetadataDelta, Provenance};
 use ringlog_metadata::{MetadataChanges, MetadataImage};
 use ringlog_protocol::messages::{
     DeleteRecordsRequest, DescribeProducersRequest, FetchRequest, HeartbeatRequest, JoinGroupRequest,
@@ -17,23 +15,19 @@ use ringlog_protocol::messages::{
     describe_producers_request, fetch_request, join_group_request, list_offsets_request,
     offset_for_leader_epoch_request, produce_request,
 };
-use ringlog_protocol::metadata_records::{
-    BrokerRegistrationChangeRecord, MetadataRecord, PartitionChangeRecord, RegisterBrokerRecord, RemoveTopicRecord,
-};
+use ringlog_protocol::metadata_records::{MetadataRecord, PartitionChangeRecord, RemoveTopicRecord};
 use ringlog_protocol::records::{BatchBuilder, BatchOptions};
 use ringlog_protocol::{ApiKey, Records, RequestBody, ResponseBody};
 use ringlog_ring as ring;
 use ringlog_types::{
-    BrokerEpoch, ErrorCode, GROUP_METADATA_TOPIC, NodeId, Offset, PartitionIndex, TimestampMs, TopicIdPartition, Uuid,
+    BrokerEpoch, ErrorCode, GROUP_METADATA_TOPIC, NodeId, Offset, PartitionIndex, TimestampMs, TopicIdPartition,
 };
 
-use crate::admin::test_images::{DIRECTORY, image, topic_id};
-use crate::connection::{ListenerInfo, Peer};
-use crate::dispatch::RequestContext;
+use crate::admin::test_images::{DIRECTORY, topic_id};
 use crate::log_manager::tests::cluster::TestNode;
-use crate::mesh::LocalFuture;
 use crate::replica::Replica;
 use crate::shard::Shard;
+use crate::test_metadata::{EPOCH, changed, context, on_every_core, publish, served_image, start, unchanged};
 use crate::{admin, coordinator, fetch, metadata_publisher, produce};
 
 use ErrorCode::{
@@ -341,47 +335,10 @@ fn produced(version: i16, timeout_ms: i32) -> ProduceRequest {
     ProduceRequest { acks: -1, timeout_ms, topic_data: vec![topic], ..Default::default() }
 }
 
-fn context(api_key: ApiKey, api_version: i16) -> RequestContext {
-    let listener = Rc::new(ListenerInfo { name: "PLAINTEXT".to_owned(), is_controller: false });
-    let peer = Peer { listener, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
-    RequestContext { peer, api_key, api_version, correlation_id: 0, client_id: None }
-}
-
-/// Of both partitions, in [`image`].
-const EPOCH: i32 = 5;
-
-/// Both brokers serve, this process is broker 1, and both are in sync.
+/// Both brokers are in sync.
 fn first_image() -> MetadataImage {
-    let records = |topic| PartitionChangeRecord { topic_id: topic, isr: Some(vec![1, 2]), ..unchanged() };
-    changed(
-        &image(&[(TOPIC, 1), (GROUP_METADATA_TOPIC, 1)]),
-        vec![
-            RegisterBrokerRecord {
-                broker_id: 1,
-                broker_epoch: 11,
-                incarnation_id: Uuid([1; 16]),
-                log_dirs: vec![DIRECTORY],
-                ..Default::default()
-            }
-            .into(),
-            BrokerRegistrationChangeRecord { broker_id: 2, broker_epoch: 10, fenced: -1, ..Default::default() }.into(),
-            records(topic_id(1)).into(),
-            records(topic_id(2)).into(),
-        ],
-    )
-}
-
-fn unchanged() -> PartitionChangeRecord {
-    PartitionChangeRecord { partition_id: 0, leader: -2, leader_recovery_state: -1, ..Default::default() }
-}
-
-fn changed(image: &MetadataImage, records: Vec<MetadataRecord>) -> MetadataImage {
-    let mut delta = MetadataDelta::new(image);
-    for record in records {
-        delta.replay(&record).expect("the record fits");
-    }
-    let last_contained_offset = image.provenance.last_contained_offset.plus(1);
-    delta.apply(Provenance { last_contained_offset, ..image.provenance }).0
+    let in_sync = |topic_id| PartitionChangeRecord { topic_id, isr: Some(vec![1, 2]), ..unchanged() }.into();
+    changed(&served_image(&[(TOPIC, 1), (GROUP_METADATA_TOPIC, 1)]), vec![in_sync(topic_id(1)), in_sync(topic_id(2))])
 }
 
 /// Brings both topics into the state.
@@ -417,26 +374,9 @@ async fn bring_about(shard: &Rc<Shard>, state: State) {
     publish(shard, new).await;
 }
 
-async fn publish(shard: &Rc<Shard>, new: MetadataImage) {
-    let changes = Arc::new(MetadataChanges::between(&shard.image(), &new));
-    let new = Arc::new(new);
-    on_every_core(shard, move |shard| metadata_publisher::apply(shard, new.clone(), changes.clone())).await;
-}
-
-async fn on_every_core(shard: &Rc<Shard>, work: impl Fn(&Rc<Shard>) -> LocalFuture<()> + Clone + Send + 'static) {
-    for core in 0..shard.node.shards {
-        shard.invoke_on(core, work.clone()).await;
-    }
-}
-
 /// The leader has three records, of which consumers see one: the follower has that, and stands still.
 async fn lead_with_a_follower_that_stands_still(shard: &Rc<Shard>) {
-    on_every_core(shard, |shard| {
-        metadata_publisher::start(shard);
-        Box::pin(std::future::ready(()))
-    })
-    .await;
-    publish(shard, first_image()).await;
+    start(shard, first_image()).await;
     let id = TopicIdPartition { topic_id: topic_id(1), partition: PartitionIndex(0) };
     let one = ring::spawn({
         let shard = shard.clone();

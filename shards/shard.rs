@@ -24,10 +24,11 @@ use crate::metadata_publisher::{self, Publisher};
 use crate::metrics::ShardMetrics;
 use crate::open_files::OpenFiles;
 use crate::placement;
+use crate::read_ahead::ReadAhead;
 use crate::replica::Replica;
 use crate::segment_store::StoreContext;
 
-/// Memory of one core for what is read ahead of consumers: about thirty of them.
+/// Memory of one core for what is read ahead of consumers: ten to sixteen of them.
 const READ_AHEAD_BYTES: usize = 32 * 1024 * 1024;
 /// Memory of one core for requests that are being received. More wait at their sockets.
 const REQUEST_MEMORY_BYTES: usize = 256 * 1024 * 1024;
@@ -125,7 +126,7 @@ impl Shard {
             files: OpenFiles::new(node.open_files_per_core),
             direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },
             faults: DiskFaults::default(),
-            read_ahead: ring::ByteSemaphore::new(READ_AHEAD_BYTES),
+            read_ahead: ReadAhead::new(READ_AHEAD_BYTES),
         };
         Shard {
             index,

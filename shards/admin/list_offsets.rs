@@ -185,7 +185,7 @@ async fn first_at_or_after(
         if search.from >= limit {
             return Ok(None);
         }
-        let bytes = contiguous(replica.read(&search.range(limit)).await?);
+        let bytes = contiguous(replica.read(&search.range(limit)).await?.slices);
         let mut next = None;
         for batch in BatchIter::new(&bytes) {
             let batch = match batch {
@@ -229,7 +229,7 @@ async fn largest_timestamp(shard: &Shard, replica: &Replica, search: Search) -> 
     if search.from >= limit {
         return Ok(None);
     }
-    let bytes = contiguous(replica.read(&search.range(limit)).await?);
+    let bytes = contiguous(replica.read(&search.range(limit)).await?.slices);
     let Some(batch) = BatchIter::new(&bytes).next() else { return Ok(None) };
     let batch = batch?;
     let largest = batch.header.max_timestamp;

@@ -268,7 +268,7 @@ impl MetadataLog {
         let range = ReadRange { location, from, limit, max_bytes, at_least_one: true };
         let generation = self.generation.get();
         match self.replica.read(&range).await {
-            Ok(slices) => Ok(whole_batches(&slices)),
+            Ok(read) => Ok(whole_batches(&read.slices)),
             // Not an error of the disk: these files were removed meanwhile.
             Err(_) if self.generation.get() != generation => Ok(Vec::new()),
             Err(fault) => Err(fault.into()),

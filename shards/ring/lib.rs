@@ -23,7 +23,7 @@ mod timing;
 
 pub use apart::blocking_apart;
 pub use backend::executors::{ExecutorContext, ExecutorOptions, Executors, StartError, StopHandle, Stopped};
-pub use backend::file::{Direct, File, Open};
+pub use backend::file::{Direct, DiskReads, File, Open, disk_reads};
 pub use backend::mesh::{MeshBuilder, MeshEndpoint, TrySendError};
 pub use backend::tasks::{
     Task, TaskQueue, blocking, needs_preempt, spawn, spawn_detached, spawn_into, yield_if_needed, yield_now,

@@ -1,6 +1,6 @@
 //! Files for direct I/O, with buffered I/O where the file system refuses that.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -26,6 +26,21 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 thread_local! {
     /// Results of reads that this executor has lent out.
     static READS: RefCell<LeaseTable<ReadResult>> = RefCell::new(LeaseTable::new());
+    static DISK_READS: Cell<DiskReads> = const { Cell::new(DiskReads { operations: 0, bytes: 0 }) };
+}
+
+/// What an executor has read by [`File::read`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskReads {
+    /// Operations.
+    pub operations: u64,
+    /// Bytes that they moved: whole blocks.
+    pub bytes: u64,
+}
+
+/// What this executor has read so far.
+pub fn disk_reads() -> DiskReads {
+    DISK_READS.get()
 }
 
 /// Leaks what is still lent: called when the executor ends, since the memory's owner ends with it.
@@ -191,6 +206,10 @@ impl File {
             Kind::Buffered(file) => (file.read_at(position, len).await, 0),
         };
         let result = result.map_err(io_error)?;
+        DISK_READS.with(|reads| {
+            let DiskReads { operations, bytes } = reads.get();
+            reads.set(DiskReads { operations: operations + 1, bytes: bytes + result.len() as u64 });
+        });
         let found = result.len().saturating_sub(skip).min(len);
         if found == 0 {
             return Ok(Bytes::new());
