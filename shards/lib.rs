@@ -30,6 +30,7 @@ mod mesh;
 mod metadata_publisher;
 mod metrics;
 mod open_files;
+mod padding;
 mod peer;
 mod placement;
 mod produce;

@@ -16,6 +16,7 @@ use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicIdPartition, TopicPartition};
 use tracing::error;
 
+use crate::padding::{LastWrite, Written};
 use crate::segment_store::SegmentStore;
 
 /// One replica of a partition.
@@ -36,8 +37,15 @@ pub struct Replica {
     pub progress: ring::Notify,
     watchers: RefCell<Vec<Weak<ring::Notify>>>,
     writer_runs: Cell<bool>,
+    last_write: LastWrite,
     /// Held while `leader-epoch-checkpoint` is written: who finds nothing to write knows that it is there.
     pub(crate) epochs_turn: ring::ByteSemaphore,
+}
+
+impl Written for Replica {
+    fn last_write(&self) -> &LastWrite {
+        &self.last_write
+    }
 }
 
 /// Watchers that are gone are looked for when there are this many.
@@ -122,6 +130,7 @@ impl Replica {
             progress: ring::Notify::new(),
             watchers: RefCell::default(),
             writer_runs: Cell::new(false),
+            last_write: LastWrite::default(),
             epochs_turn: ring::ByteSemaphore::new(1),
         })
     }
@@ -288,6 +297,17 @@ impl Replica {
         }
     }
 
+    /// Cuts what lies behind the last record in the active file, unless it is being written.
+    pub async fn cut_padding(self: &Rc<Self>) -> std::io::Result<()> {
+        if self.writer_runs.replace(true) {
+            return Ok(());
+        }
+        let outcome = if self.partition.borrow().is_written() { self.store.cut_padding().await } else { Ok(()) };
+        // What came meanwhile.
+        self.clone().write().await;
+        outcome
+    }
+
     async fn write(self: Rc<Self>) {
         while self.store.is_dirty() && self.partition.borrow().is_written() {
             let end_offset = self.partition.borrow().log().log_end_offset();
@@ -311,6 +331,7 @@ impl Replica {
         // What recovery doesn't look at any more must have its epochs.
         self.persist_leader_epochs().await?;
         let now = ring::now();
+        self.store.context().padding.on_written(self, now.monotonic);
         if must_flush {
             self.store.sync().await?;
             self.partition.borrow_mut().log_mut().on_flushed(self.flushed_up_to(end_offset), now.wall);

@@ -37,7 +37,9 @@ use smallvec::SmallVec;
 use crate::frames::FrameCache;
 use crate::log_manager::DiskFaults;
 use crate::open_files::{FileKey, OpenFiles};
+use crate::padding::Padding;
 use crate::read_ahead::ReadAhead;
+use crate::replica::Replica;
 
 /// Slices that follow each other in a log.
 pub type Slices = SmallVec<[Bytes; 4]>;
@@ -61,6 +63,8 @@ pub struct StoreContext {
     pub faults: DiskFaults,
     /// What is read from files, ahead of readers that go on.
     pub read_ahead: ReadAhead,
+    /// Logs that may have padding behind their last record.
+    pub padding: Padding<Replica>,
 }
 
 /// The bytes of one log.
@@ -455,11 +459,33 @@ impl SegmentStore {
         if file_len != end {
             file.truncate(end).await?;
         }
-        if let Some(tail) = self.tails.borrow_mut().back_mut() {
+        // Others may have been appended to it, or behind it, meanwhile.
+        if let Some(tail) = self.tails.borrow_mut().iter_mut().find(|tail| tail.base_offset == base_offset) {
             tail.create = false;
             tail.file_len = end;
+            if tail.end == end {
+                // It has to get busy again before its file is made longer ahead of its writes.
+                tail.next_frame_bytes = FIRST_FRAME_BYTES;
+            }
         }
         Ok(())
+    }
+
+    /// Cuts the active file to its bytes, if it is longer and nothing waits to be written. Nobody may write meanwhile: the
+    /// caller sees to it. Appends go on.
+    pub async fn cut_padding(&self) -> io::Result<()> {
+        if self.has_padding() { self.trim().await } else { Ok(()) }
+    }
+
+    /// Whether [`SegmentStore::cut_padding`] has something to do.
+    pub fn has_padding(&self) -> bool {
+        let tails = self.tails.borrow();
+        tails.back().is_some_and(|tail| !tail.create && !tail.is_dirty() && tail.file_len > tail.end)
+    }
+
+    /// What this store shares with others of its core.
+    pub fn context(&self) -> &StoreContext {
+        &self.context
     }
 
     /// Bytes from `position` of a segment as they lie in memory, at most `max_bytes` and not beyond `limit`; `None`

@@ -29,6 +29,7 @@ fn context(frames_bytes: usize) -> Rc<StoreContext> {
         direct: Direct::Auto,
         faults: crate::log_manager::DiskFaults::default(),
         read_ahead: ReadAhead::new(4 << 20),
+        padding: Padding::default(),
     })
 }
 
@@ -67,6 +68,9 @@ fn what_was_appended_is_read_whatever_is_in_memory() {
                     5..=7 => store.write_out().await.unwrap(),
                     8 => {
                         store.release_clean_frames();
+                        if random.below(2) == 0 {
+                            store.cut_padding().await.unwrap();
+                        }
                     }
                     _ if end > 0 => {
                         let position = random.below(end);
@@ -245,6 +249,43 @@ fn a_sealed_segment_that_needs_no_write_is_finished_too() {
         store.write_out().await.unwrap();
         assert_eq!(store.take_finished().len(), 1);
         assert!(!store.is_dirty());
+    });
+}
+
+#[test]
+fn an_idle_file_ends_with_its_bytes_and_grows_on() {
+    on_executor("segment-store-padding", |directory| async move {
+        let (mut log, batch) = log_with_a_batch();
+        let len = batch.len() as u64;
+        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+        let file_len = |name: &str| std::fs::metadata(directory.join(name)).unwrap().len();
+        store.append(0, &[&batch]);
+        assert!(!store.has_padding(), "what isn't written isn't cut");
+        store.cut_padding().await.unwrap();
+        store.write_out().await.unwrap();
+        assert!(store.has_padding() && file_len("00000000000000000000.log") > len);
+        store.cut_padding().await.unwrap();
+        assert!(!store.has_padding());
+        assert_eq!(file_len("00000000000000000000.log"), len);
+        // What comes while it is cut again is neither lost nor cut off, and a new segment keeps its own length.
+        store.append(len, &[&content(0, 10)]);
+        store.write_out().await.unwrap();
+        let cutting = ring::spawn({
+            let store = store.clone();
+            async move { store.cut_padding().await }
+        });
+        ring::yield_now().await;
+        store.append(len + 10, &[&content(0, 5000)]);
+        store.roll(log.roll(Offset(1), TimestampMs(6)).unwrap());
+        store.append(0, &[&content(0, 100)]);
+        cutting.await.unwrap();
+        store.write_out().await.unwrap();
+        assert!(!store.is_dirty() || !store.take_finished().is_empty());
+        let sealed = std::fs::read(directory.join("00000000000000000000.log")).unwrap();
+        assert!(sealed == [&batch[..], &content(0, 10), &content(0, 5000)].concat());
+        assert_eq!(file_len("00000000000000000001.log"), BLOCK_BYTES as u64);
+        store.cut_padding().await.unwrap();
+        assert_eq!(file_len("00000000000000000001.log"), 100);
     });
 }
 

@@ -23,6 +23,7 @@ use crate::mesh::{Calls, Message};
 use crate::metadata_publisher::{self, Publisher};
 use crate::metrics::ShardMetrics;
 use crate::open_files::OpenFiles;
+use crate::padding::Padding;
 use crate::placement;
 use crate::read_ahead::ReadAhead;
 use crate::replica::Replica;
@@ -127,6 +128,7 @@ impl Shard {
             direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },
             faults: DiskFaults::default(),
             read_ahead: ReadAhead::new(READ_AHEAD_BYTES),
+            padding: Padding::default(),
         };
         Shard {
             index,

@@ -1,5 +1,5 @@
 //! What each shard does for its logs all the time, as one task: retention, `flush.ms`, expiry of producers, removal of
-//! deleted files. Shard 0 has another that writes the checkpoints.
+//! deleted files, and of padding behind what was written. Shard 0 has another that writes the checkpoints.
 
 use std::fs;
 use std::io;
@@ -72,9 +72,12 @@ async fn maintain(shard: Rc<Shard>) {
             expire_producers(&shard).await;
         }
         removal::remove_due(&shard).await;
-        let timers = retention.next.min(flush.next).min(expiry.next);
-        let deadline = shard.log_dirs.removals.next_deadline().map_or(timers, |removal| removal.min(timers));
-        idle_until(&shard, deadline, shard.log_dirs.removals.changed.wait()).await;
+        cut_padding(&shard).await;
+        let (removals, padding) = (&shard.log_dirs.removals, &shard.store.padding);
+        let timers = [retention.next, flush.next, expiry.next].into_iter();
+        let deadline = timers.chain(removals.next_deadline()).chain(padding.next_sweep()).min();
+        let woken = futures_lite::future::or(removals.changed.wait(), padding.begun.wait());
+        idle_until(&shard, deadline.unwrap_or(now), woken).await;
     }
 }
 
@@ -145,6 +148,20 @@ async fn flush_due(shard: &Rc<Shard>) {
         if is_due { replica.flush().await } else { Ok(()) }
     })
     .await;
+}
+
+/// Files of logs that are idle by now end with their last record.
+async fn cut_padding(shard: &Rc<Shard>) {
+    for replica in shard.store.padding.sweep(ring::now().monotonic) {
+        if shard.log_dirs.background.is_closed() {
+            return;
+        }
+        if let Err(error) = replica.cut_padding().await {
+            replica.store.report_fault(replica.log_dir.get(), "cutting a file to its records failed", &error);
+            replica.close(Unserved::LogDirectoryFailed);
+        }
+        ring::yield_if_needed().await;
+    }
 }
 
 /// Deletes segments that the topics' settings no longer keep.

@@ -130,9 +130,16 @@ impl World {
                 self.lead();
             }
             980..=999 => return self.maybe_stop(),
-            _ => {}
+            _ => self.cut_padding(),
         }
         Ok(false)
+    }
+
+    /// The log isn't written for a while: its file is cut to its records. Appends go on, writes wait.
+    fn cut_padding(&mut self) {
+        if let Some((base, end)) = self.store.padding().filter(|_| !self.has_task(Kind::Writer)) {
+            self.spawn(Kind::Writer, vec![Step::CutPadding(base, end), Step::StartPass]);
+        }
     }
 
     fn maybe_stop(&mut self) -> Result<bool, Violation> {
