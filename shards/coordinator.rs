@@ -284,9 +284,13 @@ impl Driven {
         Ok(())
     }
 
-    /// Reads the whole partition into the machine; returns how many records it holds.
+    /// Reads the whole partition into the machine; returns how many records it holds. What was appended before this
+    /// leadership and isn't on disk yet is waited for.
     async fn load(&self, machine: &mut GroupCoordinator) -> Result<u64, LoadFault> {
-        let mut next = self.replica.partition.borrow().log().log_start_offset();
+        let (mut next, end) = {
+            let partition = self.replica.partition.borrow();
+            (partition.log().log_start_offset(), partition.log().log_end_offset())
+        };
         let mut scratch = Scratch::new(SCRATCH_BYTES);
         let mut records = 0;
         while !self.resigned.is_set() {
@@ -302,7 +306,13 @@ impl Driven {
                 .borrow()
                 .read(&request)
                 .map_err(|fault| LoadFault::Refused(fault.to_string()))?;
-            let ReadPlan::Records { location, limit, .. } = plan else { break };
+            let ReadPlan::Records { location, limit, .. } = plan else {
+                if next >= end {
+                    break;
+                }
+                futures_lite::future::or(self.replica.progress.wait(), self.resigned.wait_until_set()).await;
+                continue;
+            };
             let range = ReadRange { location, from: next, limit, max_bytes: LOAD_BYTES, at_least_one: true };
             let bytes = self.replica.read(&range).await?.slices.concat();
             let before = next;

@@ -8,6 +8,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ringlog_log::TransactionRules;
+use ringlog_log::validator::AppendOrigin;
 use ringlog_metadata::{MetadataChanges, MetadataImage};
 use ringlog_protocol::messages::{
     DeleteRecordsRequest, DescribeProducersRequest, FetchRequest, HeartbeatRequest, JoinGroupRequest,
@@ -16,7 +18,7 @@ use ringlog_protocol::messages::{
     offset_for_leader_epoch_request, produce_request,
 };
 use ringlog_protocol::metadata_records::{MetadataRecord, PartitionChangeRecord, RemoveTopicRecord};
-use ringlog_protocol::records::{BatchBuilder, BatchOptions};
+use ringlog_protocol::records::{BatchBuilder, BatchOptions, Scratch};
 use ringlog_protocol::{ApiKey, Records, RequestBody, ResponseBody};
 use ringlog_ring as ring;
 use ringlog_types::{
@@ -25,7 +27,7 @@ use ringlog_types::{
 
 use crate::admin::test_images::{DIRECTORY, topic_id};
 use crate::log_manager::tests::cluster::TestNode;
-use crate::replica::Replica;
+use crate::replica::{AppendRules, Replica};
 use crate::shard::Shard;
 use crate::test_metadata::{EPOCH, changed, context, on_every_core, publish, served_image, start, unchanged};
 use crate::{admin, coordinator, fetch, metadata_publisher, produce};
@@ -487,5 +489,35 @@ fn a_core_that_is_behind_hears_of_the_deletion() {
             });
             assert_eq!(asked.await, UnknownTopicOrPartition, "{ask:?}");
         }
+    });
+}
+
+/// Members look for another coordinator then, instead of being told for ever that this one loads.
+#[test]
+fn a_coordinator_that_cannot_load_is_none() {
+    let node = TestNode::formatted();
+    node.run(1, async move |shard| {
+        lead_with_a_follower_that_stands_still(&shard).await;
+        let id = TopicIdPartition { topic_id: topic_id(2), partition: PartitionIndex(0) };
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.append(TimestampMs(1000), None, Some(b"without a key"), &[]);
+        let rules = AppendRules {
+            origin: AppendOrigin::Coordinator,
+            required_acks: 1,
+            is_zstd_allowed: true,
+            transaction: TransactionRules::default(),
+        };
+        let replica = shard.served(id).unwrap();
+        replica.append(&builder.build(), &rules, &mut Scratch::new(1 << 20), ring::now()).unwrap();
+        for leader in [2, 1] {
+            let change = PartitionChangeRecord { topic_id: topic_id(2), leader, ..unchanged() };
+            publish(&shard, changed(&shard.image(), vec![change.into()])).await;
+        }
+        let mut answer = ErrorCode::CoordinatorLoadInProgress;
+        while answer == ErrorCode::CoordinatorLoadInProgress {
+            ring::yield_now().await;
+            answer = Ask::Heartbeat.ask(&shard, 0).await;
+        }
+        assert_eq!(answer, NotCoordinator);
     });
 }
