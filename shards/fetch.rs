@@ -5,9 +5,9 @@
 //!    They stay where they are: slices of the tail's frames, or of the buffers that the disk read into. A follower's
 //!    offset is its acknowledgement and may move the high watermark.
 //! 3. While there is less than the client's minimum, [`wait_for_progress`] waits at the homes, and step 2 comes again.
-//!    What reading brought to light is answered at once: an error, that histories diverge, or that there is more to read. Partitions that the metadata
-//!    doesn't know are no reason to hurry, as long as there are others: a client that still asks for a deleted topic
-//!    would ask without a pause.
+//!    What reading brought to light is answered at once: an error, that histories diverge, or that there is more to
+//!    read. Partitions that the metadata doesn't know are no reason to hurry, as long as there are others: a client that
+//!    still asks for a deleted topic would ask without a pause.
 //! 4. The slices become the `records` of the response, and the connection sends them as they are.
 
 use std::rc::Rc;
