@@ -12,7 +12,7 @@ use ringlog_types::ErrorCode;
 use tracing::debug;
 
 use crate::admin::{
-    api_versions, delegation_tokens, describe_acls, describe_cluster, describe_configs, describe_scram,
+    alter_configs, api_versions, delegation_tokens, describe_acls, describe_cluster, describe_configs, describe_scram,
 };
 use crate::controller::{self, ControllerRequest};
 use crate::dispatch::RequestContext;
@@ -47,13 +47,18 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, body: RequestBo
         RequestBody::DescribeAcls(_) => describe_acls::handle().into(),
         RequestBody::DescribeUserScramCredentials(request) => describe_scram::handle(shard, request).into(),
         RequestBody::DescribeDelegationToken(_) => delegation_tokens::describe().into(),
-        body => {
-            let request = ControllerRequest {
-                client_id: context.client_id.clone(),
-                ..controller::request_of_client(body, context.api_version, &context.peer, false)
-            };
-            controller::request_here(shard, request).await
+        RequestBody::IncrementalAlterConfigs(request) => {
+            alter_configs::incremental_on_controller(shard, context, request).await
         }
+        body => controller::request_here(shard, request(context, body)).await,
+    }
+}
+
+/// A client's request for the controller of this node.
+pub fn request(context: &RequestContext, body: RequestBody) -> ControllerRequest {
+    ControllerRequest {
+        client_id: context.client_id.clone(),
+        ..controller::request_of_client(body, context.api_version, &context.peer, false)
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ringlog_protocol::frame::{self, Frame};
 use ringlog_protocol::messages::ProduceRequest;
 use ringlog_protocol::{ApiKey, DecodeError, Decoder, EncodeError, RequestBody, ResponseBody, StrBytes};
-use tracing::trace;
+use tracing::debug;
 
 use crate::connection::Peer;
 use crate::mesh::LocalFuture;
@@ -83,7 +83,16 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
         correlation_id: header.correlation_id,
         client_id: header.client_id,
     };
-    trace!(api = api_key.name(), version = context.api_version, client = ?context.client_id, "request");
+    debug!(
+        target: "kafka.request.logger",
+        api = api_key.name(),
+        version = context.api_version,
+        client = context.client_id.as_deref(),
+        correlation.id = context.correlation_id,
+        peer = %peer.address,
+        listener = peer.listener.name,
+        "request"
+    );
     shard.metrics.requests.add(1);
     if !serves(api_key, peer.listener.is_controller) {
         return Err(unknown());

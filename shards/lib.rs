@@ -10,6 +10,8 @@
 mod admin;
 mod boot;
 mod broker_lifecycle;
+#[cfg(test)]
+mod config_use_tests;
 mod connection;
 mod controller;
 mod controller_api;
@@ -24,6 +26,7 @@ mod flag;
 
 mod frames;
 mod listener;
+pub mod log_levels;
 mod log_manager;
 mod log_read;
 mod mesh;

@@ -338,7 +338,8 @@ fn set_role(shard: &Rc<Shard>, replica: &Rc<Replica>, partition: &PartitionImage
     replica.apply(&effects);
     let now = led_epoch(replica);
     if before != now {
-        debug!(partition = %replica.name, leader = partition.leader.0, epoch = partition.leader_epoch.0, "new leader");
+        let (leader, epoch) = (partition.leader.0, partition.leader_epoch.0);
+        debug!(target: "state.change.logger", partition = %replica.name, leader, epoch, "new leader");
         persist_leader_epochs(replica.clone());
         tell_coordinators(shard, replica, now.is_some());
     }

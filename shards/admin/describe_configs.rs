@@ -12,9 +12,14 @@ use ringlog_protocol::messages::describe_configs_response::{
 };
 use ringlog_types::{ErrorCode, NodeId, validate_topic_name};
 
-use super::{BROKER_LOGGER, broker_layers, broker_loggers, dynamic_configs};
+use super::{BROKER_LOGGER, broker_layers, dynamic_configs};
 use crate::dispatch::RequestContext;
+use crate::log_levels;
 use crate::shard::Shard;
+
+/// What Kafka says of a resource that can't be described at all.
+const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or the \
+                         message was sent to an incompatible broker. See the broker logs for more details.";
 
 /// An error with the text that the tools show.
 type Refusal = (ErrorCode, Option<String>);
@@ -38,10 +43,12 @@ pub fn handle(
                 };
                 let wanted = entries.into_iter().filter(wanted);
                 result.configs = wanted.map(|entry| to_wire(entry, synonyms, documentation)).collect();
+                result.error_message = Some(StrBytes::default());
             }
             Err((error, message)) => {
                 result.error_code = error.code();
-                result.error_message = message.map(Into::into);
+                // Kafka has an empty text where there is nothing to say.
+                result.error_message = Some(message.map(StrBytes::from).unwrap_or_default());
             }
         }
         result
@@ -64,10 +71,10 @@ fn describe_resource(
             return refuse("Broker id must not be empty".to_owned());
         }
         check_broker(name, shard.node.id, "")?;
-        return Ok(broker_loggers());
+        return Ok(log_levels::describe());
     }
     let Some(kind) = ConfigResourceType::from_code(resource.resource_type) else {
-        return refuse(format!("Unsupported resource type: {}", resource.resource_type));
+        return refuse(MALFORMED.to_owned());
     };
     let overrides = dynamic_configs(&image, &ConfigResource::new(kind, name));
     let (own, default) = broker_layers(&image, shard.node.id);
@@ -82,7 +89,7 @@ fn describe_resource(
         }
         ConfigResourceType::Broker if name.is_empty() => Ok(describe::broker_default(&default)),
         ConfigResourceType::Broker => {
-            check_broker(name, shard.node.id, " or empty string")?;
+            check_broker(name, shard.node.id, " or empty string,")?;
             Ok(describe::broker(&layers))
         }
         ConfigResourceType::ClientMetrics if name.is_empty() => {
@@ -97,7 +104,7 @@ fn describe_resource(
 fn check_broker(name: &str, own: NodeId, or: &str) -> Result<(), Refusal> {
     match name.parse::<i32>() {
         Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
-        Ok(id) if id != own.0 => refuse(format!("Unexpected broker id, expected {own}{or}, but received {name}")),
+        Ok(id) if id != own.0 => refuse(format!("Unexpected broker id, expected {own}{or} but received {name}")),
         Ok(_) => Ok(()),
     }
 }
@@ -124,6 +131,7 @@ fn to_wire(
             })
             .collect(),
         config_type,
-        documentation: entry.documentation.filter(|_| include_documentation).map(StrBytes::from),
+        // Loggers have an empty text, asked for or not.
+        documentation: entry.documentation.filter(|text| include_documentation || text.is_empty()).map(StrBytes::from),
     }
 }

@@ -31,7 +31,7 @@ pub mod transactions;
 
 use std::sync::Arc;
 
-use ringlog_config::{ConfigEntryDescription, ConfigMap, ConfigSource};
+use ringlog_config::ConfigMap;
 use ringlog_metadata::MetadataImage;
 use ringlog_metadata::image::{BrokerImage, ConfigResource, Endpoint, PartitionImage};
 use ringlog_types::NodeId;
@@ -105,21 +105,4 @@ fn dynamic_configs(image: &MetadataImage, resource: &ConfigResource) -> ConfigMa
 fn broker_layers(image: &MetadataImage, broker: NodeId) -> (ConfigMap, ConfigMap) {
     let own = dynamic_configs(image, &ConfigResource::broker(broker));
     (own, dynamic_configs(image, &ConfigResource::broker_default()))
-}
-
-/// The loggers of this node: one, with the level of the most talkative part.
-fn broker_loggers() -> Vec<ConfigEntryDescription> {
-    let level = tracing::level_filters::LevelFilter::current();
-    let root = ConfigEntryDescription {
-        name: "root".to_owned(),
-        value: Some(level.to_string().to_ascii_uppercase()),
-        source: ConfigSource::DynamicBrokerLogger,
-        is_default: false,
-        read_only: false,
-        sensitive: false,
-        config_type: None,
-        synonyms: Vec::new(),
-        documentation: None,
-    };
-    vec![root]
 }

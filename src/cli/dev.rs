@@ -6,10 +6,11 @@ use clap::Parser;
 use ringlog_config::ServerConfig;
 use ringlog_types::{Random, Uuid};
 
+use super::logging::{self, Stream};
 use super::output::Output;
 use super::storage::format_directories;
 use super::tool::{self, Refusal, Style};
-use super::{logging, random_seed, server};
+use super::{random_seed, server};
 
 /// Run a node for development on localhost. Its directory is formatted if it isn't yet.
 #[derive(Debug, Parser)]
@@ -31,7 +32,7 @@ impl DevArgs {
 
 /// Runs the node until it has stopped and returns the exit code.
 pub fn run(args: &DevArgs, out: &mut dyn Output) -> u8 {
-    logging::start();
+    logging::start(Stream::Error, "warn");
     let config = ServerConfig::dev(&args.data_dir, args.port);
     if !Path::new(&args.data_dir).join("meta.properties").exists() {
         let mut random = Random::from_seed(random_seed());

@@ -10,9 +10,10 @@ use ringlog_config::{ConfigMap, ServerConfig, properties};
 use tracing::{error, info, warn};
 
 use super::client_config::read_properties;
+use super::logging::{self, Stream};
 use super::output::Output;
 use super::tool::{self, Refusal, Style};
-use super::{logging, random_seed, signals};
+use super::{random_seed, signals};
 
 /// Run a node.
 #[derive(Debug, Parser)]
@@ -52,7 +53,7 @@ impl ServerArgs {
 
 /// Runs the node until it has stopped and returns the exit code.
 pub fn run(args: &ServerArgs, out: &mut dyn Output) -> u8 {
-    logging::start();
+    logging::start(Stream::Out, "info");
     out.flush();
     match read_config(args) {
         Ok(config) => serve(config, || ()),

@@ -25,14 +25,15 @@ macro_rules! sections {
                     $section { $($field: values.get($key),)+ }
                 }
 
-                /// The keys that this group is made of.
-                pub const KEYS: &'static [&'static str] = &[$($key),+];
+                /// The keys that this group is made of, each with the field that has its value.
+                const FIELDS: &'static [(&'static str, &'static str)] = &[$(($key, stringify!($field))),+];
             }
         )+
 
-        /// Keys of all groups.
-        #[cfg(test)]
-        pub(crate) const ALL_KEYS: &[&[&str]] = &[$($section::KEYS),+];
+        /// The keys of all groups with the names of their fields.
+        pub fn fields() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+            [$($section::FIELDS),+].into_iter().flatten()
+        }
     };
 }
 
