@@ -169,14 +169,12 @@ fn repeated(keys: &[ResourceKey]) -> FxHashSet<ResourceKey> {
     keys.iter().filter(|key| !seen.insert(*key)).cloned().collect()
 }
 
-/// The answers in the order of the request, one for each resource.
+/// The answers in the order of the request, one each time that it names a resource.
 fn in_order(
     keys: Vec<ResourceKey>,
     answers: &FxHashMap<ResourceKey, (i16, Option<StrBytes>)>,
 ) -> impl Iterator<Item = (ResourceKey, (i16, Option<StrBytes>))> {
-    let mut answered = FxHashSet::default();
-    let once = keys.into_iter().filter(move |key| answered.insert(key.clone()));
-    once.map(|key| {
+    keys.into_iter().map(|key| {
         let answer = answers.get(&key).cloned().unwrap_or((ErrorCode::UnknownServerError.code(), None));
         (key, answer)
     })
