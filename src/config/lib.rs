@@ -49,7 +49,7 @@ pub use topic::{
     TopicTimestampType,
 };
 pub use validate::ValidationError;
-pub use value::{ConfigValue, InvalidValue, parse_value};
+pub use value::{ConfigValue, InvalidValue, parse_duration, parse_value};
 
 /// Keys and values as written, in key order. The shape of `server.properties`, of a topic's overrides and of each
 /// dynamic configuration in the metadata log.
