@@ -22,6 +22,7 @@ pub mod place;
 pub mod programs;
 pub mod quorum_view;
 pub mod small_disk;
+pub mod tool;
 pub mod topics;
 pub mod transcript;
 
