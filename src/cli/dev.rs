@@ -89,9 +89,9 @@ mod tests {
     #[test]
     fn data_belongs_where_the_users_data_is() {
         let path = |text: &str| Some(PathBuf::from(text));
-        assert_eq!(data_folder(path("/data"), path("/home/u")), path("/data/ringlog/dev"));
-        assert_eq!(data_folder(None, path("/home/u")), path("/home/u/.local/share/ringlog/dev"));
-        assert_eq!(data_folder(path("relative"), path("/home/u")), path("/home/u/.local/share/ringlog/dev"));
+        assert_eq!(data_folder(path("/data"), path("/people/u")), path("/data/ringlog/dev"));
+        assert_eq!(data_folder(None, path("/people/u")), path("/people/u/.local/share/ringlog/dev"));
+        assert_eq!(data_folder(path("relative"), path("/people/u")), path("/people/u/.local/share/ringlog/dev"));
         assert_eq!(data_folder(path(""), None), None);
     }
 
