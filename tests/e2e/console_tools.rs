@@ -1,6 +1,8 @@
 //! `topics`, `console-producer` and `console-consumer` beside Kafka's tools of these names; how all tools wait, how they
 //! end, and what they do when their output can't be written.
 
+#![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
+
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
