@@ -319,8 +319,9 @@ impl Driver {
                 error!(epoch = epoch.0, "the controller gives up its leadership: {reason}");
             }
             Work::Rebuilt => {
-                self.log.end_rebuilding().await?;
-                info!("the lost records of the metadata log are there again: this node votes");
+                if self.log.end_rebuilding().await? {
+                    info!("the lost records of the metadata log are there again: this node votes");
+                }
             }
             Work::Halt(fault) => return Err(fault.into()),
             snapshot => self.carry_out_snapshot(snapshot).await?,

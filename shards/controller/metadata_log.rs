@@ -252,10 +252,12 @@ impl MetadataLog {
         self.write_small(durable_mark::FILE_NAME, mark.to_json().into_bytes()).await
     }
 
-    /// What had been lost is there again.
-    pub async fn end_rebuilding(&self) -> Result<(), MetadataLogError> {
-        let mark = DurableMark { rebuilding: false, ..self.mark.get() };
-        self.write_mark(mark).await
+    /// What had been lost is there again, or it is known that nothing was. Returns whether something was.
+    pub async fn end_rebuilding(&self) -> Result<bool, MetadataLogError> {
+        let was_rebuilding = self.mark.get().rebuilding;
+        let mark = DurableMark { rebuilding: false, blank: false, ..self.mark.get() };
+        self.write_mark(mark).await?;
+        Ok(was_rebuilding)
     }
 
     /// Notes whether others vote, too, by the newest voters of the log: before anybody counts on them.

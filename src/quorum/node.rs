@@ -57,11 +57,6 @@ pub enum Input {
         /// The request.
         request: Box<ControllerRequest>,
     },
-    /// Whoever waits for that answer went away.
-    RequestAbandoned {
-        /// The request.
-        token: ReplyToken,
-    },
     /// The answer to [`Work::Send`], or why there is none.
     Response {
         /// Of the request.
@@ -187,7 +182,6 @@ impl QuorumNode {
         match input {
             Input::Tick => self.on_tick(now),
             Input::Request { token, request } => self.on_request(token, *request, now),
-            Input::RequestAbandoned { token } => self.step_raft(Event::RequestAbandoned { token }, now),
             Input::Response { token, result } => self.step_raft(Event::Response { token, result }, now),
             Input::LogFlushed => self.step_raft(Event::LogFlushed, now),
             Input::LogRead { token, result } => self.step_raft(Event::LogRead { token, result }, now),

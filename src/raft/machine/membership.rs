@@ -17,7 +17,6 @@ use super::state::State;
 use super::wire::{self, LeaderInfo};
 use crate::control_records::ControlRecord;
 use crate::effects::{Destination, Effects};
-use crate::event::ReplyToken;
 use crate::voters::{Endpoint, Endpoints, ReplicaKey, VersionRange, Voter, VoterSet};
 
 /// A newcomer must have fetched within this time.
@@ -40,15 +39,6 @@ enum Stage {
     AskingVersions { newcomer: Voter, ack_when_committed: bool },
     /// The Voters record at this offset waits for a majority.
     Committing { offset: Offset },
-}
-
-impl PendingChange {
-    /// The asker is gone.
-    pub fn forget(&mut self, token: ReplyToken) {
-        if self.asker.as_ref().is_some_and(|(asker, _)| asker.token == token) {
-            self.asker = None;
-        }
-    }
 }
 
 /// Why `kraft.version` can't be raised.
@@ -140,7 +130,7 @@ impl Raft {
             client_software_name: StrBytes::from_static("ringlog"),
             client_software_version: StrBytes::from_static(env!("CARGO_PKG_VERSION")),
         };
-        if !self.send(to, Asked::ApiVersions, versions, now, fx) {
+        if !self.send(to, Asked::ApiVersions { newcomer: key }, versions, now, fx) {
             return Err(refusal::unreachable(key));
         }
         let newcomer = Voter { key, endpoints, kraft_version: VersionRange::STATIC };
@@ -156,10 +146,16 @@ impl Raft {
         }
     }
 
-    /// What the newcomer speaks; `None`: it gave no answer.
-    pub(super) fn on_newcomer_versions(&mut self, response: Option<&ApiVersionsResponse>, now: Now, fx: &mut Effects) {
+    /// What that newcomer speaks; `None`: it gave no answer.
+    pub(super) fn on_newcomer_versions(
+        &mut self,
+        key: ReplicaKey,
+        response: Option<&ApiVersionsResponse>,
+        now: Now,
+        fx: &mut Effects,
+    ) {
         let State::Leader(leader) = &mut self.state else { return };
-        let is_asking = |change: &PendingChange| matches!(change.stage, Stage::AskingVersions { .. });
+        let is_asking = |change: &PendingChange| matches!(&change.stage, Stage::AskingVersions { newcomer, .. } if newcomer.key == key);
         if !leader.change.as_ref().is_some_and(is_asking) {
             return;
         }

@@ -92,6 +92,8 @@ impl Raft {
         let check_quorum_ms = self.check_quorum_ms();
         if changes_voters && let State::Leader(leader) = &mut self.state {
             leader.set_voters(self.history.voters(), now.monotonic.plus_ms(check_quorum_ms));
+            // Who waits as an observer may be a voter now, whose fetch commits this.
+            self.waiting.parked.wake_all();
         }
         self.append_as_leader(batch, end_offset, fx);
     }
@@ -99,7 +101,7 @@ impl Raft {
     fn append_as_leader(&mut self, batches: Bytes, end_offset: Offset, fx: &mut Effects) {
         self.log.epochs.assign(self.epoch, self.log.end);
         self.append(batches, end_offset, fx);
-        self.answer_ready_fetches(false, fx);
+        self.waiting.parked.wake_voters(self.log.end);
     }
 
     /// To the end of the log, on any node.
@@ -149,7 +151,7 @@ impl Raft {
         if high_watermark >= self.log.end {
             self.drain_open_batch(now, fx);
         }
-        self.answer_ready_fetches(true, fx);
+        self.waiting.parked.wake_all();
         self.on_committed(high_watermark, now, fx);
     }
 

@@ -221,9 +221,9 @@ impl MetadataLog {
         self.write_small(durable_mark::FILE_NAME, mark.to_json().as_bytes()).await
     }
 
-    /// What had been lost is there again.
+    /// What had been lost is there again, or it is known that nothing was.
     pub(crate) async fn end_rebuilding(&self) -> Result<(), MetadataLogError> {
-        let mark = DurableMark { rebuilding: false, ..self.mark.get() };
+        let mark = DurableMark { rebuilding: false, blank: false, ..self.mark.get() };
         self.write_mark(mark).await
     }
 

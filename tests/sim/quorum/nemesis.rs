@@ -350,11 +350,25 @@ impl World {
             place.is_some_and(|place| {
                 let view = &checks.nodes[place];
                 let is_same = directory.is_none_or(|directory| directory == view.directory);
-                place != node && is_same && !view.is_damaged && !view.is_rebuilding
+                place != node && is_same && !view.is_damaged && !view.is_rebuilding && !view.is_wiped
             })
         };
         let is_voter = voters.holds(checks.nodes[node].id, checks.nodes[node].directory);
         !is_voter || voters.iter().filter(is_unhurt).count() > voters.len() / 2
+    }
+
+    /// Whether a voter whom others know by its id alone may come back without any memory. With its records go its vote
+    /// and its epoch, of which nobody can tell it again; so this happens while the others have records, and all nodes
+    /// know of the leader in office.
+    fn may_forget(&self, node: usize) -> bool {
+        let checks = self.shared.checks.borrow();
+        let Some(epoch) = self.leader().filter(|leader| *leader != node).map(|leader| checks.nodes[leader].epoch)
+        else {
+            return false;
+        };
+        let mut others = checks.nodes.iter().enumerate().filter(|(other, view)| *other != node && view.is_controller);
+        others.all(|(_, view)| view.log.end() > 0)
+            && checks.nodes.iter().all(|view| view.acted_epoch <= epoch && (!view.is_running || view.epoch == epoch))
     }
 
     /// Bits turn in old bytes of the log, or in a snapshot. Never in what may be torn anyway: that is another matter.
@@ -402,8 +416,8 @@ impl World {
 
     /// The machine comes back with a new, empty disk.
     fn wipe(&mut self, node: usize) {
-        let is_dynamic = matches!(self.shared.plan.format, Format::Dynamic { .. });
-        if !is_dynamic || !self.hosts[node].is_controller || !self.may_hurt(node) {
+        let is_static = self.shared.plan.format == Format::Static;
+        if !self.hosts[node].is_controller || !self.may_hurt(node) || is_static && !self.may_forget(node) {
             return;
         }
         if self.hosts[node].is_running() {

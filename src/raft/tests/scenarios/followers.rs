@@ -3,7 +3,7 @@
 use ringlog_protocol::messages::{DescribeQuorumResponse, FetchResponse, describe_quorum_response, fetch_response};
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::{
-    Action, EpochStart, Event, LeaderEpochs, LoadedState, QuorumState, QuorumStateVersion, Raft, RaftConfig,
+    Action, EpochStart, Event, LeaderEpochs, LoadedState, Memory, QuorumState, QuorumStateVersion, Raft, RaftConfig,
     ReplyToken, RequestToken, SnapshotId, Step,
 };
 use ringlog_types::{CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random};
@@ -100,7 +100,7 @@ fn a_follower_never_cuts_what_its_snapshot_covers() {
 #[test]
 fn a_node_that_lost_records_has_them_again_where_the_leaders_log_ended() {
     for (leader_end, is_done) in [(0, true), (3, false)] {
-        let (mut raft, _) = start(config(1), LoadedState { is_rebuilding: true, ..empty(&[1, 2, 3]) });
+        let (mut raft, _) = start(config(1), LoadedState { memory: Memory::LostRecords, ..empty(&[1, 2, 3]) });
         let request = begin(2, 6).into();
         let told = Event::Request { token: ReplyToken(1), listener: "CONTROLLER".to_owned(), api_version: 1, request };
         let fetch = token_to(raft.step(told, at(1)), 2, |it| matches!(it, RequestBody::Fetch(_)));
