@@ -50,7 +50,11 @@ impl Raft {
         let is_fresh = self.is_fresh(asked.last_offset_epoch, asked.last_offset);
         let may_vote = self.may_vote_for(LeaderEpoch(asked.last_offset_epoch), Offset(asked.last_offset));
         let is_granted = may_vote
-            && if asked.pre_vote { self.grants_pre_vote(is_fresh) } else { self.grant_vote(asker, is_fresh, now, fx) };
+            && if asked.pre_vote {
+                self.grants_pre_vote(is_fresh, now)
+            } else {
+                self.grant_vote(asker, is_fresh, now, fx)
+            };
         wire::vote_response(&self.leader_info(&from.listener), ErrorCode::None, is_granted)
     }
 
@@ -61,11 +65,15 @@ impl Raft {
     }
 
     /// Whether we would vote, if it came to that. Changes nothing.
-    fn grants_pre_vote(&self, is_fresh: bool) -> bool {
+    fn grants_pre_vote(&self, is_fresh: bool, now: Now) -> bool {
         match &self.state {
             State::Leader(_) => false,
-            // Who is in touch with its leader doesn't help to replace it.
-            State::Follower(follower) => is_fresh && (!follower.has_fetched || self.suspects_leader()),
+            // Who is in touch with its leader doesn't help to replace it. Time alone ends that for an observer, which others
+            // may count among the voters: it stands in no election.
+            State::Follower(follower) => {
+                let is_in_touch = follower.has_fetched && follower.fetch_deadline > now.monotonic;
+                is_fresh && (!is_in_touch || self.suspects_leader())
+            }
             State::Unattached { .. } | State::Prospective(_) | State::Candidate(_) | State::Resigned(_) => is_fresh,
         }
     }

@@ -104,11 +104,13 @@ pub(crate) struct Nemesis {
     kind: Kind,
     is_over: bool,
     last_port_at: Us,
+    /// Its disk is to be replaced as soon as that may happen.
+    to_wipe: Option<usize>,
 }
 
 impl Nemesis {
     pub(crate) fn new(plan: &Plan) -> Nemesis {
-        Nemesis { random: plan.stream("faults"), kind: plan.kind, is_over: false, last_port_at: 0 }
+        Nemesis { random: plan.stream("faults"), kind: plan.kind, is_over: false, last_port_at: 0, to_wipe: None }
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -154,6 +156,9 @@ impl World {
         let node = self.victim();
         let trouble = self.nemesis.trouble();
         self.shared.note(node, || format!("*** {trouble:?}"));
+        if let Some(node) = self.nemesis.to_wipe {
+            self.wipe(node);
+        }
         match trouble {
             Trouble::Crash => {
                 let crash = self.any_crash();
@@ -417,7 +422,11 @@ impl World {
     /// The machine comes back with a new, empty disk.
     fn wipe(&mut self, node: usize) {
         let is_static = self.shared.plan.format == Format::Static;
-        if !self.hosts[node].is_controller || !self.may_hurt(node) || is_static && !self.may_forget(node) {
+        if !self.hosts[node].is_controller || !self.may_hurt(node) {
+            return;
+        }
+        self.nemesis.to_wipe = (is_static && !self.may_forget(node)).then_some(node);
+        if self.nemesis.to_wipe.is_some() {
             return;
         }
         if self.hosts[node].is_running() {
