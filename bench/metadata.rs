@@ -149,6 +149,7 @@ fn heartbeat(controller: &mut Controller, want_fence: bool) {
         now: now(),
         next_offset: Offset(6_000_000),
         kraft_version: 1,
+        may_raise_kraft_version: &|_| Ok(()),
         voters: &[NodeId(1)],
     };
     let result = controller.handle(&RequestBody::BrokerHeartbeat(request), &context).expect("is active");

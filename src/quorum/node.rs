@@ -6,7 +6,6 @@ use bytes::Bytes;
 use ringlog_metadata::controller::{AllowAll, RequestContext, error_response};
 use ringlog_metadata::image::Publication;
 use ringlog_metadata::{Controller, ControllerConfig, MetadataChanges, MetadataImage, MetadataLoader};
-use ringlog_protocol::messages::UpdateFeaturesResponse;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_protocol::records::{BatchIter, Scratch};
 use ringlog_protocol::{EncodeError, RequestBody, ResponseBody};
@@ -509,6 +508,21 @@ impl QuorumNode {
         None
     }
 
+    /// Raises `kraft.version`, which raft said that it can. The offset to wait for; `None`: it failed after all, and
+    /// with it all that was decided.
+    fn raise_kraft_version(&mut self, level: i16, now: Now) -> Option<Option<Offset>> {
+        match self.raft.upgrade_kraft_version(level, now) {
+            Ok((offset, effects)) => {
+                self.take(effects);
+                Some(offset)
+            }
+            Err(fault) => {
+                self.renounce(self.raft.epoch(), fault.to_string(), now);
+                None
+            }
+        }
+    }
+
     fn on_request(&mut self, token: ReplyToken, request: ControllerRequest, now: Now) {
         if request.is_for_raft() {
             let ControllerRequest { body: request, api_version, listener, .. } = request;
@@ -524,6 +538,9 @@ impl QuorumNode {
             now,
             next_offset: self.raft.next_offset(),
             kraft_version: self.raft.kraft_version(),
+            may_raise_kraft_version: &|level| {
+                self.raft.may_upgrade_kraft_version(level).map_err(|fault| fault.to_string())
+            },
             voters: &voters,
         };
         let Some(controller) = &mut self.controller else { return self.work.push_back(Work::Refuse { token }) };
@@ -539,31 +556,20 @@ impl QuorumNode {
             self.propose(&result.records, result.is_atomic, now);
             return;
         };
-        let mut last = None;
-        if !result.records.is_empty() {
-            last = self.propose(&result.records, result.is_atomic, now);
-            if last.is_none() {
-                let failed = error_response(&request.body, ErrorCode::UnknownServerError, request.api_version);
-                let response = Box::new(failed.unwrap_or(response));
-                return self.work.push_back(Work::Reply { token, response });
-            }
-        }
-        if let Some(level) = result.kraft_version {
-            match self.raft.upgrade_kraft_version(level, false, now) {
-                Ok((offset, effects)) => {
-                    last = offset.or(last);
-                    self.take(effects);
-                }
-                Err(fault) => {
-                    let refused = UpdateFeaturesResponse {
-                        error_code: ErrorCode::InvalidUpdateVersion.code(),
-                        error_message: Some(fault.to_string().into()),
-                        ..UpdateFeaturesResponse::default()
-                    };
-                    return self.work.push_back(Work::Reply { token, response: Box::new(refused.into()) });
-                }
-            }
-        }
+        let last = if result.records.is_empty() {
+            Some(None)
+        } else {
+            self.propose(&result.records, result.is_atomic, now).map(Some)
+        };
+        let last = match result.kraft_version {
+            Some(level) => last.and_then(|last| self.raise_kraft_version(level, now).map(|offset| offset.or(last))),
+            None => last,
+        };
+        let Some(last) = last else {
+            let failed = error_response(&request.body, ErrorCode::UnknownServerError, request.api_version);
+            let response = Box::new(failed.unwrap_or(response));
+            return self.work.push_back(Work::Reply { token, response });
+        };
         self.answer_after(last, token, response);
     }
 

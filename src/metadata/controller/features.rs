@@ -132,7 +132,11 @@ impl ActiveController {
                 if level < current {
                     return refuse("Can't downgrade the version of this feature.");
                 }
-                *kraft_version = (level > current).then_some(level);
+                if level > current {
+                    let allowed = (context.may_raise_kraft_version)(level);
+                    allowed.map_err(|why| ApiError::new(ErrorCode::InvalidUpdateVersion, why))?;
+                    *kraft_version = Some(level);
+                }
                 return Ok(());
             }
             name => {

@@ -4,7 +4,7 @@ use ringlog_protocol::metadata_records::NoOpRecord;
 use ringlog_types::{MonotonicMs, Now};
 
 use super::context::{ControllerConfig, record};
-use super::elections::MAX_ELECTIONS_PER_RUN;
+use super::partition_change::Election;
 use super::plan::Plan;
 use super::state::ActiveController;
 
@@ -75,8 +75,9 @@ impl ActiveController {
             Task::NoOp => vec![record(NoOpRecord::default().into(), 0)],
             Task::FenceStaleBrokers => return self.fence_one_stale_broker(now),
             Task::ElectPreferred | Task::ElectUnclean => {
-                let records = if task == Task::ElectPreferred { self.elect_preferred() } else { self.elect_unclean() };
-                if records.len() >= MAX_ELECTIONS_PER_RUN {
+                let election = if task == Task::ElectPreferred { Election::Preferred } else { Election::Unclean };
+                let (records, is_more) = self.run_elections(election);
+                if is_more {
                     self.run_again_soon(task, now.monotonic);
                 }
                 records

@@ -17,7 +17,7 @@ mod tests;
 pub mod varint;
 
 pub use batch::{BatchIter, BatchRef, Scratch};
-pub use builder::{BatchBuilder, BatchOptions, ProducerStamp};
+pub use builder::{BatchBuilder, BatchOptions, ProducerStamp, value_record_len};
 pub use compression::{Compression, DecompressError};
 pub use control::{ControlRecordType, EndTransactionMarker, control_batch, end_transaction_batch};
 pub use header::{

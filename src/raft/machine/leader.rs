@@ -58,7 +58,7 @@ impl Progress {
 pub(super) struct OpenBatch {
     pub first_offset: Offset,
     pub records: Vec<Bytes>,
-    /// Upper bound of the batch's bytes.
+    /// The batch's bytes.
     pub size: usize,
     pub deadline: MonotonicMs,
 }

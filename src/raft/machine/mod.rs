@@ -30,6 +30,7 @@ use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random};
 
 use self::fetch_server::Waiting;
 pub use self::membership::KRaftVersionError;
+pub use self::proposals::MAX_BATCH_LEN;
 use self::rebuilding::Rebuilding;
 use self::requests::Requests;
 use self::state::{KnownLeader, LogState, State};

@@ -147,14 +147,14 @@ fn proposals_gather_while_a_batch_is_being_committed() {
 #[test]
 fn kraft_version_rises_once_every_voter_is_known() {
     let mut raft = leader();
-    let (offset, fx) = raft.upgrade_kraft_version(1, false, at(10)).unwrap();
+    let (offset, fx) = raft.upgrade_kraft_version(1, at(10)).unwrap();
     assert_eq!(offset, Some(Offset(4)));
     let appended = done(fx).appended;
     assert_eq!(BatchIter::new(&appended).next().unwrap().unwrap().header.record_count, 2);
     assert_eq!(raft.kraft_version(), 1);
     assert_eq!(raft.voters().get(NodeId(1)).unwrap().key.directory_id, Some(DIRECTORY));
     assert_eq!(done(raft.step(Event::LogFlushed, at(11))).high_watermark, Some(Offset(5)));
-    assert!(raft.upgrade_kraft_version(0, false, at(12)).is_err());
+    assert!(raft.upgrade_kraft_version(0, at(12)).is_err());
 }
 
 /// A single dynamic voter that leads in epoch 1, and has committed what it wrote first.
