@@ -147,6 +147,7 @@ fn heartbeat(controller: &mut Controller, want_fence: bool) {
         is_forwarded: true,
         authorizer: &AllowAll,
         now: now(),
+        received_at: now().monotonic,
         next_offset: Offset(6_000_000),
         kraft_version: 1,
         may_raise_kraft_version: &|_| Ok(()),

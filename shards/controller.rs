@@ -13,6 +13,7 @@
 //!              └─► remote ──► the active controller's listener ──► response
 //! ```
 
+mod arrivals;
 mod driver;
 mod loading;
 mod metadata_log;
@@ -91,6 +92,7 @@ pub struct KnownLeader {
 pub struct ControllerHandle {
     mailbox: ring::LocalSender<driver::Command>,
     raft_mailbox: ring::LocalSender<(Box<ControllerRequest>, driver::Reply)>,
+    arrivals: arrivals::Arrivals,
     applied: Cell<Offset>,
     leader: RefCell<KnownLeader>,
     leader_changed: ring::Notify,
@@ -105,9 +107,28 @@ pub struct ControllerHandle {
 
 impl ControllerHandle {
     /// Asks this node; the answer comes when what was decided is committed and every core of this node has taken it over
-    /// (or doesn't within half a second). `None`: this node isn't the active controller.
-    async fn ask_here(&self, request: ControllerRequest) -> Option<ResponseBody> {
-        let (reply, answer) = ring::oneshot();
+    /// (or doesn't within half a second), or when the request's own time is up before it was begun. `None`: this node
+    /// isn't the active controller.
+    async fn ask_here(&self, mut request: ControllerRequest) -> Option<ResponseBody> {
+        let now = ring::now().monotonic;
+        request.received_at = Some(now);
+        self.arrivals.note(&request.body, now);
+        let Some(patience_ms) = request.patience_ms() else {
+            return self.ask_at_length(request, Rc::default()).await;
+        };
+        let too_late = failure(&request, ErrorCode::RequestTimedOut);
+        if patience_ms == 0 {
+            return Some(too_late);
+        }
+        let is_begun = Rc::new(Cell::new(false));
+        let asked = self.ask_at_length(request, is_begun.clone());
+        begun_in_time(patience_ms, &is_begun, asked).await.unwrap_or(Some(too_late))
+    }
+
+    /// The driver says in `is_begun` when it takes the request. One that nobody waits for any more isn't begun.
+    async fn ask_at_length(&self, request: ControllerRequest, is_begun: Rc<Cell<bool>>) -> Option<ResponseBody> {
+        let (sender, answer) = ring::oneshot();
+        let reply = driver::Reply { sender, is_begun };
         if request.is_for_raft() {
             self.raft_mailbox.send((Box::new(request), reply)).await.ok()?;
         } else {
@@ -203,6 +224,23 @@ impl ControllerHandle {
     fn on_applied(&self, offset: Offset) {
         self.applied.set(self.applied.get().max(offset));
     }
+}
+
+/// What comes of `asked`, which is dropped when it isn't begun in time. What is begun is waited for, as in Kafka: what is
+/// appended is never taken back.
+async fn begun_in_time<T>(
+    patience_ms: u64,
+    is_begun: &Cell<bool>,
+    asked: impl Future<Output = T>,
+) -> Result<T, ring::Elapsed> {
+    let time_is_up = async {
+        ring::sleep_ms(patience_ms).await;
+        if is_begun.get() {
+            std::future::pending::<()>().await;
+        }
+        Err(ring::Elapsed)
+    };
+    futures_lite::future::or(async { Ok(asked.await) }, time_is_up).await
 }
 
 /// What a request gets that can't be done.
@@ -354,6 +392,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
     let handle = Rc::new(ControllerHandle {
         mailbox,
         raft_mailbox,
+        arrivals: arrivals::Arrivals::default(),
         applied: Cell::new(Offset::NONE),
         leader: RefCell::new(KnownLeader { id: None, epoch: LeaderEpoch(0), endpoint: None, is_here: false }),
         leader_changed: ring::Notify::new(),

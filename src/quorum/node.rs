@@ -8,7 +8,7 @@ use ringlog_metadata::image::Publication;
 use ringlog_metadata::{Controller, ControllerConfig, MetadataChanges, MetadataImage, MetadataLoader};
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_protocol::records::{BatchIter, Scratch};
-use ringlog_protocol::{EncodeError, RequestBody, ResponseBody};
+use ringlog_protocol::{EncodeError, ResponseBody};
 use ringlog_raft::{
     Action, ControlHistory, Effects, Event, Raft, RaftConfig, ReadFailed, ReadToken, ReplyToken, RequestToken,
     RoleChange, SendError, SnapshotChunk, SnapshotId, SnapshotReadError, Step, VoterSet,
@@ -179,7 +179,10 @@ impl QuorumNode {
     /// Takes in one input.
     pub fn step(&mut self, input: Input, now: Now) {
         match input {
-            Input::Tick => self.on_tick(now),
+            Input::Tick => {
+                self.on_tick(now);
+                self.go_on(now);
+            }
             Input::Request { token, request } => self.on_request(token, *request, now),
             Input::Response { token, result } => self.step_raft(Event::Response { token, result }, now),
             Input::LogFlushed => self.step_raft(Event::LogFlushed, now),
@@ -199,7 +202,14 @@ impl QuorumNode {
             Input::ShutDown => self.step_raft(Event::ShutDown, now),
         }
         self.activate_if_caught_up(now);
-        self.go_on(now);
+    }
+
+    /// Heartbeats of brokers came in, at these times, whose requests may wait for their turn for a while yet: they count
+    /// from then on, so that a controller that is at work fences nobody. To be told before [`Input::Tick`].
+    pub fn on_heartbeats_received(&mut self, heartbeats: impl IntoIterator<Item = (NodeId, BrokerEpoch, MonotonicMs)>) {
+        if let Some(controller) = &mut self.controller {
+            heartbeats.into_iter().for_each(|(id, epoch, at)| controller.on_heartbeat_received(id, epoch, at));
+        }
     }
 
     /// When [`Input::Tick`] is due next.
@@ -220,7 +230,7 @@ impl QuorumNode {
         self.to_activate.is_none() && self.unfinished.is_none() && self.raft.unflushed_bytes() < MAX_UNFLUSHED_BYTES
     }
 
-    /// Whether the next portion of a large change can be worked out: with the next input, whatever it is.
+    /// Whether the next portion of a large change can be worked out, with the next [`Input::Tick`].
     pub fn is_going_on(&self) -> bool {
         self.unfinished.is_some() && self.raft.unflushed_bytes() < MAX_UNFLUSHED_BYTES
     }
@@ -536,6 +546,7 @@ impl QuorumNode {
             is_forwarded: request.is_forwarded,
             authorizer: &AllowAll,
             now,
+            received_at: request.received_at.unwrap_or(now.monotonic),
             next_offset: self.raft.next_offset(),
             kraft_version: self.raft.kraft_version(),
             may_raise_kraft_version: &|level| {
@@ -544,10 +555,6 @@ impl QuorumNode {
             voters: &voters,
         };
         let Some(controller) = &mut self.controller else { return self.work.push_back(Work::Refuse { token }) };
-        if let RequestBody::BrokerHeartbeat(heartbeat) = &request.body {
-            let (id, epoch) = (NodeId(heartbeat.broker_id), BrokerEpoch(heartbeat.broker_epoch));
-            controller.on_heartbeat_received(id, epoch, now.monotonic);
-        }
         let Ok(result) = controller.handle(&request.body, &context) else {
             return self.work.push_back(Work::Refuse { token });
         };

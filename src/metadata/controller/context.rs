@@ -2,7 +2,7 @@
 
 use ringlog_protocol::ResponseBody;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
-use ringlog_types::{NodeId, Now, Offset};
+use ringlog_types::{MonotonicMs, NodeId, Now, Offset};
 
 use crate::bootstrap::BootstrapMetadata;
 
@@ -140,6 +140,8 @@ pub struct RequestContext<'a> {
     pub authorizer: &'a dyn Authorize,
     /// The clocks.
     pub now: Now,
+    /// When the request came to this node, perhaps a while ago.
+    pub received_at: MonotonicMs,
     /// The offset that the next record appended to the metadata log will get.
     pub next_offset: Offset,
     /// The finalized `kraft.version`, which only Raft knows.

@@ -152,11 +152,11 @@ impl Controller {
 
     /// Notes a heartbeat's arrival before it is handled, so that a slow queue fences nobody. A broker or epoch that is
     /// not registered is ignored.
-    pub fn on_heartbeat_received(&mut self, broker: NodeId, epoch: BrokerEpoch, now: MonotonicMs) {
+    pub fn on_heartbeat_received(&mut self, broker: NodeId, epoch: BrokerEpoch, at: MonotonicMs) {
         if let Some(active) = &mut self.active
             && active.is_current_epoch(broker.0, epoch.0)
         {
-            active.heartbeats.touch(broker, epoch, now);
+            active.heartbeats.touch(broker, epoch, at);
         }
     }
 

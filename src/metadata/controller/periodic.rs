@@ -11,6 +11,9 @@ use super::state::ActiveController;
 /// How soon a task runs again that found more than one run's work.
 const RUN_AGAIN_MS: u64 = 10;
 
+/// A controller that comes so late to its tasks hasn't listened to brokers either.
+const MAX_LATE_MS: u64 = 500;
+
 /// A periodic task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
@@ -59,6 +62,10 @@ impl ActiveController {
     pub(crate) fn take_due_task(&mut self, now: MonotonicMs) -> Option<Task> {
         let position = self.deadlines.due.iter().position(|due| due.is_some_and(|due| due <= now))?;
         let task = TASKS[position];
+        let late_ms = self.deadlines.due[position].map_or(0, |due| now.since_ms(due));
+        if task == Task::FenceStaleBrokers && late_ms > MAX_LATE_MS {
+            self.heartbeats.forgive(late_ms, now);
+        }
         self.deadlines.due[position] = period_ms(task, &self.config).map(|period| now.plus_ms(period));
         Some(task)
     }

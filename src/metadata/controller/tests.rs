@@ -96,6 +96,7 @@ impl Harness {
             is_forwarded: true,
             authorizer: &AllowAll,
             now: self.now(),
+            received_at: self.now().monotonic,
             next_offset: self.next_offset(),
             kraft_version: 1,
             may_raise_kraft_version: &|_| Ok(()),
@@ -176,8 +177,9 @@ impl Harness {
     /// Kills a broker: its session runs out while the others go on.
     fn kill(&mut self, id: i32) {
         let others: Vec<i32> = self.replica.cluster.brokers.keys().map(|it| it.0).filter(|it| *it != id).collect();
-        for _ in 0..10 {
-            self.now_ms += 1_000;
+        // Often enough for a controller that looks at its deadlines.
+        for _ in 0..40 {
+            self.now_ms += 250;
             for other in &others {
                 let is_fenced = self.replica.cluster.broker(NodeId(*other)).unwrap().is_fenced;
                 if !is_fenced {
