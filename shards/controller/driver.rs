@@ -2,9 +2,9 @@
 //! metadata log, the connections to peers, and the other cores of this node.
 //!
 //! It takes what comes in by turns: requests, what finished beside, time; some of each, and then does the work that
-//! follows. Work is done in its order; only flushes, reads, snapshots and requests to peers run beside, and come back as inputs. Bounds: the mailboxes;
-//! requests to the controller are left in theirs while too much waits for the disk, or before the leader has taken over
-//! its log. Raft's requests never wait: without them no leader could take over anything.
+//! follows. Work is done in its order; only flushes, reads, snapshots and requests to peers run beside, and come back as
+//! inputs. Bounds: the mailboxes; requests to the controller are left in theirs while too much waits for the disk, or
+//! before the leader has taken over its log. Raft's requests never wait: without them no leader could take over anything.
 
 use std::cell::Cell;
 use std::process;
