@@ -17,6 +17,7 @@ use ringlog_types::{align_down, align_up};
 use super::io_error;
 use crate::frame::{Block, Frame, FrameSlice};
 use crate::lease::LeaseTable;
+use crate::trouble::patiently;
 use crate::{BLOCK_BYTES, MAX_IO_BYTES};
 
 /// Up to here a write that doesn't end at a block's end is copied whole instead of being split in two.
@@ -100,8 +101,12 @@ enum Source {
 }
 
 impl File {
-    /// Opens a file.
+    /// Opens a file. When descriptors are short this waits a while for some.
     pub async fn open(path: &Path, open: Open) -> io::Result<File> {
+        patiently(|| File::open_now(path, open)).await
+    }
+
+    async fn open_now(path: &Path, open: Open) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(open.write).create(open.create).truncate(open.truncate).mode(0o644);
         if open.direct == Direct::Auto {
@@ -116,6 +121,11 @@ impl File {
         }
         let file = options.buffered_open(path).await.map_err(io_error)?;
         Ok(File(Rc::new(Kind::Buffered(file))))
+    }
+
+    /// Whether there is another clone of it: somebody else uses it.
+    pub fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
     }
 
     /// Whether it goes around the page cache.
