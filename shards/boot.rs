@@ -20,6 +20,7 @@ use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, Me
 use ringlog_types::{Random, Uuid};
 use tracing::{info, warn};
 
+use crate::descriptors::{self, Descriptors, Needs, TooFew};
 use crate::log_manager::{self, LogDirFault};
 use crate::mesh::{self, MESH_CAPACITY, Message};
 use crate::shard::{Node, Shard};
@@ -37,6 +38,9 @@ pub enum StartFault {
     /// A log directory isn't formatted, is in use, belongs to another cluster, …
     #[error(transparent)]
     LogDir(#[from] LogDirFault),
+    /// Too few files may be open.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// CPUs or file limits can't be read.
     #[error("the host's limits can't be read: {0}")]
     Limits(#[source] std::io::Error),
@@ -63,7 +67,12 @@ impl RunningNode {
     pub fn join(self) -> Result<(), StartFault> {
         let outcome = self.join_executors();
         let stalls = ring::stall_stats();
-        info!(stalls = stalls.stalls, longest.ms = stalls.longest_stall_ms, "executors have ended");
+        info!(
+            stalls = stalls.stalls,
+            longest.ms = stalls.longest_stall_ms,
+            busy.ms = stalls.longest_busy_ms,
+            "executors have ended"
+        );
         outcome
     }
 
@@ -76,7 +85,7 @@ impl RunningNode {
 pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault> {
     let started_at = ring::now().monotonic;
     ring::probe()?;
-    let open_files = ring::raise_nofile();
+    let open_files = usize::try_from(ring::raise_nofile()).unwrap_or(usize::MAX);
     let log_dirs = log_manager::check_and_lock(&config)?;
     let cpus = ring::usable_cpus().map_err(StartFault::Limits)?;
     let (shards, peers) = match config.roles.broker {
@@ -92,7 +101,7 @@ pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault>
         started_at,
         shards,
         controller_index: if peers > shards { shards } else { 0 },
-        open_files_per_core: usize::try_from(open_files).unwrap_or(usize::MAX) / 10 * 6 / peers,
+        descriptors: descriptors(open_files, peers, &config, log_dirs.directories.len())?,
         config,
         log_dirs,
     });
@@ -124,6 +133,17 @@ pub fn start(config: ServerConfig, seed: u64) -> Result<RunningNode, StartFault>
             Err(failed.map_or(StartFault::Executor(fault), StartFault::Core))
         }
     }
+}
+
+fn descriptors(limit: usize, cores: usize, config: &ServerConfig, directories: usize) -> Result<Descriptors, TooFew> {
+    let needs = Needs {
+        cores,
+        broker_listeners: config.broker_listeners().count(),
+        controller_listeners: config.controller_listeners().count(),
+        directories,
+        voters: config.quorum_voters.len().max(config.quorum_bootstrap_servers.len()),
+    };
+    descriptors::divide(limit, needs)
 }
 
 /// How many cores host partitions, and how many there are with the controller's.
@@ -170,6 +190,8 @@ async fn run_core(
 ) -> Result<(), String> {
     let index = context.index();
     let shard = Rc::new(Shard::new(index, node.clone(), mesh.join(index).await, seed));
+    let store = shard.store.clone();
+    ring::on_shortage(move || store.files.shed());
     for peer in 0..context.count() {
         ring::spawn_detached(mesh::receive(shard.clone(), peer));
     }

@@ -3,12 +3,14 @@
 //! The table at the end is the list of what this node serves: an API that isn't in it is neither advertised by
 //! ApiVersions nor answered.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_protocol::frame::{self, Frame};
 use ringlog_protocol::messages::ProduceRequest;
 use ringlog_protocol::{ApiKey, DecodeError, Decoder, EncodeError, RequestBody, ResponseBody, StrBytes};
+use ringlog_ring::BytePermit;
 use tracing::debug;
 
 use crate::connection::Peer;
@@ -29,14 +31,48 @@ pub struct RequestContext {
     pub correlation_id: i32,
     /// What the client calls itself.
     pub client_id: Option<StrBytes>,
+    /// For handlers that took memory for their answer.
+    pub answer_memory: AnswerMemory,
+}
+
+/// What an answer has taken of the core's [`crate::response_memory`], until it is sent. Clones share it.
+#[derive(Clone, Default)]
+pub struct AnswerMemory(Rc<RefCell<Option<BytePermit>>>);
+
+impl AnswerMemory {
+    /// The answer's records, or whatever is large in it, lie in this memory.
+    pub fn keep(&self, permit: BytePermit) {
+        *self.0.borrow_mut() = Some(permit);
+    }
+
+    /// There is no answer yet after all.
+    pub fn give_back(&self) {
+        self.0.take();
+    }
+}
+
+impl std::fmt::Debug for AnswerMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AnswerMemory")
+    }
 }
 
 /// What is to happen to a request that was begun.
 pub enum Disposition {
-    /// The future gives the response; `None` when none is due after all (Produce with acks 0).
-    Respond(LocalFuture<Option<Frame>>),
+    /// A Produce; the future gives the response.
+    Produced(LocalFuture<Option<Frame>>),
+    /// Any other; here is the response.
+    Answered(Answer),
     /// There is nothing to send.
     Silent,
+}
+
+/// A response, and its part of the core's [`crate::response_memory`].
+pub struct Answer {
+    /// What to send.
+    pub frame: Frame,
+    /// To be dropped when it is sent.
+    pub memory: BytePermit,
 }
 
 /// A request that Kafka, too, answers by closing the connection.
@@ -82,6 +118,7 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
         api_version: header.api_version,
         correlation_id: header.correlation_id,
         client_id: header.client_id,
+        answer_memory: AnswerMemory::default(),
     };
     debug!(
         target: "kafka.request.logger",
@@ -99,7 +136,7 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
     }
     if !supported_version(api_key, context.api_version) {
         if api_key == ApiKey::ApiVersions {
-            return respond_unsupported_api_versions(&context);
+            return respond_unsupported_api_versions(shard, &context);
         }
         return Err(CloseReason::UnsupportedVersion(api_key.name(), context.api_version));
     }
@@ -110,20 +147,22 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
         RequestBody::Produce(request) => begin_produce(shard, context, request).await,
         body => {
             let response = if peer.listener.is_controller {
+                // The quorum doesn't wait for clients that take no answers.
                 controller_api::handle(shard, &context, body).await
             } else {
+                shard.response_memory.has_room().await;
                 handle(shard, &context, body).await?
             };
-            Ok(Disposition::Respond(ready(encode(&context, &response)?)))
+            Ok(answered(shard, &context, encode(&context, &response)?))
         }
     }
 }
 
 /// KIP-511: a client that asks in too new a version is answered in version 0, with what it needs to ask again.
-fn respond_unsupported_api_versions(context: &RequestContext) -> Result<Disposition, CloseReason> {
+fn respond_unsupported_api_versions(shard: &Shard, context: &RequestContext) -> Result<Disposition, CloseReason> {
     let response = admin::api_versions::unsupported_version();
     let frame = frame::encode_response(&response, ApiKey::ApiVersions, 0, context.correlation_id)?;
-    Ok(Disposition::Respond(ready(frame)))
+    Ok(answered(shard, context, frame))
 }
 
 async fn begin_produce(
@@ -142,14 +181,22 @@ async fn begin_produce(
         }
         return Ok(Disposition::Silent);
     }
-    Ok(Disposition::Respond(Box::pin(async move {
+    Ok(Disposition::Produced(Box::pin(async move {
         let response = pending.await;
         frame::encode_response(&response, context.api_key, context.api_version, context.correlation_id).ok()
     })))
 }
 
-fn ready(frame: Frame) -> LocalFuture<Option<Frame>> {
-    Box::pin(std::future::ready(Some(frame)))
+/// An answer that is there is counted, whatever its size.
+fn answered(shard: &Shard, context: &RequestContext, frame: Frame) -> Disposition {
+    let memory = match context.answer_memory.0.take() {
+        Some(mut memory) => {
+            memory.set(frame.len);
+            memory
+        }
+        None => shard.response_memory.hold(frame.len),
+    };
+    Disposition::Answered(Answer { frame, memory })
 }
 
 fn encode(context: &RequestContext, response: &ResponseBody) -> Result<Frame, EncodeError> {

@@ -23,7 +23,7 @@ use ringlog_protocol::messages::fetch_response::{
     AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use ringlog_protocol::{Records, StrBytes};
-use ringlog_ring as ring;
+use ringlog_ring::{self as ring, BytePermit};
 use ringlog_types::{
     BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionIndex, TopicIdPartition, Uuid,
 };
@@ -36,13 +36,20 @@ use crate::replica::Replica;
 use crate::segment_store::Slices;
 use crate::shard::Shard;
 
+/// The largest batch by Kafka's defaults. A first batch that turns out to be larger than the memory taken for it is read
+/// in a second attempt.
+const USUAL_BATCH_BYTES: usize = 1_048_588;
+
 /// Who fetches, and under which limits.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     follower: Option<(NodeId, BrokerEpoch)>,
     isolation: IsolationLevel,
     from_follower: bool,
+    /// Of all partitions.
     max_bytes: usize,
+    /// The first batch may have so many when that is more.
+    first_batch_bytes: usize,
 }
 
 /// One partition to read, on its way to its home.
@@ -68,8 +75,8 @@ struct Outcome {
     records: Slices,
     /// See [`Read::has_more`]; also of partitions for which there was no room.
     has_more: bool,
-    /// The first batch is larger than what was allowed.
-    is_too_large: bool,
+    /// The first batch is larger than what was allowed: so large.
+    too_large_bytes: Option<usize>,
     aborted: Option<Vec<IndexedAbort>>,
     diverging: Option<(LeaderEpoch, Offset)>,
 }
@@ -81,6 +88,7 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
     let now = ring::now().monotonic;
     let deadline = now.plus_ms(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let limit = usize::try_from(request.max_bytes.min(shard.node.config.network.fetch_max_bytes)).unwrap_or(0);
     let wanted = Wanted::of(&request, context.api_version);
     let session = session_request(request, context.api_version, wanted.follower.is_some());
     let fetch = match shard.fetch_sessions.borrow_mut().begin(session, now) {
@@ -88,16 +96,56 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     };
     let (mut outcomes, by_home) = find_homes(shard, &fetch);
+    let parts = by_home.iter().flat_map(|(_, parts)| parts);
+    let most = parts.fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)).min(limit);
+    let mut memory = Memory::for_all(shard, most).await;
     loop {
+        let Memory { max_bytes, first_batch_bytes, .. } = memory;
+        let wanted = Wanted { max_bytes, first_batch_bytes, ..wanted };
         read(shard, &by_home, wanted, &mut outcomes).await;
         let bytes: usize = outcomes.iter().map(|outcome| available(&outcome.records)).sum();
+        let needs_bytes = outcomes.iter().filter_map(|outcome| outcome.too_large_bytes).max();
+        if let Some(needs_bytes) = needs_bytes.filter(|_| bytes == 0) {
+            memory = Memory::of_one_batch(shard, needs_bytes).await;
+            continue;
+        }
+        context.answer_memory.keep(memory.permit.holding(bytes));
         let is_urgent = has_urgent(&by_home, &outcomes);
-        if bytes >= min_bytes || is_urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
+        // Where memory is scarce, waiting would not bring what the client would like to wait for.
+        let enough = if max_bytes < most { min_bytes.min(max_bytes / 2) } else { min_bytes };
+        let is_enough = bytes >= enough;
+        if is_enough || is_urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
             break;
         }
+        context.answer_memory.give_back();
         wait_for_progress(shard, &by_home, &outcomes, deadline).await;
+        memory = Memory::for_all(shard, most).await;
     }
     respond(shard, context, fetch, outcomes)
+}
+
+/// Memory for one round of reading.
+struct Memory {
+    permit: BytePermit,
+    /// Bytes that may be read of all partitions.
+    max_bytes: usize,
+    /// The first batch may have so many when that is more.
+    first_batch_bytes: usize,
+}
+
+impl Memory {
+    /// For `wanted` bytes at most; what is scarce is shared.
+    async fn for_all(shard: &Shard, wanted: usize) -> Memory {
+        let permit = shard.response_memory.share(wanted.max(USUAL_BATCH_BYTES)).await;
+        let (max_bytes, first_batch_bytes) = (wanted.min(permit.bytes()), permit.bytes());
+        Memory { permit, max_bytes, first_batch_bytes }
+    }
+
+    /// For one batch that is known to have so many bytes, and nothing else.
+    async fn of_one_batch(shard: &Shard, bytes: usize) -> Memory {
+        let permit = shard.response_memory.exactly(bytes).await;
+        Memory { permit, max_bytes: 0, first_batch_bytes: bytes }
+    }
 }
 
 impl Wanted {
@@ -115,7 +163,8 @@ impl Wanted {
                 IsolationLevel::ReadUncommitted
             },
             from_follower: version >= 11,
-            max_bytes: usize::try_from(request.max_bytes).unwrap_or(0),
+            max_bytes: 0,
+            first_batch_bytes: 0,
         }
     }
 }
@@ -231,8 +280,9 @@ async fn read(shard: &Rc<Shard>, by_home: &ByHome, wanted: Wanted, outcomes: &mu
         if outcomes.iter().any(|outcome| !outcome.records.is_empty()) {
             return;
         }
-        let is_too_large = |place: &usize| by_home[*place].1.iter().any(|part| outcomes[part.place].is_too_large);
-        let Some(next) = (favoured + 1..by_home.len()).find(is_too_large) else { return };
+        let has_any = |part: &Part| outcomes[part.place].too_large_bytes.is_some() || outcomes[part.place].has_more;
+        let next = (favoured + 1..by_home.len()).find(|&place| by_home[place].1.iter().any(has_any));
+        let Some(next) = next else { return };
         (favoured, places) = (next, next..next + 1);
     }
 }
@@ -246,7 +296,7 @@ async fn read_here(shard: Rc<Shard>, parts: Vec<Part>, wanted: Wanted, mut room:
             Err(why) => Outcome { error: Some(why.error_code()), ..Outcome::default() },
         };
         room.take(available(&outcome.records));
-        if outcome.is_too_large {
+        if outcome.too_large_bytes.is_some() {
             room.was_too_large(part.max_bytes);
         }
         outcomes.push((part.place, outcome));
@@ -293,17 +343,23 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed:
                 return Outcome { seen, info: Some(info), has_more: true, ..Outcome::default() };
             };
             let range = ReadRange { location, from: part.fetch_offset, limit, max_bytes, at_least_one };
-            let outcome = read_records(replica, &range, read_committed, info).await;
+            let outcome = read_records(replica, &range, wanted.first_batch_bytes, read_committed, info).await;
             Outcome { seen, ..outcome }
         }
     }
 }
 
-async fn read_records(replica: &Replica, range: &ReadRange, read_committed: bool, info: ReadInfo) -> Outcome {
+async fn read_records(
+    replica: &Replica,
+    range: &ReadRange,
+    memory: usize,
+    read_committed: bool,
+    info: ReadInfo,
+) -> Outcome {
     let mut outcome = Outcome { info: Some(info), ..Outcome::default() };
     let read = async {
-        Read { slices: outcome.records, has_more: outcome.has_more, is_too_large: outcome.is_too_large } =
-            replica.read(range).await?;
+        Read { slices: outcome.records, has_more: outcome.has_more, too_large_bytes: outcome.too_large_bytes } =
+            replica.read_within(range, memory).await?;
         if read_committed {
             outcome.aborted = Some(replica.aborted_transactions(range.from, range.limit).await?);
         }

@@ -8,14 +8,17 @@
 //! Follow a request: `connection` → `dispatch` → `produce` or `fetch` → `replica` → `segment_store`.
 
 mod admin;
+mod admission;
 mod boot;
 mod broker_lifecycle;
 #[cfg(test)]
 mod config_use_tests;
 mod connection;
+mod connection_limits;
 mod controller;
 mod controller_api;
 mod coordinator;
+mod descriptors;
 mod dispatch;
 mod fetch;
 mod fetch_room;
@@ -33,14 +36,18 @@ mod mesh;
 mod metadata_publisher;
 mod metrics;
 mod open_files;
+mod pace;
 mod padding;
 mod peer;
 mod placement;
 mod produce;
+mod rarely;
 mod read_ahead;
 #[cfg(test)]
 mod read_ahead_tests;
 mod replica;
+mod request_memory;
+mod response_memory;
 mod segment_store;
 #[cfg(test)]
 mod served_tests;

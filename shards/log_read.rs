@@ -14,6 +14,9 @@ use crate::segment_store::Slices;
 /// The least that is read from a file at once, when the reader allows less than that: a few batches of the usual kind, and
 /// what lies before them since the last index entry.
 const MIN_DISK_READ_BYTES: usize = 16 * 1024;
+/// Less is copied from the buffer that it was found in, which would otherwise stay as long as an answer isn't sent, and
+/// count as no more than what is in it.
+const SMALLEST_SLICE_BYTES: usize = MIN_DISK_READ_BYTES / 4;
 
 /// What to read.
 #[derive(Debug, Clone, Copy)]
@@ -55,13 +58,18 @@ pub struct Read {
     /// There is more in the range than was read, though the reader would have taken it: one read ends with its segment,
     /// and with what one disk operation moves. Waiting would bring nothing.
     pub has_more: bool,
-    /// The first batch is larger than allowed.
-    pub is_too_large: bool,
+    /// The first batch is larger than allowed: so large.
+    pub too_large_bytes: Option<usize>,
 }
 
 impl Replica {
     /// Reads batches.
     pub async fn read(&self, range: &ReadRange) -> Result<Read, LogReadError> {
+        self.read_within(range, usize::MAX).await
+    }
+
+    /// [`Replica::read`]; a first batch that was asked for whatever its size may still not have more than `memory` bytes.
+    pub async fn read_within(&self, range: &ReadRange, memory: usize) -> Result<Read, LogReadError> {
         let (Location::At { segment_base_offset, .. } | Location::NeedsIndex { segment_base_offset }) = range.location;
         let start = self.unless_gone(segment_base_offset, range.limit, self.start_of(range).await.map_err(Into::into));
         let Some((mut segment, mut position)) = start? else { return Ok(Read::default()) };
@@ -72,10 +80,10 @@ impl Replica {
             let stop = u64::from(end.position);
             let next = self.partition.borrow().log().next_segment(segment).filter(|&next| next < range.limit);
             if position < stop {
-                let cut = BatchCut { replica: self, segment, stop, range };
+                let cut = BatchCut { replica: self, segment, stop, range, memory };
                 let read = cut.read(position, end.exact).await;
                 let Some(mut read) = self.unless_gone(segment, range.limit, read)? else { return Ok(Read::default()) };
-                if !read.slices.is_empty() || read.is_too_large {
+                if !read.slices.is_empty() || read.too_large_bytes.is_some() {
                     read.has_more |= next.is_some();
                     return Ok(read);
                 }
@@ -132,6 +140,7 @@ struct BatchCut<'a> {
     segment: Offset,
     stop: u64,
     range: &'a ReadRange,
+    memory: usize,
 }
 
 impl BatchCut<'_> {
@@ -158,8 +167,9 @@ impl BatchCut<'_> {
             return Ok(Read::default());
         }
         let first_len = first.size_in_bytes();
-        if first_len > self.range.max_bytes && !self.range.at_least_one {
-            return Ok(Read { is_too_large: true, ..Read::default() });
+        let most = if self.range.at_least_one { self.memory } else { 0 };
+        if first_len > self.range.max_bytes.max(most) {
+            return Ok(Read { too_large_bytes: Some(first_len), ..Read::default() });
         }
         let wanted = first_len.max(self.range.max_bytes) as u64;
         let end = self.stop.min(start + wanted);
@@ -169,7 +179,10 @@ impl BatchCut<'_> {
         if !stop_is_exact {
             self.cut_at_limit(&mut chosen, start)?;
         }
-        Ok(Read { slices: chosen, has_more, is_too_large: false })
+        for slice in chosen.iter_mut().filter(|slice| slice.len() < SMALLEST_SLICE_BYTES) {
+            *slice = Bytes::copy_from_slice(slice);
+        }
+        Ok(Read { slices: chosen, has_more, too_large_bytes: None })
     }
 
     /// Reads on until `slices`, which begin at `from`, go up to `end`.

@@ -12,23 +12,24 @@ mod assignment;
 mod settings;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ringlog_config::ServerConfig;
 use ringlog_log::LogConfig;
-use ringlog_metadata::image::{LeaderRecoveryState, PartitionImage, TopicImage, directory};
+use ringlog_metadata::image::{LeaderRecoveryState, PartitionImage, TopicChanges, TopicImage, directory};
 use ringlog_metadata::{MetadataChanges, MetadataImage};
 use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Role, Unserved};
 use ringlog_protocol::StrBytes;
 use ringlog_ring as ring;
 use ringlog_types::{BrokerEpoch, GROUP_METADATA_TOPIC, LeaderEpoch, TopicIdPartition, TopicPartition, Uuid};
 use rustc_hash::FxHashMap;
-use tracing::{debug, error, info};
+use tracing::{debug, error};
 
 use self::assignment::Assignments;
 use crate::coordinator;
+use crate::log_manager::Claim;
 use crate::mesh::LocalFuture;
 use crate::replica::Replica;
 use crate::shard::{Node, Shard};
@@ -36,8 +37,8 @@ use crate::shard::{Node, Shard};
 /// Partitions that are looked at before other tasks get a turn.
 const PARTITIONS_PER_TURN: usize = 64;
 
-/// Logs that are opened or made at a time.
-const CLAIMS_AT_A_TIME: usize = 32;
+/// How often logs are tried again that could not be made: the disk was full.
+const CLAIM_AGAIN_MS: u64 = 1_000;
 
 /// What one core knows of the metadata beside its image.
 #[derive(Default)]
@@ -48,6 +49,8 @@ pub struct Publisher {
     is_registered: Cell<bool>,
     /// Replicas that are gone while the image still shows them.
     departed: RefCell<FxHashMap<TopicIdPartition, Unserved>>,
+    /// Partitions whose logs could not be made, and may be before long.
+    unmade: RefCell<FxHashMap<TopicIdPartition, Arc<str>>>,
     /// Settings of the topics that have partitions here.
     topic_configs: RefCell<FxHashMap<Uuid, Rc<LogConfig>>>,
     /// The node's configuration with dynamic values on top; `None` as long as there are none.
@@ -82,10 +85,34 @@ pub fn start(shard: &Rc<Shard>) {
                     take_over(&shard, image, &changes).await;
                     let _ = done.send(());
                 }
-                None => shard.publisher.arrived.wait().await,
+                None => idle(&shard).await,
             }
         }
     });
+}
+
+/// Waits for the next image, and meanwhile tries again to make the logs that could not be made.
+async fn idle(shard: &Rc<Shard>) {
+    let arrived = shard.publisher.arrived.wait();
+    if shard.publisher.unmade.borrow().is_empty() {
+        return arrived.await;
+    }
+    if ring::timeout_ms(CLAIM_AGAIN_MS, arrived).await.is_ok() {
+        return;
+    }
+    let mut changes = MetadataChanges::default();
+    for (id, name) in shard.publisher.unmade.take() {
+        let topic = changes.topics.entry(id.topic_id).or_insert_with(|| TopicChanges {
+            name,
+            is_created: false,
+            partitions: BTreeSet::new(),
+        });
+        topic.partitions.insert(id.partition);
+    }
+    let image = shard.image();
+    let update = Update { shard, old: image.clone(), new: &image, assignments: RefCell::default() };
+    update.partitions(&changes).await;
+    update.assignments.take().send(shard);
 }
 
 /// The epoch of this process's registration, as far as this core knows.
@@ -171,8 +198,10 @@ impl Update<'_> {
         if changed.is_empty() {
             return;
         }
-        for replica in self.shard.replicas.borrow().values() {
-            if let Some(config) = changed.get(&replica.id.topic_id) {
+        // By their ids: the replicas of other topics aren't touched, and there may be very many.
+        let replicas = self.shard.replicas.borrow();
+        for (id, replica) in replicas.iter() {
+            if let Some(config) = changed.get(&id.topic_id) {
                 *replica.config.borrow_mut() = config.clone();
                 // The least number of in-sync replicas may have changed.
                 replica.progress.notify_all();
@@ -194,6 +223,7 @@ impl Update<'_> {
         }
         let mut gone = Vec::new();
         for topic_id in changes.deleted_topics.keys() {
+            ring::yield_if_needed().await;
             self.shard.publisher.topic_configs.borrow_mut().remove(topic_id);
             let Some(topic) = self.old.topics.by_id(*topic_id) else { continue };
             let partitions = topic.partitions.keys();
@@ -211,7 +241,6 @@ impl Update<'_> {
             return;
         }
         for replica in &replicas {
-            info!(partition = %replica.name, "deleting the replica");
             self.shard.publisher.departed.borrow_mut().insert(replica.id, why);
             coordinator::on_closed(self.shard, replica);
         }
@@ -219,7 +248,7 @@ impl Update<'_> {
     }
 
     async fn partitions(&self, changes: &MetadataChanges) {
-        let local = self.local(changes);
+        let local = self.local(changes).await;
         self.claim(&local).await;
         let mut gone = Vec::new();
         for (looked_at, Local { id, partition, directory, .. }) in local.iter().enumerate() {
@@ -239,11 +268,14 @@ impl Update<'_> {
     }
 
     /// The changed partitions whose home is this core.
-    fn local<'c>(&'c self, changes: &'c MetadataChanges) -> Vec<Local<'c>> {
+    async fn local<'c>(&'c self, changes: &'c MetadataChanges) -> Vec<Local<'c>> {
         let mut local = Vec::new();
         for (topic_id, topic_changes) in &changes.topics {
             let Some(topic) = self.new.topics.by_id(*topic_id) else { continue };
-            for index in &topic_changes.partitions {
+            for (looked_at, index) in topic_changes.partitions.iter().enumerate() {
+                if looked_at % PARTITIONS_PER_TURN == 0 {
+                    ring::yield_if_needed().await;
+                }
                 let id = TopicIdPartition { topic_id: *topic_id, partition: *index };
                 if self.shard.home_of(id) != self.shard.index {
                     continue;
@@ -259,23 +291,29 @@ impl Update<'_> {
 
     /// Opens or makes the logs of partitions that are new here.
     async fn claim(&self, local: &[Local<'_>]) {
-        let mut running = VecDeque::new();
-        for Local { id, topic, directory, .. } in local {
+        let mut claims = Vec::new();
+        for (looked_at, Local { id, topic, directory, .. }) in local.iter().enumerate() {
+            if looked_at % PARTITIONS_PER_TURN == 0 {
+                ring::yield_if_needed().await;
+            }
             let Some(directory) = *directory else { continue };
             if self.shard.replica(*id).is_some() {
                 continue;
             }
-            if running.len() >= CLAIMS_AT_A_TIME
-                && let Some(first) = running.pop_front()
-            {
-                first.await;
-            }
-            let assigned = Some(directory).filter(|directory| !directory::is_reserved(*directory));
             let name = TopicPartition { topic: topic.name.clone(), partition: id.partition };
-            running.push_back(ring::spawn(claim(self.shard.clone(), *id, name, assigned, self.topic_config(topic))));
+            let directory = Some(directory).filter(|directory| !directory::is_reserved(*directory));
+            claims.push(Claim { id: *id, name, directory, config: self.topic_config(topic) });
         }
-        for claim in running {
-            claim.await;
+        if claims.is_empty() {
+            return;
+        }
+        for (claim, fault) in self.shard.log_dirs.claim_all(self.shard, claims).await {
+            if fault.passes() {
+                debug!(partition = %claim.name, "the replica can't be opened for now: {fault}");
+                self.shard.publisher.unmade.borrow_mut().insert(claim.id, claim.name.topic);
+            } else {
+                error!(partition = %claim.name, "the replica can't be opened: {fault}");
+            }
         }
     }
 
@@ -297,19 +335,6 @@ struct Local<'a> {
     partition: &'a PartitionImage,
     /// Where this broker's replica lies, as the metadata has it; `None`: there is none.
     directory: Option<Uuid>,
-}
-
-async fn claim(
-    shard: Rc<Shard>,
-    id: TopicIdPartition,
-    name: TopicPartition,
-    directory: Option<Uuid>,
-    config: Rc<LogConfig>,
-) {
-    let shown = name.clone();
-    if let Err(fault) = shard.log_dirs.claim_or_create(&shard, id, name, directory, config).await {
-        error!(partition = %shown, "the replica can't be opened: {fault}");
-    }
 }
 
 /// Tells a replica what it is now.

@@ -38,8 +38,8 @@ struct Part {
     unacknowledged: Option<ErrorCode>,
 }
 
-/// How often an append that found no memory looks again.
-const MEMORY_RETRY_MS: u64 = 1;
+/// Parts that are appended before looking whether others want to run.
+const PARTS_PER_TURN: usize = 64;
 
 /// How long to wait, and for what.
 #[derive(Clone, Copy)]
@@ -129,58 +129,97 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
 
 /// On the home core: appends at once, then waits for what `wanted` asks.
 fn append_here(shard: &Rc<Shard>, parts: Vec<Part>, wanted: Wanted) -> LocalFuture<Vec<Part>> {
-    if shard.append_turns.available() > 0 && shard.store.frames.has_room() {
-        let (parts, waiting) = append_parts(shard, parts, wanted);
-        return Box::pin(acknowledge_all(parts, waiting, wanted));
+    let mut work = Appending { parts, next: 0, appended: Waiting::new(), wanted };
+    if !shard.store.frames.is_waited_for() && work.go_on(shard) == Stop::Done {
+        return Box::pin(work.acknowledge_all());
     }
-    // Memory is full of records that the disk has not taken yet. Appends wait in order; their connections read no more.
+    // Memory is full of records that the disk has not taken yet, or there is much to do. Appends wait in order; their
+    // connections read no more.
     let shard = shard.clone();
     Box::pin(ring::spawn(async move {
-        let turn = shard.append_turns.acquire(1).await;
-        while !shard.store.frames.has_room() {
-            ring::sleep_ms(MEMORY_RETRY_MS).await;
+        let turn = shard.store.frames.turn().await;
+        loop {
+            match work.go_on(&shard) {
+                Stop::Done => break,
+                Stop::Preempted => ring::yield_now().await,
+                Stop::NoRoom if ring::now().monotonic >= wanted.deadline => {
+                    work.give_up();
+                    break;
+                }
+                Stop::NoRoom => shard.store.frames.wait_a_moment().await,
+            }
         }
-        let (parts, waiting) = append_parts(&shard, parts, wanted);
         drop(turn);
-        acknowledge_all(parts, waiting, wanted).await
+        work.acknowledge_all().await
     }))
 }
 
 /// Appended parts: place in the request's part list, replica, and where the records lie.
 type Waiting = SmallVec<[(usize, Rc<Replica>, Appended); 4]>;
 
-fn append_parts(shard: &Shard, mut parts: Vec<Part>, wanted: Wanted) -> (Vec<Part>, Waiting) {
-    let now = ring::now();
-    let mut waiting = Waiting::new();
-    let rules = AppendRules {
-        origin: AppendOrigin::Client,
-        required_acks: wanted.acks,
-        is_zstd_allowed: wanted.api_version >= 7,
-        transaction: TransactionRules::default(),
-    };
-    let scratch = &mut *shard.scratch.borrow_mut();
-    for (place, part) in parts.iter_mut().enumerate() {
-        let replica = match shard.served(part.id) {
-            Ok(replica) => replica,
-            Err(why) => {
-                part.outcome = Err(why.error_code().into());
-                continue;
-            }
-        };
-        part.outcome = replica.append(&part.records, &rules, scratch, now);
-        if let Ok(appended) = part.outcome {
-            shard.metrics.appended_bytes.add(part.records.len() as u64);
-            waiting.push((place, replica, appended));
-        }
-    }
-    (parts, waiting)
+/// A request's parts for one core.
+struct Appending {
+    parts: Vec<Part>,
+    /// The first part that hasn't been looked at.
+    next: usize,
+    appended: Waiting,
+    wanted: Wanted,
 }
 
-async fn acknowledge_all(mut parts: Vec<Part>, waiting: Waiting, wanted: Wanted) -> Vec<Part> {
-    for (place, replica, appended) in waiting {
-        parts[place].unacknowledged = acknowledge(&replica, &appended, wanted).await.err();
+#[derive(Debug, PartialEq, Eq)]
+enum Stop {
+    Done,
+    /// There is no memory for the next part.
+    NoRoom,
+    /// Others want to run.
+    Preempted,
+}
+
+impl Appending {
+    /// Appends as many parts as can be.
+    fn go_on(&mut self, shard: &Shard) -> Stop {
+        let now = ring::now();
+        let rules = AppendRules {
+            origin: AppendOrigin::Client,
+            required_acks: self.wanted.acks,
+            is_zstd_allowed: self.wanted.api_version >= 7,
+            transaction: TransactionRules::default(),
+        };
+        let scratch = &mut *shard.scratch.borrow_mut();
+        let begun = self.next;
+        while let Some(part) = self.parts.get_mut(self.next) {
+            if self.next > begun && self.next.is_multiple_of(PARTS_PER_TURN) && ring::needs_preempt() {
+                return Stop::Preempted;
+            }
+            match shard.served(part.id) {
+                Err(why) => part.outcome = Err(why.error_code().into()),
+                Ok(replica) if !replica.has_room_for(part.records.len()) => return Stop::NoRoom,
+                Ok(replica) => {
+                    part.outcome = replica.append(&part.records, &rules, scratch, now);
+                    if let Ok(appended) = part.outcome {
+                        shard.metrics.appended_bytes.add(part.records.len() as u64);
+                        self.appended.push((self.next, replica, appended));
+                    }
+                }
+            }
+            self.next += 1;
+        }
+        Stop::Done
     }
-    parts
+
+    /// There was no memory in time: the rest is not in any log, and may be sent again.
+    fn give_up(&mut self) {
+        for part in &mut self.parts[self.next..] {
+            part.outcome = Err(ErrorCode::RequestTimedOut.into());
+        }
+    }
+
+    async fn acknowledge_all(mut self) -> Vec<Part> {
+        for (place, replica, appended) in self.appended {
+            self.parts[place].unacknowledged = acknowledge(&replica, &appended, self.wanted).await.err();
+        }
+        self.parts
+    }
 }
 
 /// Waits until the records are durable here (acks 0 and 1), or committed (acks -1).
@@ -190,8 +229,9 @@ async fn acknowledge(replica: &Replica, appended: &Appended, wanted: Wanted) -> 
             return outcome;
         }
         let left_ms = wanted.deadline.since_ms(ring::now().monotonic);
-        // Only waiting for followers may time out: what the leader has taken, it writes or fails.
-        if wanted.acks != -1 {
+        // Only waiting for followers, or for room on a full disk, may time out: what the leader has taken, it writes or
+        // fails.
+        if wanted.acks != -1 && !replica.is_stuck() {
             replica.progress.wait().await;
         } else if left_ms == 0 || ring::timeout_ms(left_ms, replica.progress.wait()).await.is_err() {
             return Err(ErrorCode::RequestTimedOut);

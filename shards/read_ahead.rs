@@ -13,7 +13,8 @@
 //!                next read       next begins
 //! ```
 //!
-//! Bounds: [`ReadAhead::new`]'s bytes for all windows of a core, [`CHUNKS_MAX`] chunks for one, [`ENDS_MAX`] readers that
+//! Bounds: [`ReadAhead::new`]'s bytes for all windows of a core and for what answers that are on their way hold of former
+//! ones, however little that is, [`CHUNKS_MAX`] chunks for one, [`ENDS_MAX`] readers that
 //! are known without a window. When there is no room, the window that was used longest ago gives way if that was
 //! [`IDLE_MS`] ago; else a log is read as it is asked for, without a window.
 
@@ -47,7 +48,12 @@ pub struct ReadAhead {
     budget_bytes: u64,
     windows: RefCell<Vec<Window>>,
     ends: RefCell<VecDeque<(FileKey, u64)>>,
+    lent: Lent,
 }
+
+/// Chunks that no window holds any more, but answers still do: all of a chunk stays in memory for any part of it.
+#[derive(Clone, Default)]
+struct Lent(Rc<RefCell<Vec<Bytes>>>);
 
 /// Chunks of a segment's file that follow each other, and their reader.
 struct Window {
@@ -65,6 +71,7 @@ struct Chunk {
     end: u64,
     state: RefCell<State>,
     arrived: ring::Notify,
+    lent: Lent,
 }
 
 enum State {
@@ -85,8 +92,8 @@ enum Source {
 impl ReadAhead {
     /// Windows hold at most so many bytes.
     pub fn new(budget_bytes: usize) -> ReadAhead {
-        let (windows, ends) = Default::default();
-        ReadAhead { budget_bytes: budget_bytes as u64, windows, ends }
+        let (windows, ends, lent) = Default::default();
+        ReadAhead { budget_bytes: budget_bytes as u64, windows, ends, lent }
     }
 
     /// Bytes from `position` of a segment's `file`: about as many as are `wanted`, but no more than one disk operation
@@ -238,7 +245,7 @@ impl ReadAhead {
 
     /// Begins to read a chunk, if there is room.
     fn fetch(&self, file: &File, position: u64, settled: u64, now: MonotonicMs) -> Option<Rc<Chunk>> {
-        let chunk = Rc::new(Chunk::planned(position, settled)?);
+        let chunk = Rc::new(Chunk::planned(position, settled, &self.lent)?);
         self.make_room(chunk.len(), now)?;
         let (file, reading) = (file.clone(), chunk.clone());
         ring::spawn_detached(async move {
@@ -253,7 +260,7 @@ impl ReadAhead {
     fn make_room(&self, len: u64, now: MonotonicMs) -> Option<()> {
         let mut windows = self.windows.borrow_mut();
         loop {
-            let held: u64 = windows.iter().map(Window::len).sum();
+            let held = windows.iter().map(Window::len).sum::<u64>() + self.lent.bytes();
             if held + len <= self.budget_bytes {
                 return Some(());
             }
@@ -325,13 +332,32 @@ impl Window {
     }
 }
 
+impl Lent {
+    /// How much that is now.
+    fn bytes(&self) -> u64 {
+        let mut chunks = self.0.borrow_mut();
+        chunks.retain(|bytes| !bytes.is_unique());
+        chunks.iter().map(|bytes| bytes.len() as u64).sum()
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let State::There(bytes) = self.state.replace(State::Failed)
+            && !bytes.is_unique()
+        {
+            self.lent.0.borrow_mut().push(bytes);
+        }
+    }
+}
+
 impl Chunk {
     /// The chunk for a reader at `position`; `None` when nothing is settled there.
-    fn planned(position: u64, settled: u64) -> Option<Chunk> {
+    fn planned(position: u64, settled: u64, lent: &Lent) -> Option<Chunk> {
         let start = align_down(position, BLOCK_BYTES as u64);
         let end = settled.min(start + CHUNK_BYTES);
         let state = RefCell::new(State::Reading);
-        (end > position).then(|| Chunk { start, end, state, arrived: ring::Notify::new() })
+        (end > position).then(|| Chunk { start, end, state, arrived: ring::Notify::new(), lent: lent.clone() })
     }
 
     fn len(&self) -> u64 {

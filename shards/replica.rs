@@ -2,20 +2,22 @@
 //! (`segment_store`), and the task that writes them out.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 use ringlog_log::transaction_index::{AbortedTransaction, TransactionIndex};
-use ringlog_log::validator::{AppendOrigin, RecordFault};
-use ringlog_log::{LogConfig, Roll, TransactionRules};
+use ringlog_log::validator::{AppendOrigin, RecordFault, TopicCompression};
+use ringlog_log::{DeletedSegment, LogConfig, Roll, TransactionRules};
 use ringlog_partition::{
     AppendContext, AppendError, Effects, FollowerFetch, LeaderAppend, Partition, PreparedAppend, Role, Unserved,
 };
 use ringlog_protocol::records::Scratch;
-use ringlog_ring as ring;
+use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicIdPartition, TopicPartition};
-use tracing::error;
+use tracing::{debug, error};
 
+use crate::log_manager::{Stuck, Writer};
 use crate::padding::{LastWrite, Written};
 use crate::segment_store::SegmentStore;
 
@@ -38,6 +40,14 @@ pub struct Replica {
     watchers: RefCell<Vec<Weak<ring::Notify>>>,
     writer_runs: Cell<bool>,
     last_write: LastWrite,
+    /// There as long as the disk takes nothing more; the writer waits for better times.
+    stuck: RefCell<Option<Stuck>>,
+    must_rest: Cell<bool>,
+    is_resting: Cell<bool>,
+    /// Segments that are no part of the log any more, whose files still have their names.
+    pub(crate) retired: RefCell<VecDeque<DeletedSegment>>,
+    /// Work on the files beside the writer's joins it; it closes when they are given up.
+    pub(crate) files: ring::Gate,
     /// Held while `leader-epoch-checkpoint` is written: who finds nothing to write knows that it is there.
     pub(crate) epochs_turn: ring::ByteSemaphore,
 }
@@ -48,6 +58,8 @@ impl Written for Replica {
     }
 }
 
+/// How long a writer rests that found the disk full, or no descriptor.
+const WRITE_RETRY_MS: u64 = 500;
 /// Watchers that are gone are looked for when there are this many.
 const WATCHERS_TO_SWEEP: usize = 16;
 
@@ -88,6 +100,14 @@ pub struct ProduceFault {
     pub message: Option<String>,
     /// The records at fault.
     pub record_errors: Vec<RecordFault>,
+}
+
+impl ProduceFault {
+    /// There is no room on the disk for now. Producers try again.
+    fn disk_full() -> ProduceFault {
+        let message = "The disk of the log directory is full.".to_owned();
+        ProduceFault { code: ErrorCode::KafkaStorageError, message: Some(message), record_errors: Vec::new() }
+    }
 }
 
 impl From<ErrorCode> for ProduceFault {
@@ -131,8 +151,25 @@ impl Replica {
             watchers: RefCell::default(),
             writer_runs: Cell::new(false),
             last_write: LastWrite::default(),
+            stuck: RefCell::default(),
+            must_rest: Cell::new(false),
+            is_resting: Cell::new(false),
+            retired: RefCell::default(),
+            files: ring::Gate::new(),
             epochs_turn: ring::ByteSemaphore::new(1),
         })
+    }
+
+    /// Whether there is memory for a batch of so many bytes, until the next `await`. To be asked before each
+    /// [`Replica::append`].
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let config = self.config.borrow();
+        let most = match config.compression {
+            TopicCompression::Producer => bytes,
+            // It may be written anew, and grow.
+            TopicCompression::Codec { .. } => bytes.max(config.max_message_bytes as usize),
+        };
+        self.store.has_room_for(most)
     }
 
     /// Gives records their offsets and their place in memory, and sees to it that they are written.
@@ -146,6 +183,11 @@ impl Replica {
         now: Now,
     ) -> Result<Appended, ProduceFault> {
         let config = self.config.borrow().clone();
+        let writer = if rules.origin == AppendOrigin::Client { Writer::Client } else { Writer::Internal };
+        let is_leader = self.partition.borrow().role() == Role::Leader;
+        if is_leader && !self.store.space().admits(self.log_dir.get(), records.len(), writer, now.monotonic) {
+            return Err(ProduceFault::disk_full());
+        }
         let context = AppendContext {
             topic_partition: &self.name,
             config: &config,
@@ -244,6 +286,9 @@ impl Replica {
     /// Nothing is served from here any more: whoever waits is told `why`.
     pub fn close(&self, why: Unserved) {
         let effects = self.partition.borrow_mut().close(why);
+        if !why.is_still_written() {
+            self.store.abandon();
+        }
         self.apply(&effects);
     }
 
@@ -290,9 +335,9 @@ impl Replica {
         }
     }
 
-    /// Waits until nothing is left to write.
+    /// Waits until nothing is left to write, or nothing can be written for now.
     pub async fn written_out(&self) {
-        while self.writer_runs.get() {
+        while self.writer_runs.get() && !self.is_resting.get() {
             self.progress.wait().await;
         }
     }
@@ -308,16 +353,60 @@ impl Replica {
         outcome
     }
 
+    /// Whether the writer waits for better times: it writes nothing meanwhile.
+    pub fn is_resting(&self) -> bool {
+        self.is_resting.get()
+    }
+
     async fn write(self: Rc<Self>) {
         while self.store.is_dirty() && self.partition.borrow().is_written() {
+            if self.must_rest.take() && !self.rest().await {
+                break;
+            }
             let end_offset = self.partition.borrow().log().log_end_offset();
-            if let Err(error) = self.write_once(end_offset).await {
-                self.store.report_fault(self.log_dir.get(), "writing failed", &error);
-                self.close(Unserved::LogDirectoryFailed);
+            match self.write_once(end_offset).await {
+                Ok(()) => drop(self.stuck.take()),
+                Err(error) => self.on_trouble("writing failed", &error),
             }
         }
+        self.stuck.take();
         self.writer_runs.set(false);
         self.progress.notify_all();
+    }
+
+    /// What is to be made of an error in this replica's files. A full disk, or too few descriptors, lets the writer rest;
+    /// anything else takes the directory offline.
+    fn on_trouble(&self, what: &str, error: &std::io::Error) {
+        let trouble = ring::trouble(error);
+        if trouble == Trouble::Fault {
+            self.store.report_fault(self.log_dir.get(), what, error);
+            self.close(Unserved::LogDirectoryFailed);
+            return;
+        }
+        if !self.must_rest.replace(true) {
+            debug!(partition = %self.name, "{what}: {error}");
+        }
+        if trouble == Trouble::Full && self.stuck.borrow().is_none() {
+            *self.stuck.borrow_mut() = Some(self.store.space().begin_stuck(self.log_dir.get()));
+        }
+    }
+
+    /// Waits until it is time to try again; `false` when there won't be another time.
+    async fn rest(&self) -> bool {
+        let space = self.store.space();
+        if space.has_given_up() {
+            return false;
+        }
+        self.is_resting.set(true);
+        self.progress.notify_all();
+        ring::sleep_ms(WRITE_RETRY_MS).await;
+        self.is_resting.set(false);
+        !space.has_given_up()
+    }
+
+    /// Whether the disk is full and takes nothing of what was appended.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.borrow().is_some()
     }
 
     /// One pass: everything before `end_offset` to the device, then the partition hears of it.
@@ -355,8 +444,10 @@ impl Replica {
                 partition.log_mut().on_flushed(self.flushed_up_to(active), ring::now().wall);
             }
             Err(fault) => {
-                self.store.report_fault(self.log_dir.get(), "sealing a segment failed", &fault);
-                self.close(Unserved::LogDirectoryFailed);
+                // If it may be tried again, then by the writer, which comes by when it has rested.
+                self.store.put_back(roll.sealed.base_offset);
+                self.on_trouble("sealing a segment failed", &fault);
+                self.wake_writer();
             }
         }
         self.progress.notify_all();

@@ -13,12 +13,14 @@ use ringlog_types::{MonotonicMs, NodeId, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 
 use crate::admin::AdminState;
+use crate::admission::Admission;
 use crate::broker_lifecycle::BrokerLifecycle;
 use crate::controller::ControllerHandle;
 use crate::coordinator::Coordinators;
+use crate::descriptors::Descriptors;
 use crate::flag::{ConnectionCount, Flag};
 use crate::frames::FrameCache;
-use crate::log_manager::{CheckedLogDirs, DiskFaults, LogDirs};
+use crate::log_manager::{CheckedLogDirs, DiskFaults, DiskSpace, LogDirs};
 use crate::mesh::{Calls, Message};
 use crate::metadata_publisher::{self, Publisher};
 use crate::metrics::ShardMetrics;
@@ -27,11 +29,13 @@ use crate::padding::Padding;
 use crate::placement;
 use crate::read_ahead::ReadAhead;
 use crate::replica::Replica;
-use crate::segment_store::StoreContext;
+use crate::request_memory::RequestMemory;
+use crate::response_memory::ResponseMemory;
+use crate::segment_store::{INDEX_WRITERS, StoreContext};
 
 /// Memory of one core for what is read ahead of consumers: ten to sixteen of them.
 const READ_AHEAD_BYTES: usize = 32 * 1024 * 1024;
-/// Memory of one core for requests that are being received. More wait at their sockets.
+/// Memory of one core for requests, unless `queued.max.request.bytes` says something else. More wait at their sockets.
 const REQUEST_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 
 /// What every core of a node knows alike and nobody changes.
@@ -45,8 +49,8 @@ pub struct Node {
     pub cluster_id: String,
     /// The log directories, checked and locked.
     pub log_dirs: CheckedLogDirs,
-    /// Segment files that one core may hold open.
-    pub open_files_per_core: usize,
+    /// How its file descriptors are divided.
+    pub descriptors: Descriptors,
     /// This process: a new one for each start.
     pub incarnation_id: Uuid,
     /// When this process began to start.
@@ -91,16 +95,18 @@ pub struct Shard {
     pub publisher: Publisher,
     /// Background tasks join it; it closes at shutdown.
     pub gate: ring::Gate,
+    /// Which connections are let in.
+    pub admission: Admission,
     /// Clients' connections of this core.
     pub connections: ConnectionCount,
     /// Connections of this core that came in by a controller listener.
     pub controller_connections: ConnectionCount,
-    /// Memory for requests that are being received.
-    pub request_memory: ring::ByteSemaphore,
+    /// Memory for what clients send.
+    pub request_memory: RequestMemory,
+    /// Memory for answers on their way out.
+    pub response_memory: ResponseMemory,
     /// Where compressed batches are unpacked.
     pub scratch: RefCell<Scratch>,
-    /// Appends that wait for memory, first come first served.
-    pub append_turns: ring::ByteSemaphore,
     /// Set when the node begins to stop: no new client is accepted.
     pub closing: Flag,
     /// Set when the controller has handed over: until then the quorum needs to reach it.
@@ -113,6 +119,16 @@ pub struct Shard {
     pub metrics: ShardMetrics,
 }
 
+fn bytes_of(value: i64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// This core's part of the node's memory for requests.
+fn request_memory_bytes(node: &Node) -> usize {
+    let configured = usize::try_from(node.config.network.queued_max_request_bytes).ok().filter(|bytes| *bytes > 0);
+    configured.map_or(REQUEST_MEMORY_BYTES, |bytes| bytes.div_ceil(node.shards))
+}
+
 impl Shard {
     /// A core that knows no metadata and hosts nothing yet.
     pub fn new(index: usize, node: Arc<Node>, mesh: ring::MeshEndpoint<Message>, seed: u64) -> Shard {
@@ -122,9 +138,12 @@ impl Shard {
             slots: usize::try_from(slots).unwrap_or(0).div_ceil(node.shards),
             ..FetchSessionCacheLimits::default()
         };
+        let directories = node.log_dirs.directories.iter().map(|directory| directory.path.clone());
         let store = StoreContext {
-            frames: FrameCache::new(usize::try_from(node.config.ringlog.frames_memory_bytes).unwrap_or(usize::MAX)),
-            files: OpenFiles::new(node.open_files_per_core),
+            space: Rc::new(DiskSpace::new(directories, node.shards)),
+            index_turns: ring::ByteSemaphore::new(INDEX_WRITERS),
+            frames: FrameCache::new(bytes_of(node.config.ringlog.frames_memory_bytes)),
+            files: OpenFiles::new(node.descriptors.files_per_core),
             direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },
             faults: DiskFaults::default(),
             read_ahead: ReadAhead::new(READ_AHEAD_BYTES),
@@ -146,12 +165,12 @@ impl Shard {
             broker: BrokerLifecycle::default(),
             publisher: Publisher::default(),
             gate: ring::Gate::new(),
+            admission: Admission::default(),
             connections: ConnectionCount::default(),
             controller_connections: ConnectionCount::default(),
-            // Room for the largest request twice, so that one can't keep all others out.
-            request_memory: ring::ByteSemaphore::new(REQUEST_MEMORY_BYTES.max(2 * request_max_bytes)),
+            request_memory: RequestMemory::new(request_memory_bytes(&node)),
+            response_memory: ResponseMemory::new(bytes_of(node.config.ringlog.response_memory_bytes)),
             scratch: RefCell::new(Scratch::new(request_max_bytes)),
-            append_turns: ring::ByteSemaphore::new(1),
             closing: Flag::default(),
             controller_closing: Flag::default(),
             stopped: Flag::default(),

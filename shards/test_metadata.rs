@@ -14,7 +14,7 @@ use ringlog_types::Uuid;
 
 use crate::admin::test_images::{DIRECTORY, image};
 use crate::connection::{ListenerInfo, Peer};
-use crate::dispatch::RequestContext;
+use crate::dispatch::{AnswerMemory, RequestContext};
 use crate::mesh::LocalFuture;
 use crate::metadata_publisher;
 use crate::shard::Shard;
@@ -78,5 +78,6 @@ pub async fn on_every_core(shard: &Rc<Shard>, work: impl Fn(&Rc<Shard>) -> Local
 pub fn context(api_key: ApiKey, api_version: i16) -> RequestContext {
     let listener = Rc::new(ListenerInfo { name: "PLAINTEXT".to_owned(), is_controller: false });
     let peer = Peer { listener, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
-    RequestContext { peer, api_key, api_version, correlation_id: 0, client_id: None }
+    let answer_memory = AnswerMemory::default();
+    RequestContext { peer, api_key, api_version, correlation_id: 0, client_id: None, answer_memory }
 }

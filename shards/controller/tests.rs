@@ -22,6 +22,7 @@ use ringlog_types::{
 };
 
 use super::{ControllerRequest, begun_in_time, request};
+use crate::descriptors::Descriptors;
 use crate::fixtures;
 use crate::mesh::{self, MESH_CAPACITY};
 use crate::shard::{Node, Shard};
@@ -165,7 +166,7 @@ impl TestNode {
             started_at: ring::now().monotonic,
             shards: 1,
             controller_index: 0,
-            open_files_per_core: 100,
+            descriptors: Descriptors { files_per_core: 64, broker_connections: 1000, controller_connections: 1000 },
             config,
             log_dirs,
         });
@@ -205,7 +206,11 @@ fn copy_directory(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy_directory(&entry.path(), &target);
         } else if entry.file_name() != ".lock" {
-            std::fs::copy(entry.path(), target).expect("a copy");
+            match std::fs::copy(entry.path(), target) {
+                // A temporary one, which has its own name by now.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.expect("a copy")),
+            }
         }
     }
 }

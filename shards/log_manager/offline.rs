@@ -5,14 +5,17 @@ use std::io;
 use std::rc::Rc;
 
 use ringlog_partition::Unserved;
-use ringlog_ring as ring;
+use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::Uuid;
-use tracing::error;
+use tracing::{debug, error, warn};
 
 use super::LogDirs;
 use super::background::replicas;
 use crate::coordinator;
 use crate::shard::Shard;
+
+/// How often to tell of trouble that passes.
+const PASSING_EVERY_MS: u64 = 60_000;
 
 /// I/O errors of one shard that nobody has looked at yet.
 #[derive(Default)]
@@ -71,7 +74,7 @@ impl LogDirs {
         }
     }
 
-    /// [`LogDirs::fail`] for an I/O error, if it is one.
+    /// [`LogDirs::fail`] for an I/O error, if it is one. Trouble that passes is only told of.
     pub(super) async fn fail_if_err<T>(
         &self,
         shard: &Rc<Shard>,
@@ -81,10 +84,23 @@ impl LogDirs {
     ) -> Option<T> {
         match result {
             Ok(value) => Some(value),
-            Err(fault) => {
+            Err(fault) if ring::trouble(&fault) == Trouble::Fault => {
                 self.fail(shard, place, &format!("{what}: {fault}")).await;
                 None
             }
+            Err(passing) => {
+                self.tell_passing(shard, place, what, &passing);
+                None
+            }
+        }
+    }
+
+    /// Says, now and then, what can't be done for the time being.
+    pub(super) fn tell_passing(&self, shard: &Shard, place: usize, what: &str, error: &io::Error) {
+        let directory = shard.node.log_dirs.directories[place].path.display();
+        match self.passing.may_say(ring::now().monotonic, PASSING_EVERY_MS) {
+            Some(kept_back) => warn!(%directory, kept_back, "{what} for now: {error}"),
+            None => debug!(%directory, "{what} for now: {error}"),
         }
     }
 

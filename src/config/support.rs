@@ -57,10 +57,6 @@ const RULES: &[(Support, &[&str])] = &[
     (Support::NotYet("log compaction"), &["log.cleanup.policy"]),
     (Support::NotYet("cordoned directories"), &["cordoned.log.dirs"]),
     (Support::NotYet("quotas of connections"), &["max.connection.creation.rate"]),
-    (
-        Support::NotYet("limits of connections by address"),
-        &["max.connections.per.ip", "max.connections.per.ip.overrides"],
-    ),
     (Support::NotYet("a share group persister class"), &["group.share.persister.class.name"]),
     (
         THREADS,
@@ -99,7 +95,7 @@ const RULES: &[(Support, &[&str])] = &[
     (TIERED, &["remote.*", "log.local.retention.*", "follower.fetch.last.tiered.offset.enable"]),
     (TOKENS, &["delegation.token.*"]),
     (REPLICATION, &["replica.fetch.*", "replica.socket.receive.buffer.bytes"]),
-    (QUEUES, &["queued.max.request.bytes", "queued.max.requests"]),
+    (QUEUES, &["queued.max.requests"]),
     (Support::Harmless("lz4 packs in one way only"), &["compression.lz4.level"]),
     (
         Support::Harmless("controllers' listeners open before the metadata is there, brokers' after it"),

@@ -19,7 +19,8 @@ use ringlog_types::{
 };
 
 use super::fixtures;
-use crate::log_manager::{check_and_lock, open};
+use crate::descriptors::Descriptors;
+use crate::log_manager::{Claim, check_and_lock, open};
 use crate::mesh::{self, Message};
 use crate::replica::{AppendRules, Replica};
 use crate::shard::{Node, Shard};
@@ -114,7 +115,7 @@ impl TestNode {
             started_at: ring::now().monotonic,
             shards,
             controller_index: 0,
-            open_files_per_core: 64,
+            descriptors: Descriptors { files_per_core: 64, broker_connections: 1000, controller_connections: 1000 },
             config,
             log_dirs,
         });
@@ -252,7 +253,8 @@ where
         .invoke_on(shard.home_of(id), move |shard| {
             let shard = shard.clone();
             Box::pin(async move {
-                let claimed = shard.log_dirs.claim_or_create(&shard, id, name, None, Rc::new(config)).await;
+                let claim = Claim { id, name, directory: None, config: Rc::new(config) };
+                let claimed = shard.log_dirs.claim_or_create(&shard, claim).await;
                 let replica = claimed.unwrap();
                 let claimed = look_at(&replica);
                 lead(&replica).await;
