@@ -25,6 +25,7 @@ pub mod small_disk;
 pub mod tool;
 pub mod topics;
 pub mod transcript;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 
