@@ -23,6 +23,7 @@ use ringlog_metadata::MetadataImage;
 use ringlog_partition::{ReadPlan, ReadRequest, Reader};
 use ringlog_protocol::records::{
     BatchBuilder, BatchIter, BatchOptions, BatchRef, Compression, EndTransactionMarker, ProducerStamp, Scratch,
+    Unpacker,
 };
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_ring as ring;
@@ -358,10 +359,9 @@ impl Driven {
         let rules = AppendRules {
             origin: AppendOrigin::Coordinator,
             required_acks: -1,
-            is_zstd_allowed: true,
             transaction: TransactionRules::default(),
         };
-        match self.replica.append(&batch, &rules, &mut Scratch::new(SCRATCH_BYTES), now) {
+        match self.replica.append_own(&batch, &rules, &mut Unpacker::new(), now) {
             Ok(appended) => {
                 let deadline = Some(now.monotonic.plus_ms(self.commit_timeout_ms));
                 self.pending.borrow_mut().push_back(PendingWrite { token: write.token, appended, deadline });
@@ -406,7 +406,7 @@ impl Driven {
             let now = ring::now();
             let effects = self.machine.borrow_mut().as_mut().map(|machine| match outcome {
                 Ok(()) => machine.on_written(write.token, now),
-                Err(error) => machine.on_write_failed(write.token, error, now),
+                Err(code) => machine.on_write_failed(write.token, code, now),
             });
             self.carry_out(effects.unwrap_or_default());
         }

@@ -8,6 +8,7 @@
 //! Follow a request: `connection` → `dispatch` → `produce` or `fetch` → `replica` → `segment_store`.
 
 mod admin;
+mod batch_checks;
 mod boot;
 mod broker_lifecycle;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! A Produce request, from its decoded body to its response. Read from the top:
 //!
-//! 1. [`begin`] finds the home of each partition and sends its records there ([`Shard::begin_on`], in order).
-//! 2. [`append_here`], on the home core: [`Replica::append`] decides by `ringlog_partition` (checks, offsets) and
+//! 1. [`begin`] finds the home of each partition, checks each batch ([`crate::batch_checks`]: all of its bytes, so that
+//!    consumers can read what is stored) and sends it there ([`Shard::begin_on`], in order).
+//! 2. [`append_here`], on the home core: [`Replica::append`] decides by `ringlog_partition` (producers, offsets) and
 //!    copies the batch, once, into the tail of the log (`segment_store`). A writer task is woken.
 //! 3. `segment_store` writes to the device and reports the durable end to the partition, which moves the high
 //!    watermark: for one replica at once, for several when followers have fetched (`fetch`).
@@ -12,19 +13,22 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_log::TransactionRules;
-use ringlog_log::validator::{AppendOrigin, RecordFault};
+use ringlog_log::validator::{
+    AppendOrigin, BatchRules, CheckedBatch, RecordFault, RequestFault, ValidationError, holds_transaction,
+};
 use ringlog_protocol::Records;
 use ringlog_protocol::messages::produce_request::ProduceRequest;
 use ringlog_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use ringlog_ring as ring;
-use ringlog_types::{ErrorCode, MonotonicMs, PartitionIndex, TopicIdPartition};
+use ringlog_types::{ErrorCode, MonotonicMs, PartitionIndex, TopicIdPartition, TopicPartition};
 use smallvec::SmallVec;
 
 use crate::dispatch::RequestContext;
 use crate::mesh::LocalFuture;
-use crate::replica::{AppendRules, Appended, ProduceFault, Replica};
+use crate::metadata_publisher::topic_config;
+use crate::replica::{AppendRules, Appended, ProduceFault, Replica, Told};
 use crate::shard::Shard;
 
 /// Records for one partition, on their way to its home and, to be freed where they were received, back.
@@ -33,10 +37,13 @@ struct Part {
     place: (usize, usize),
     id: TopicIdPartition,
     records: Bytes,
+    /// What became of the check; it is taken to the log.
+    checked: Option<Result<CheckedBatch, ValidationError>>,
     outcome: Result<Appended, ProduceFault>,
-    /// Why records that were appended are not acknowledged. The answer names their place all the same, as Kafka's does.
-    unacknowledged: Option<ErrorCode>,
 }
+
+/// The first version of Produce that knows zstd.
+const ZSTD_SINCE: i16 = 7;
 
 /// How often an append that found no memory looks again.
 const MEMORY_RETRY_MS: u64 = 1;
@@ -46,7 +53,6 @@ const MEMORY_RETRY_MS: u64 = 1;
 struct Wanted {
     /// -1 for all in-sync replicas, 1 for the leader, 0 for no answer.
     acks: i16,
-    api_version: i16,
     deadline: MonotonicMs,
 }
 
@@ -59,8 +65,13 @@ pub async fn begin(
 ) -> LocalFuture<ProduceResponse> {
     let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
     let deadline = ring::now().monotonic.plus_ms(timeout_ms);
-    let wanted = Wanted { acks: request.acks, api_version: context.api_version, deadline };
-    let (mut response, by_home) = split_by_home(shard, request);
+    let wanted = Wanted { acks: request.acks, deadline };
+    if let Some(fault) = fault_of_request(&request) {
+        let response = refuse_all(request, &fault);
+        return Box::pin(async move { response });
+    }
+    let (mut response, mut by_home) = split_by_home(shard, request);
+    check_batches(shard, context, wanted, &mut response, &mut by_home).await;
     let mut pending: SmallVec<[LocalFuture<Vec<Part>>; 4]> = SmallVec::new();
     for (home, parts) in by_home {
         pending.push(shard.begin_on(home, move |shard| append_here(shard, parts, wanted)).await);
@@ -69,11 +80,7 @@ pub async fn begin(
         for parts in pending {
             for part in parts.await {
                 let (topic, partition) = part.place;
-                let response = &mut response.responses[topic].partition_responses[partition];
-                answer(response, part.outcome);
-                if let Some(error) = part.unacknowledged {
-                    response.error_code = error.code();
-                }
+                answer(&mut response.responses[topic].partition_responses[partition], part.outcome);
             }
         }
         response
@@ -82,10 +89,43 @@ pub async fn begin(
 
 type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
 
+/// What Kafka refuses a request as a whole for, whatever else it holds: bytes that can't be a batch, and transactions of
+/// nobody.
+fn fault_of_request(request: &ProduceRequest) -> Option<RequestFault> {
+    for data in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
+        // A request's records are one slice of its frame.
+        let records = data.records.as_ref().and_then(|records| records.chunks().first());
+        match holds_transaction(records.map_or(&[], |records| records)) {
+            Ok(false) => {}
+            Ok(true) if request.transactional_id.is_some() => return None,
+            Ok(true) => {
+                return Some(RequestFault { code: ErrorCode::TransactionalIdAuthorizationFailed, message: None });
+            }
+            Err(fault) => return Some(fault),
+        }
+    }
+    None
+}
+
+fn refuse_all(request: ProduceRequest, fault: &RequestFault) -> ProduceResponse {
+    let partition = |index| PartitionProduceResponse {
+        index,
+        error_code: fault.code.code(),
+        base_offset: -1,
+        error_message: fault.message.clone().map(Into::into),
+        ..PartitionProduceResponse::default()
+    };
+    let topics = request.topic_data.into_iter().map(|topic| TopicProduceResponse {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partition_responses: topic.partition_data.iter().map(|data| partition(data.index)).collect(),
+    });
+    ProduceResponse { responses: topics.collect(), ..ProduceResponse::default() }
+}
+
 /// Prepares a response of the request's shape, with an error where a partition isn't known, and sorts the rest.
 fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, ByHome) {
     let image = shard.image();
-    let invalid_acks = !(-1..=1).contains(&request.acks);
     let mut by_home = ByHome::new();
     let mut response = ProduceResponse::default();
     response.responses.reserve(request.topic_data.len());
@@ -100,7 +140,6 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
             let partition = PartitionIndex(data.index);
             let records = data.records.map(Records::into_contiguous).unwrap_or_default();
             match known {
-                _ if invalid_acks => unanswered.error_code = ErrorCode::InvalidRequiredAcks.code(),
                 None => unanswered.error_code = unknown.code(),
                 Some(topic) if !topic.partitions.contains_key(&partition) => {
                     unanswered.error_code = ErrorCode::UnknownTopicOrPartition.code();
@@ -108,7 +147,7 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
                 Some(topic) => {
                     let id = TopicIdPartition { topic_id: topic.id, partition };
                     let outcome = Err(ErrorCode::NotLeaderOrFollower.into());
-                    let part = Part { place: (topic_place, place), id, records, outcome, unacknowledged: None };
+                    let part = Part { place: (topic_place, place), id, records, checked: None, outcome };
                     let home = shard.home_of(id);
                     match by_home.iter_mut().find(|(shard, _)| *shard == home) {
                         Some((_, parts)) => parts.push(part),
@@ -125,6 +164,43 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
         });
     }
     (response, by_home)
+}
+
+/// Checks every batch. With acks that mean nothing those that Kafka wouldn't look at further are answered here.
+async fn check_batches(
+    shard: &Shard,
+    context: &RequestContext,
+    wanted: Wanted,
+    response: &mut ProduceResponse,
+    by_home: &mut ByHome,
+) {
+    let image = shard.image();
+    let is_acks_valid = (-1..=1).contains(&wanted.acks);
+    let now = ring::now().wall;
+    for part in by_home.iter_mut().flat_map(|(_, parts)| parts) {
+        let Some(topic) = image.topics.by_id(part.id.topic_id) else { continue };
+        let config = topic_config(shard, &image, topic);
+        let rules = BatchRules {
+            is_zstd_allowed: context.api_version >= ZSTD_SINCE,
+            looks_inside: shard.node.config.ringlog.check_compressed_batches,
+            unpacked_bytes_max: shard.node.config.network.request_max_bytes as usize,
+            ..BatchRules::new(&config, AppendOrigin::Client, now)
+        };
+        let name = TopicPartition { topic: topic.name.clone(), partition: part.id.partition };
+        let checked = shard.batch_checks.check(&part.records, &name, &rules).await;
+        ring::yield_if_needed().await;
+        part.checked = Some(checked);
+    }
+    if !is_acks_valid {
+        for part in by_home.drain(..).flat_map(|(_, parts)| parts) {
+            let fault = match part.checked {
+                Some(Err(fault)) if fault.is_of_request => fault.code,
+                _ => ErrorCode::InvalidRequiredAcks,
+            };
+            let (topic, partition) = part.place;
+            answer(&mut response.responses[topic].partition_responses[partition], Err(fault.into()));
+        }
+    }
 }
 
 /// On the home core: appends at once, then waits for what `wanted` asks.
@@ -155,11 +231,10 @@ fn append_parts(shard: &Shard, mut parts: Vec<Part>, wanted: Wanted) -> (Vec<Par
     let rules = AppendRules {
         origin: AppendOrigin::Client,
         required_acks: wanted.acks,
-        is_zstd_allowed: wanted.api_version >= 7,
         transaction: TransactionRules::default(),
     };
-    let scratch = &mut *shard.scratch.borrow_mut();
     for (place, part) in parts.iter_mut().enumerate() {
+        let Some(checked) = part.checked.take() else { continue };
         let replica = match shard.served(part.id) {
             Ok(replica) => replica,
             Err(why) => {
@@ -167,7 +242,7 @@ fn append_parts(shard: &Shard, mut parts: Vec<Part>, wanted: Wanted) -> (Vec<Par
                 continue;
             }
         };
-        part.outcome = replica.append(&part.records, &rules, scratch, now);
+        part.outcome = replica.append(checked, &rules, now);
         if let Ok(appended) = part.outcome {
             shard.metrics.appended_bytes.add(part.records.len() as u64);
             waiting.push((place, replica, appended));
@@ -178,7 +253,9 @@ fn append_parts(shard: &Shard, mut parts: Vec<Part>, wanted: Wanted) -> (Vec<Par
 
 async fn acknowledge_all(mut parts: Vec<Part>, waiting: Waiting, wanted: Wanted) -> Vec<Part> {
     for (place, replica, appended) in waiting {
-        parts[place].unacknowledged = acknowledge(&replica, &appended, wanted).await.err();
+        if let Err(code) = acknowledge(&replica, &appended, wanted).await {
+            parts[place].outcome = Err(ProduceFault { told: Told::Appended(appended), ..code.into() });
+        }
     }
     parts
 }
@@ -200,16 +277,22 @@ async fn acknowledge(replica: &Replica, appended: &Appended, wanted: Wanted) -> 
 }
 
 fn answer(response: &mut PartitionProduceResponse, outcome: Result<Appended, ProduceFault>) {
-    match outcome {
-        Ok(appended) => {
-            response.base_offset = appended.base_offset.0;
-            response.log_append_time_ms = appended.log_append_time.0;
-            response.log_start_offset = appended.log_start_offset.0;
-        }
+    let told = match outcome {
+        Ok(appended) => Told::Appended(appended),
         Err(fault) => {
             response.error_code = fault.code.code();
             response.error_message = fault.message.map(Into::into);
             response.record_errors = fault.record_errors.into_iter().map(record_error).collect();
+            fault.told
+        }
+    };
+    match told {
+        Told::Nothing => {}
+        Told::LogStart(offset) => response.log_start_offset = offset.0,
+        Told::Appended(appended) => {
+            response.base_offset = appended.base_offset.0;
+            response.log_append_time_ms = appended.log_append_time.0;
+            response.log_start_offset = appended.log_start_offset.0;
         }
     }
 }

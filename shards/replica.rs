@@ -6,12 +6,12 @@ use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 use ringlog_log::transaction_index::{AbortedTransaction, TransactionIndex};
-use ringlog_log::validator::{AppendOrigin, RecordFault};
+use ringlog_log::validator::{AppendOrigin, BatchRules, CheckedBatch, RecordFault, ValidationError, check};
 use ringlog_log::{LogConfig, Roll, TransactionRules};
 use ringlog_partition::{
     AppendContext, AppendError, Effects, FollowerFetch, LeaderAppend, Partition, PreparedAppend, Role, Unserved,
 };
-use ringlog_protocol::records::Scratch;
+use ringlog_protocol::records::Unpacker;
 use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicIdPartition, TopicPartition};
 use tracing::error;
@@ -58,8 +58,6 @@ pub struct AppendRules {
     pub origin: AppendOrigin,
     /// -1 for all in-sync replicas, 1 for the leader, 0 for no answer.
     pub required_acks: i16,
-    /// Whether the request's version knows zstd (Produce 7 on).
-    pub is_zstd_allowed: bool,
     /// What is known of the batch's transaction.
     pub transaction: TransactionRules,
 }
@@ -88,26 +86,53 @@ pub struct ProduceFault {
     pub message: Option<String>,
     /// The records at fault.
     pub record_errors: Vec<RecordFault>,
+    /// What the answer tells of the log all the same.
+    pub told: Told,
+}
+
+/// What an answer with an error tells of the log.
+#[derive(Debug, Clone, Copy)]
+pub enum Told {
+    /// Nothing.
+    Nothing,
+    /// Where it starts.
+    LogStart(Offset),
+    /// Where the records lie, though they aren't acknowledged.
+    Appended(Appended),
+}
+
+impl ProduceFault {
+    const fn new(code: ErrorCode) -> ProduceFault {
+        ProduceFault { code, message: None, record_errors: Vec::new(), told: Told::Nothing }
+    }
+
+    /// Why an append failed. Kafka tells the log's start with errors that it didn't expect at the log.
+    fn of_append(error: AppendError, log_start_offset: Offset) -> ProduceFault {
+        let mut fault = ProduceFault::new(error.error_code());
+        fault.told = match fault.code {
+            ErrorCode::NotLeaderOrFollower
+            | ErrorCode::KafkaStorageError
+            | ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::UnknownTopicId
+            | ErrorCode::MessageTooLarge
+            | ErrorCode::RecordListTooLarge
+            | ErrorCode::CorruptMessage => Told::Nothing,
+            _ => Told::LogStart(log_start_offset),
+        };
+        if let AppendError::Invalid(invalid) = error {
+            fault.message = invalid.response_message().map(str::to_owned);
+            fault.record_errors = invalid.record_errors;
+            if invalid.is_of_request {
+                fault.told = Told::Nothing;
+            }
+        }
+        fault
+    }
 }
 
 impl From<ErrorCode> for ProduceFault {
     fn from(code: ErrorCode) -> ProduceFault {
-        ProduceFault { code, message: None, record_errors: Vec::new() }
-    }
-}
-
-impl From<AppendError> for ProduceFault {
-    fn from(error: AppendError) -> ProduceFault {
-        let code = error.error_code();
-        match error {
-            AppendError::Invalid(invalid) => ProduceFault {
-                code,
-                message: invalid.response_message().map(str::to_owned),
-                record_errors: invalid.record_errors,
-            },
-            AppendError::Unserved(_) | AppendError::NotLeader => code.into(),
-            error => ProduceFault { code, message: Some(error.to_string()), record_errors: Vec::new() },
-        }
+        ProduceFault::new(code)
     }
 }
 
@@ -135,14 +160,25 @@ impl Replica {
         })
     }
 
-    /// Gives records their offsets and their place in memory, and sees to it that they are written.
+    /// Checks and appends a batch of the node's own.
+    pub fn append_own(
+        self: &Rc<Self>,
+        records: &Bytes,
+        rules: &AppendRules,
+        unpacker: &mut Unpacker,
+        now: Now,
+    ) -> Result<Appended, ProduceFault> {
+        let batch_rules = BatchRules::new(&self.config.borrow(), rules.origin, now.wall);
+        self.append(check(records, &self.name, &batch_rules, unpacker), rules, now)
+    }
+
+    /// Gives records that were checked their offsets and their place in memory, and sees to it that they are written.
     ///
     /// Nothing is awaited here, so the order of calls is the order in the log.
     pub fn append(
         self: &Rc<Self>,
-        records: &Bytes,
+        checked: Result<CheckedBatch, ValidationError>,
         rules: &AppendRules,
-        scratch: &mut Scratch,
         now: Now,
     ) -> Result<Appended, ProduceFault> {
         let config = self.config.borrow().clone();
@@ -150,12 +186,13 @@ impl Replica {
             topic_partition: &self.name,
             config: &config,
             origin: rules.origin,
-            is_zstd_allowed: rules.is_zstd_allowed,
             required_acks: rules.required_acks,
             rules: rules.transaction,
             now,
         };
-        let decided = self.partition.borrow_mut().leader_prepare(records, &context, scratch)?;
+        let decided = self.partition.borrow_mut().leader_append(checked, &context);
+        let decided = decided
+            .map_err(|error| ProduceFault::of_append(error, self.partition.borrow().log().log_start_offset()))?;
         match decided {
             LeaderAppend::Append(prepared) => {
                 let appended = Appended {

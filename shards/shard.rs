@@ -13,6 +13,7 @@ use ringlog_types::{MonotonicMs, NodeId, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 
 use crate::admin::AdminState;
+use crate::batch_checks::BatchChecks;
 use crate::broker_lifecycle::BrokerLifecycle;
 use crate::controller::ControllerHandle;
 use crate::coordinator::Coordinators;
@@ -97,8 +98,10 @@ pub struct Shard {
     pub controller_connections: ConnectionCount,
     /// Memory for requests that are being received.
     pub request_memory: ring::ByteSemaphore,
-    /// Where compressed batches are unpacked.
+    /// Where stored batches are unpacked to be looked at.
     pub scratch: RefCell<Scratch>,
+    /// For batches that producers send.
+    pub batch_checks: BatchChecks,
     /// Appends that wait for memory, first come first served.
     pub append_turns: ring::ByteSemaphore,
     /// Set when the node begins to stop: no new client is accepted.
@@ -151,6 +154,7 @@ impl Shard {
             // Room for the largest request twice, so that one can't keep all others out.
             request_memory: ring::ByteSemaphore::new(REQUEST_MEMORY_BYTES.max(2 * request_max_bytes)),
             scratch: RefCell::new(Scratch::new(request_max_bytes)),
+            batch_checks: BatchChecks::default(),
             append_turns: ring::ByteSemaphore::new(1),
             closing: Flag::default(),
             controller_closing: Flag::default(),

@@ -1,6 +1,5 @@
 //! What a node makes of a batch: its answer and, when it took the batch, what it stored.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -21,6 +20,7 @@ use ringlog_protocol::records::{BATCH_HEADER_LEN, BatchIter, BatchRef, Compressi
 use serde_json::{Value, json};
 
 use super::cases::{BatchCase, VERSION, packed};
+use super::data::{abridged, masked, rewritten};
 use super::records::{good_header, good_records, sealed, written};
 
 /// The topics, each of which has other rules, and their settings.
@@ -84,7 +84,12 @@ impl Asker {
         Ok(())
     }
 
-    fn produce(&mut self, topic: &str, version: i16, bytes: &[u8]) -> Result<produce_response::PartitionProduceResponse> {
+    fn produce(
+        &mut self,
+        topic: &str,
+        version: i16,
+        bytes: &[u8],
+    ) -> Result<produce_response::PartitionProduceResponse> {
         let records = Some(Records::from_chunks(vec![Bytes::copy_from_slice(bytes)]));
         let partition_data = vec![PartitionProduceData { index: 0, records }];
         let data = TopicProduceData { name: topic.to_owned().into(), partition_data, ..TopicProduceData::default() };
@@ -95,9 +100,9 @@ impl Asker {
     }
 
     /// What the node says to this batch in this topic.
-    fn answer(&mut self, topic: &str, case: &BatchCase) -> Result<Value> {
+    pub fn answer(&mut self, topic: &str, case: &BatchCase) -> Result<Value> {
         let answer = self.produce(topic, case.version, &case.bytes)?;
-        let common = |text: &str| masked(&text.replace(&format!("{topic}-0"), "<partition>"));
+        let common = |text: &str| masked(text, &format!("{topic}-0"));
         if answer.error_code == 0 {
             ensure!(answer.record_errors.is_empty() && answer.error_message.is_none(), "{answer:?}");
             let stored = self.stored(topic, answer.base_offset).with_context(|| case.name.clone())?;
@@ -123,7 +128,8 @@ impl Asker {
     /// The batch at this offset, which is the last one.
     fn stored(&mut self, topic: &str, offset: i64) -> Result<Vec<u8>> {
         let partition = FetchPartition { fetch_offset: offset, partition_max_bytes: 8 << 20, ..Default::default() };
-        let topics = vec![FetchTopic { topic: topic.to_owned().into(), partitions: vec![partition], ..Default::default() }];
+        let topics =
+            vec![FetchTopic { topic: topic.to_owned().into(), partitions: vec![partition], ..Default::default() }];
         let request = FetchRequest { max_bytes: 8 << 20, topics, session_epoch: -1, ..Default::default() };
         let mut answer = self.connection.call_in_version(&request, 12, Duration::ZERO)?;
         let mut topic = answer.responses.pop().context("a topic")?;
@@ -158,21 +164,6 @@ impl Asker {
     }
 }
 
-/// Times of the run are left out of a message.
-fn masked(text: &str) -> String {
-    let Some((before, _)) = text.split_once(" The timestamp should be within [") else { return text.to_owned() };
-    let after = text.rsplit_once(']').map_or("", |(_, after)| after);
-    format!("{before} The timestamp should be within [<times>]{after}")
-}
-
-/// The first and the last of many errors, and how many there are.
-fn abridged(errors: Vec<Value>) -> Value {
-    match errors.as_slice() {
-        [first, .., last] if errors.len() > 8 => json!([first, last, errors.len()]),
-        _ => json!(errors),
-    }
-}
-
 /// What is stored, without what differs from run to run.
 fn describe(stored: &[u8], sent: &[u8], is_append_time: bool) -> Result<Value> {
     let mut batches = BatchIter::new(stored);
@@ -181,7 +172,7 @@ fn describe(stored: &[u8], sent: &[u8], is_append_time: bool) -> Result<Value> {
     batch.verify_crc()?;
     let header = &batch.header;
     let is_as_sent = sent.get(BATCH_HEADER_LEN..).is_some_and(|sent| sent.starts_with(batch.payload()));
-    let records = if is_as_sent { json!("as sent") } else { rewritten(&batch)? };
+    let records = if is_as_sent { json!("as sent") } else { written_anew(&batch)? };
     Ok(json!({
         "code": 0,
         "attributes": header.attributes,
@@ -194,38 +185,11 @@ fn describe(stored: &[u8], sent: &[u8], is_append_time: bool) -> Result<Value> {
     }))
 }
 
-/// A checksum of the records, unpacked.
-fn rewritten(batch: &BatchRef<'_>) -> Result<Value> {
+fn written_anew(batch: &BatchRef<'_>) -> Result<Value> {
     let unpacked = batch.header.compression()?.decompress(batch.payload(), UNPACKED_MAX)?;
     let mut scratch = Scratch::new(UNPACKED_MAX);
     let count = batch.records(&mut scratch)?.filter_map(Result::ok).count();
-    let mut crc = flate2::Crc::new();
-    crc.update(&unpacked);
-    Ok(json!({ "count": count, "bytes": unpacked.len(), "crc": crc.sum() }))
-}
-
-/// Compares what a node says with what is recorded; every difference in a line.
-pub fn differences(name: &str, recorded: &[Value], found: &[Value]) -> Vec<String> {
-    let by_topic = |answers: &[Value]| -> BTreeMap<String, Value> {
-        let mut all = BTreeMap::new();
-        for answer in answers {
-            let mut bare = answer.clone();
-            let topics = bare.as_object_mut().and_then(|object| object.remove("topics"));
-            for topic in topics.iter().flat_map(|topics| topics.as_array().into_iter().flatten()) {
-                all.insert(topic.as_str().unwrap_or_default().to_owned(), bare.clone());
-            }
-        }
-        all
-    };
-    let (recorded, found) = (by_topic(recorded), by_topic(found));
-    let mut lines = Vec::new();
-    for (topic, recorded) in &recorded {
-        let found = found.get(topic).unwrap_or(&Value::Null);
-        if found != recorded {
-            lines.push(format!("{name}, topic {topic}\n  Kafka:   {recorded}\n  Ringlog: {found}"));
-        }
-    }
-    lines
+    Ok(rewritten(count, &unpacked))
 }
 
 /// Whether the codec's own framing of records is what the readers here take for it.

@@ -4,9 +4,7 @@ use ringlog_protocol::records::{BatchHeader, Compression};
 use ringlog_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs};
 
 use super::framings::{self, Framed};
-use super::records::{
-    PAST_MS, RecordPlan, good_header, good_records, header, sealed, sized, written,
-};
+use super::records::{PAST_MS, RecordPlan, good_header, good_records, header, sealed, sized, written};
 
 /// Records of an ordinary batch.
 const COUNT: i32 = 3;
@@ -85,7 +83,10 @@ impl Cases {
             }
             // What reads it sees records only after more bytes than its buffer holds.
             let payload = packed(compression, &large);
-            self.add(format!("{}: more than a buffer", compression.name()), sealed(good_header(compression, COUNT), &payload));
+            self.add(
+                format!("{}: more than a buffer", compression.name()),
+                sealed(good_header(compression, COUNT), &payload),
+            );
         }
     }
 
@@ -205,86 +206,127 @@ impl Cases {
 
 type RecordFault = (&'static str, Vec<RecordPlan>, Vec<u8>);
 
+/// Good records with one thing changed.
+fn edited(name: &'static str, edit: impl Fn(&mut Vec<RecordPlan>)) -> RecordFault {
+    let mut records = good_records(COUNT);
+    edit(&mut records);
+    (name, records, Vec::new())
+}
+
 fn record_faults() -> Vec<RecordFault> {
-    let mut faults: Vec<RecordFault> = vec![("good", good_records(COUNT), Vec::new())];
-    let mut add = |name, edit: &dyn Fn(&mut Vec<RecordPlan>)| {
-        let mut records = good_records(COUNT);
-        edit(&mut records);
-        faults.push((name, records, Vec::new()));
-    };
+    let mut faults = vec![("good", good_records(COUNT), Vec::new())];
+    faults.extend(numbering_faults());
+    faults.extend(timestamp_faults());
+    faults.extend(count_and_length_faults());
+    faults.extend(field_faults());
+    faults.extend(header_faults());
+    faults.extend(tail_faults());
+    faults
+}
+
+fn numbering_faults() -> Vec<RecordFault> {
     let deltas = |deltas: [i32; 3]| {
         move |records: &mut Vec<RecordPlan>| {
             records.iter_mut().zip(deltas).for_each(|(record, delta)| record.offset_delta = delta);
         }
     };
+    vec![
+        edited("offsets out of order", deltas([1, 0, 2])),
+        edited("offsets with a gap", deltas([0, 2, 4])),
+        edited("offsets with a gap within the range", deltas([0, 2, 2])),
+        edited("offsets all the same", deltas([0, 0, 0])),
+        edited("offsets from 1 on", deltas([1, 2, 3])),
+        edited("offsets below zero", deltas([-1, 0, 1])),
+        edited("offsets of the ends", deltas([i32::MIN, 1, i32::MAX])),
+    ]
+}
+
+fn timestamp_faults() -> Vec<RecordFault> {
     let times = |deltas: [i64; 3]| {
         move |records: &mut Vec<RecordPlan>| {
             records.iter_mut().zip(deltas).for_each(|(record, delta)| record.timestamp_delta = delta);
         }
     };
-    add("offsets out of order", &deltas([1, 0, 2]));
-    add("offsets with a gap", &deltas([0, 2, 4]));
-    add("offsets with a gap within the range", &deltas([0, 2, 2]));
-    add("offsets all the same", &deltas([0, 0, 0]));
-    add("offsets from 1 on", &deltas([1, 2, 3]));
-    add("offsets below zero", &deltas([-1, 0, 1]));
-    add("offsets of the ends", &deltas([i32::MIN, 1, i32::MAX]));
-    add("timestamps out of order", &times([2, 1, 0]));
-    add("a timestamp 99 days ahead", &times([0, DAYS_MS, 0]));
-    add("a timestamp in the future", &times([0, FUTURE_MS - PAST_MS, 0]));
-    add("timestamps in the future", &times([FUTURE_MS - PAST_MS, 1, FUTURE_MS - PAST_MS]));
-    add("timestamps -1", &times([-1 - PAST_MS, -1 - PAST_MS, -1 - PAST_MS]));
-    add("a timestamp -1", &times([0, -1 - PAST_MS, 0]));
-    add("a timestamp -2", &times([0, -2 - PAST_MS, 0]));
-    add("the least timestamp", &times([0, i64::MIN.wrapping_sub(PAST_MS), 0]));
-    add("the least timestamp but one", &times([0, i64::MIN.wrapping_sub(PAST_MS) + 1, 0]));
-    add("the least delta of time", &times([0, i64::MIN, 0]));
-    add("the greatest delta of time", &times([0, i64::MAX, 0]));
-    add("two records instead of three", &|records| drop(records.pop()));
-    add("one record instead of three", &|records| records.truncate(1));
-    add("five records instead of three", &|records| *records = good_records(5));
-    add("no records", &|records| records.clear());
-    add("a length too great by one", &|records| records[1].length_lie = 1);
-    add("a length too small by one", &|records| records[1].length_lie = -1);
-    add("the last length too great by one", &|records| records[2].length_lie = 1);
-    add("the last length too small by one", &|records| records[2].length_lie = -1);
-    add("a length far too great", &|records| records[1].length_lie = 1_000_000);
-    add("the greatest length", &|records| records[1].length_lie = i32::MAX - 200);
-    add("a negative length", &|records| records[1].length_lie = -200);
-    add("attributes", &|records| records[1].attributes = 0xff);
-    add("no key", &|records| records[1].key = (-1, Vec::new()));
-    add("no keys", &|records| records.iter_mut().for_each(|record| record.key = (-1, Vec::new())));
-    add("no value", &|records| records[1].value = (-1, Vec::new()));
-    add("empty key and value", &|records| {
-        records[1].key = (0, Vec::new());
-        records[1].value = (0, Vec::new());
-    });
-    add("a key of length -2", &|records| records[1].key = (-2, Vec::new()));
-    add("a value of length -2", &|records| records[1].value = (-2, Vec::new()));
-    add("a key longer than the record", &|records| records[1].key.0 = 5_000);
-    add("a value longer than the record", &|records| records[1].value.0 = 5_000);
-    add("the last value longer than the record", &|records| records[2].value.0 = 5_000);
-    add("a value a little longer than the record", &|records| records[1].value.0 += 4);
-    add("the greatest length of a key", &|records| records[1].key.0 = i32::MAX);
-    add("no headers", &|records| {
-        records[1].header_count = 0;
-        records[1].headers.clear();
-    });
-    add("a header without a value", &|records| records[1].headers = header(1, b"h", -1, b""));
-    add("a header without a key", &|records| records[1].headers = header(-1, b"", 1, b"v"));
-    add("a header with an empty key", &|records| records[1].headers = header(0, b"", 1, b"v"));
-    add("a header whose key is no text", &|records| records[1].headers = header(2, b"\xff\xfe", 1, b"v"));
-    add("a header key longer than the record", &|records| records[1].headers = header(500, b"h", 1, b"v"));
-    add("a header value longer than the record", &|records| records[1].headers = header(1, b"h", 500, b"v"));
-    add("one header more than there is", &|records| records[1].header_count = 2);
-    add("one header more than there is, last", &|records| records[2].header_count = 2);
-    add("one header less than there is", &|records| records[1].header_count = 0);
-    add("a negative number of headers", &|records| records[1].header_count = -1);
-    add("a great number of headers", &|records| records[1].header_count = 1_000_000);
-    add("the greatest number of headers", &|records| records[2].header_count = i32::MAX);
-    let tails: [(&str, &[u8]); 4] =
-        [("a byte after the records", &[1]), ("a zero after the records", &[0]), ("zeros after the records", &[0; 40]), ("text after the records", b"some text after the records")];
-    faults.extend(tails.map(|(name, tail)| (name, good_records(COUNT), tail.to_vec())));
+    vec![
+        edited("timestamps out of order", times([2, 1, 0])),
+        edited("a timestamp 99 days ahead", times([0, DAYS_MS, 0])),
+        edited("a timestamp in the future", times([0, FUTURE_MS - PAST_MS, 0])),
+        edited("timestamps in the future", times([FUTURE_MS - PAST_MS, 1, FUTURE_MS - PAST_MS])),
+        edited("timestamps -1", times([-1 - PAST_MS, -1 - PAST_MS, -1 - PAST_MS])),
+        edited("a timestamp -1", times([0, -1 - PAST_MS, 0])),
+        edited("a timestamp -2", times([0, -2 - PAST_MS, 0])),
+        edited("the least timestamp", times([0, i64::MIN.wrapping_sub(PAST_MS), 0])),
+        edited("the least timestamp but one", times([0, i64::MIN.wrapping_sub(PAST_MS) + 1, 0])),
+        edited("the least delta of time", times([0, i64::MIN, 0])),
+        edited("the greatest delta of time", times([0, i64::MAX, 0])),
+    ]
+}
+
+fn count_and_length_faults() -> Vec<RecordFault> {
+    vec![
+        edited("two records instead of three", |records| drop(records.pop())),
+        edited("one record instead of three", |records| records.truncate(1)),
+        edited("five records instead of three", |records| *records = good_records(5)),
+        edited("no records", |records| records.clear()),
+        edited("a length too great by one", |records| records[1].length_lie = 1),
+        edited("a length too small by one", |records| records[1].length_lie = -1),
+        edited("the last length too great by one", |records| records[2].length_lie = 1),
+        edited("the last length too small by one", |records| records[2].length_lie = -1),
+        edited("a length far too great", |records| records[1].length_lie = 1_000_000),
+        edited("the greatest length", |records| records[1].length_lie = i32::MAX - 200),
+        edited("a negative length", |records| records[1].length_lie = -200),
+    ]
+}
+
+fn field_faults() -> Vec<RecordFault> {
+    vec![
+        edited("attributes", |records| records[1].attributes = 0xff),
+        edited("no key", |records| records[1].key = (-1, Vec::new())),
+        edited("no keys", |records| records.iter_mut().for_each(|record| record.key = (-1, Vec::new()))),
+        edited("no value", |records| records[1].value = (-1, Vec::new())),
+        edited("empty key and value", |records| {
+            records[1].key = (0, Vec::new());
+            records[1].value = (0, Vec::new());
+        }),
+        edited("a key of length -2", |records| records[1].key = (-2, Vec::new())),
+        edited("a value of length -2", |records| records[1].value = (-2, Vec::new())),
+        edited("a key longer than the record", |records| records[1].key.0 = 5_000),
+        edited("a value longer than the record", |records| records[1].value.0 = 5_000),
+        edited("the last value longer than the record", |records| records[2].value.0 = 5_000),
+        edited("a value a little longer than the record", |records| records[1].value.0 += 4),
+        edited("the greatest length of a key", |records| records[1].key.0 = i32::MAX),
+    ]
+}
+
+fn header_faults() -> Vec<RecordFault> {
+    vec![
+        edited("no headers", |records| {
+            records[1].header_count = 0;
+            records[1].headers.clear();
+        }),
+        edited("a header without a value", |records| records[1].headers = header(1, b"h", -1, b"")),
+        edited("a header without a key", |records| records[1].headers = header(-1, b"", 1, b"v")),
+        edited("a header with an empty key", |records| records[1].headers = header(0, b"", 1, b"v")),
+        edited("a header whose key is no text", |records| records[1].headers = header(2, b"\xff\xfe", 1, b"v")),
+        edited("a header key longer than the record", |records| records[1].headers = header(500, b"h", 1, b"v")),
+        edited("a header value longer than the record", |records| records[1].headers = header(1, b"h", 500, b"v")),
+        edited("one header more than there is", |records| records[1].header_count = 2),
+        edited("one header more than there is, last", |records| records[2].header_count = 2),
+        edited("one header less than there is", |records| records[1].header_count = 0),
+        edited("a negative number of headers", |records| records[1].header_count = -1),
+        edited("a great number of headers", |records| records[1].header_count = 1_000_000),
+        edited("the greatest number of headers", |records| records[2].header_count = i32::MAX),
+    ]
+}
+
+fn tail_faults() -> Vec<RecordFault> {
+    let tails: [(&str, &[u8]); 4] = [
+        ("a byte after the records", &[1]),
+        ("a zero after the records", &[0]),
+        ("zeros after the records", &[0; 40]),
+        ("text after the records", b"some text after the records"),
+    ];
+    let mut faults: Vec<RecordFault> = tails.map(|(name, tail)| (name, good_records(COUNT), tail.to_vec())).into();
     // Five groups of seven bits, and one more; ten of them are enough for 64 bits.
     let long = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
     faults.push(("a varint that is too long", good_records(COUNT - 1), long.to_vec()));
@@ -355,10 +397,10 @@ const HEADER_FAULTS: &[(&str, HeaderEdit)] = &[
     ("a delete horizon", |header| header.attributes |= 1 << 6),
     ("an unknown attribute", |header| header.attributes |= 1 << 7),
     ("all unknown attributes", |header| header.attributes |= !0x7f),
-    ("codec 5", |header| header.attributes = header.attributes & !7 | 5),
-    ("codec 6", |header| header.attributes = header.attributes & !7 | 6),
-    ("codec 7", |header| header.attributes = header.attributes & !7 | 7),
-    ("the next codec", |header| header.attributes = header.attributes & !7 | ((header.attributes & 7) + 1) % 5),
+    ("codec 5", |header| header.attributes = (header.attributes & !7) | 5),
+    ("codec 6", |header| header.attributes = (header.attributes & !7) | 6),
+    ("codec 7", |header| header.attributes = (header.attributes & !7) | 7),
+    ("the next codec", |header| header.attributes = (header.attributes & !7) | (((header.attributes & 7) + 1) % 5)),
 ];
 
 const PRODUCER_FIELDS: &[(&str, HeaderEdit)] = &[

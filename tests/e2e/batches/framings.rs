@@ -149,7 +149,10 @@ pub fn snappy_framings(input: &[u8]) -> Vec<Framed> {
         ("a tail", [&good[..], b"tail"].concat()),
         ("a short tail", [&good[..], b"t"].concat()),
         ("a tail of zeros", [&good[..], &[0; 8]].concat()),
-        ("an empty block between", [&header[..], &snappy_block(first), &snappy_block(b""), &snappy_block(second)].concat()),
+        (
+            "an empty block between",
+            [&header[..], &snappy_block(first), &snappy_block(b""), &snappy_block(second)].concat(),
+        ),
         ("a block without bytes between", [&header[..], &snappy_block(first), &[0; 4], &snappy_block(second)].concat()),
         ("a block of negative length", [&header[..], &[0xff; 4], &snappy_block(input)].concat()),
         ("a block of great length", [&header[..], &[0x7f, 0xff, 0xff, 0xff], &snappy_block(input)].concat()),
@@ -184,9 +187,13 @@ fn lz4_header(flags: u8, block: u8, more: &[u8]) -> Vec<u8> {
     [&LZ4_MAGIC[..], &descriptor, &[checksum]].concat()
 }
 
+fn lz4_compressed(input: &[u8]) -> Vec<u8> {
+    lz4::block::compress(input, None, false).expect("it is small")
+}
+
 /// A block, compressed, with its length.
 fn lz4_block(input: &[u8]) -> Vec<u8> {
-    let block = lz4_flex::block::compress(input);
+    let block = lz4_compressed(input);
     [&(block.len() as u32).to_le_bytes()[..], &block].concat()
 }
 
@@ -195,7 +202,7 @@ fn lz4_stored_block(input: &[u8]) -> Vec<u8> {
 }
 
 fn lz4_checked_block(input: &[u8], change: u32) -> Vec<u8> {
-    let block = lz4_flex::block::compress(input);
+    let block = lz4_compressed(input);
     let checksum = xxh32(&block) ^ change;
     [&(block.len() as u32).to_le_bytes()[..], &block, &checksum.to_le_bytes()].concat()
 }
@@ -209,14 +216,17 @@ pub fn lz4(input: &[u8]) -> Vec<u8> {
 }
 
 pub fn lz4_framings(input: &[u8], noise: &[u8]) -> Vec<Framed> {
+    [lz4_frame_headers(input), lz4_frames(input), lz4_block_sequences(input, noise)].concat()
+}
+
+fn lz4_frame_headers(input: &[u8]) -> Vec<Framed> {
     let good = lz4(input);
-    let (first, second) = input.split_at(input.len() / 2);
     let blocks = lz4_blocks(input);
-    let usual = lz4_header(LZ4_INDEPENDENT, LZ4_64_KB, &[]);
     let with = |flags: u8, block: u8| [lz4_header(flags, block, &[]), blocks.clone()].concat();
     let size = (input.len() as u64).to_le_bytes();
     let checksum = xxh32(input);
-    let sized = |size: &[u8]| [lz4_header(LZ4_INDEPENDENT | LZ4_CONTENT_SIZE, LZ4_64_KB, size), blocks.clone()].concat();
+    let sized =
+        |size: &[u8]| [lz4_header(LZ4_INDEPENDENT | LZ4_CONTENT_SIZE, LZ4_64_KB, size), blocks.clone()].concat();
     let checked = |checksum: &[u8]| {
         [lz4_header(LZ4_INDEPENDENT | LZ4_CONTENT_CHECKSUM, LZ4_64_KB, &[]), blocks.clone(), checksum.to_vec()].concat()
     };
@@ -224,10 +234,6 @@ pub fn lz4_framings(input: &[u8], noise: &[u8]) -> Vec<Framed> {
         let header = lz4_header(LZ4_INDEPENDENT | LZ4_BLOCK_CHECKSUM, LZ4_64_KB, &[]);
         [header, lz4_checked_block(input, change), vec![0; 4]].concat()
     };
-    let legacy = [&0x184C_2102_u32.to_le_bytes()[..], &lz4_block(input)].concat();
-    let skippable = [&0x184D_2A50_u32.to_le_bytes()[..], &[4, 0, 0, 0], b"skip"].concat();
-    let in_blocks = |blocks: &[&[u8]]| [&usual[..], &blocks.concat()].concat();
-    let claims = |length: u32, block: &[u8]| in_blocks(&[&length.to_le_bytes(), block, &[0; 4]]);
     vec![
         ("good", good.clone()),
         ("blocks of 256 KB", with(LZ4_INDEPENDENT, 0x50)),
@@ -253,6 +259,17 @@ pub fn lz4_framings(input: &[u8], noise: &[u8]) -> Vec<Framed> {
         ("block checksum", block_checked(0)),
         ("wrong block checksum", block_checked(1)),
         ("block checksum missing", with(LZ4_INDEPENDENT | LZ4_BLOCK_CHECKSUM, LZ4_64_KB)),
+    ]
+}
+
+/// Whole frames, several, and parts of one.
+fn lz4_frames(input: &[u8]) -> Vec<Framed> {
+    let good = lz4(input);
+    let (first, second) = input.split_at(input.len() / 2);
+    let usual = lz4_header(LZ4_INDEPENDENT, LZ4_64_KB, &[]);
+    let legacy = [&0x184C_2102_u32.to_le_bytes()[..], &lz4_block(input)].concat();
+    let skippable = [&0x184D_2A50_u32.to_le_bytes()[..], &[4, 0, 0, 0], b"skip"].concat();
+    vec![
         ("not lz4", b"this is certainly not an lz4 stream".to_vec()),
         ("empty", Vec::new()),
         ("legacy frame", legacy),
@@ -263,16 +280,29 @@ pub fn lz4_framings(input: &[u8], noise: &[u8]) -> Vec<Framed> {
         ("a tail", [&good[..], b"tail"].concat()),
         ("a long tail", [&good[..], &[0; 40]].concat()),
         ("only a header", usual.clone()),
-        ("a frame without blocks", in_blocks(&[&[0; 4]])),
+        ("a frame without blocks", [&usual[..], &[0; 4]].concat()),
         ("cut in the magic", good[..3].to_vec()),
         ("cut in the header", good[..5].to_vec()),
         ("without its end", cut(&good, 4)),
         ("its end cut", cut(&good, 2)),
         ("cut in a block", cut(&good, 9)),
+    ]
+}
+
+fn lz4_block_sequences(input: &[u8], noise: &[u8]) -> Vec<Framed> {
+    let good = lz4(input);
+    let (first, second) = input.split_at(input.len() / 2);
+    let usual = lz4_header(LZ4_INDEPENDENT, LZ4_64_KB, &[]);
+    let in_blocks = |blocks: &[&[u8]]| [&usual[..], &blocks.concat()].concat();
+    let claims = |length: u32, block: &[u8]| in_blocks(&[&length.to_le_bytes(), block, &[0; 4]]);
+    vec![
         ("small blocks", in_blocks(&[&input.chunks(9).flat_map(lz4_block).collect::<Vec<_>>(), &[0; 4]])),
         ("stored blocks", in_blocks(&[&lz4_stored_block(first), &lz4_stored_block(second), &[0; 4]])),
         ("a stored block cut", in_blocks(&[&cut(&lz4_stored_block(input), 5)])),
-        ("an empty stored block", in_blocks(&[&lz4_stored_block(first), &lz4_stored_block(b""), &lz4_block(second), &[0; 4]])),
+        (
+            "an empty stored block",
+            in_blocks(&[&lz4_stored_block(first), &lz4_stored_block(b""), &lz4_block(second), &[0; 4]]),
+        ),
         ("an empty block", in_blocks(&[&lz4_block(first), &lz4_block(b""), &lz4_block(second), &[0; 4]])),
         ("noise in a block", claims(26, b"this is no block of lz4 at")),
         ("a block longer than the rest", claims(1000, b"short")),
