@@ -91,6 +91,11 @@ impl TopicView for ImageTopics {
 
 /// Answers a request about groups.
 pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: RequestBody) -> ResponseBody {
+    let asked = group::Asked::of(&request, context.api_version);
+    group::finish(ask(shard, context, request).await, asked)
+}
+
+async fn ask(shard: &Rc<Shard>, context: &RequestContext, request: RequestBody) -> ResponseBody {
     let image = shard.image();
     let Some(topic) = image.topics.by_name(GROUP_METADATA_TOPIC) else {
         if let RequestBody::ListGroups(_) = &request {

@@ -10,6 +10,7 @@
 //!    still asks for a deleted topic would ask without a pause.
 //! 4. The slices become the `records` of the response, and the connection sends them as they are.
 
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use ringlog_ring as ring;
 use ringlog_types::{
     BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionIndex, TopicIdPartition, Uuid,
 };
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::dispatch::RequestContext;
@@ -35,6 +37,9 @@ use crate::log_read::{Read, ReadRange, available};
 use crate::replica::Replica;
 use crate::segment_store::Slices;
 use crate::shard::Shard;
+
+/// The first version of Fetch that names topics by id.
+const TOPIC_IDS_SINCE: i16 = 13;
 
 /// Who fetches, and under which limits.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +79,13 @@ struct Outcome {
     diverging: Option<(LeaderEpoch, Offset)>,
 }
 
+impl Outcome {
+    /// An error that is known before anything is read; then Kafka's answer has an empty list of aborted transactions.
+    fn unread(error: ErrorCode) -> Outcome {
+        Outcome { error: Some(error), aborted: Some(Vec::new()), ..Outcome::default() }
+    }
+}
+
 type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
 
 /// Answers a Fetch.
@@ -82,12 +94,16 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
     let deadline = now.plus_ms(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     let wanted = Wanted::of(&request, context.api_version);
+    let unknown_isolation = (!matches!(request.isolation_level, 0 | 1)).then(|| request.clone());
     let session = session_request(request, context.api_version, wanted.follower.is_some());
     let fetch = match shard.fetch_sessions.borrow_mut().begin(session, now) {
         Ok(fetch) => fetch,
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     };
     let (mut outcomes, by_home) = find_homes(shard, &fetch);
+    if let Some(request) = unknown_isolation.filter(|_| !by_home.is_empty()) {
+        return refusal(request, context.api_version, ErrorCode::UnknownServerError);
+    }
     loop {
         read(shard, &by_home, wanted, &mut outcomes).await;
         let bytes: usize = outcomes.iter().map(|outcome| available(&outcome.records)).sum();
@@ -98,6 +114,31 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
         wait_for_progress(shard, &by_home, &outcomes, deadline).await;
     }
     respond(shard, context, fetch, outcomes)
+}
+
+/// An error for everything that was asked.
+fn refusal(request: FetchRequest, version: i16, error: ErrorCode) -> FetchResponse {
+    let partition = |index| PartitionData {
+        partition_index: index,
+        error_code: error.code(),
+        high_watermark: -1,
+        aborted_transactions: Some(Vec::new()),
+        records: Some(Records::default()),
+        ..PartitionData::default()
+    };
+    // With ids of topics Kafka leaves it at the error of the whole.
+    let topics = request.topics.into_iter().filter(|_| version < TOPIC_IDS_SINCE);
+    let responses = topics.map(|topic| FetchableTopicResponse {
+        partitions: topic.partitions.iter().map(|asked| partition(asked.partition)).collect(),
+        topic: topic.topic,
+        topic_id: topic.topic_id,
+    });
+    FetchResponse {
+        error_code: error.code(),
+        session_id: request.session_id,
+        responses: responses.collect(),
+        ..FetchResponse::default()
+    }
 }
 
 impl Wanted {
@@ -121,7 +162,7 @@ impl Wanted {
 }
 
 fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> SessionRequest {
-    let uses_topic_ids = version >= 13;
+    let uses_topic_ids = version >= TOPIC_IDS_SINCE;
     let name_of = |id: Uuid, name: &StrBytes| {
         if uses_topic_ids { SessionTopic::Id(id) } else { SessionTopic::Name(Arc::from(name.as_str())) }
     };
@@ -138,6 +179,7 @@ fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> Se
             log_start_offset: Offset(partition.log_start_offset),
         }));
     }
+    unite_repeated(&mut partitions);
     let mut forgotten = Vec::new();
     for topic in &request.forgotten_topics_data {
         let name = name_of(topic.topic_id, &topic.topic);
@@ -158,6 +200,25 @@ fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> Se
     }
 }
 
+/// Of a partition that is named more than once the last mention counts, in the place of the first.
+fn unite_repeated(partitions: &mut Vec<SessionPartition>) {
+    if partitions.len() < 2 {
+        return;
+    }
+    let mut places = FxHashMap::default();
+    let mut united: Vec<SessionPartition> = Vec::with_capacity(partitions.len());
+    for partition in partitions.drain(..) {
+        match places.entry((partition.topic.clone(), partition.partition)) {
+            Entry::Occupied(place) => united[*place.get()] = partition,
+            Entry::Vacant(place) => {
+                place.insert(united.len());
+                united.push(partition);
+            }
+        }
+    }
+    *partitions = united;
+}
+
 /// The home of each partition that is known; the others get their error at once.
 fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
     let image = shard.image();
@@ -170,9 +231,9 @@ fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
         };
         let mut outcome = Outcome::default();
         match topic {
-            None => outcome.error = Some(unknown),
+            None => outcome = Outcome::unread(unknown),
             Some(topic) if !topic.partitions.contains_key(&wanted.partition) => {
-                outcome.error = Some(ErrorCode::UnknownTopicOrPartition);
+                outcome = Outcome::unread(ErrorCode::UnknownTopicOrPartition);
             }
             Some(topic) => {
                 let id = TopicIdPartition { topic_id: topic.id, partition: wanted.partition };
@@ -231,8 +292,12 @@ async fn read(shard: &Rc<Shard>, by_home: &ByHome, wanted: Wanted, outcomes: &mu
         if outcomes.iter().any(|outcome| !outcome.records.is_empty()) {
             return;
         }
-        let is_too_large = |place: &usize| by_home[*place].1.iter().any(|part| outcomes[part.place].is_too_large);
-        let Some(next) = (favoured + 1..by_home.len()).find(is_too_large) else { return };
+        // Something is there, but this home's share was too small for it, or nothing.
+        let had_no_room = |place: &usize| {
+            let mut outcomes = by_home[*place].1.iter().map(|part| &outcomes[part.place]);
+            outcomes.any(|outcome| outcome.is_too_large || outcome.has_more)
+        };
+        let Some(next) = (favoured + 1..by_home.len()).find(had_no_room) else { return };
         (favoured, places) = (next, next..next + 1);
     }
 }
@@ -281,7 +346,10 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed:
         });
     }
     match plan {
-        ReadPlan::Empty(info) => Outcome { seen, info: Some(info), ..Outcome::default() },
+        ReadPlan::Empty(info) => {
+            let is_committed = wanted.follower.is_none() && wanted.isolation == IsolationLevel::ReadCommitted;
+            Outcome { seen, info: Some(info), aborted: is_committed.then(Vec::new), ..Outcome::default() }
+        }
         ReadPlan::Diverging { diverging_epoch, info } => Outcome {
             seen,
             info: Some(info),
@@ -377,7 +445,10 @@ fn respond(shard: &Shard, context: &RequestContext, fetch: FetchContext, outcome
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     };
     let mut response = FetchResponse { session_id: finished.session_id, ..FetchResponse::default() };
-    for (place, (outcome, (topic, partition))) in outcomes.into_iter().zip(names).enumerate() {
+    let mut found: Vec<_> = outcomes.into_iter().zip(names).enumerate().collect();
+    // As Kafka has them: what was read, then what nobody could read.
+    found.sort_by_key(|(_, (outcome, _))| outcome.error.is_some() && outcome.aborted.is_some());
+    for (place, (outcome, (topic, partition))) in found {
         if finished.include.as_ref().is_some_and(|include| !include[place]) {
             continue;
         }

@@ -22,7 +22,8 @@ use ringlog_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use ringlog_ring as ring;
-use ringlog_types::{ErrorCode, MonotonicMs, PartitionIndex, TopicIdPartition, TopicPartition};
+use ringlog_types::{ErrorCode, MonotonicMs, PartitionIndex, TopicIdPartition, TopicPartition, is_internal_topic};
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use crate::dispatch::RequestContext;
@@ -42,6 +43,8 @@ struct Part {
     outcome: Result<Appended, ProduceFault>,
 }
 
+/// Clients that may write to internal topics.
+const ADMIN_CLIENT_ID: &str = "__admin_client";
 /// The first version of Produce that knows zstd.
 const ZSTD_SINCE: i16 = 7;
 
@@ -70,8 +73,9 @@ pub async fn begin(
         let response = refuse_all(request, &fault);
         return Box::pin(async move { response });
     }
-    let (mut response, mut by_home) = split_by_home(shard, request);
+    let (mut response, mut by_home) = split_by_home(shard, context, request);
     check_batches(shard, context, wanted, &mut response, &mut by_home).await;
+    let dropped = if has_repeated(&response) { drop_repeated(&mut by_home, &mut response) } else { Places::default() };
     let mut pending: SmallVec<[LocalFuture<Vec<Part>>; 4]> = SmallVec::new();
     for (home, parts) in by_home {
         pending.push(shard.begin_on(home, move |shard| append_here(shard, parts, wanted)).await);
@@ -83,8 +87,76 @@ pub async fn begin(
                 answer(&mut response.responses[topic].partition_responses[partition], part.outcome);
             }
         }
+        if !dropped.is_empty() || has_repeated(&response) {
+            unite_repeated(&mut response, &dropped);
+        }
+        response.responses.retain(|topic| !topic.partition_responses.is_empty());
         response
     })
+}
+
+/// Places in a response: topic and partition.
+type Places = FxHashSet<(usize, usize)>;
+
+/// Whether a topic or a partition is named more than once.
+fn has_repeated(response: &ProduceResponse) -> bool {
+    let topics = &response.responses;
+    let is_unique = |topic: &TopicProduceResponse| {
+        let partitions = &topic.partition_responses;
+        let mut seen = FxHashSet::default();
+        partitions.len() <= 1 || partitions.iter().all(|partition| seen.insert(partition.index))
+    };
+    let mut seen = FxHashSet::default();
+    !topics.iter().all(is_unique)
+        || (topics.len() > 1 && !topics.iter().all(|topic| seen.insert((&topic.name, topic.topic_id))))
+}
+
+/// Of batches for the same partition Kafka appends only the last one that isn't refused before it comes to the log. The
+/// refused ones are answered here; the places of the others that go nowhere are returned.
+fn drop_repeated(by_home: &mut ByHome, response: &mut ProduceResponse) -> Places {
+    let (mut dropped, mut seen) = (Places::default(), FxHashSet::default());
+    for (_, parts) in by_home {
+        let mut kept = Vec::with_capacity(parts.len());
+        for part in std::mem::take(parts).into_iter().rev() {
+            let (topic, partition) = part.place;
+            match part.checked {
+                Some(Err(fault)) if fault.is_of_request => {
+                    let fault = ProduceFault::from(fault.code);
+                    answer(&mut response.responses[topic].partition_responses[partition], Err(fault));
+                }
+                _ if !seen.insert(part.id) => drop(dropped.insert(part.place)),
+                _ => kept.push(part),
+            }
+        }
+        kept.reverse();
+        *parts = kept;
+    }
+    dropped
+}
+
+/// One answer for each partition: an error that was found before the log was looked for, if there is one.
+fn unite_repeated(response: &mut ProduceResponse, dropped: &Places) {
+    let mut topics: Vec<TopicProduceResponse> = Vec::new();
+    let mut places = FxHashMap::default();
+    for (topic_place, topic) in std::mem::take(&mut response.responses).into_iter().enumerate() {
+        let key = (topic.name.clone(), topic.topic_id);
+        let place = *places.entry(key).or_insert(topics.len());
+        if place == topics.len() {
+            topics.push(TopicProduceResponse { partition_responses: Vec::new(), ..topic.clone() });
+        }
+        for (partition_place, partition) in topic.partition_responses.into_iter().enumerate() {
+            if dropped.contains(&(topic_place, partition_place)) {
+                continue;
+            }
+            let united = &mut topics[place].partition_responses;
+            match united.iter_mut().find(|known| known.index == partition.index) {
+                Some(known) if known.error_code == 0 || partition.error_code != 0 => *known = partition,
+                Some(_) => {}
+                None => united.push(partition),
+            }
+        }
+    }
+    response.responses = topics;
 }
 
 type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
@@ -124,7 +196,9 @@ fn refuse_all(request: ProduceRequest, fault: &RequestFault) -> ProduceResponse 
 }
 
 /// Prepares a response of the request's shape, with an error where a partition isn't known, and sorts the rest.
-fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, ByHome) {
+fn split_by_home(shard: &Shard, context: &RequestContext, request: ProduceRequest) -> (ProduceResponse, ByHome) {
+    // What coordinators keep is theirs; Kafka lets only clients of this name write to it.
+    let may_write_internal = context.client_id.as_deref() == Some(ADMIN_CLIENT_ID);
     let image = shard.image();
     let mut by_home = ByHome::new();
     let mut response = ProduceResponse::default();
@@ -143,6 +217,9 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
                 None => unanswered.error_code = unknown.code(),
                 Some(topic) if !topic.partitions.contains_key(&partition) => {
                     unanswered.error_code = ErrorCode::UnknownTopicOrPartition.code();
+                }
+                Some(topic) if !may_write_internal && is_internal_topic(&topic.name) => {
+                    unanswered.error_code = ErrorCode::InvalidTopicException.code();
                 }
                 Some(topic) => {
                     let id = TopicIdPartition { topic_id: topic.id, partition };

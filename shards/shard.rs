@@ -7,7 +7,6 @@ use std::sync::Arc;
 use ringlog_config::ServerConfig;
 use ringlog_metadata::MetadataImage;
 use ringlog_partition::{FetchSessionCache, FetchSessionCacheLimits, Unserved};
-use ringlog_protocol::records::Scratch;
 use ringlog_ring as ring;
 use ringlog_types::{MonotonicMs, NodeId, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
@@ -98,8 +97,6 @@ pub struct Shard {
     pub controller_connections: ConnectionCount,
     /// Memory for requests that are being received.
     pub request_memory: ring::ByteSemaphore,
-    /// Where stored batches are unpacked to be looked at.
-    pub scratch: RefCell<Scratch>,
     /// For batches that producers send.
     pub batch_checks: BatchChecks,
     /// Appends that wait for memory, first come first served.
@@ -153,7 +150,6 @@ impl Shard {
             controller_connections: ConnectionCount::default(),
             // Room for the largest request twice, so that one can't keep all others out.
             request_memory: ring::ByteSemaphore::new(REQUEST_MEMORY_BYTES.max(2 * request_max_bytes)),
-            scratch: RefCell::new(Scratch::new(request_max_bytes)),
             batch_checks: BatchChecks::default(),
             append_turns: ring::ByteSemaphore::new(1),
             closing: Flag::default(),
