@@ -28,6 +28,9 @@ use ringlog_e2e_tests::node::{Kind, Node};
 use ringlog_e2e_tests::paths;
 use serde_json::{Value, json};
 
+/// Records are of the past.
+const SETTINGS: &str = "log.retention.ms=-1\n";
+
 fn file() -> PathBuf {
     paths::here().join("../data/batches.jsonl")
 }
@@ -62,7 +65,7 @@ fn is_writing() -> bool {
 #[test]
 fn kafka_answers_as_recorded() -> Result<()> {
     batches::answers::check_framings()?;
-    let node = Node::start_new("batches-kafka", Kind::Kafka, "")?;
+    let node = Node::start_new("batches-kafka", Kind::Kafka, SETTINGS)?;
     let mut asker = Asker::new(&node)?;
     let mut lines = Vec::new();
     let mut reads = 0;
@@ -91,7 +94,7 @@ fn kafka_answers_as_recorded() -> Result<()> {
 
 #[test]
 fn a_node_answers_as_kafka_did() -> Result<()> {
-    let node = Node::start_new("batches", Kind::Ringlog, "")?;
+    let node = Node::start_new("batches", Kind::Ringlog, SETTINGS)?;
     let mut asker = Asker::new(&node)?;
     let mut faults = Vec::new();
     for recorded in recorded() {

@@ -72,7 +72,9 @@ impl Names {
     fn learn(&mut self, value: &Value) {
         let name = ["Name", "TopicName", "Topic"].into_iter().find_map(|name| value.get(name)?.text());
         let (Some(name), Some(Value::Id(id))) = (name, value.get("TopicId")) else { return };
-        if *id != [0; 16] && !name.is_empty() && !self.ids.iter().any(|(own, _)| own == id) {
+        // Answers with errors repeat what was asked.
+        let is_told = value.get("ErrorCode").and_then(Value::int).is_none_or(|code| code == 0);
+        if is_told && *id != [0; 16] && !name.is_empty() && !self.ids.iter().any(|(own, _)| own == id) {
             let life = self.lives.entry(name.to_owned()).or_default();
             *life += 1;
             self.ids.push((*id, topic_id(name, *life)));

@@ -17,7 +17,7 @@ use super::wire::{Api, Value, apis};
 pub const CLIENT_ID: &str = "answers";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Within this time what was changed has reached everything in both nodes.
-const SPREADING: Duration = Duration::from_secs(5);
+pub const SPREADING: Duration = Duration::from_secs(5);
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +49,8 @@ struct Side {
     names: Names,
     correlation_id: i32,
     is_controller: bool,
+    /// Keys of APIs that only one of the nodes serves.
+    others: Vec<i16>,
 }
 
 impl Pair {
@@ -57,7 +59,14 @@ impl Pair {
         let side = |kind: Kind| -> Result<Side> {
             let name = format!("answers-{kind:?}").to_lowercase();
             let node = Node::start_new(&name, kind, settings)?;
-            Ok(Side { node, connection: None, names: Names::default(), correlation_id: 0, is_controller })
+            Ok(Side {
+                node,
+                connection: None,
+                names: Names::default(),
+                correlation_id: 0,
+                is_controller,
+                others: Vec::new(),
+            })
         };
         let all: &'static BTreeMap<i16, Api> = Box::leak(Box::new(apis()?));
         let apis = all.values().map(|api| (api.name, api)).collect();
@@ -79,6 +88,8 @@ impl Pair {
                 None => others.push(api.name.to_owned()),
             }
         }
+        let only_there: Vec<i16> = kafka.keys().copied().filter(|key| !ringlog.contains_key(key)).collect();
+        self.kafka.others.clone_from(&only_there);
         others.extend(ringlog.keys().filter(|key| !kafka.contains_key(key)).map(|key| format!("only here: {key}")));
         Ok((served, others))
     }
@@ -93,8 +104,14 @@ impl Pair {
     }
 
     /// Asks both for what asking again doesn't change, until they answer alike or long enough.
-    pub fn ask_until_alike(&mut self, api: &'static Api, version: i16, body: &Value) -> Result<(Outcome, Outcome)> {
-        let deadline = Instant::now() + SPREADING;
+    pub fn ask_until_alike(
+        &mut self,
+        api: &'static Api,
+        version: i16,
+        body: &Value,
+        patience: Duration,
+    ) -> Result<(Outcome, Outcome)> {
+        let deadline = Instant::now() + patience;
         loop {
             let outcomes = self.ask(api, version, body)?;
             if outcomes.0 == outcomes.1 || Instant::now() > deadline {
@@ -186,6 +203,9 @@ impl Side {
             bail!("an answer to request {correlation_id}, not {}", self.correlation_id);
         }
         self.names.make_common(&mut answer);
+        if api.name == "ApiVersions" {
+            leave_out_what_is_not_served(&mut answer, &self.others);
+        }
         mask(api.name, &mut answer);
         Ok(answer)
     }
@@ -214,6 +234,14 @@ impl Side {
         })?;
         Ok(answer.api_keys.iter().map(|it| (it.api_key, (it.min_version, it.max_version))).collect())
     }
+}
+
+fn leave_out_what_is_not_served(answer: &mut Value, keys: &[i16]) {
+    answer.visit("", &mut |name, value| {
+        if let (Value::List(items), "ApiKeys") = (value, name) {
+            items.retain(|it| it.get("ApiKey").and_then(Value::int).is_none_or(|key| !keys.contains(&(key as i16))));
+        }
+    });
 }
 
 /// Produce with acks 0.
