@@ -39,7 +39,7 @@ use ringlog_protocol::{ApiKey, RequestBody, ResponseBody};
 use ringlog_quorum::{QuorumConfig, QuorumNode};
 use ringlog_raft::Endpoint;
 use ringlog_ring as ring;
-use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random};
+use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random, Uuid};
 use tracing::{debug, info, warn};
 
 use crate::connection::Peer;
@@ -51,6 +51,8 @@ pub use loading::LoadFault;
 pub use ringlog_quorum::ControllerRequest;
 pub use settings::host_or_name;
 
+/// The first version of DescribeQuorum that tells voters' directories and addresses.
+const QUORUM_DIRECTORIES_SINCE: i16 = 2;
 /// Requests that may wait for the controller; further ones wait to get in.
 const MAILBOX_CAPACITY: usize = 1024;
 /// The weight of the controller's task queue where it shares a core; shard 0's own queue has 1000.
@@ -305,19 +307,41 @@ pub async fn request(shard: &Rc<Shard>, request: ControllerRequest) -> ResponseB
 /// As [`request`], but it is looked for no longer than `limit_ms`.
 pub async fn request_within(shard: &Rc<Shard>, request: ControllerRequest, limit_ms: u64) -> ResponseBody {
     let deadline = ring::now().monotonic.plus_ms(limit_ms);
-    on_handle(shard, move |handle| {
+    let api_version = request.api_version;
+    let response = on_handle(shard, move |handle| {
         Box::pin(async move {
             match handle {
                 Some(handle) => handle.ask_active(request, deadline).await,
                 None => failure(&request, ErrorCode::NotController),
             }
         })
-    })
-    .await
+    });
+    fitting(response.await, api_version)
 }
 
 /// Asks this node's controller or raft, from any core: for what came in by the controller's listener.
 pub async fn request_here(shard: &Rc<Shard>, request: ControllerRequest) -> ResponseBody {
+    let api_version = request.api_version;
+    fitting(ask_here(shard, request).await, api_version)
+}
+
+/// Leaves out what an older version of an answer can't hold, and must not.
+fn fitting(mut response: ResponseBody, api_version: i16) -> ResponseBody {
+    if let ResponseBody::DescribeQuorum(response) = &mut response
+        && api_version < QUORUM_DIRECTORIES_SINCE
+    {
+        response.nodes.clear();
+        response.error_message = None;
+        for partition in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            partition.error_message = None;
+            let replicas = partition.current_voters.iter_mut().chain(&mut partition.observers);
+            replicas.for_each(|replica| replica.replica_directory_id = Uuid::ZERO);
+        }
+    }
+    response
+}
+
+async fn ask_here(shard: &Rc<Shard>, request: ControllerRequest) -> ResponseBody {
     on_handle(shard, move |handle| {
         Box::pin(async move {
             let error = if request.is_for_raft() { ErrorCode::BrokerNotAvailable } else { ErrorCode::NotController };

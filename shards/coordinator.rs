@@ -23,6 +23,7 @@ use ringlog_metadata::MetadataImage;
 use ringlog_partition::{ReadPlan, ReadRequest, Reader};
 use ringlog_protocol::records::{
     BatchBuilder, BatchIter, BatchOptions, BatchRef, Compression, EndTransactionMarker, ProducerStamp, Scratch,
+    Unpacker,
 };
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_ring as ring;
@@ -101,6 +102,11 @@ impl TopicView for ImageTopics {
 
 /// Answers a request about groups.
 pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: RequestBody) -> ResponseBody {
+    let asked = group::Asked::of(&request, context.api_version);
+    group::finish(ask(shard, context, request).await, asked)
+}
+
+async fn ask(shard: &Rc<Shard>, context: &RequestContext, request: RequestBody) -> ResponseBody {
     let image = shard.image();
     let Some(topic) = image.topics.by_name(GROUP_METADATA_TOPIC) else {
         if let RequestBody::ListGroups(_) = &request {
@@ -389,10 +395,9 @@ impl Driven {
         let rules = AppendRules {
             origin: AppendOrigin::Coordinator,
             required_acks: -1,
-            is_zstd_allowed: true,
             transaction: TransactionRules::default(),
         };
-        self.replica.append(batch, &rules, &mut Scratch::new(SCRATCH_BYTES), now).map_err(|fault| fault.code)
+        self.replica.append_own(batch, &rules, &mut Unpacker::new(), now).map_err(|fault| fault.code)
     }
 
     fn refused(&self, token: WriteToken, code: ErrorCode, now: Now) -> Option<Effects> {
@@ -464,7 +469,7 @@ impl Driven {
             let now = ring::now();
             let effects = self.machine.borrow_mut().as_mut().map(|machine| match outcome {
                 Ok(()) => machine.on_written(write.token, now),
-                Err(error) => machine.on_write_failed(write.token, error, now),
+                Err(code) => machine.on_write_failed(write.token, code, now),
             });
             self.carry_out(effects.unwrap_or_default());
         }

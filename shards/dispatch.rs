@@ -94,6 +94,9 @@ pub enum CloseReason {
     /// The API exists but not at this version.
     #[error("{0} version {1} is not supported")]
     UnsupportedVersion(&'static str, i16),
+    /// A request about ACLs with a number that stands for nothing.
+    #[error("{0} contains unknown elements")]
+    UnknownElements(&'static str),
     /// The response doesn't fit the version: a fault of this node.
     #[error("the response could not be encoded: {0}")]
     Encode(#[from] EncodeError),
@@ -143,6 +146,9 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
     let body = RequestBody::decode(api_key, context.api_version, &mut input).map_err(|source| {
         CloseReason::Malformed { api: api_key.name().to_owned(), version: context.api_version, source }
     })?;
+    if admin::acls::has_unknown_elements(&body) {
+        return Err(CloseReason::UnknownElements(api_key.name()));
+    }
     match body {
         RequestBody::Produce(request) => begin_produce(shard, context, request).await,
         body => {
@@ -243,6 +249,8 @@ macro_rules! broker_apis {
 
 broker_apis! {
     ApiVersions => |shard, context, body| admin::api_versions::handle(shard, context, &body).await,
+    SaslHandshake => |_shard, _context, _body| admin::sasl::handshake(),
+    SaslAuthenticate => |_shard, _context, _body| admin::sasl::authenticate(),
     Metadata => |shard, context, body| admin::metadata::handle(shard, context, body),
     DescribeTopicPartitions =>
         |shard, context, body| admin::describe_topic_partitions::handle(shard, context, body),
@@ -256,10 +264,11 @@ broker_apis! {
     IncrementalAlterConfigs => |shard, context, body| admin::alter_configs::incremental(shard, context, body).await,
     DescribeClientQuotas => |shard, _context, body| admin::describe_client_quotas::handle(shard, body),
     DescribeUserScramCredentials => |shard, _context, body| admin::describe_scram::handle(shard, body),
-    DescribeAcls => |_shard, _context, _body| admin::describe_acls::handle(),
+    DescribeAcls => |_shard, _context, _body| admin::acls::describe(),
     ListTransactions => |_shard, _context, body| admin::transactions::list(body),
     DescribeTransactions => |_shard, _context, body| admin::transactions::describe(body),
-    CreateDelegationToken => |_shard, _context, _body| admin::delegation_tokens::create(),
+    CreateDelegationToken =>
+        |_shard, context, body| admin::delegation_tokens::create(body, context.api_version),
     RenewDelegationToken => |_shard, _context, _body| admin::delegation_tokens::renew(),
     ExpireDelegationToken => |_shard, _context, _body| admin::delegation_tokens::expire(),
     DescribeDelegationToken => |_shard, _context, _body| admin::delegation_tokens::describe(),

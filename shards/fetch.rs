@@ -10,6 +10,7 @@
 //!    still asks for a deleted topic would ask without a pause.
 //! 4. The slices become the `records` of the response, and the connection sends them as they are.
 
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use ringlog_ring::{self as ring, BytePermit};
 use ringlog_types::{
     BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionIndex, TopicIdPartition, Uuid,
 };
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::dispatch::RequestContext;
@@ -39,6 +41,8 @@ use crate::shard::Shard;
 /// The largest batch by Kafka's defaults. A first batch that turns out to be larger than the memory taken for it is read
 /// in a second attempt.
 const USUAL_BATCH_BYTES: usize = 1_048_588;
+/// The first version of Fetch that names topics by id.
+const TOPIC_IDS_SINCE: i16 = 13;
 
 /// Who fetches, and under which limits.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +85,13 @@ struct Outcome {
     diverging: Option<(LeaderEpoch, Offset)>,
 }
 
+impl Outcome {
+    /// An error that is known before anything is read; then Kafka's answer has an empty list of aborted transactions.
+    fn unread(error: ErrorCode) -> Outcome {
+        Outcome { error: Some(error), aborted: Some(Vec::new()), ..Outcome::default() }
+    }
+}
+
 type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
 
 /// Answers a Fetch.
@@ -90,12 +101,16 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     let limit = usize::try_from(request.max_bytes.min(shard.node.config.network.fetch_max_bytes)).unwrap_or(0);
     let wanted = Wanted::of(&request, context.api_version);
+    let unknown_isolation = (!matches!(request.isolation_level, 0 | 1)).then(|| request.clone());
     let session = session_request(request, context.api_version, wanted.follower.is_some());
     let fetch = match shard.fetch_sessions.borrow_mut().begin(session, now) {
         Ok(fetch) => fetch,
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     };
     let (mut outcomes, by_home) = find_homes(shard, &fetch);
+    if let Some(request) = unknown_isolation.filter(|_| !by_home.is_empty()) {
+        return refusal(request, context.api_version, ErrorCode::UnknownServerError);
+    }
     let parts = by_home.iter().flat_map(|(_, parts)| parts);
     let most = parts.fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)).min(limit);
     let mut memory = Memory::for_all(shard, most).await;
@@ -122,6 +137,31 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
         memory = Memory::for_all(shard, most).await;
     }
     respond(shard, context, fetch, outcomes)
+}
+
+/// An error for everything that was asked.
+fn refusal(request: FetchRequest, version: i16, error: ErrorCode) -> FetchResponse {
+    let partition = |index| PartitionData {
+        partition_index: index,
+        error_code: error.code(),
+        high_watermark: -1,
+        aborted_transactions: Some(Vec::new()),
+        records: Some(Records::default()),
+        ..PartitionData::default()
+    };
+    // With ids of topics Kafka leaves it at the error of the whole.
+    let topics = request.topics.into_iter().filter(|_| version < TOPIC_IDS_SINCE);
+    let responses = topics.map(|topic| FetchableTopicResponse {
+        partitions: topic.partitions.iter().map(|asked| partition(asked.partition)).collect(),
+        topic: topic.topic,
+        topic_id: topic.topic_id,
+    });
+    FetchResponse {
+        error_code: error.code(),
+        session_id: request.session_id,
+        responses: responses.collect(),
+        ..FetchResponse::default()
+    }
 }
 
 /// Memory for one round of reading.
@@ -170,7 +210,7 @@ impl Wanted {
 }
 
 fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> SessionRequest {
-    let uses_topic_ids = version >= 13;
+    let uses_topic_ids = version >= TOPIC_IDS_SINCE;
     let name_of = |id: Uuid, name: &StrBytes| {
         if uses_topic_ids { SessionTopic::Id(id) } else { SessionTopic::Name(Arc::from(name.as_str())) }
     };
@@ -187,6 +227,7 @@ fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> Se
             log_start_offset: Offset(partition.log_start_offset),
         }));
     }
+    unite_repeated(&mut partitions);
     let mut forgotten = Vec::new();
     for topic in &request.forgotten_topics_data {
         let name = name_of(topic.topic_id, &topic.topic);
@@ -207,6 +248,25 @@ fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> Se
     }
 }
 
+/// Of a partition that is named more than once the last mention counts, in the place of the first.
+fn unite_repeated(partitions: &mut Vec<SessionPartition>) {
+    if partitions.len() < 2 {
+        return;
+    }
+    let mut places = FxHashMap::default();
+    let mut united: Vec<SessionPartition> = Vec::with_capacity(partitions.len());
+    for partition in partitions.drain(..) {
+        match places.entry((partition.topic.clone(), partition.partition)) {
+            Entry::Occupied(place) => united[*place.get()] = partition,
+            Entry::Vacant(place) => {
+                place.insert(united.len());
+                united.push(partition);
+            }
+        }
+    }
+    *partitions = united;
+}
+
 /// The home of each partition that is known; the others get their error at once.
 fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
     let image = shard.image();
@@ -219,9 +279,9 @@ fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
         };
         let mut outcome = Outcome::default();
         match topic {
-            None => outcome.error = Some(unknown),
+            None => outcome = Outcome::unread(unknown),
             Some(topic) if !topic.partitions.contains_key(&wanted.partition) => {
-                outcome.error = Some(ErrorCode::UnknownTopicOrPartition);
+                outcome = Outcome::unread(ErrorCode::UnknownTopicOrPartition);
             }
             Some(topic) => {
                 let id = TopicIdPartition { topic_id: topic.id, partition: wanted.partition };
@@ -331,7 +391,10 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed:
         });
     }
     match plan {
-        ReadPlan::Empty(info) => Outcome { seen, info: Some(info), ..Outcome::default() },
+        ReadPlan::Empty(info) => {
+            let is_committed = wanted.follower.is_none() && wanted.isolation == IsolationLevel::ReadCommitted;
+            Outcome { seen, info: Some(info), aborted: is_committed.then(Vec::new), ..Outcome::default() }
+        }
         ReadPlan::Diverging { diverging_epoch, info } => Outcome {
             seen,
             info: Some(info),
@@ -433,7 +496,10 @@ fn respond(shard: &Shard, context: &RequestContext, fetch: FetchContext, outcome
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     };
     let mut response = FetchResponse { session_id: finished.session_id, ..FetchResponse::default() };
-    for (place, (outcome, (topic, partition))) in outcomes.into_iter().zip(names).enumerate() {
+    let mut found: Vec<_> = outcomes.into_iter().zip(names).enumerate().collect();
+    // As Kafka has them: what was read, then what nobody could read.
+    found.sort_by_key(|(_, (outcome, _))| outcome.error.is_some() && outcome.aborted.is_some());
+    for (place, (outcome, (topic, partition))) in found {
         if finished.include.as_ref().is_some_and(|include| !include[place]) {
             continue;
         }

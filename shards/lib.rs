@@ -9,6 +9,7 @@
 
 mod admin;
 mod admission;
+mod batch_checks;
 mod boot;
 mod broker_lifecycle;
 #[cfg(test)]

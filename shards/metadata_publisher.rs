@@ -51,10 +51,12 @@ pub struct Publisher {
     departed: RefCell<FxHashMap<TopicIdPartition, Unserved>>,
     /// Partitions whose logs could not be made, and may be before long.
     unmade: RefCell<FxHashMap<TopicIdPartition, Arc<str>>>,
-    /// Settings of the topics that have partitions here.
+    /// Settings of the topics that have partitions here, and of those that others write to by way of this core.
     topic_configs: RefCell<FxHashMap<Uuid, Rc<LogConfig>>>,
     /// The node's configuration with dynamic values on top; `None` as long as there are none.
     server_config: RefCell<Option<Rc<ServerConfig>>>,
+    /// An image is being taken over: what is resolved by the one before isn't kept.
+    is_taking_over: Cell<bool>,
 }
 
 struct Publication {
@@ -143,6 +145,19 @@ pub fn with_server_config<R>(shard: &Shard, read: impl FnOnce(&ServerConfig) -> 
     read(dynamic.as_deref().unwrap_or(&shard.node.config))
 }
 
+/// A topic's settings, wherever its partitions are.
+pub fn topic_config(shard: &Shard, image: &MetadataImage, topic: &TopicImage) -> Rc<LogConfig> {
+    let publisher = &shard.publisher;
+    if let Some(known) = publisher.topic_configs.borrow().get(&topic.id) {
+        return known.clone();
+    }
+    let config = Rc::new(settings::topic_config(shard, image, &topic.name));
+    if !publisher.is_taking_over.get() {
+        publisher.topic_configs.borrow_mut().insert(topic.id, config.clone());
+    }
+    config
+}
+
 async fn take_over(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: &MetadataChanges) {
     let is_registered = own_epoch(&shard.node, &image).is_some();
     if shard.index >= shard.node.shards || !is_registered {
@@ -152,6 +167,7 @@ async fn take_over(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: &Metad
     let is_first = !shard.publisher.is_registered.replace(true);
     let everything = is_first.then(|| MetadataChanges::between(&MetadataImage::empty(), &image));
     let changes = everything.as_ref().unwrap_or(changes);
+    shard.publisher.is_taking_over.set(true);
     let update = Update { shard, old: shard.image(), new: &image, assignments: RefCell::default() };
     update.configs(changes);
     update.deletions(changes).await;
@@ -165,6 +181,7 @@ async fn take_over(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: &Metad
     let assignments = update.assignments.take();
     shard.replace_image(image.clone());
     shard.publisher.departed.borrow_mut().clear();
+    shard.publisher.is_taking_over.set(false);
     assignments.send(shard);
 }
 

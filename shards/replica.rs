@@ -7,12 +7,14 @@ use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 use ringlog_log::transaction_index::{AbortedTransaction, TransactionIndex};
-use ringlog_log::validator::{AppendOrigin, RecordFault, TopicCompression};
+use ringlog_log::validator::{
+    AppendOrigin, BatchRules, CheckedBatch, RecordFault, TopicCompression, ValidationError, check,
+};
 use ringlog_log::{DeletedSegment, LogConfig, Roll, TransactionRules};
 use ringlog_partition::{
     AppendContext, AppendError, Effects, FollowerFetch, LeaderAppend, Partition, PreparedAppend, Role, Unserved,
 };
-use ringlog_protocol::records::Scratch;
+use ringlog_protocol::records::Unpacker;
 use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicIdPartition, TopicPartition};
 use tracing::{debug, error};
@@ -70,8 +72,6 @@ pub struct AppendRules {
     pub origin: AppendOrigin,
     /// -1 for all in-sync replicas, 1 for the leader, 0 for no answer.
     pub required_acks: i16,
-    /// Whether the request's version knows zstd (Produce 7 on).
-    pub is_zstd_allowed: bool,
     /// What is known of the batch's transaction.
     pub transaction: TransactionRules,
 }
@@ -100,34 +100,61 @@ pub struct ProduceFault {
     pub message: Option<String>,
     /// The records at fault.
     pub record_errors: Vec<RecordFault>,
+    /// What the answer tells of the log all the same.
+    pub told: Told,
+}
+
+/// What an answer with an error tells of the log.
+#[derive(Debug, Clone, Copy)]
+pub enum Told {
+    /// Nothing.
+    Nothing,
+    /// Where it starts.
+    LogStart(Offset),
+    /// Where the records lie, though they aren't acknowledged.
+    Appended(Appended),
+}
+
+impl ProduceFault {
+    const fn new(code: ErrorCode) -> ProduceFault {
+        ProduceFault { code, message: None, record_errors: Vec::new(), told: Told::Nothing }
+    }
+
+    /// Why an append failed. Kafka tells the log's start with errors that it didn't expect at the log.
+    fn of_append(error: AppendError, log_start_offset: Offset) -> ProduceFault {
+        let mut fault = ProduceFault::new(error.error_code());
+        fault.told = match fault.code {
+            ErrorCode::NotLeaderOrFollower
+            | ErrorCode::KafkaStorageError
+            | ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::UnknownTopicId
+            | ErrorCode::MessageTooLarge
+            | ErrorCode::RecordListTooLarge
+            | ErrorCode::CorruptMessage => Told::Nothing,
+            _ => Told::LogStart(log_start_offset),
+        };
+        if let AppendError::Invalid(invalid) = error {
+            fault.message = invalid.response_message().map(str::to_owned);
+            fault.record_errors = invalid.record_errors;
+            if invalid.is_of_request {
+                fault.told = Told::Nothing;
+            }
+        }
+        fault
+    }
 }
 
 impl ProduceFault {
     /// There is no room on the disk for now. Producers try again.
     fn disk_full() -> ProduceFault {
         let message = "The disk of the log directory is full.".to_owned();
-        ProduceFault { code: ErrorCode::KafkaStorageError, message: Some(message), record_errors: Vec::new() }
+        ProduceFault { message: Some(message), ..ProduceFault::new(ErrorCode::KafkaStorageError) }
     }
 }
 
 impl From<ErrorCode> for ProduceFault {
     fn from(code: ErrorCode) -> ProduceFault {
-        ProduceFault { code, message: None, record_errors: Vec::new() }
-    }
-}
-
-impl From<AppendError> for ProduceFault {
-    fn from(error: AppendError) -> ProduceFault {
-        let code = error.error_code();
-        match error {
-            AppendError::Invalid(invalid) => ProduceFault {
-                code,
-                message: invalid.response_message().map(str::to_owned),
-                record_errors: invalid.record_errors,
-            },
-            AppendError::Unserved(_) | AppendError::NotLeader => code.into(),
-            error => ProduceFault { code, message: Some(error.to_string()), record_errors: Vec::new() },
-        }
+        ProduceFault::new(code)
     }
 }
 
@@ -172,32 +199,50 @@ impl Replica {
         self.store.has_room_for(most)
     }
 
-    /// Gives records their offsets and their place in memory, and sees to it that they are written.
+    /// Whether there is memory for a batch as it was checked; one that is refused takes none.
+    pub fn has_room_for_checked(&self, checked: &Result<CheckedBatch, ValidationError>) -> bool {
+        self.store.has_room_for(checked.as_ref().map_or(0, CheckedBatch::size_in_bytes))
+    }
+
+    /// Checks and appends a batch of the node's own.
+    pub fn append_own(
+        self: &Rc<Self>,
+        records: &Bytes,
+        rules: &AppendRules,
+        unpacker: &mut Unpacker,
+        now: Now,
+    ) -> Result<Appended, ProduceFault> {
+        let batch_rules = BatchRules::new(&self.config.borrow(), rules.origin, now.wall);
+        self.append(check(records, &self.name, &batch_rules, unpacker), rules, now)
+    }
+
+    /// Gives records that were checked their offsets and their place in memory, and sees to it that they are written.
     ///
     /// Nothing is awaited here, so the order of calls is the order in the log.
     pub fn append(
         self: &Rc<Self>,
-        records: &Bytes,
+        checked: Result<CheckedBatch, ValidationError>,
         rules: &AppendRules,
-        scratch: &mut Scratch,
         now: Now,
     ) -> Result<Appended, ProduceFault> {
         let config = self.config.borrow().clone();
         let writer = if rules.origin == AppendOrigin::Client { Writer::Client } else { Writer::Internal };
         let is_leader = self.partition.borrow().role() == Role::Leader;
-        if is_leader && !self.store.space().admits(self.log_dir.get(), records.len(), writer, now.monotonic) {
+        let bytes = checked.as_ref().map_or(0, CheckedBatch::size_in_bytes);
+        if is_leader && bytes > 0 && !self.store.space().admits(self.log_dir.get(), bytes, writer, now.monotonic) {
             return Err(ProduceFault::disk_full());
         }
         let context = AppendContext {
             topic_partition: &self.name,
             config: &config,
             origin: rules.origin,
-            is_zstd_allowed: rules.is_zstd_allowed,
             required_acks: rules.required_acks,
             rules: rules.transaction,
             now,
         };
-        let decided = self.partition.borrow_mut().leader_prepare(records, &context, scratch)?;
+        let decided = self.partition.borrow_mut().leader_append(checked, &context);
+        let decided = decided
+            .map_err(|error| ProduceFault::of_append(error, self.partition.borrow().log().log_start_offset()))?;
         match decided {
             LeaderAppend::Append(prepared) => {
                 let appended = Appended {

@@ -18,7 +18,7 @@ use ringlog_protocol::messages::{
     offset_for_leader_epoch_request, produce_request,
 };
 use ringlog_protocol::metadata_records::{MetadataRecord, PartitionChangeRecord, RemoveTopicRecord};
-use ringlog_protocol::records::{BatchBuilder, BatchOptions, Scratch};
+use ringlog_protocol::records::{BatchBuilder, BatchOptions, Unpacker};
 use ringlog_protocol::{ApiKey, Records, RequestBody, ResponseBody};
 use ringlog_ring as ring;
 use ringlog_types::{
@@ -504,11 +504,10 @@ fn a_coordinator_that_cannot_load_is_none() {
         let rules = AppendRules {
             origin: AppendOrigin::Coordinator,
             required_acks: 1,
-            is_zstd_allowed: true,
             transaction: TransactionRules::default(),
         };
         let replica = shard.served(id).unwrap();
-        replica.append(&builder.build(), &rules, &mut Scratch::new(1 << 20), ring::now()).unwrap();
+        replica.append_own(&builder.build(), &rules, &mut Unpacker::new(), ring::now()).unwrap();
         for leader in [2, 1] {
             let change = PartitionChangeRecord { topic_id: topic_id(2), leader, ..unchanged() };
             publish(&shard, changed(&shard.image(), vec![change.into()])).await;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use ringlog_config::ServerConfig;
 use ringlog_metadata::MetadataImage;
 use ringlog_partition::{FetchSessionCache, FetchSessionCacheLimits, Unserved};
-use ringlog_protocol::records::Scratch;
 use ringlog_ring as ring;
 use ringlog_types::{MonotonicMs, NodeId, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 
 use crate::admin::AdminState;
 use crate::admission::Admission;
+use crate::batch_checks::BatchChecks;
 use crate::broker_lifecycle::BrokerLifecycle;
 use crate::controller::ControllerHandle;
 use crate::coordinator::Coordinators;
@@ -105,8 +105,8 @@ pub struct Shard {
     pub request_memory: RequestMemory,
     /// Memory for answers on their way out.
     pub response_memory: ResponseMemory,
-    /// Where compressed batches are unpacked.
-    pub scratch: RefCell<Scratch>,
+    /// For batches that producers send.
+    pub batch_checks: BatchChecks,
     /// Set when the node begins to stop: no new client is accepted.
     pub closing: Flag,
     /// Set when the controller has handed over: until then the quorum needs to reach it.
@@ -132,7 +132,6 @@ fn request_memory_bytes(node: &Node) -> usize {
 impl Shard {
     /// A core that knows no metadata and hosts nothing yet.
     pub fn new(index: usize, node: Arc<Node>, mesh: ring::MeshEndpoint<Message>, seed: u64) -> Shard {
-        let request_max_bytes = usize::try_from(node.config.network.request_max_bytes).unwrap_or(0);
         let slots = node.config.network.max_incremental_fetch_session_cache_slots;
         let sessions = FetchSessionCacheLimits {
             slots: usize::try_from(slots).unwrap_or(0).div_ceil(node.shards),
@@ -170,7 +169,7 @@ impl Shard {
             controller_connections: ConnectionCount::default(),
             request_memory: RequestMemory::new(request_memory_bytes(&node)),
             response_memory: ResponseMemory::new(bytes_of(node.config.ringlog.response_memory_bytes)),
-            scratch: RefCell::new(Scratch::new(request_max_bytes)),
+            batch_checks: BatchChecks::default(),
             closing: Flag::default(),
             controller_closing: Flag::default(),
             stopped: Flag::default(),

@@ -182,7 +182,7 @@ fn in_order(
 
 fn null_values<'a>(keys: impl Iterator<Item = (&'a StrBytes, bool)>) -> Result<(), Refusal> {
     let keys: Vec<&str> = keys.filter(|(_, is_null)| *is_null).map(|(key, _)| key.as_str()).collect();
-    if keys.is_empty() { Ok(()) } else { refuse(format!("Null value not supported for : {}", keys.join(","))) }
+    if keys.is_empty() { Ok(()) } else { refuse(format!("Null value not supported for : {}", keys.join(", "))) }
 }
 
 fn no_repeated_key<'a>(keys: impl Iterator<Item = &'a StrBytes>) -> Result<(), Refusal> {

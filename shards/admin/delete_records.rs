@@ -11,6 +11,7 @@ use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, MonotonicMs, Offset, PartitionIndex, TopicIdPartition, is_internal_topic};
 
 use super::by_home::{self, Part};
+use super::united_by;
 use crate::dispatch::RequestContext;
 use crate::replica::Replica;
 use crate::shard::Shard;
@@ -28,6 +29,7 @@ pub async fn handle(
 ) -> DeleteRecordsResponse {
     let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
     let deadline = ring::now().monotonic.plus_ms(timeout_ms);
+    let request = united(request);
     let image = shard.image();
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut parts = Vec::new();
@@ -61,6 +63,23 @@ pub async fn handle(
         DeleteRecordsTopicResult { partitions: partitions.collect(), name: topic.name }
     });
     DeleteRecordsResponse { topics: topics.collect(), ..Default::default() }
+}
+
+/// Of a partition that is named more than once the last mention counts.
+fn united(mut request: DeleteRecordsRequest) -> DeleteRecordsRequest {
+    request.topics = united_by(
+        request.topics,
+        |topic| topic.name.clone(),
+        |known, again| {
+            known.partitions.extend(again.partitions);
+        },
+    );
+    request.topics.retain(|topic| !topic.partitions.is_empty());
+    for topic in &mut request.topics {
+        let partitions = std::mem::take(&mut topic.partitions);
+        topic.partitions = united_by(partitions, |partition| partition.partition_index, |known, again| *known = again);
+    }
+    request
 }
 
 /// On the home core.

@@ -12,14 +12,10 @@ use ringlog_protocol::messages::describe_configs_response::{
 };
 use ringlog_types::{ErrorCode, NodeId, validate_topic_name};
 
-use super::{BROKER_LOGGER, broker_layers, dynamic_configs};
+use super::{BROKER_LOGGER, INVALID_REQUEST, broker_layers, dynamic_configs};
 use crate::dispatch::RequestContext;
 use crate::log_levels;
 use crate::shard::Shard;
-
-/// What Kafka says of a resource that can't be described at all.
-const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or the \
-                         message was sent to an incompatible broker. See the broker logs for more details.";
 
 /// An error with the text that the tools show.
 type Refusal = (ErrorCode, Option<String>);
@@ -30,6 +26,10 @@ pub fn handle(
     _context: &RequestContext,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
+    let is_known = |code| code == BROKER_LOGGER || ConfigResourceType::from_code(code).is_some();
+    if !request.resources.iter().all(|resource| is_known(resource.resource_type)) {
+        return refusal(request);
+    }
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
     let results = request.resources.into_iter().map(|resource| {
         let described = describe_resource(shard, &resource);
@@ -56,6 +56,18 @@ pub fn handle(
     DescribeConfigsResponse { results: results.collect(), ..Default::default() }
 }
 
+/// What Kafka says to all resources where one is of a kind that it doesn't know.
+fn refusal(request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let results = request.resources.into_iter().map(|resource| DescribeConfigsResult {
+        error_code: ErrorCode::InvalidRequest.code(),
+        error_message: Some(StrBytes::from_static(INVALID_REQUEST)),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name,
+        ..Default::default()
+    });
+    DescribeConfigsResponse { results: results.collect(), ..Default::default() }
+}
+
 fn refuse<T>(text: String) -> Result<T, Refusal> {
     Err((ErrorCode::InvalidRequest, Some(text)))
 }
@@ -74,7 +86,7 @@ fn describe_resource(
         return Ok(log_levels::describe());
     }
     let Some(kind) = ConfigResourceType::from_code(resource.resource_type) else {
-        return refuse(MALFORMED.to_owned());
+        return refuse(INVALID_REQUEST.to_owned());
     };
     let overrides = dynamic_configs(&image, &ConfigResource::new(kind, name));
     let (own, default) = broker_layers(&image, shard.node.id);

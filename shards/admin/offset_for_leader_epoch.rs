@@ -33,7 +33,7 @@ pub async fn handle(
             let index = PartitionIndex(partition.partition);
             if let Some(topic) = known.filter(|topic| topic.partitions.contains_key(&index)) {
                 let current = LeaderEpoch(partition.current_leader_epoch);
-                let ask = (LeaderEpoch(partition.leader_epoch), (current.0 >= 0).then_some(current));
+                let ask = (LeaderEpoch(partition.leader_epoch), (current != LeaderEpoch::NONE).then_some(current));
                 let id = TopicIdPartition { topic_id: topic.id, partition: index };
                 parts.push(Part { place: outcomes.len(), id, ask });
             }

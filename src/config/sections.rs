@@ -383,5 +383,8 @@ sections! {
         response_memory_bytes: i64 = "ringlog.response.memory.bytes",
         /// `auto` uses direct I/O where the file system has it; `off` never does. Default `auto`.
         direct_io: String = "ringlog.direct.io",
+        /// Whether compressed batches are unpacked before they are stored, so that none is that consumers can't read.
+        /// Default true.
+        check_compressed_batches: bool = "ringlog.check.compressed.batches",
     }
 }

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use ringlog_log::validator::AppendOrigin;
 use ringlog_log::{EpochEndOffset, ListOffsetPlan, TransactionRules};
-use ringlog_protocol::records::{BatchBuilder, BatchOptions, ProducerStamp, Scratch, set_base_offset_and_epoch};
+use ringlog_protocol::records::{BatchBuilder, BatchOptions, ProducerStamp, Unpacker, set_base_offset_and_epoch};
 use ringlog_types::{
     BrokerEpoch, ErrorCode, Now, PartitionIndex, ProducerEpoch, ProducerId, Random, TopicPartition, Uuid,
 };
@@ -65,12 +65,11 @@ fn prepare(partition: &mut Partition, bytes: &Bytes, acks: i16, min: i32) -> Res
         topic_partition: &topic_partition,
         config: &config(min),
         origin: AppendOrigin::Client,
-        is_zstd_allowed: true,
         required_acks: acks,
         rules: TransactionRules::default(),
         now: Now { monotonic: at(0), wall: TimestampMs(1000) },
     };
-    partition.leader_prepare(bytes, &context, &mut Scratch::new(1 << 20))
+    partition.leader_prepare(bytes, &context, &mut Unpacker::new())
 }
 
 /// Appends `count` records and makes them durable.

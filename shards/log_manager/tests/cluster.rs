@@ -11,7 +11,7 @@ use ringlog_log::meta_properties::MetaProperties;
 use ringlog_log::validator::AppendOrigin;
 use ringlog_log::{LogConfig, TransactionRules};
 use ringlog_partition::{LeaderState, RecoveryState};
-use ringlog_protocol::records::{BatchBuilder, BatchOptions, ProducerStamp, Scratch};
+use ringlog_protocol::records::{BatchBuilder, BatchOptions, ProducerStamp, Unpacker};
 use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, MeshBuilder};
 use ringlog_types::{
     LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition,
@@ -329,11 +329,7 @@ fn append(replica: &Rc<Replica>, sequence: i32, records: usize, record_bytes: us
         let value = vec![number as u8; record_bytes];
         builder.append(now.wall, None, Some(&value), &[]);
     }
-    let rules = AppendRules {
-        origin: AppendOrigin::Client,
-        required_acks: -1,
-        is_zstd_allowed: true,
-        transaction: TransactionRules::default(),
-    };
-    replica.append(&builder.build(), &rules, &mut Scratch::new(1 << 20), now).unwrap()
+    let rules =
+        AppendRules { origin: AppendOrigin::Client, required_acks: -1, transaction: TransactionRules::default() };
+    replica.append_own(&builder.build(), &rules, &mut Unpacker::new(), now).unwrap()
 }

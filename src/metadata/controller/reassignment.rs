@@ -38,6 +38,10 @@ impl ActiveController {
                 ..Default::default()
             });
         }
+        // Kafka's answer to nothing is one with nothing said.
+        if request.topics.is_empty() {
+            return Outcome::answer(AlterPartitionReassignmentsResponse::default());
+        }
         // Version 0 can't say it, and then the size may change.
         let may_resize = context.api_version < 1 || request.allow_replication_factor_change;
         Outcome::asked(Plan::asked(Reassignments {
