@@ -11,7 +11,7 @@ use ringlog_partition::{
     RecoveryState,
 };
 use ringlog_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use ringlog_protocol::records::{BatchBuilder, BatchOptions, BatchRef, Scratch};
+use ringlog_protocol::records::{BatchBuilder, BatchOptions, BatchRef, Unpacker};
 use ringlog_protocol::{Message, Records};
 use ringlog_types::{
     LeaderEpoch, MonotonicMs, NodeId, Now, Offset, PartitionEpoch, PartitionIndex, TimestampMs, TopicIdPartition,
@@ -82,13 +82,11 @@ fn append(partition: &mut Partition, config: &LogConfig, name: &TopicPartition, 
         topic_partition: name,
         config,
         origin: AppendOrigin::Client,
-        is_zstd_allowed: true,
         required_acks: -1,
         rules: TransactionRules::default(),
         now: now(),
     };
-    let mut scratch = Scratch::new(1 << 20);
-    let appended = partition.leader_prepare(records, &context, &mut scratch).expect("is taken");
+    let appended = partition.leader_prepare(records, &context, &mut Unpacker::new()).expect("is taken");
     let LeaderAppend::Append(prepared) = appended else { panic!("no producer id, so no duplicate") };
     partition.on_durable(prepared.next_offset, config, now().monotonic);
 }

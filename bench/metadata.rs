@@ -147,8 +147,10 @@ fn heartbeat(controller: &mut Controller, want_fence: bool) {
         is_forwarded: true,
         authorizer: &AllowAll,
         now: now(),
+        received_at: now().monotonic,
         next_offset: Offset(6_000_000),
         kraft_version: 1,
+        may_raise_kraft_version: &|_| Ok(()),
         voters: &[NodeId(1)],
     };
     let result = controller.handle(&RequestBody::BrokerHeartbeat(request), &context).expect("is active");

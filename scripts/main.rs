@@ -95,8 +95,12 @@ fn run(command: Command) -> Result<()> {
 fn dev(arguments: &[String]) -> Result<()> {
     setup::run()?;
     let mut command = Process::new(paths::cargo());
-    command.args(["run", "--release", "-p", "ringlog", "--", "dev"]).args(arguments).current_dir(paths::root());
-    ci::run_command(&mut command)
+    command.args(["run", "--release", "-p", "ringlog", "--", "dev"]).current_dir(paths::root());
+    if !arguments.iter().any(|argument| argument.starts_with("--data-dir")) {
+        // Where git doesn't look.
+        command.arg("--data-dir").arg(ci::target_folder()?.join("ringlog-data"));
+    }
+    ci::run_command(command.args(arguments))
 }
 
 /// The node and the load generator are built alike; the generator finds the node in `RINGLOG_BIN`.

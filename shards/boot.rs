@@ -27,6 +27,7 @@ use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, Me
 use ringlog_types::{Random, Uuid};
 use tracing::{info, warn};
 
+use crate::descriptors::{self, Descriptors, Needs, TooFew};
 use crate::listener::ListenFault;
 use crate::log_manager::{self, LogDirFault};
 use crate::mesh::{self, MESH_CAPACITY, Message};
@@ -36,10 +37,6 @@ use crate::{broker_lifecycle, controller, coordinator, listener, metadata_publis
 
 /// From this many cores on the controller has one of its own.
 const CORES_FOR_OWN_CONTROLLER: usize = 4;
-/// Descriptors that a node needs to start, beside those of its cores.
-const OPEN_FILES: usize = 32;
-/// Descriptors that a core needs: its rings, listeners, and some files.
-const OPEN_FILES_PER_CORE: usize = 32;
 /// How long a node whose start failed may take to stop in order.
 const FAILED_START_LIMIT: Duration = Duration::from_millis(1_500);
 /// How long one may take that was asked to stop while it started, or can't go on: a leader of the quorum hands over
@@ -58,22 +55,12 @@ pub enum StartFault {
     /// A listener can't be opened.
     #[error(transparent)]
     Listen(#[from] ListenFault),
+    /// Too few files may be open.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// CPUs or file limits can't be read.
     #[error("the host's limits can't be read: {0}")]
     Limits(#[source] std::io::Error),
-    /// Not even an idle node could run.
-    #[error(
-        "this process may open {limit} files, but with {cores} cores it needs {needed} to start, and more to serve: raise the \
-         limit to 100000 or more (ulimit -n, LimitNOFILE in a systemd unit)"
-    )]
-    OpenFiles {
-        /// The limit in force.
-        limit: u64,
-        /// Executors that would run.
-        cores: usize,
-        /// What they need.
-        needed: usize,
-    },
     /// An executor failed.
     #[error(transparent)]
     Executor(#[from] ring::StartError),
@@ -98,7 +85,12 @@ impl RunningNode {
         }
         self.executors.join();
         let stalls = ring::stall_stats();
-        info!(stalls = stalls.stalls, longest.ms = stalls.longest_stall_ms, "executors have ended");
+        info!(
+            stalls = stalls.stalls,
+            longest.ms = stalls.longest_stall_ms,
+            busy.ms = stalls.longest_busy_ms,
+            "executors have ended"
+        );
         Ok(outcome?)
     }
 }
@@ -115,7 +107,8 @@ pub fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Result<Opti
         // A controller has no partitions to host.
         false => (1, 1),
     };
-    let open_files = check_open_files(ring::raise_nofile(), peers)?;
+    let open_files = usize::try_from(ring::raise_nofile()).unwrap_or(usize::MAX);
+    let descriptors = descriptors(open_files, peers, &config, config.log_dirs.len())?;
     let locked = log_manager::check_and_lock(&config)?;
     let Some(listeners) = listener::claim_all(&config, stop)? else { return Ok(None) };
     let log_dirs = locked.take_over(&config)?;
@@ -128,7 +121,7 @@ pub fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Result<Opti
         shards,
         controller_index: if peers > shards { shards } else { 0 },
         listeners,
-        open_files_per_core: open_files / 10 * 6 / peers,
+        descriptors,
         config,
         log_dirs,
     });
@@ -169,11 +162,15 @@ pub fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Result<Opti
     }
 }
 
-/// The limit on open files as a number, if a node can live with it.
-fn check_open_files(limit: u64, cores: usize) -> Result<usize, StartFault> {
-    let needed = OPEN_FILES + OPEN_FILES_PER_CORE * cores;
-    let files = usize::try_from(limit).unwrap_or(usize::MAX);
-    if files < needed { Err(StartFault::OpenFiles { limit, cores, needed }) } else { Ok(files) }
+fn descriptors(limit: usize, cores: usize, config: &ServerConfig, directories: usize) -> Result<Descriptors, TooFew> {
+    let needs = Needs {
+        cores,
+        broker_listeners: config.broker_listeners().count(),
+        controller_listeners: config.controller_listeners().count(),
+        directories,
+        voters: config.quorum_voters.len().max(config.quorum_bootstrap_servers.len()),
+    };
+    descriptors::divide(limit, needs)
 }
 
 /// How many cores host partitions, and how many there are with the controller's.
@@ -218,6 +215,8 @@ async fn run_core(context: ExecutorContext, node: Arc<Node>, mesh: MeshBuilder<M
     let shard = Rc::new(Shard::new(index, node.clone(), mesh.join(index).await, seed));
     // A new shard has none.
     let _ = shard.faults.set(context.faults());
+    let store = shard.store.clone();
+    ring::on_shortage(move || store.files.shed());
     for peer in 0..context.count() {
         ring::spawn_detached(mesh::receive(shard.clone(), peer));
     }
@@ -239,6 +238,7 @@ async fn run_core(context: ExecutorContext, node: Arc<Node>, mesh: MeshBuilder<M
         requests = metrics.requests.get(),
         appended.bytes = metrics.appended_bytes.get(),
         response.bytes = metrics.response_bytes.get(),
+        disk.read.bytes = ring::disk_reads().bytes,
         "core has stopped"
     );
 }
@@ -302,6 +302,7 @@ async fn stop(shard: &Rc<Shard>) {
         shard
             .invoke_on(core, |shard| {
                 coordinator::resign_all(shard);
+                shard.stop_serving();
                 Box::pin(std::future::ready(()))
             })
             .await;

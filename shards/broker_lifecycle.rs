@@ -24,9 +24,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::controller::{self, ControllerRequest};
 use crate::flag::Flag;
+use crate::lasting::Lasting;
 use crate::listener::{self, ListenFault};
 use crate::metadata_publisher;
-use crate::rarely::Rarely;
 use crate::shard::Shard;
 
 /// Wait after the first attempt that failed; doubled each time.
@@ -250,7 +250,7 @@ async fn register_controller(shard: Rc<Shard>) {
         features: features.collect(),
     };
     let mut backoff = Backoff::new();
-    let refused = Rarely::after(UNFENCE_PATIENCE_MS);
+    let refused = Lasting::after(UNFENCE_PATIENCE_MS);
     while !shard.closing.is_set() {
         let image = shard.image();
         let own = image.cluster.controllers.get(&node.id);
@@ -286,7 +286,7 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
     learn_features(shard).await;
     let mut backoff = Backoff::new();
     let mut is_waiting = false;
-    let refused = Rarely::after(session_timeout_ms(shard));
+    let refused = Lasting::after(session_timeout_ms(shard));
     loop {
         let left_ms = deadline.since_ms(ring::now().monotonic).max(1);
         let own = ControllerRequest::internal(registration(shard));
@@ -372,7 +372,7 @@ struct State {
 /// once, and must know what it hosts.
 async fn catch_up(shard: &Rc<Shard>, epoch: BrokerEpoch) {
     let mut backoff = Backoff::new();
-    let waiting = Rarely::after(UNFENCE_PATIENCE_MS);
+    let waiting = Lasting::after(UNFENCE_PATIENCE_MS);
     while controller::applied_offset(shard).await.0 < epoch.0 || !has_own_registration(shard) {
         let state = heartbeat(shard, epoch, Want { fence: true, shut_down: false }, heartbeat_limit_ms(shard)).await;
         if let Some(lasted_ms) = waiting.holds(ring::now().monotonic) {
@@ -389,7 +389,7 @@ async fn catch_up(shard: &Rc<Shard>, epoch: BrokerEpoch) {
 /// Heartbeats until the controller lets this broker serve.
 async fn unfence(shard: &Rc<Shard>, epoch: BrokerEpoch) -> State {
     let mut backoff = Backoff::new();
-    let waiting = Rarely::after(UNFENCE_PATIENCE_MS);
+    let waiting = Lasting::after(UNFENCE_PATIENCE_MS);
     loop {
         let outcome = heartbeat(shard, epoch, Want { fence: false, shut_down: false }, heartbeat_limit_ms(shard)).await;
         match outcome {
@@ -476,7 +476,7 @@ async fn halt_without_directories(shard: Rc<Shard>) {
 async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
     let interval_ms = u64::try_from(shard.node.config.controller.broker_heartbeat_interval_ms).unwrap_or(2_000);
     let broker = &shard.broker;
-    let failing = Rarely::default();
+    let failing = Lasting::default();
     while !broker.is_stopping.get() {
         // A failed directory is told at once.
         let news = futures_lite::future::or(broker.stopping.wait(), shard.log_dirs.failures_changed.wait());

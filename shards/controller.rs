@@ -13,6 +13,7 @@
 //!              └─► remote ──► the active controller's listener ──► response
 //! ```
 
+mod arrivals;
 mod contacts;
 mod driver;
 mod loading;
@@ -39,12 +40,12 @@ use ringlog_protocol::{ApiKey, RequestBody, ResponseBody};
 use ringlog_quorum::{QuorumConfig, QuorumNode};
 use ringlog_raft::Endpoint;
 use ringlog_ring as ring;
-use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random};
+use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random, Uuid};
 use tracing::{debug, info, warn};
 
 use crate::connection::Peer;
+use crate::lasting::Lasting;
 use crate::peer::PeerVersions;
-use crate::rarely::Rarely;
 use crate::shard::Shard;
 use contacts::Contacts;
 use remote::{RemoteController, RemoteError};
@@ -53,6 +54,8 @@ pub use loading::LoadFault;
 pub use ringlog_quorum::ControllerRequest;
 pub use settings::host_or_name;
 
+/// The first version of DescribeQuorum that tells voters' directories and addresses.
+const QUORUM_DIRECTORIES_SINCE: i16 = 2;
 /// Requests that may wait for the controller; further ones wait to get in.
 const MAILBOX_CAPACITY: usize = 1024;
 /// The weight of the controller's task queue where it shares a core; shard 0's own queue has 1000.
@@ -96,6 +99,7 @@ pub struct KnownLeader {
 pub struct ControllerHandle {
     mailbox: ring::LocalSender<driver::Command>,
     raft_mailbox: ring::LocalSender<(Box<ControllerRequest>, driver::Reply)>,
+    arrivals: arrivals::Arrivals,
     applied: Cell<Offset>,
     leader: RefCell<KnownLeader>,
     leader_changed: ring::Notify,
@@ -109,9 +113,28 @@ pub struct ControllerHandle {
 
 impl ControllerHandle {
     /// Asks this node; the answer comes when what was decided is committed and every core of this node has taken it over
-    /// (or doesn't within half a second). `None`: this node isn't the active controller.
-    async fn ask_here(&self, request: ControllerRequest) -> Option<ResponseBody> {
-        let (reply, answer) = ring::oneshot();
+    /// (or doesn't within half a second), or when the request's own time is up before it was begun. `None`: this node
+    /// isn't the active controller.
+    async fn ask_here(&self, mut request: ControllerRequest) -> Option<ResponseBody> {
+        let now = ring::now().monotonic;
+        request.received_at = Some(now);
+        self.arrivals.note(&request.body, now);
+        let Some(patience_ms) = request.patience_ms() else {
+            return self.ask_at_length(request, Rc::default()).await;
+        };
+        let too_late = failure(&request, ErrorCode::RequestTimedOut);
+        if patience_ms == 0 {
+            return Some(too_late);
+        }
+        let is_begun = Rc::new(Cell::new(false));
+        let asked = self.ask_at_length(request, is_begun.clone());
+        begun_in_time(patience_ms, &is_begun, asked).await.unwrap_or(Some(too_late))
+    }
+
+    /// The driver says in `is_begun` when it takes the request. One that nobody waits for any more isn't begun.
+    async fn ask_at_length(&self, request: ControllerRequest, is_begun: Rc<Cell<bool>>) -> Option<ResponseBody> {
+        let (sender, answer) = ring::oneshot();
+        let reply = driver::Reply { sender, is_begun };
         if request.is_for_raft() {
             self.raft_mailbox.send((Box::new(request), reply)).await.ok()?;
         } else {
@@ -200,6 +223,23 @@ impl ControllerHandle {
     }
 }
 
+/// What comes of `asked`, which is dropped when it isn't begun in time. What is begun is waited for, as in Kafka: what is
+/// appended is never taken back.
+async fn begun_in_time<T>(
+    patience_ms: u64,
+    is_begun: &Cell<bool>,
+    asked: impl Future<Output = T>,
+) -> Result<T, ring::Elapsed> {
+    let time_is_up = async {
+        ring::sleep_ms(patience_ms).await;
+        if is_begun.get() {
+            std::future::pending::<()>().await;
+        }
+        Err(ring::Elapsed)
+    };
+    futures_lite::future::or(async { Ok(asked.await) }, time_is_up).await
+}
+
 /// What a request gets that can't be done.
 fn failure(request: &ControllerRequest, error: ErrorCode) -> ResponseBody {
     error_response(&request.body, error, request.api_version)
@@ -262,19 +302,41 @@ pub async fn request(shard: &Rc<Shard>, request: ControllerRequest) -> ResponseB
 /// As [`request`], but it is looked for no longer than `limit_ms`.
 pub async fn request_within(shard: &Rc<Shard>, request: ControllerRequest, limit_ms: u64) -> ResponseBody {
     let deadline = ring::now().monotonic.plus_ms(limit_ms);
-    on_handle(shard, move |handle| {
+    let api_version = request.api_version;
+    let response = on_handle(shard, move |handle| {
         Box::pin(async move {
             match handle {
                 Some(handle) => handle.ask_active(request, deadline).await,
                 None => failure(&request, ErrorCode::NotController),
             }
         })
-    })
-    .await
+    });
+    fitting(response.await, api_version)
 }
 
 /// Asks this node's controller or raft, from any core: for what came in by the controller's listener.
 pub async fn request_here(shard: &Rc<Shard>, request: ControllerRequest) -> ResponseBody {
+    let api_version = request.api_version;
+    fitting(ask_here(shard, request).await, api_version)
+}
+
+/// Leaves out what an older version of an answer can't hold, and must not.
+fn fitting(mut response: ResponseBody, api_version: i16) -> ResponseBody {
+    if let ResponseBody::DescribeQuorum(response) = &mut response
+        && api_version < QUORUM_DIRECTORIES_SINCE
+    {
+        response.nodes.clear();
+        response.error_message = None;
+        for partition in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            partition.error_message = None;
+            let replicas = partition.current_voters.iter_mut().chain(&mut partition.observers);
+            replicas.for_each(|replica| replica.replica_directory_id = Uuid::ZERO);
+        }
+    }
+    response
+}
+
+async fn ask_here(shard: &Rc<Shard>, request: ControllerRequest) -> ResponseBody {
     on_handle(shard, move |handle| {
         Box::pin(async move {
             let error = if request.is_for_raft() { ErrorCode::BrokerNotAvailable } else { ErrorCode::NotController };
@@ -358,6 +420,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
     let handle = Rc::new(ControllerHandle {
         mailbox,
         raft_mailbox,
+        arrivals: arrivals::Arrivals::default(),
         applied: Cell::new(Offset::NONE),
         leader: RefCell::new(KnownLeader { id: None, epoch: LeaderEpoch(0), endpoint: None, is_here: false }),
         leader_changed: ring::Notify::new(),
@@ -397,7 +460,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LoadFault> {
 
 /// Says in the log when there is no active controller, and why; ends the node when it has no business in its quorum.
 async fn watch_quorum(shard: Rc<Shard>, handle: Rc<ControllerHandle>) {
-    let silence = Rarely::after(PATIENCE_MS);
+    let silence = Lasting::after(PATIENCE_MS);
     while !shard.controller_closing.is_set() {
         let stranger = async { Some(handle.contacts.fatal().await) };
         let look = async {

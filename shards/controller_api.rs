@@ -12,7 +12,7 @@ use ringlog_types::ErrorCode;
 use tracing::debug;
 
 use crate::admin::{
-    api_versions, delegation_tokens, describe_acls, describe_cluster, describe_configs, describe_scram,
+    acls, alter_configs, api_versions, delegation_tokens, describe_cluster, describe_configs, describe_scram, sasl,
 };
 use crate::controller::{self, ControllerRequest};
 use crate::dispatch::RequestContext;
@@ -24,6 +24,8 @@ pub fn serves(api: ApiKey) -> bool {
         || matches!(
             api,
             ApiKey::ApiVersions
+                | ApiKey::SaslHandshake
+                | ApiKey::SaslAuthenticate
                 | ApiKey::Envelope
                 | ApiKey::DescribeCluster
                 | ApiKey::DescribeConfigs
@@ -37,6 +39,8 @@ pub fn serves(api: ApiKey) -> bool {
 pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, body: RequestBody) -> ResponseBody {
     match body {
         RequestBody::ApiVersions(request) => api_versions::handle(shard, context, &request).await.into(),
+        RequestBody::SaslHandshake(_) => sasl::handshake().into(),
+        RequestBody::SaslAuthenticate(_) => sasl::authenticate().into(),
         RequestBody::Envelope(request) => envelope(shard, context, request).await.into(),
         RequestBody::DescribeCluster(request) => {
             let leader = controller::quorum(shard).await.leader_id;
@@ -44,16 +48,21 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, body: RequestBo
             describe_cluster::respond(shard, context, &request, leader).into()
         }
         RequestBody::DescribeConfigs(request) => describe_configs::handle(shard, context, request).into(),
-        RequestBody::DescribeAcls(_) => describe_acls::handle().into(),
+        RequestBody::DescribeAcls(_) => acls::describe().into(),
         RequestBody::DescribeUserScramCredentials(request) => describe_scram::handle(shard, request).into(),
         RequestBody::DescribeDelegationToken(_) => delegation_tokens::describe().into(),
-        body => {
-            let request = ControllerRequest {
-                client_id: context.client_id.clone(),
-                ..controller::request_of_client(body, context.api_version, &context.peer, false)
-            };
-            controller::request_here(shard, request).await
+        RequestBody::IncrementalAlterConfigs(request) => {
+            alter_configs::incremental_on_controller(shard, context, request).await
         }
+        body => controller::request_here(shard, request(context, body)).await,
+    }
+}
+
+/// A client's request for the controller of this node.
+pub fn request(context: &RequestContext, body: RequestBody) -> ControllerRequest {
+    ControllerRequest {
+        client_id: context.client_id.clone(),
+        ..controller::request_of_client(body, context.api_version, &context.peer, false)
     }
 }
 

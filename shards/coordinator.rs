@@ -23,10 +23,13 @@ use ringlog_metadata::MetadataImage;
 use ringlog_partition::{ReadPlan, ReadRequest, Reader};
 use ringlog_protocol::records::{
     BatchBuilder, BatchIter, BatchOptions, BatchRef, Compression, EndTransactionMarker, ProducerStamp, Scratch,
+    Unpacker,
 };
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_ring as ring;
-use ringlog_types::{ErrorCode, GROUP_METADATA_TOPIC, MonotonicMs, Offset, PartitionIndex, TopicIdPartition, Uuid};
+use ringlog_types::{
+    ErrorCode, GROUP_METADATA_TOPIC, MonotonicMs, Now, Offset, PartitionIndex, TopicIdPartition, Uuid,
+};
 use rustc_hash::FxHashMap;
 use tracing::{debug, error, info};
 
@@ -56,8 +59,10 @@ struct Driven {
     machine: RefCell<Option<GroupCoordinator>>,
     /// Who waits for an answer.
     callers: RefCell<FxHashMap<Token, ring::OneshotSender<ResponseBody>>>,
-    /// Appended writes in their order, which are not committed yet.
+    /// Writes in their order, which are not committed yet. Those at the end may wait for memory.
     pending: RefCell<VecDeque<PendingWrite>>,
+    /// A task waits for memory for them.
+    places_later: Cell<bool>,
     alarm: ring::Alarm,
     resigned: Flag,
     commit_timeout_ms: u64,
@@ -66,9 +71,16 @@ struct Driven {
 
 struct PendingWrite {
     token: WriteToken,
-    appended: Appended,
+    state: WriteState,
     /// `None` once its callers were told that it takes too long.
     deadline: Option<MonotonicMs>,
+}
+
+enum WriteState {
+    /// Waits for memory: the batch.
+    Waiting(Bytes),
+    /// Has its place in the log.
+    Appended(Appended),
 }
 
 /// The topics as this node's metadata shows them.
@@ -90,6 +102,11 @@ impl TopicView for ImageTopics {
 
 /// Answers a request about groups.
 pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: RequestBody) -> ResponseBody {
+    let asked = group::Asked::of(&request, context.api_version);
+    group::finish(ask(shard, context, request).await, asked)
+}
+
+async fn ask(shard: &Rc<Shard>, context: &RequestContext, request: RequestBody) -> ResponseBody {
     let image = shard.image();
     let Some(topic) = image.topics.by_name(GROUP_METADATA_TOPIC) else {
         if let RequestBody::ListGroups(_) = &request {
@@ -181,6 +198,7 @@ pub fn on_leadership(shard: &Rc<Shard>, replica: &Rc<Replica>, is_leader: bool) 
         machine: RefCell::new(None),
         callers: RefCell::default(),
         pending: RefCell::default(),
+        places_later: Cell::new(false),
         alarm: ring::Alarm::new(),
         resigned: Flag::default(),
         commit_timeout_ms: u64::try_from(config.offsets_commit_timeout_ms).unwrap_or(0),
@@ -191,11 +209,31 @@ pub fn on_leadership(shard: &Rc<Shard>, replica: &Rc<Replica>, is_leader: bool) 
     });
     shard.coordinators.groups.borrow_mut().insert(partition, driven.clone());
     let machine = GroupCoordinator::new(group_config(&shard.node.config), shard.random.borrow_mut().next_u64());
+    let shard = shard.clone();
     ring::spawn_detached(async move {
-        if let Err(fault) = driven.clone().run(machine).await {
-            error!(partition = %driven.replica.name, "group state can't be loaded: {fault}");
+        let Err(fault) = driven.clone().run(machine).await else { return };
+        if driven.resigned.is_set() {
+            return;
         }
+        error!(partition = %driven.replica.name, "group state can't be loaded: {fault}");
+        // As Kafka's: members look for another coordinator instead of waiting for this one to load.
+        on_closed(&shard, &driven.replica);
     });
+}
+
+/// A replica was closed: it no longer leads anything.
+pub fn on_closed(shard: &Rc<Shard>, replica: &Replica) {
+    if &*replica.name.topic != GROUP_METADATA_TOPIC {
+        return;
+    }
+    let mut groups = shard.coordinators.groups.borrow_mut();
+    let is_its = |driven: &Rc<Driven>| driven.replica.id == replica.id;
+    let driven = groups.get(&replica.id.partition).filter(|driven| is_its(driven)).cloned();
+    if let Some(driven) = driven {
+        groups.remove(&replica.id.partition);
+        drop(groups);
+        driven.resign();
+    }
 }
 
 /// Topics are gone: their committed offsets go too.
@@ -264,9 +302,13 @@ impl Driven {
         Ok(())
     }
 
-    /// Reads the whole partition into the machine; returns how many records it holds.
+    /// Reads the whole partition into the machine; returns how many records it holds. What was appended before this
+    /// leadership and isn't on disk yet is waited for.
     async fn load(&self, machine: &mut GroupCoordinator) -> Result<u64, LoadFault> {
-        let mut next = self.replica.partition.borrow().log().log_start_offset();
+        let (mut next, end) = {
+            let partition = self.replica.partition.borrow();
+            (partition.log().log_start_offset(), partition.log().log_end_offset())
+        };
         let mut scratch = Scratch::new(SCRATCH_BYTES);
         let mut records = 0;
         while !self.resigned.is_set() {
@@ -282,9 +324,15 @@ impl Driven {
                 .borrow()
                 .read(&request)
                 .map_err(|fault| LoadFault::Refused(fault.to_string()))?;
-            let ReadPlan::Records { location, limit, .. } = plan else { break };
+            let ReadPlan::Records { location, limit, .. } = plan else {
+                if next >= end {
+                    break;
+                }
+                futures_lite::future::or(self.replica.progress.wait(), self.resigned.wait_until_set()).await;
+                continue;
+            };
             let range = ReadRange { location, from: next, limit, max_bytes: LOAD_BYTES, at_least_one: true };
-            let bytes = self.replica.read(&range).await?.concat();
+            let bytes = self.replica.read(&range).await?.slices.concat();
             let before = next;
             for batch in BatchIter::new(&bytes) {
                 // The last one may be cut off; it comes whole with the next read.
@@ -321,27 +369,72 @@ impl Driven {
         self.alarm.set(deadline.into_iter().chain(writes).min());
     }
 
-    /// Appends one write; what the machine makes of a refusal.
+    /// Appends one write, or lets it wait for memory behind those that came before; what the machine makes of a refusal.
     fn append(self: &Rc<Self>, write: Write) -> Option<Effects> {
         let now = ring::now();
         let batch = self.batch_of(&write);
+        let frames = self.replica.store.frames();
+        let must_wait = self.places_later.get() || frames.is_waited_for() || !self.replica.has_room_for(batch.len());
+        let state = if must_wait {
+            WriteState::Waiting(batch)
+        } else {
+            match self.append_now(&batch, now) {
+                Ok(appended) => WriteState::Appended(appended),
+                Err(code) => return self.refused(write.token, code, now),
+            }
+        };
+        let deadline = Some(now.monotonic.plus_ms(self.commit_timeout_ms));
+        self.pending.borrow_mut().push_back(PendingWrite { token: write.token, state, deadline });
+        if must_wait && !self.places_later.replace(true) {
+            ring::spawn_detached(self.clone().place_waiting());
+        }
+        None
+    }
+
+    fn append_now(&self, batch: &Bytes, now: Now) -> Result<Appended, ErrorCode> {
         let rules = AppendRules {
             origin: AppendOrigin::Coordinator,
             required_acks: -1,
-            is_zstd_allowed: true,
             transaction: TransactionRules::default(),
         };
-        match self.replica.append(&batch, &rules, &mut Scratch::new(SCRATCH_BYTES), now) {
-            Ok(appended) => {
-                let deadline = Some(now.monotonic.plus_ms(self.commit_timeout_ms));
-                self.pending.borrow_mut().push_back(PendingWrite { token: write.token, appended, deadline });
-                None
+        self.replica.append_own(batch, &rules, &mut Unpacker::new(), now).map_err(|fault| fault.code)
+    }
+
+    fn refused(&self, token: WriteToken, code: ErrorCode, now: Now) -> Option<Effects> {
+        debug!(partition = %self.replica.name, error = %code, "group state was not written");
+        self.machine.borrow_mut().as_mut().map(|machine| machine.on_write_failed(token, code, now))
+    }
+
+    /// Appends the writes that wait, in their order, as memory comes back.
+    async fn place_waiting(self: Rc<Self>) {
+        let frames = self.replica.store.frames();
+        let turn = frames.turn().await;
+        while let Some((place, batch)) = self.first_waiting() {
+            if !self.replica.has_room_for(batch.len()) {
+                frames.wait_a_moment().await;
+                continue;
             }
-            Err(fault) => {
-                debug!(partition = %self.replica.name, error = %fault.code, "group state was not written");
-                self.machine.borrow_mut().as_mut().map(|machine| machine.on_write_failed(write.token, fault.code, now))
+            let now = ring::now();
+            match self.append_now(&batch, now) {
+                Ok(appended) => self.pending.borrow_mut()[place].state = WriteState::Appended(appended),
+                Err(code) => {
+                    let removed = self.pending.borrow_mut().remove(place);
+                    let effects = removed.and_then(|write| self.refused(write.token, code, now));
+                    self.carry_out(effects.unwrap_or_default());
+                }
             }
         }
+        self.places_later.set(false);
+        drop(turn);
+    }
+
+    fn first_waiting(&self) -> Option<(usize, Bytes)> {
+        let pending = self.pending.borrow();
+        let waiting = pending.iter().enumerate().find_map(|(place, write)| match &write.state {
+            WriteState::Waiting(batch) => Some((place, batch.clone())),
+            WriteState::Appended(_) => None,
+        });
+        waiting.filter(|_| !self.resigned.is_set())
     }
 
     fn batch_of(&self, write: &Write) -> Bytes {
@@ -368,15 +461,15 @@ impl Driven {
         loop {
             let outcome = {
                 let pending = self.pending.borrow();
-                let Some(first) = pending.front() else { return };
-                self.replica.acknowledged(&first.appended, -1)
+                let Some(PendingWrite { state: WriteState::Appended(first), .. }) = pending.front() else { return };
+                self.replica.acknowledged(first, -1)
             };
             let Some(outcome) = outcome else { return };
             let Some(write) = self.pending.borrow_mut().pop_front() else { return };
             let now = ring::now();
             let effects = self.machine.borrow_mut().as_mut().map(|machine| match outcome {
                 Ok(()) => machine.on_written(write.token, now),
-                Err(fault) => machine.on_write_failed(write.token, fault.code, now),
+                Err(code) => machine.on_write_failed(write.token, code, now),
             });
             self.carry_out(effects.unwrap_or_default());
         }
@@ -384,24 +477,37 @@ impl Driven {
 
     fn on_time(self: &Rc<Self>) {
         let now = ring::now();
-        let late: Vec<WriteToken> = {
-            let mut pending = self.pending.borrow_mut();
-            let is_late = |write: &&mut PendingWrite| write.deadline.is_some_and(|deadline| deadline <= now.monotonic);
-            pending
-                .iter_mut()
-                .filter(is_late)
-                .map(|write| {
-                    write.deadline = None;
-                    write.token
-                })
-                .collect()
-        };
+        let (late, unplaced) = self.take_late(now.monotonic);
+        for token in unplaced {
+            let effects = self.refused(token, ErrorCode::RequestTimedOut, now);
+            self.carry_out(effects.unwrap_or_default());
+        }
         for token in late {
             let effects = self.machine.borrow_mut().as_mut().map(|machine| machine.on_write_timed_out(token, now));
             self.carry_out(effects.unwrap_or_default());
         }
         let effects = self.machine.borrow_mut().as_mut().map(|machine| machine.on_tick(now));
         self.carry_out(effects.unwrap_or_default());
+    }
+
+    /// Writes that take too long: those that have a place in the log may still be committed, those that have none never
+    /// will be. They go, since their callers may ask for more of them as long as there is no memory.
+    fn take_late(&self, now: MonotonicMs) -> (Vec<WriteToken>, Vec<WriteToken>) {
+        let (mut late, mut unplaced) = (Vec::new(), Vec::new());
+        self.pending.borrow_mut().retain_mut(|write| {
+            if write.deadline.is_none_or(|deadline| deadline > now) {
+                return true;
+            }
+            write.deadline = None;
+            let has_place = matches!(write.state, WriteState::Appended(_));
+            if has_place {
+                late.push(write.token)
+            } else {
+                unplaced.push(write.token)
+            }
+            has_place
+        });
+        (late, unplaced)
     }
 
     fn resign(&self) {

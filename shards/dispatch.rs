@@ -3,13 +3,15 @@
 //! The table at the end is the list of what this node serves: an API that isn't in it is neither advertised by
 //! ApiVersions nor answered.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_protocol::frame::{self, Frame};
 use ringlog_protocol::messages::ProduceRequest;
 use ringlog_protocol::{ApiKey, DecodeError, Decoder, EncodeError, RequestBody, ResponseBody, StrBytes};
-use tracing::trace;
+use ringlog_ring::BytePermit;
+use tracing::debug;
 
 use crate::connection::Peer;
 use crate::mesh::LocalFuture;
@@ -29,14 +31,48 @@ pub struct RequestContext {
     pub correlation_id: i32,
     /// What the client calls itself.
     pub client_id: Option<StrBytes>,
+    /// For handlers that took memory for their answer.
+    pub answer_memory: AnswerMemory,
+}
+
+/// What an answer has taken of the core's [`crate::response_memory`], until it is sent. Clones share it.
+#[derive(Clone, Default)]
+pub struct AnswerMemory(Rc<RefCell<Option<BytePermit>>>);
+
+impl AnswerMemory {
+    /// The answer's records, or whatever is large in it, lie in this memory.
+    pub fn keep(&self, permit: BytePermit) {
+        *self.0.borrow_mut() = Some(permit);
+    }
+
+    /// There is no answer yet after all.
+    pub fn give_back(&self) {
+        self.0.take();
+    }
+}
+
+impl std::fmt::Debug for AnswerMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AnswerMemory")
+    }
 }
 
 /// What is to happen to a request that was begun.
 pub enum Disposition {
-    /// The future gives the response; `None` when none is due after all (Produce with acks 0).
-    Respond(LocalFuture<Option<Frame>>),
+    /// A Produce; the future gives the response.
+    Produced(LocalFuture<Option<Frame>>),
+    /// Any other; here is the response.
+    Answered(Answer),
     /// There is nothing to send.
     Silent,
+}
+
+/// A response, and its part of the core's [`crate::response_memory`].
+pub struct Answer {
+    /// What to send.
+    pub frame: Frame,
+    /// To be dropped when it is sent.
+    pub memory: BytePermit,
 }
 
 /// A request that Kafka, too, answers by closing the connection.
@@ -58,6 +94,9 @@ pub enum CloseReason {
     /// The API exists but not at this version.
     #[error("{0} version {1} is not supported")]
     UnsupportedVersion(&'static str, i16),
+    /// A request about ACLs with a number that stands for nothing.
+    #[error("{0} contains unknown elements")]
+    UnknownElements(&'static str),
     /// The response doesn't fit the version: a fault of this node.
     #[error("the response could not be encoded: {0}")]
     Encode(#[from] EncodeError),
@@ -82,39 +121,54 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
         api_version: header.api_version,
         correlation_id: header.correlation_id,
         client_id: header.client_id,
+        answer_memory: AnswerMemory::default(),
     };
-    trace!(api = api_key.name(), version = context.api_version, client = ?context.client_id, "request");
+    debug!(
+        target: "kafka.request.logger",
+        api = api_key.name(),
+        version = context.api_version,
+        client = context.client_id.as_deref(),
+        correlation.id = context.correlation_id,
+        peer = %peer.address,
+        listener = peer.listener.name,
+        "request"
+    );
     shard.metrics.requests.add(1);
     if !serves(api_key, peer.listener.is_controller) {
         return Err(unknown());
     }
     if !supported_version(api_key, context.api_version) {
         if api_key == ApiKey::ApiVersions {
-            return respond_unsupported_api_versions(&context);
+            return respond_unsupported_api_versions(shard, &context);
         }
         return Err(CloseReason::UnsupportedVersion(api_key.name(), context.api_version));
     }
     let body = RequestBody::decode(api_key, context.api_version, &mut input).map_err(|source| {
         CloseReason::Malformed { api: api_key.name().to_owned(), version: context.api_version, source }
     })?;
+    if admin::acls::has_unknown_elements(&body) {
+        return Err(CloseReason::UnknownElements(api_key.name()));
+    }
     match body {
         RequestBody::Produce(request) => begin_produce(shard, context, request).await,
         body => {
             let response = if peer.listener.is_controller {
+                // The quorum doesn't wait for clients that take no answers.
                 controller_api::handle(shard, &context, body).await
             } else {
+                shard.response_memory.has_room().await;
                 handle(shard, &context, body).await?
             };
-            Ok(Disposition::Respond(ready(encode(&context, &response)?)))
+            Ok(answered(shard, &context, encode(&context, &response)?))
         }
     }
 }
 
 /// KIP-511: a client that asks in too new a version is answered in version 0, with what it needs to ask again.
-fn respond_unsupported_api_versions(context: &RequestContext) -> Result<Disposition, CloseReason> {
+fn respond_unsupported_api_versions(shard: &Shard, context: &RequestContext) -> Result<Disposition, CloseReason> {
     let response = admin::api_versions::unsupported_version();
     let frame = frame::encode_response(&response, ApiKey::ApiVersions, 0, context.correlation_id)?;
-    Ok(Disposition::Respond(ready(frame)))
+    Ok(answered(shard, context, frame))
 }
 
 async fn begin_produce(
@@ -133,14 +187,22 @@ async fn begin_produce(
         }
         return Ok(Disposition::Silent);
     }
-    Ok(Disposition::Respond(Box::pin(async move {
+    Ok(Disposition::Produced(Box::pin(async move {
         let response = pending.await;
         frame::encode_response(&response, context.api_key, context.api_version, context.correlation_id).ok()
     })))
 }
 
-fn ready(frame: Frame) -> LocalFuture<Option<Frame>> {
-    Box::pin(std::future::ready(Some(frame)))
+/// An answer that is there is counted, whatever its size.
+fn answered(shard: &Shard, context: &RequestContext, frame: Frame) -> Disposition {
+    let memory = match context.answer_memory.0.take() {
+        Some(mut memory) => {
+            memory.set(frame.len);
+            memory
+        }
+        None => shard.response_memory.hold(frame.len),
+    };
+    Disposition::Answered(Answer { frame, memory })
 }
 
 fn encode(context: &RequestContext, response: &ResponseBody) -> Result<Frame, EncodeError> {
@@ -187,6 +249,8 @@ macro_rules! broker_apis {
 
 broker_apis! {
     ApiVersions => |shard, context, body| admin::api_versions::handle(shard, context, &body).await,
+    SaslHandshake => |_shard, _context, _body| admin::sasl::handshake(),
+    SaslAuthenticate => |_shard, _context, _body| admin::sasl::authenticate(),
     Metadata => |shard, context, body| admin::metadata::handle(shard, context, body),
     DescribeTopicPartitions =>
         |shard, context, body| admin::describe_topic_partitions::handle(shard, context, body),
@@ -200,10 +264,11 @@ broker_apis! {
     IncrementalAlterConfigs => |shard, context, body| admin::alter_configs::incremental(shard, context, body).await,
     DescribeClientQuotas => |shard, _context, body| admin::describe_client_quotas::handle(shard, body),
     DescribeUserScramCredentials => |shard, _context, body| admin::describe_scram::handle(shard, body),
-    DescribeAcls => |_shard, _context, _body| admin::describe_acls::handle(),
+    DescribeAcls => |_shard, _context, _body| admin::acls::describe(),
     ListTransactions => |_shard, _context, body| admin::transactions::list(body),
     DescribeTransactions => |_shard, _context, body| admin::transactions::describe(body),
-    CreateDelegationToken => |_shard, _context, _body| admin::delegation_tokens::create(),
+    CreateDelegationToken =>
+        |_shard, context, body| admin::delegation_tokens::create(body, context.api_version),
     RenewDelegationToken => |_shard, _context, _body| admin::delegation_tokens::renew(),
     ExpireDelegationToken => |_shard, _context, _body| admin::delegation_tokens::expire(),
     DescribeDelegationToken => |_shard, _context, _body| admin::delegation_tokens::describe(),

@@ -5,33 +5,44 @@
 //!    They stay where they are: slices of the tail's frames, or of the buffers that the disk read into. A follower's
 //!    offset is its acknowledgement and may move the high watermark.
 //! 3. While there is less than the client's minimum, [`wait_for_progress`] waits at the homes, and step 2 comes again.
+//!    What reading brought to light is answered at once: an error, that histories diverge, or that there is more to
+//!    read. Partitions that the metadata doesn't know are no reason to hurry, as long as there are others: a client that
+//!    still asks for a deleted topic would ask without a pause.
 //! 4. The slices become the `records` of the response, and the connection sends them as they are.
 
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ringlog_log::transaction_index::AbortedTransaction as IndexedAbort;
 use ringlog_partition::{
     FetchContext, FollowerFetch, ForgottenPartition, IsolationLevel, PartitionResult, ReadInfo, ReadPlan, ReadRequest,
-    Reader, SessionPartition, SessionRequest, SessionTopic,
+    Reader, SessionPartition, SessionRequest, SessionTopic, Standing,
 };
 use ringlog_protocol::messages::fetch_request::FetchRequest;
 use ringlog_protocol::messages::fetch_response::{
     AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use ringlog_protocol::{Records, StrBytes};
-use ringlog_ring as ring;
+use ringlog_ring::{self as ring, BytePermit};
 use ringlog_types::{
     BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionIndex, TopicIdPartition, Uuid,
 };
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use tracing::error;
 
 use crate::dispatch::RequestContext;
-use crate::log_read::{ReadRange, available};
+use crate::fetch_room::{Allowed, Room, share_out};
+use crate::log_read::{Read, ReadRange, available};
 use crate::replica::Replica;
 use crate::segment_store::Slices;
 use crate::shard::Shard;
+
+/// The largest batch by Kafka's defaults. A first batch that turns out to be larger than the memory taken for it is read
+/// in a second attempt.
+const USUAL_BATCH_BYTES: usize = 1_048_588;
+/// The first version of Fetch that names topics by id.
+const TOPIC_IDS_SINCE: i16 = 13;
 
 /// Who fetches, and under which limits.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +50,10 @@ struct Wanted {
     follower: Option<(NodeId, BrokerEpoch)>,
     isolation: IsolationLevel,
     from_follower: bool,
+    /// Of all partitions.
     max_bytes: usize,
+    /// The first batch may have so many when that is more.
+    first_batch_bytes: usize,
 }
 
 /// One partition to read, on its way to its home.
@@ -59,10 +73,23 @@ struct Part {
 #[derive(Debug, Default)]
 struct Outcome {
     error: Option<ErrorCode>,
+    /// What the replica was when it was read.
+    seen: Option<Standing>,
     info: Option<ReadInfo>,
     records: Slices,
+    /// See [`Read::has_more`]; also of partitions for which there was no room.
+    has_more: bool,
+    /// The first batch is larger than what was allowed: so large.
+    too_large_bytes: Option<usize>,
     aborted: Option<Vec<IndexedAbort>>,
     diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+impl Outcome {
+    /// An error that is known before anything is read; then Kafka's answer has an empty list of aborted transactions.
+    fn unread(error: ErrorCode) -> Outcome {
+        Outcome { error: Some(error), aborted: Some(Vec::new()), ..Outcome::default() }
+    }
 }
 
 type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
@@ -72,26 +99,93 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
     let now = ring::now().monotonic;
     let deadline = now.plus_ms(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let limit = usize::try_from(request.max_bytes.min(shard.node.config.network.fetch_max_bytes)).unwrap_or(0);
     let wanted = Wanted::of(&request, context.api_version);
+    let unknown_isolation = (!matches!(request.isolation_level, 0 | 1)).then(|| request.clone());
     let session = session_request(request, context.api_version, wanted.follower.is_some());
     let fetch = match shard.fetch_sessions.borrow_mut().begin(session, now) {
         Ok(fetch) => fetch,
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     };
     let (mut outcomes, by_home) = find_homes(shard, &fetch);
+    if let Some(request) = unknown_isolation.filter(|_| !by_home.is_empty()) {
+        return refusal(request, context.api_version, ErrorCode::UnknownServerError);
+    }
+    let parts = by_home.iter().flat_map(|(_, parts)| parts);
+    let most = parts.fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)).min(limit);
+    let mut memory = Memory::for_all(shard, most).await;
     loop {
+        let Memory { max_bytes, first_batch_bytes, .. } = memory;
+        let wanted = Wanted { max_bytes, first_batch_bytes, ..wanted };
         read(shard, &by_home, wanted, &mut outcomes).await;
         let bytes: usize = outcomes.iter().map(|outcome| available(&outcome.records)).sum();
-        let urgent = outcomes.iter().any(|outcome| outcome.error.is_some() || outcome.diverging.is_some());
-        if bytes >= min_bytes || urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
+        let needs_bytes = outcomes.iter().filter_map(|outcome| outcome.too_large_bytes).max();
+        if let Some(needs_bytes) = needs_bytes.filter(|_| bytes == 0) {
+            memory = Memory::of_one_batch(shard, needs_bytes).await;
+            continue;
+        }
+        context.answer_memory.keep(memory.permit.holding(bytes));
+        let is_urgent = has_urgent(&by_home, &outcomes);
+        // Where memory is scarce, waiting would not bring what the client would like to wait for.
+        let enough = if max_bytes < most { min_bytes.min(max_bytes / 2) } else { min_bytes };
+        let is_enough = bytes >= enough;
+        if is_enough || is_urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
             break;
         }
-        if shard.closing.is_set() {
-            break;
-        }
+        context.answer_memory.give_back();
         wait_for_progress(shard, &by_home, &outcomes, deadline).await;
+        memory = Memory::for_all(shard, most).await;
     }
-    respond(shard, context, fetch, outcomes, wanted.max_bytes)
+    respond(shard, context, fetch, outcomes)
+}
+
+/// An error for everything that was asked.
+fn refusal(request: FetchRequest, version: i16, error: ErrorCode) -> FetchResponse {
+    let partition = |index| PartitionData {
+        partition_index: index,
+        error_code: error.code(),
+        high_watermark: -1,
+        aborted_transactions: Some(Vec::new()),
+        records: Some(Records::default()),
+        ..PartitionData::default()
+    };
+    // With ids of topics Kafka leaves it at the error of the whole.
+    let topics = request.topics.into_iter().filter(|_| version < TOPIC_IDS_SINCE);
+    let responses = topics.map(|topic| FetchableTopicResponse {
+        partitions: topic.partitions.iter().map(|asked| partition(asked.partition)).collect(),
+        topic: topic.topic,
+        topic_id: topic.topic_id,
+    });
+    FetchResponse {
+        error_code: error.code(),
+        session_id: request.session_id,
+        responses: responses.collect(),
+        ..FetchResponse::default()
+    }
+}
+
+/// Memory for one round of reading.
+struct Memory {
+    permit: BytePermit,
+    /// Bytes that may be read of all partitions.
+    max_bytes: usize,
+    /// The first batch may have so many when that is more.
+    first_batch_bytes: usize,
+}
+
+impl Memory {
+    /// For `wanted` bytes at most; what is scarce is shared.
+    async fn for_all(shard: &Shard, wanted: usize) -> Memory {
+        let permit = shard.response_memory.share(wanted.max(USUAL_BATCH_BYTES)).await;
+        let (max_bytes, first_batch_bytes) = (wanted.min(permit.bytes()), permit.bytes());
+        Memory { permit, max_bytes, first_batch_bytes }
+    }
+
+    /// For one batch that is known to have so many bytes, and nothing else.
+    async fn of_one_batch(shard: &Shard, bytes: usize) -> Memory {
+        let permit = shard.response_memory.exactly(bytes).await;
+        Memory { permit, max_bytes: 0, first_batch_bytes: bytes }
+    }
 }
 
 impl Wanted {
@@ -109,13 +203,14 @@ impl Wanted {
                 IsolationLevel::ReadUncommitted
             },
             from_follower: version >= 11,
-            max_bytes: usize::try_from(request.max_bytes).unwrap_or(0),
+            max_bytes: 0,
+            first_batch_bytes: 0,
         }
     }
 }
 
 fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> SessionRequest {
-    let uses_topic_ids = version >= 13;
+    let uses_topic_ids = version >= TOPIC_IDS_SINCE;
     let name_of = |id: Uuid, name: &StrBytes| {
         if uses_topic_ids { SessionTopic::Id(id) } else { SessionTopic::Name(Arc::from(name.as_str())) }
     };
@@ -132,6 +227,7 @@ fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> Se
             log_start_offset: Offset(partition.log_start_offset),
         }));
     }
+    unite_repeated(&mut partitions);
     let mut forgotten = Vec::new();
     for topic in &request.forgotten_topics_data {
         let name = name_of(topic.topic_id, &topic.topic);
@@ -152,6 +248,25 @@ fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> Se
     }
 }
 
+/// Of a partition that is named more than once the last mention counts, in the place of the first.
+fn unite_repeated(partitions: &mut Vec<SessionPartition>) {
+    if partitions.len() < 2 {
+        return;
+    }
+    let mut places = FxHashMap::default();
+    let mut united: Vec<SessionPartition> = Vec::with_capacity(partitions.len());
+    for partition in partitions.drain(..) {
+        match places.entry((partition.topic.clone(), partition.partition)) {
+            Entry::Occupied(place) => united[*place.get()] = partition,
+            Entry::Vacant(place) => {
+                place.insert(united.len());
+                united.push(partition);
+            }
+        }
+    }
+    *partitions = united;
+}
+
 /// The home of each partition that is known; the others get their error at once.
 fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
     let image = shard.image();
@@ -164,9 +279,9 @@ fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
         };
         let mut outcome = Outcome::default();
         match topic {
-            None => outcome.error = Some(unknown),
+            None => outcome = Outcome::unread(unknown),
             Some(topic) if !topic.partitions.contains_key(&wanted.partition) => {
-                outcome.error = Some(ErrorCode::UnknownTopicOrPartition);
+                outcome = Outcome::unread(ErrorCode::UnknownTopicOrPartition);
             }
             Some(topic) => {
                 let id = TopicIdPartition { topic_id: topic.id, partition: wanted.partition };
@@ -191,42 +306,65 @@ fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
     (outcomes, by_home)
 }
 
-/// Reads at all homes, side by side.
+/// Whether reading found something that the client is to know at once.
+fn has_urgent(by_home: &ByHome, outcomes: &[Outcome]) -> bool {
+    let mut read = by_home.iter().flat_map(|(_, parts)| parts).map(|part| &outcomes[part.place]);
+    read.any(|outcome| outcome.error.is_some() || outcome.diverging.is_some() || outcome.has_more)
+}
+
+/// Reads at all homes, side by side, each its share of what is allowed. One batch may be larger than that, if it is all
+/// that is read.
 async fn read(shard: &Rc<Shard>, by_home: &ByHome, wanted: Wanted, outcomes: &mut [Outcome]) {
-    let mut pending = SmallVec::<[_; 4]>::new();
-    for (home, parts) in by_home {
-        let parts = parts.clone();
-        let work = move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<_> {
-            Box::pin(read_here(shard.clone(), parts, wanted))
-        };
-        pending.push(shard.begin_on(*home, work).await);
-    }
-    for read in pending {
-        for (place, outcome) in read.await {
-            outcomes[place] = outcome;
+    let wants: SmallVec<[usize; 4]> = by_home
+        .iter()
+        .map(|(_, parts)| parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)))
+        .collect();
+    let shares = share_out(wanted.max_bytes, &wants);
+    let mut favoured = 0;
+    let mut places = 0..by_home.len();
+    loop {
+        let mut pending = SmallVec::<[_; 4]>::new();
+        for place in places {
+            let (home, parts) = &by_home[place];
+            let (parts, max_bytes, may_exceed) = (parts.clone(), shares[place], place == favoured);
+            let work = move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<_> {
+                Box::pin(read_here(shard.clone(), parts, wanted, Room::new(max_bytes, may_exceed)))
+            };
+            pending.push(shard.begin_on(*home, work).await);
         }
+        for read in pending {
+            for (place, outcome) in read.await {
+                outcomes[place] = outcome;
+            }
+        }
+        if outcomes.iter().any(|outcome| !outcome.records.is_empty()) {
+            return;
+        }
+        let has_any = |part: &Part| outcomes[part.place].too_large_bytes.is_some() || outcomes[part.place].has_more;
+        let next = (favoured + 1..by_home.len()).find(|&place| by_home[place].1.iter().any(has_any));
+        let Some(next) = next else { return };
+        (favoured, places) = (next, next..next + 1);
     }
 }
 
 /// On the home core.
-async fn read_here(shard: Rc<Shard>, parts: Vec<Part>, wanted: Wanted) -> Vec<(usize, Outcome)> {
-    let mut left = wanted.max_bytes;
+async fn read_here(shard: Rc<Shard>, parts: Vec<Part>, wanted: Wanted, mut room: Room) -> Vec<(usize, Outcome)> {
     let mut outcomes = Vec::with_capacity(parts.len());
-    let mut nothing_yet = true;
     for part in parts {
-        let outcome = match shard.replica(part.id) {
-            Some(replica) => read_partition(&replica, &part, wanted, left, nothing_yet).await,
-            None => Outcome { error: Some(ErrorCode::NotLeaderOrFollower), ..Outcome::default() },
+        let outcome = match shard.served(part.id) {
+            Ok(replica) => read_partition(&replica, &part, wanted, room.allow(part.max_bytes)).await,
+            Err(why) => Outcome { error: Some(why.error_code()), ..Outcome::default() },
         };
-        let bytes = available(&outcome.records);
-        nothing_yet &= bytes == 0;
-        left = left.saturating_sub(bytes);
+        room.take(available(&outcome.records));
+        if outcome.too_large_bytes.is_some() {
+            room.was_too_large(part.max_bytes);
+        }
         outcomes.push((part.place, outcome));
     }
     outcomes
 }
 
-async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, left: usize, first: bool) -> Outcome {
+async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed: Option<Allowed>) -> Outcome {
     let reader = match wanted.follower {
         Some((replica, _)) => Reader::Follower { replica, stale_broker_epoch: false },
         None => Reader::Consumer { isolation: wanted.isolation, from_follower: wanted.from_follower },
@@ -238,6 +376,7 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, left: us
         current_leader_epoch: known(part.current_leader_epoch),
         last_fetched_epoch: known(part.last_fetched_epoch),
     };
+    let seen = Some(replica.partition.borrow().standing());
     let plan = match replica.partition.borrow().read(&request) {
         Ok(plan) => plan,
         Err(error) => return Outcome { error: Some(error.error_code()), ..Outcome::default() },
@@ -252,32 +391,45 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, left: us
         });
     }
     match plan {
-        ReadPlan::Empty(info) => Outcome { info: Some(info), ..Outcome::default() },
+        ReadPlan::Empty(info) => {
+            let is_committed = wanted.follower.is_none() && wanted.isolation == IsolationLevel::ReadCommitted;
+            Outcome { seen, info: Some(info), aborted: is_committed.then(Vec::new), ..Outcome::default() }
+        }
         ReadPlan::Diverging { diverging_epoch, info } => Outcome {
+            seen,
             info: Some(info),
             diverging: Some((diverging_epoch.epoch, diverging_epoch.end_offset)),
             ..Outcome::default()
         },
         ReadPlan::Records { location, limit, read_committed, info } => {
-            let max_bytes = part.max_bytes.min(left);
-            let range = ReadRange { location, from: part.fetch_offset, limit, max_bytes, at_least_one: first };
-            read_records(replica, &range, read_committed, info).await
+            let Some(Allowed { max_bytes, at_least_one }) = allowed else {
+                return Outcome { seen, info: Some(info), has_more: true, ..Outcome::default() };
+            };
+            let range = ReadRange { location, from: part.fetch_offset, limit, max_bytes, at_least_one };
+            let outcome = read_records(replica, &range, wanted.first_batch_bytes, read_committed, info).await;
+            Outcome { seen, ..outcome }
         }
     }
 }
 
-async fn read_records(replica: &Replica, range: &ReadRange, read_committed: bool, info: ReadInfo) -> Outcome {
+async fn read_records(
+    replica: &Replica,
+    range: &ReadRange,
+    memory: usize,
+    read_committed: bool,
+    info: ReadInfo,
+) -> Outcome {
     let mut outcome = Outcome { info: Some(info), ..Outcome::default() };
     let read = async {
-        outcome.records = replica.read(range).await?;
+        Read { slices: outcome.records, has_more: outcome.has_more, too_large_bytes: outcome.too_large_bytes } =
+            replica.read_within(range, memory).await?;
         if read_committed {
             outcome.aborted = Some(replica.aborted_transactions(range.from, range.limit).await?);
         }
         Ok::<(), crate::log_read::LogReadError>(())
     };
     if let Err(fault) = read.await {
-        error!(partition = %replica.id, directory = %replica.store.directory().display(), "reading failed: {fault}");
-        return Outcome { error: Some(ErrorCode::KafkaStorageError), ..Outcome::default() };
+        return Outcome { error: Some(replica.on_read_fault("reading failed", &fault)), ..Outcome::default() };
     }
     outcome
 }
@@ -287,8 +439,10 @@ async fn wait_for_progress(shard: &Rc<Shard>, by_home: &ByHome, outcomes: &[Outc
     let progress = ring::Notify::new();
     let happened = Rc::new(std::cell::Cell::new(false));
     for (home, parts) in by_home {
-        let seen: Vec<(TopicIdPartition, Option<ReadInfo>)> =
-            parts.iter().map(|part| (part.id, outcomes[part.place].info)).collect();
+        let seen: Vec<Seen> = parts
+            .iter()
+            .map(|part| Seen { id: part.id, standing: outcomes[part.place].seen, info: outcomes[part.place].info })
+            .collect();
         let watch = shard
             .begin_on(*home, move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<()> {
                 Box::pin(watch_here(shard.clone(), seen, deadline))
@@ -306,13 +460,23 @@ async fn wait_for_progress(shard: &Rc<Shard>, by_home: &ByHome, outcomes: &[Outc
     }
 }
 
+/// A partition as it was read.
+struct Seen {
+    id: TopicIdPartition,
+    standing: Option<Standing>,
+    info: Option<ReadInfo>,
+}
+
 /// On the home core: ends when one of the partitions is no longer as it was `seen`, or at the deadline.
-async fn watch_here(shard: Rc<Shard>, seen: Vec<(TopicIdPartition, Option<ReadInfo>)>, deadline: MonotonicMs) {
+async fn watch_here(shard: Rc<Shard>, seen: Vec<Seen>, deadline: MonotonicMs) {
     let changed = Rc::new(ring::Notify::new());
-    for (id, info) in &seen {
-        let Some(replica) = shard.replica(*id) else { return };
-        if Some(replica.partition.borrow().read_info()) != *info {
-            return;
+    for Seen { id, standing, info } in seen {
+        let Some(replica) = shard.replica(id) else { return };
+        {
+            let partition = replica.partition.borrow();
+            if Some(partition.standing()) != standing || Some(partition.read_info()) != info {
+                return;
+            }
         }
         replica.watch(&changed);
     }
@@ -321,14 +485,7 @@ async fn watch_here(shard: Rc<Shard>, seen: Vec<(TopicIdPartition, Option<ReadIn
     let _ = ring::timeout_ms(left_ms, changed.wait()).await;
 }
 
-fn respond(
-    shard: &Shard,
-    context: &RequestContext,
-    fetch: FetchContext,
-    mut outcomes: Vec<Outcome>,
-    max_bytes: usize,
-) -> FetchResponse {
-    limit_total(&mut outcomes, max_bytes);
+fn respond(shard: &Shard, context: &RequestContext, fetch: FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
     let results: Vec<PartitionResult> = outcomes.iter().map(result_of).collect();
     let names: Vec<(SessionTopic, PartitionIndex)> =
         fetch.partitions.iter().map(|partition| (partition.topic.clone(), partition.partition)).collect();
@@ -339,7 +496,10 @@ fn respond(
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     };
     let mut response = FetchResponse { session_id: finished.session_id, ..FetchResponse::default() };
-    for (place, (outcome, (topic, partition))) in outcomes.into_iter().zip(names).enumerate() {
+    let mut found: Vec<_> = outcomes.into_iter().zip(names).enumerate().collect();
+    // As Kafka has them: what was read, then what nobody could read.
+    found.sort_by_key(|(_, (outcome, _))| outcome.error.is_some() && outcome.aborted.is_some());
+    for (place, (outcome, (topic, partition))) in found {
         if finished.include.as_ref().is_some_and(|include| !include[place]) {
             continue;
         }
@@ -366,19 +526,6 @@ fn is_topic(answer: &FetchableTopicResponse, topic: &SessionTopic) -> bool {
     }
 }
 
-/// Homes read side by side, each up to the whole limit: what is too much is left for the next fetch.
-fn limit_total(outcomes: &mut [Outcome], max_bytes: usize) {
-    let mut total = 0;
-    for outcome in outcomes {
-        let bytes = available(&outcome.records);
-        if total > 0 && total + bytes > max_bytes {
-            outcome.records = Slices::new();
-        } else {
-            total += bytes;
-        }
-    }
-}
-
 fn result_of(outcome: &Outcome) -> PartitionResult {
     PartitionResult {
         error: outcome.error.unwrap_or(ErrorCode::None),
@@ -389,10 +536,15 @@ fn result_of(outcome: &Outcome) -> PartitionResult {
     }
 }
 
+/// Clients that ask in a version up to 5 don't know of storage errors, and look for another leader when they are told to.
+fn as_known(error: ErrorCode, version: i16) -> ErrorCode {
+    if error == ErrorCode::KafkaStorageError && version <= 5 { ErrorCode::NotLeaderOrFollower } else { error }
+}
+
 fn partition_data(partition: PartitionIndex, outcome: Outcome, version: i16) -> PartitionData {
     let mut data = PartitionData {
         partition_index: partition.0,
-        error_code: outcome.error.map_or(0, ErrorCode::code),
+        error_code: outcome.error.map_or(0, |error| as_known(error, version).code()),
         high_watermark: -1,
         // Clients before flexible versions take null for an error.
         records: Some(Records::from_chunks(outcome.records.into_vec())),

@@ -12,13 +12,17 @@ use ringlog_config::{Listener, ServerConfig};
 use ringlog_ring::{self as ring, ClaimedPort, ListeningSocket, PortHolder, SocketOptions};
 use tracing::{info, warn};
 
+use crate::admission;
 use crate::connection::{self, ListenerInfo};
 use crate::flag::{ConnectionCount, Flag};
+use crate::rarely::Rarely;
 use crate::shard::Shard;
 use crate::stop::StopRequest;
 
 /// How long to stop accepting after the system refused a connection for lack of something.
 const ACCEPT_BACKOFF_MS: u64 = 100;
+/// How often to say that connections can't be accepted.
+const SAY_EVERY_MS: u64 = 60_000;
 /// How long open connections may take to finish at a stop.
 const DRAIN_MS: u64 = 1_000;
 /// How long the name of a listener's host may be looked up.
@@ -216,28 +220,33 @@ fn accept_from(shard: &Rc<Shard>, listener: &ClaimedListener, socket: ListeningS
 }
 
 async fn accept(shard: Rc<Shard>, socket: ring::Listener, listener: Rc<ListenerInfo>) {
-    let limit = usize::try_from(shard.node.config.network.max_connections).unwrap_or(usize::MAX);
-    let limit = limit.div_ceil(shard.node.shards).max(1);
     let is_controller = listener.is_controller;
+    let failures = Rarely::default();
     while !closing_of(&shard, is_controller).is_set() {
         let connection = match race_stop(&shard, is_controller, socket.accept()).await {
             None => return,
             Some(Ok(connection)) => connection,
             Some(Err(error)) => {
-                warn!(listener = listener.name, "can't accept a connection: {error}");
+                if let Some(kept_back) = failures.may_say(ring::now().monotonic, SAY_EVERY_MS) {
+                    warn!(listener = listener.name, kept_back, "can't accept a connection: {error}");
+                }
                 ring::sleep_ms(ACCEPT_BACKOFF_MS).await;
                 continue;
             }
         };
-        if count_of(&shard, is_controller).open() >= limit {
-            warn!(listener = listener.name, peer = %connection.peer_addr(), "max.connections reached: connection closed");
-            continue;
+        let ip = connection.peer_addr().ip();
+        let admission = admission::admit(&shard, &listener, ip);
+        match race_stop(&shard, is_controller, admission).await {
+            None => return,
+            Some(false) => continue,
+            Some(true) => {}
         }
         count_of(&shard, is_controller).add();
         let (shard, listener) = (shard.clone(), listener.clone());
         ring::spawn_detached(async move {
-            connection::serve(shard.clone(), connection, listener).await;
+            connection::serve(shard.clone(), connection, listener.clone()).await;
             count_of(&shard, is_controller).remove();
+            admission::release(&shard, &listener, ip).await;
         });
     }
 }
@@ -268,10 +277,6 @@ pub fn close_controller(shard: &Shard) {
 /// Stops accepting clients on this core and lets open connections finish what they have begun.
 pub async fn close(shard: Rc<Shard>) {
     shard.closing.set();
-    for replica in shard.replicas.borrow().values() {
-        // Long polls end with what there is.
-        replica.progress.notify_all();
-    }
     if ring::timeout_ms(DRAIN_MS, shard.connections.closed()).await.is_err() {
         info!(core = shard.index, open = shard.connections.open(), "connections are cut off");
     }

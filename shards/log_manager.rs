@@ -3,7 +3,7 @@
 //! Life of a directory:
 //! 1. [`check_and_lock`], before any executor runs: it is formatted, ours and nobody else's.
 //! 2. [`open`] on every shard: each finds the logs that live on it (`scan`), recovers them where the last stop was no
-//!    orderly one (`recover`), and keeps them until the metadata claims them ([`LogDirs::claim_or_create`]).
+//!    orderly one (`recover`), and keeps them until the metadata claims them ([`LogDirs::claim_all`]).
 //! 3. While it serves: `background` (retention, flushes, expiry of producers, removal of what was deleted) runs as one
 //!    task per shard; shard 0 also writes the `checkpoints` of the whole node.
 //! 4. [`close_all`]: every log is written out with its indexes, then the checkpoints, then `.kafka_cleanshutdown`.
@@ -14,29 +14,33 @@
 //!   before anything else is touched and written after everything else is on the device;
 //! * a checkpoint never names an offset for a log that is gone once another log may take its name.
 //!
-//! An I/O error takes its directory offline until the next start: [`LogDirs::fail`].
+//! An I/O error takes its directory offline until the next start ([`LogDirs::fail`]), but for a full disk (`space`) and a
+//! lack of descriptors, which pass.
 
 mod background;
 mod check;
 mod checkpoints;
 mod claim;
 mod close;
+mod deletion;
 mod describe;
 mod directory;
 mod durability;
 mod fault;
 mod leftovers;
+mod names;
 mod offline;
 mod open;
 mod recover;
 mod removal;
 mod scan;
 mod settings;
+mod space;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -46,6 +50,7 @@ use ringlog_types::{Offset, TopicIdPartition, TopicPartition};
 use rustc_hash::FxHashMap;
 
 pub use check::check_and_lock;
+pub use claim::Claim;
 pub use close::close_all;
 pub use describe::{DirectoryDescription, LogDescription};
 pub use directory::CheckedLogDirs;
@@ -53,8 +58,10 @@ pub use fault::{LogDirFault, explain};
 pub use offline::DiskFaults;
 pub use open::open;
 pub use settings::log_config;
+pub use space::{DiskSpace, Stuck, Writer, allows_preallocation};
 
 use crate::flag::Flag;
+use crate::rarely::Rarely;
 use crate::segment_store::SegmentStore;
 
 /// The log directories as one shard sees them.
@@ -79,8 +86,28 @@ pub struct LogDirs {
     background: ring::Gate,
     /// Used on shard 0, which writes the checkpoints of all shards.
     checkpoints: checkpoints::Checkpoints,
-    /// Shard 0 has written the checkpoints since the start: no name of a log that is gone is left in them.
-    checkpoints_are_fresh: Cell<bool>,
+    /// Used on shard 0: the thread that gives and takes names of logs.
+    names: RefCell<Option<Rc<ring::Lane>>>,
+    /// Logs of this shard by the places of their directories.
+    counts: RefCell<Vec<usize>>,
+    /// Troubles that pass were told of.
+    passing: Rarely,
+}
+
+impl LogDirs {
+    /// Logs of this shard in the directory at `place`.
+    fn logs_in(&self, place: usize) -> usize {
+        self.counts.borrow().get(place).copied().unwrap_or(0)
+    }
+
+    /// There are `change` more.
+    fn count(&self, place: usize, change: isize) {
+        let mut counts = self.counts.borrow_mut();
+        if counts.len() <= place {
+            counts.resize(place + 1, 0);
+        }
+        counts[place] = counts[place].saturating_add_signed(change);
+    }
 }
 
 /// A log that is ready for use.

@@ -11,8 +11,12 @@ use ringlog_types::Offset;
 use crate::replica::Replica;
 use crate::segment_store::Slices;
 
-/// The first read of a log that lies on disk, when the reader allows less than that.
-const MIN_DISK_READ_BYTES: usize = 64 * 1024;
+/// The least that is read from a file at once, when the reader allows less than that: a few batches of the usual kind, and
+/// what lies before them since the last index entry.
+const MIN_DISK_READ_BYTES: usize = 16 * 1024;
+/// Less is copied from the buffer that it was found in, which would otherwise stay as long as an answer isn't sent, and
+/// count as no more than what is in it.
+const SMALLEST_SLICE_BYTES: usize = MIN_DISK_READ_BYTES / 4;
 
 /// What to read.
 #[derive(Debug, Clone, Copy)]
@@ -45,30 +49,48 @@ pub enum LogReadError {
     },
 }
 
+/// What was read.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// Batches. Empty when there is none in the range, or the first is larger than allowed; the last one may be cut off
+    /// in the middle, as Kafka's own answers are.
+    pub slices: Slices,
+    /// There is more in the range than was read, though the reader would have taken it: one read ends with its segment,
+    /// and with what one disk operation moves. Waiting would bring nothing.
+    pub has_more: bool,
+    /// The first batch is larger than allowed: so large.
+    pub too_large_bytes: Option<usize>,
+}
+
 impl Replica {
-    /// Reads batches. Empty when there is none in the range, or the first is larger than allowed; the last one may be
-    /// cut off in the middle, as Kafka's own answers are.
-    pub async fn read(&self, range: &ReadRange) -> Result<Slices, LogReadError> {
+    /// Reads batches.
+    pub async fn read(&self, range: &ReadRange) -> Result<Read, LogReadError> {
+        self.read_within(range, usize::MAX).await
+    }
+
+    /// [`Replica::read`]; a first batch that was asked for whatever its size may still not have more than `memory` bytes.
+    pub async fn read_within(&self, range: &ReadRange, memory: usize) -> Result<Read, LogReadError> {
         let (Location::At { segment_base_offset, .. } | Location::NeedsIndex { segment_base_offset }) = range.location;
         let start = self.unless_gone(segment_base_offset, range.limit, self.start_of(range).await.map_err(Into::into));
-        let Some((mut segment, mut position)) = start? else { return Ok(Slices::new()) };
+        let Some((mut segment, mut position)) = start? else { return Ok(Read::default()) };
         loop {
             // The log may have changed while the index was read.
             let end = self.partition.borrow().log().read_end(segment, range.limit);
-            let Some(end) = end else { return Ok(Slices::new()) };
+            let Some(end) = end else { return Ok(Read::default()) };
             let stop = u64::from(end.position);
+            let next = self.partition.borrow().log().next_segment(segment).filter(|&next| next < range.limit);
             if position < stop {
-                let mut cut = BatchCut { replica: self, segment, stop, range, found_too_large: false };
+                let cut = BatchCut { replica: self, segment, stop, range, memory };
                 let read = cut.read(position, end.exact).await;
-                let Some(slices) = self.unless_gone(segment, range.limit, read)? else { return Ok(Slices::new()) };
-                if !slices.is_empty() || cut.found_too_large {
-                    return Ok(slices);
+                let Some(mut read) = self.unless_gone(segment, range.limit, read)? else { return Ok(Read::default()) };
+                if !read.slices.is_empty() || read.too_large_bytes.is_some() {
+                    read.has_more |= next.is_some();
+                    return Ok(read);
                 }
             }
-            let next = self.partition.borrow().log().next_segment(segment);
-            match next.filter(|&next| next < range.limit) {
+            match next {
                 Some(next) => (segment, position) = (next, 0),
-                None => return Ok(Slices::new()),
+                None => return Ok(Read::default()),
             }
         }
     }
@@ -101,13 +123,14 @@ impl Replica {
         })
     }
 
-    /// Bytes of one segment from `position`, at least `wanted` unless `stop` comes first.
+    /// Bytes of one segment from `position`, about as many as are wanted, but none from `stop` on. Fewer where they lie
+    /// partly in memory and partly not, or are more than one disk operation moves; none only when the file is damaged.
     async fn bytes_at(&self, segment: Offset, position: u64, stop: u64, wanted: usize) -> io::Result<Slices> {
         if let Some(slices) = self.store.read_memory(segment, position, stop, wanted) {
             return Ok(slices);
         }
         let len = (wanted.max(MIN_DISK_READ_BYTES) as u64).min(stop - position) as usize;
-        Ok(Slices::from_iter([self.store.read_file(segment, position, len).await?]))
+        self.store.read_file(segment, position, len).await
     }
 }
 
@@ -117,21 +140,21 @@ struct BatchCut<'a> {
     segment: Offset,
     stop: u64,
     range: &'a ReadRange,
-    found_too_large: bool,
+    memory: usize,
 }
 
 impl BatchCut<'_> {
-    async fn read(&mut self, from: u64, stop_is_exact: bool) -> Result<Slices, LogReadError> {
+    async fn read(&self, from: u64, stop_is_exact: bool) -> Result<Read, LogReadError> {
         let max_bytes = self.range.max_bytes.max(BATCH_HEADER_LEN);
         let mut slices = self.replica.bytes_at(self.segment, from, self.stop, max_bytes).await?;
         let mut start = from;
         // Batches before the one sought: at most what lies between two index entries.
         let first = loop {
             if start >= self.stop {
-                return Ok(Slices::new());
+                return Ok(Read::default());
             }
             let Some(header) = header_at(&slices, (start - from) as usize) else {
-                slices = self.more(from, &slices, start + BATCH_HEADER_LEN as u64).await?;
+                self.fill(from, &mut slices, start + BATCH_HEADER_LEN as u64).await?;
                 continue;
             };
             let header = header.map_err(|()| self.corrupt(start))?;
@@ -141,38 +164,40 @@ impl BatchCut<'_> {
             start += header.size_in_bytes() as u64;
         };
         if first.base_offset >= self.range.limit {
-            return Ok(Slices::new());
+            return Ok(Read::default());
         }
         let first_len = first.size_in_bytes();
-        if first_len > self.range.max_bytes && !self.range.at_least_one {
-            self.found_too_large = true;
-            return Ok(Slices::new());
+        let most = if self.range.at_least_one { self.memory } else { 0 };
+        if first_len > self.range.max_bytes.max(most) {
+            return Ok(Read { too_large_bytes: Some(first_len), ..Read::default() });
         }
         let wanted = first_len.max(self.range.max_bytes) as u64;
         let end = self.stop.min(start + wanted);
-        if available(&slices) < (start + first_len as u64 - from) as usize {
-            slices = self.more(from, &slices, end).await?;
-        }
+        self.fill(from, &mut slices, (start + first_len as u64).min(self.stop)).await?;
         let mut chosen = sub_slices(&slices, (start - from) as usize, (end - from) as usize);
+        let has_more = start + (available(&chosen) as u64) < end;
         if !stop_is_exact {
             self.cut_at_limit(&mut chosen, start)?;
         }
-        Ok(chosen)
+        for slice in chosen.iter_mut().filter(|slice| slice.len() < SMALLEST_SLICE_BYTES) {
+            *slice = Bytes::copy_from_slice(slice);
+        }
+        Ok(Read { slices: chosen, has_more, too_large_bytes: None })
     }
 
-    /// All bytes from `from` up to `end`, as far as there are.
-    async fn more(&self, from: u64, have: &Slices, end: u64) -> Result<Slices, LogReadError> {
-        let slices = self.replica.bytes_at(self.segment, from, self.stop, (end - from) as usize).await?;
-        let mut slices = slices;
-        while available(&slices) < (end.min(self.stop) - from) as usize {
-            let at = from + available(&slices) as u64;
-            let next = self.replica.bytes_at(self.segment, at, self.stop, (end - at) as usize).await?;
-            if available(&next) == 0 {
-                break;
+    /// Reads on until `slices`, which begin at `from`, go up to `end`.
+    async fn fill(&self, from: u64, slices: &mut Slices, end: u64) -> Result<(), LogReadError> {
+        loop {
+            let at = from + available(slices) as u64;
+            if at >= end {
+                return Ok(());
             }
-            slices.extend(next);
+            let more = self.replica.bytes_at(self.segment, at, self.stop.max(end), (end - at) as usize).await?;
+            if available(&more) == 0 {
+                return Err(self.corrupt(at));
+            }
+            slices.extend(more);
         }
-        if available(&slices) <= available(have) { Err(self.corrupt(from)) } else { Ok(slices) }
     }
 
     /// Drops batches at or above the limit.

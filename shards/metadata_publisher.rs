@@ -12,33 +12,34 @@ mod assignment;
 mod settings;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ringlog_config::ServerConfig;
 use ringlog_log::LogConfig;
-use ringlog_metadata::image::{LeaderRecoveryState, PartitionImage, TopicImage, directory};
+use ringlog_metadata::image::{LeaderRecoveryState, PartitionImage, TopicChanges, TopicImage, directory};
 use ringlog_metadata::{MetadataChanges, MetadataImage};
-use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Role};
+use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Role, Unserved};
 use ringlog_protocol::StrBytes;
 use ringlog_ring as ring;
 use ringlog_types::{BrokerEpoch, GROUP_METADATA_TOPIC, LeaderEpoch, TopicIdPartition, TopicPartition, Uuid};
 use rustc_hash::FxHashMap;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use self::assignment::Assignments;
 use crate::coordinator;
+use crate::lasting::Lasting;
+use crate::log_manager::Claim;
 use crate::mesh::LocalFuture;
-use crate::rarely::Rarely;
 use crate::replica::Replica;
 use crate::shard::{Node, Shard};
 
 /// Partitions that are looked at before other tasks get a turn.
 const PARTITIONS_PER_TURN: usize = 64;
 
-/// Logs that are opened or made at a time.
-const CLAIMS_AT_A_TIME: usize = 32;
+/// How often logs are tried again that could not be made: the disk was full.
+const CLAIM_AGAIN_MS: u64 = 1_000;
 
 /// What one core knows of the metadata beside its image.
 #[derive(Default)]
@@ -47,12 +48,18 @@ pub struct Publisher {
     arrived: ring::Notify,
     /// This process is registered: partitions are taken over.
     is_registered: Cell<bool>,
-    /// Settings of the topics that have partitions here.
+    /// Replicas that are gone while the image still shows them.
+    departed: RefCell<FxHashMap<TopicIdPartition, Unserved>>,
+    /// Partitions whose logs could not be made, and may be before long.
+    unmade: RefCell<FxHashMap<TopicIdPartition, Arc<str>>>,
+    /// Settings of the topics that have partitions here, and of those that others write to by way of this core.
     topic_configs: RefCell<FxHashMap<Uuid, Rc<LogConfig>>>,
     /// The node's configuration with dynamic values on top; `None` as long as there are none.
     server_config: RefCell<Option<Rc<ServerConfig>>>,
     /// Partitions have more replicas than this one.
-    unreplicated: Rarely,
+    unreplicated: Lasting,
+    /// An image is being taken over: what is resolved by the one before isn't kept.
+    is_taking_over: Cell<bool>,
 }
 
 struct Publication {
@@ -83,10 +90,34 @@ pub fn start(shard: &Rc<Shard>) {
                     take_over(&shard, image, &changes).await;
                     let _ = done.send(());
                 }
-                None => shard.publisher.arrived.wait().await,
+                None => idle(&shard).await,
             }
         }
     });
+}
+
+/// Waits for the next image, and meanwhile tries again to make the logs that could not be made.
+async fn idle(shard: &Rc<Shard>) {
+    let arrived = shard.publisher.arrived.wait();
+    if shard.publisher.unmade.borrow().is_empty() {
+        return arrived.await;
+    }
+    if ring::timeout_ms(CLAIM_AGAIN_MS, arrived).await.is_ok() {
+        return;
+    }
+    let mut changes = MetadataChanges::default();
+    for (id, name) in shard.publisher.unmade.take() {
+        let topic = changes.topics.entry(id.topic_id).or_insert_with(|| TopicChanges {
+            name,
+            is_created: false,
+            partitions: BTreeSet::new(),
+        });
+        topic.partitions.insert(id.partition);
+    }
+    let image = shard.image();
+    let update = Update { shard, old: image.clone(), new: &image, assignments: RefCell::default() };
+    update.partitions(&changes).await;
+    update.assignments.take().send(shard);
 }
 
 /// The epoch of this process's registration, as far as this core knows.
@@ -99,10 +130,35 @@ fn own_epoch(node: &Node, image: &MetadataImage) -> Option<BrokerEpoch> {
     own.map(|broker| broker.epoch)
 }
 
+/// Why there is no replica of `id` on this core, which is its home.
+pub fn why_absent(shard: &Shard, id: TopicIdPartition) -> Unserved {
+    if let Some(why) = shard.publisher.departed.borrow().get(&id) {
+        return *why;
+    }
+    let image = shard.image();
+    let Some(partition) = image.topics.partition(id) else { return Unserved::TopicDeleted };
+    // What the image shows was opened before it was taken over, if it could be.
+    let was_claimed = shard.publisher.is_registered.get() && partition.directory(shard.node.id).is_some();
+    if was_claimed { Unserved::LogDirectoryFailed } else { Unserved::NoReplicaHere }
+}
+
 /// The node's configuration with the dynamic values of the image on top.
 pub fn with_server_config<R>(shard: &Shard, read: impl FnOnce(&ServerConfig) -> R) -> R {
     let dynamic = shard.publisher.server_config.borrow().clone();
     read(dynamic.as_deref().unwrap_or(&shard.node.config))
+}
+
+/// A topic's settings, wherever its partitions are.
+pub fn topic_config(shard: &Shard, image: &MetadataImage, topic: &TopicImage) -> Rc<LogConfig> {
+    let publisher = &shard.publisher;
+    if let Some(known) = publisher.topic_configs.borrow().get(&topic.id) {
+        return known.clone();
+    }
+    let config = Rc::new(settings::topic_config(shard, image, &topic.name));
+    if !publisher.is_taking_over.get() {
+        publisher.topic_configs.borrow_mut().insert(topic.id, config.clone());
+    }
+    config
 }
 
 async fn take_over(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: &MetadataChanges) {
@@ -114,6 +170,7 @@ async fn take_over(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: &Metad
     let is_first = !shard.publisher.is_registered.replace(true);
     let everything = is_first.then(|| MetadataChanges::between(&MetadataImage::empty(), &image));
     let changes = everything.as_ref().unwrap_or(changes);
+    shard.publisher.is_taking_over.set(true);
     let update = Update { shard, old: shard.image(), new: &image, assignments: RefCell::default() };
     update.configs(changes);
     update.deletions(changes).await;
@@ -126,6 +183,8 @@ async fn take_over(shard: &Rc<Shard>, image: Arc<MetadataImage>, changes: &Metad
     }
     let assignments = update.assignments.take();
     shard.replace_image(image.clone());
+    shard.publisher.departed.borrow_mut().clear();
+    shard.publisher.is_taking_over.set(false);
     assignments.send(shard);
 }
 
@@ -159,8 +218,10 @@ impl Update<'_> {
         if changed.is_empty() {
             return;
         }
-        for replica in self.shard.replicas.borrow().values() {
-            if let Some(config) = changed.get(&replica.id.topic_id) {
+        // By their ids: the replicas of other topics aren't touched, and there may be very many.
+        let replicas = self.shard.replicas.borrow();
+        for (id, replica) in replicas.iter() {
+            if let Some(config) = changed.get(&id.topic_id) {
                 *replica.config.borrow_mut() = config.clone();
                 // The least number of in-sync replicas may have changed.
                 replica.progress.notify_all();
@@ -182,31 +243,32 @@ impl Update<'_> {
         }
         let mut gone = Vec::new();
         for topic_id in changes.deleted_topics.keys() {
+            ring::yield_if_needed().await;
             self.shard.publisher.topic_configs.borrow_mut().remove(topic_id);
             let Some(topic) = self.old.topics.by_id(*topic_id) else { continue };
             let partitions = topic.partitions.keys();
             let ids = partitions.map(|index| TopicIdPartition { topic_id: *topic_id, partition: index });
             gone.extend(ids.filter_map(|id| self.shard.replica(id)));
         }
-        self.remove(gone).await;
+        self.remove(gone, Unserved::TopicDeleted).await;
         let topics = changes.deleted_topics.iter().map(|(id, name)| (StrBytes::copy_from(name), *id));
         coordinator::on_topics_deleted(self.shard, &topics.collect::<Vec<_>>());
     }
 
     /// Replicas that this broker no longer has.
-    async fn remove(&self, replicas: Vec<Rc<Replica>>) {
+    async fn remove(&self, replicas: Vec<Rc<Replica>>, why: Unserved) {
         if replicas.is_empty() {
             return;
         }
         for replica in &replicas {
-            info!(partition = %replica.name, "deleting the replica");
-            tell_coordinators(self.shard, replica, false);
+            self.shard.publisher.departed.borrow_mut().insert(replica.id, why);
+            coordinator::on_closed(self.shard, replica);
         }
-        self.shard.log_dirs.delete(self.shard, replicas).await;
+        self.shard.log_dirs.delete(self.shard, replicas, why).await;
     }
 
     async fn partitions(&self, changes: &MetadataChanges) {
-        let local = self.local(changes);
+        let local = self.local(changes).await;
         self.warn_of_replicas(&local);
         self.claim(&local).await;
         let mut gone = Vec::new();
@@ -223,7 +285,7 @@ impl Update<'_> {
                 None => gone.push(replica),
             }
         }
-        self.remove(gone).await;
+        self.remove(gone, Unserved::NoReplicaHere).await;
     }
 
     /// Until partitions are copied between brokers, an operator has to know what becomes of those that should be.
@@ -243,11 +305,14 @@ impl Update<'_> {
     }
 
     /// The changed partitions whose home is this core.
-    fn local<'c>(&'c self, changes: &'c MetadataChanges) -> Vec<Local<'c>> {
+    async fn local<'c>(&'c self, changes: &'c MetadataChanges) -> Vec<Local<'c>> {
         let mut local = Vec::new();
         for (topic_id, topic_changes) in &changes.topics {
             let Some(topic) = self.new.topics.by_id(*topic_id) else { continue };
-            for index in &topic_changes.partitions {
+            for (looked_at, index) in topic_changes.partitions.iter().enumerate() {
+                if looked_at % PARTITIONS_PER_TURN == 0 {
+                    ring::yield_if_needed().await;
+                }
                 let id = TopicIdPartition { topic_id: *topic_id, partition: *index };
                 if self.shard.home_of(id) != self.shard.index {
                     continue;
@@ -263,23 +328,29 @@ impl Update<'_> {
 
     /// Opens or makes the logs of partitions that are new here.
     async fn claim(&self, local: &[Local<'_>]) {
-        let mut running = VecDeque::new();
-        for Local { id, topic, directory, .. } in local {
+        let mut claims = Vec::new();
+        for (looked_at, Local { id, topic, directory, .. }) in local.iter().enumerate() {
+            if looked_at % PARTITIONS_PER_TURN == 0 {
+                ring::yield_if_needed().await;
+            }
             let Some(directory) = *directory else { continue };
             if self.shard.replica(*id).is_some() {
                 continue;
             }
-            if running.len() >= CLAIMS_AT_A_TIME
-                && let Some(first) = running.pop_front()
-            {
-                first.await;
-            }
-            let assigned = Some(directory).filter(|directory| !directory::is_reserved(*directory));
             let name = TopicPartition { topic: topic.name.clone(), partition: id.partition };
-            running.push_back(ring::spawn(claim(self.shard.clone(), *id, name, assigned, self.topic_config(topic))));
+            let directory = Some(directory).filter(|directory| !directory::is_reserved(*directory));
+            claims.push(Claim { id: *id, name, directory, config: self.topic_config(topic) });
         }
-        for claim in running {
-            claim.await;
+        if claims.is_empty() {
+            return;
+        }
+        for (claim, fault) in self.shard.log_dirs.claim_all(self.shard, claims).await {
+            if fault.passes() {
+                debug!(partition = %claim.name, "the replica can't be opened for now: {fault}");
+                self.shard.publisher.unmade.borrow_mut().insert(claim.id, claim.name.topic);
+            } else {
+                error!(partition = %claim.name, "the replica can't be opened: {fault}");
+            }
         }
     }
 
@@ -301,19 +372,6 @@ struct Local<'a> {
     partition: &'a PartitionImage,
     /// Where this broker's replica lies, as the metadata has it; `None`: there is none.
     directory: Option<Uuid>,
-}
-
-async fn claim(
-    shard: Rc<Shard>,
-    id: TopicIdPartition,
-    name: TopicPartition,
-    directory: Option<Uuid>,
-    config: Rc<LogConfig>,
-) {
-    let shown = name.clone();
-    if let Err(fault) = shard.log_dirs.claim_or_create(&shard, id, name, directory, config).await {
-        error!(partition = %shown, "the replica can't be opened: {fault}");
-    }
 }
 
 /// Tells a replica what it is now.
@@ -342,7 +400,8 @@ fn set_role(shard: &Rc<Shard>, replica: &Rc<Replica>, partition: &PartitionImage
     replica.apply(&effects);
     let now = led_epoch(replica);
     if before != now {
-        debug!(partition = %replica.name, leader = partition.leader.0, epoch = partition.leader_epoch.0, "new leader");
+        let (leader, epoch) = (partition.leader.0, partition.leader_epoch.0);
+        debug!(target: "state.change.logger", partition = %replica.name, leader, epoch, "new leader");
         persist_leader_epochs(replica.clone());
         tell_coordinators(shard, replica, now.is_some());
     }

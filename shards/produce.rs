@@ -1,7 +1,8 @@
 //! A Produce request, from its decoded body to its response. Read from the top:
 //!
-//! 1. [`begin`] finds the home of each partition and sends its records there ([`Shard::begin_on`], in order).
-//! 2. [`append_here`], on the home core: [`Replica::append`] decides by `ringlog_partition` (checks, offsets) and
+//! 1. [`begin`] finds the home of each partition, checks each batch ([`crate::batch_checks`]: all of its bytes, so that
+//!    consumers can read what is stored) and sends it there ([`Shard::begin_on`], in order).
+//! 2. [`append_here`], on the home core: [`Replica::append`] decides by `ringlog_partition` (producers, offsets) and
 //!    copies the batch, once, into the tail of the log (`segment_store`). A writer task is woken.
 //! 3. `segment_store` writes to the device and reports the durable end to the partition, which moves the high
 //!    watermark: for one replica at once, for several when followers have fetched (`fetch`).
@@ -12,19 +13,23 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_log::TransactionRules;
-use ringlog_log::validator::{AppendOrigin, RecordFault};
+use ringlog_log::validator::{
+    AppendOrigin, BatchRules, CheckedBatch, RecordFault, RequestFault, ValidationError, holds_transaction,
+};
 use ringlog_protocol::Records;
 use ringlog_protocol::messages::produce_request::ProduceRequest;
 use ringlog_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use ringlog_ring as ring;
-use ringlog_types::{ErrorCode, MonotonicMs, PartitionIndex, TopicIdPartition};
+use ringlog_types::{ErrorCode, MonotonicMs, PartitionIndex, TopicIdPartition, TopicPartition, is_internal_topic};
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use crate::dispatch::RequestContext;
 use crate::mesh::LocalFuture;
-use crate::replica::{AppendRules, Appended, ProduceFault, Replica};
+use crate::metadata_publisher::topic_config;
+use crate::replica::{AppendRules, Appended, ProduceFault, Replica, Told};
 use crate::shard::Shard;
 
 /// Records for one partition, on their way to its home and, to be freed where they were received, back.
@@ -33,18 +38,23 @@ struct Part {
     place: (usize, usize),
     id: TopicIdPartition,
     records: Bytes,
+    /// What became of the check; it is taken to the log.
+    checked: Option<Result<CheckedBatch, ValidationError>>,
     outcome: Result<Appended, ProduceFault>,
 }
 
-/// How often an append that found no memory looks again.
-const MEMORY_RETRY_MS: u64 = 1;
+/// Parts that are appended before looking whether others want to run.
+const PARTS_PER_TURN: usize = 64;
+/// Clients that may write to internal topics.
+const ADMIN_CLIENT_ID: &str = "__admin_client";
+/// The first version of Produce that knows zstd.
+const ZSTD_SINCE: i16 = 7;
 
 /// How long to wait, and for what.
 #[derive(Clone, Copy)]
 struct Wanted {
     /// -1 for all in-sync replicas, 1 for the leader, 0 for no answer.
     acks: i16,
-    api_version: i16,
     deadline: MonotonicMs,
 }
 
@@ -57,8 +67,14 @@ pub async fn begin(
 ) -> LocalFuture<ProduceResponse> {
     let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
     let deadline = ring::now().monotonic.plus_ms(timeout_ms);
-    let wanted = Wanted { acks: request.acks, api_version: context.api_version, deadline };
-    let (mut response, by_home) = split_by_home(shard, request);
+    let wanted = Wanted { acks: request.acks, deadline };
+    if let Some(fault) = fault_of_request(&request) {
+        let response = refuse_all(request, &fault);
+        return Box::pin(async move { response });
+    }
+    let (mut response, mut by_home) = split_by_home(shard, context, request);
+    check_batches(shard, context, wanted, &mut response, &mut by_home).await;
+    let dropped = if has_repeated(&response) { drop_repeated(&mut by_home, &mut response) } else { Places::default() };
     let mut pending: SmallVec<[LocalFuture<Vec<Part>>; 4]> = SmallVec::new();
     for (home, parts) in by_home {
         pending.push(shard.begin_on(home, move |shard| append_here(shard, parts, wanted)).await);
@@ -70,16 +86,119 @@ pub async fn begin(
                 answer(&mut response.responses[topic].partition_responses[partition], part.outcome);
             }
         }
+        if !dropped.is_empty() || has_repeated(&response) {
+            unite_repeated(&mut response, &dropped);
+        }
+        response.responses.retain(|topic| !topic.partition_responses.is_empty());
         response
     })
 }
 
+/// Places in a response: topic and partition.
+type Places = FxHashSet<(usize, usize)>;
+
+/// Whether a topic or a partition is named more than once.
+fn has_repeated(response: &ProduceResponse) -> bool {
+    let topics = &response.responses;
+    let is_unique = |topic: &TopicProduceResponse| {
+        let partitions = &topic.partition_responses;
+        let mut seen = FxHashSet::default();
+        partitions.len() <= 1 || partitions.iter().all(|partition| seen.insert(partition.index))
+    };
+    let mut seen = FxHashSet::default();
+    !topics.iter().all(is_unique)
+        || (topics.len() > 1 && !topics.iter().all(|topic| seen.insert((&topic.name, topic.topic_id))))
+}
+
+/// Of batches for the same partition Kafka appends only the last one that isn't refused before it comes to the log. The
+/// refused ones are answered here; the places of the others that go nowhere are returned.
+fn drop_repeated(by_home: &mut ByHome, response: &mut ProduceResponse) -> Places {
+    let (mut dropped, mut seen) = (Places::default(), FxHashSet::default());
+    for (_, parts) in by_home {
+        let mut kept = Vec::with_capacity(parts.len());
+        for part in std::mem::take(parts).into_iter().rev() {
+            let (topic, partition) = part.place;
+            match part.checked {
+                Some(Err(fault)) if fault.is_of_request => {
+                    let fault = ProduceFault::from(fault.code);
+                    answer(&mut response.responses[topic].partition_responses[partition], Err(fault));
+                }
+                _ if !seen.insert(part.id) => drop(dropped.insert(part.place)),
+                _ => kept.push(part),
+            }
+        }
+        kept.reverse();
+        *parts = kept;
+    }
+    dropped
+}
+
+/// One answer for each partition: an error that was found before the log was looked for, if there is one.
+fn unite_repeated(response: &mut ProduceResponse, dropped: &Places) {
+    let mut topics: Vec<TopicProduceResponse> = Vec::new();
+    let mut places = FxHashMap::default();
+    for (topic_place, topic) in std::mem::take(&mut response.responses).into_iter().enumerate() {
+        let key = (topic.name.clone(), topic.topic_id);
+        let place = *places.entry(key).or_insert(topics.len());
+        if place == topics.len() {
+            topics.push(TopicProduceResponse { partition_responses: Vec::new(), ..topic.clone() });
+        }
+        for (partition_place, partition) in topic.partition_responses.into_iter().enumerate() {
+            if dropped.contains(&(topic_place, partition_place)) {
+                continue;
+            }
+            let united = &mut topics[place].partition_responses;
+            match united.iter_mut().find(|known| known.index == partition.index) {
+                Some(known) if known.error_code == 0 || partition.error_code != 0 => *known = partition,
+                Some(_) => {}
+                None => united.push(partition),
+            }
+        }
+    }
+    response.responses = topics;
+}
+
 type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
 
+/// What Kafka refuses a request as a whole for, whatever else it holds: bytes that can't be a batch, and transactions of
+/// nobody.
+fn fault_of_request(request: &ProduceRequest) -> Option<RequestFault> {
+    for data in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
+        // A request's records are one slice of its frame.
+        let records = data.records.as_ref().and_then(|records| records.chunks().first());
+        match holds_transaction(records.map_or(&[], |records| records)) {
+            Ok(false) => {}
+            Ok(true) if request.transactional_id.is_some() => return None,
+            Ok(true) => {
+                return Some(RequestFault { code: ErrorCode::TransactionalIdAuthorizationFailed, message: None });
+            }
+            Err(fault) => return Some(fault),
+        }
+    }
+    None
+}
+
+fn refuse_all(request: ProduceRequest, fault: &RequestFault) -> ProduceResponse {
+    let partition = |index| PartitionProduceResponse {
+        index,
+        error_code: fault.code.code(),
+        base_offset: -1,
+        error_message: fault.message.clone().map(Into::into),
+        ..PartitionProduceResponse::default()
+    };
+    let topics = request.topic_data.into_iter().map(|topic| TopicProduceResponse {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partition_responses: topic.partition_data.iter().map(|data| partition(data.index)).collect(),
+    });
+    ProduceResponse { responses: topics.collect(), ..ProduceResponse::default() }
+}
+
 /// Prepares a response of the request's shape, with an error where a partition isn't known, and sorts the rest.
-fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, ByHome) {
+fn split_by_home(shard: &Shard, context: &RequestContext, request: ProduceRequest) -> (ProduceResponse, ByHome) {
+    // What coordinators keep is theirs; Kafka lets only clients of this name write to it.
+    let may_write_internal = context.client_id.as_deref() == Some(ADMIN_CLIENT_ID);
     let image = shard.image();
-    let invalid_acks = !(-1..=1).contains(&request.acks);
     let mut by_home = ByHome::new();
     let mut response = ProduceResponse::default();
     response.responses.reserve(request.topic_data.len());
@@ -94,15 +213,17 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
             let partition = PartitionIndex(data.index);
             let records = data.records.map(Records::into_contiguous).unwrap_or_default();
             match known {
-                _ if invalid_acks => unanswered.error_code = ErrorCode::InvalidRequiredAcks.code(),
                 None => unanswered.error_code = unknown.code(),
                 Some(topic) if !topic.partitions.contains_key(&partition) => {
                     unanswered.error_code = ErrorCode::UnknownTopicOrPartition.code();
                 }
+                Some(topic) if !may_write_internal && is_internal_topic(&topic.name) => {
+                    unanswered.error_code = ErrorCode::InvalidTopicException.code();
+                }
                 Some(topic) => {
                     let id = TopicIdPartition { topic_id: topic.id, partition };
-                    let part =
-                        Part { place: (topic_place, place), id, records, outcome: Err(ProduceFault::NOT_LEADER) };
+                    let outcome = Err(ErrorCode::NotLeaderOrFollower.into());
+                    let part = Part { place: (topic_place, place), id, records, checked: None, outcome };
                     let home = shard.home_of(id);
                     match by_home.iter_mut().find(|(shard, _)| *shard == home) {
                         Some((_, parts)) => parts.push(part),
@@ -121,85 +242,177 @@ fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, By
     (response, by_home)
 }
 
+/// Checks every batch. With acks that mean nothing those that Kafka wouldn't look at further are answered here.
+async fn check_batches(
+    shard: &Shard,
+    context: &RequestContext,
+    wanted: Wanted,
+    response: &mut ProduceResponse,
+    by_home: &mut ByHome,
+) {
+    let image = shard.image();
+    let is_acks_valid = (-1..=1).contains(&wanted.acks);
+    let now = ring::now().wall;
+    for part in by_home.iter_mut().flat_map(|(_, parts)| parts) {
+        let Some(topic) = image.topics.by_id(part.id.topic_id) else { continue };
+        let config = topic_config(shard, &image, topic);
+        let rules = BatchRules {
+            is_zstd_allowed: context.api_version >= ZSTD_SINCE,
+            looks_inside: shard.node.config.ringlog.check_compressed_batches,
+            unpacked_bytes_max: shard.node.config.network.request_max_bytes as usize,
+            ..BatchRules::new(&config, AppendOrigin::Client, now)
+        };
+        let name = TopicPartition { topic: topic.name.clone(), partition: part.id.partition };
+        let checked = shard.batch_checks.check(&part.records, &name, &rules).await;
+        ring::yield_if_needed().await;
+        part.checked = Some(checked);
+    }
+    if !is_acks_valid {
+        for part in by_home.drain(..).flat_map(|(_, parts)| parts) {
+            let fault = match part.checked {
+                Some(Err(fault)) if fault.is_of_request => fault.code,
+                _ => ErrorCode::InvalidRequiredAcks,
+            };
+            let (topic, partition) = part.place;
+            answer(&mut response.responses[topic].partition_responses[partition], Err(fault.into()));
+        }
+    }
+}
+
 /// On the home core: appends at once, then waits for what `wanted` asks.
 fn append_here(shard: &Rc<Shard>, parts: Vec<Part>, wanted: Wanted) -> LocalFuture<Vec<Part>> {
-    if shard.append_turns.available() > 0 && shard.store.frames.has_room() {
-        let (parts, waiting) = append_parts(shard, parts, wanted);
-        return Box::pin(acknowledge_all(parts, waiting, wanted));
+    let mut work = Appending { parts, next: 0, appended: Waiting::new(), wanted };
+    if !shard.store.frames.is_waited_for() && work.go_on(shard) == Stop::Done {
+        return Box::pin(work.acknowledge_all());
     }
-    // Memory is full of records that the disk has not taken yet. Appends wait in order; their connections read no more.
+    // Memory is full of records that the disk has not taken yet, or there is much to do. Appends wait in order; their
+    // connections read no more.
     let shard = shard.clone();
     Box::pin(ring::spawn(async move {
-        let turn = shard.append_turns.acquire(1).await;
-        while !shard.store.frames.has_room() {
-            ring::sleep_ms(MEMORY_RETRY_MS).await;
+        let turn = shard.store.frames.turn().await;
+        loop {
+            match work.go_on(&shard) {
+                Stop::Done => break,
+                Stop::Preempted => ring::yield_now().await,
+                Stop::NoRoom if ring::now().monotonic >= wanted.deadline => {
+                    work.give_up();
+                    break;
+                }
+                Stop::NoRoom => shard.store.frames.wait_a_moment().await,
+            }
         }
-        let (parts, waiting) = append_parts(&shard, parts, wanted);
         drop(turn);
-        acknowledge_all(parts, waiting, wanted).await
+        work.acknowledge_all().await
     }))
 }
 
 /// Appended parts: place in the request's part list, replica, and where the records lie.
 type Waiting = SmallVec<[(usize, Rc<Replica>, Appended); 4]>;
 
-fn append_parts(shard: &Shard, mut parts: Vec<Part>, wanted: Wanted) -> (Vec<Part>, Waiting) {
-    let now = ring::now();
-    let mut waiting = Waiting::new();
-    let rules = AppendRules {
-        origin: AppendOrigin::Client,
-        required_acks: wanted.acks,
-        is_zstd_allowed: wanted.api_version >= 7,
-        transaction: TransactionRules::default(),
-    };
-    let scratch = &mut *shard.scratch.borrow_mut();
-    for (place, part) in parts.iter_mut().enumerate() {
-        let Some(replica) = shard.replica(part.id) else { continue };
-        part.outcome = replica.append(&part.records, &rules, scratch, now);
-        if let Ok(appended) = part.outcome {
-            shard.metrics.appended_bytes.add(part.records.len() as u64);
-            waiting.push((place, replica, appended));
-        }
-    }
-    (parts, waiting)
+/// A request's parts for one core.
+struct Appending {
+    parts: Vec<Part>,
+    /// The first part that hasn't been looked at.
+    next: usize,
+    appended: Waiting,
+    wanted: Wanted,
 }
 
-async fn acknowledge_all(mut parts: Vec<Part>, waiting: Waiting, wanted: Wanted) -> Vec<Part> {
-    for (place, replica, appended) in waiting {
-        if let Err(fault) = acknowledge(&replica, &appended, wanted).await {
-            parts[place].outcome = Err(fault);
+#[derive(Debug, PartialEq, Eq)]
+enum Stop {
+    Done,
+    /// There is no memory for the next part.
+    NoRoom,
+    /// Others want to run.
+    Preempted,
+}
+
+impl Appending {
+    /// Appends as many parts as can be.
+    fn go_on(&mut self, shard: &Shard) -> Stop {
+        let now = ring::now();
+        let rules = AppendRules {
+            origin: AppendOrigin::Client,
+            required_acks: self.wanted.acks,
+            transaction: TransactionRules::default(),
+        };
+        let begun = self.next;
+        while let Some(part) = self.parts.get_mut(self.next) {
+            if self.next > begun && self.next.is_multiple_of(PARTS_PER_TURN) && ring::needs_preempt() {
+                return Stop::Preempted;
+            }
+            match (shard.served(part.id), part.checked.take()) {
+                (Err(why), _) => part.outcome = Err(why.error_code().into()),
+                // Its topic has gone since the request came in.
+                (Ok(_), None) => {}
+                (Ok(replica), Some(checked)) if !replica.has_room_for_checked(&checked) => {
+                    part.checked = Some(checked);
+                    return Stop::NoRoom;
+                }
+                (Ok(replica), Some(checked)) => {
+                    part.outcome = replica.append(checked, &rules, now);
+                    if let Ok(appended) = part.outcome {
+                        shard.metrics.appended_bytes.add(part.records.len() as u64);
+                        self.appended.push((self.next, replica, appended));
+                    }
+                }
+            }
+            self.next += 1;
+        }
+        Stop::Done
+    }
+
+    /// There was no memory in time: the rest is not in any log, and may be sent again.
+    fn give_up(&mut self) {
+        for part in &mut self.parts[self.next..] {
+            part.outcome = Err(ErrorCode::RequestTimedOut.into());
         }
     }
-    parts
+
+    async fn acknowledge_all(mut self) -> Vec<Part> {
+        for (place, replica, appended) in self.appended {
+            if let Err(code) = acknowledge(&replica, &appended, self.wanted).await {
+                self.parts[place].outcome = Err(ProduceFault { told: Told::Appended(appended), ..code.into() });
+            }
+        }
+        self.parts
+    }
 }
 
 /// Waits until the records are durable here (acks 0 and 1), or committed (acks -1).
-async fn acknowledge(replica: &Replica, appended: &Appended, wanted: Wanted) -> Result<(), ProduceFault> {
+async fn acknowledge(replica: &Replica, appended: &Appended, wanted: Wanted) -> Result<(), ErrorCode> {
     loop {
         if let Some(outcome) = replica.acknowledged(appended, wanted.acks) {
             return outcome;
         }
         let left_ms = wanted.deadline.since_ms(ring::now().monotonic);
-        // Only waiting for followers may time out: what the leader has taken, it writes or fails.
-        if wanted.acks != -1 {
+        // Only waiting for followers, or for room on a full disk, may time out: what the leader has taken, it writes or
+        // fails.
+        if wanted.acks != -1 && !replica.is_stuck() {
             replica.progress.wait().await;
         } else if left_ms == 0 || ring::timeout_ms(left_ms, replica.progress.wait()).await.is_err() {
-            return Err(ErrorCode::RequestTimedOut.into());
+            return Err(ErrorCode::RequestTimedOut);
         }
     }
 }
 
 fn answer(response: &mut PartitionProduceResponse, outcome: Result<Appended, ProduceFault>) {
-    match outcome {
-        Ok(appended) => {
-            response.base_offset = appended.base_offset.0;
-            response.log_append_time_ms = appended.log_append_time.0;
-            response.log_start_offset = appended.log_start_offset.0;
-        }
+    let told = match outcome {
+        Ok(appended) => Told::Appended(appended),
         Err(fault) => {
             response.error_code = fault.code.code();
             response.error_message = fault.message.map(Into::into);
             response.record_errors = fault.record_errors.into_iter().map(record_error).collect();
+            fault.told
+        }
+    };
+    match told {
+        Told::Nothing => {}
+        Told::LogStart(offset) => response.log_start_offset = offset.0,
+        Told::Appended(appended) => {
+            response.base_offset = appended.base_offset.0;
+            response.log_append_time_ms = appended.log_append_time.0;
+            response.log_start_offset = appended.log_start_offset.0;
         }
     }
 }

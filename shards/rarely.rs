@@ -1,51 +1,25 @@
-//! What lasts is said once, then rarely, and once more when it is over.
+//! Saying something once, and then only now and then.
 
 use std::cell::Cell;
 
 use ringlog_types::MonotonicMs;
 
-/// The wait before something is said again is as long as it has lasted, but within these bounds.
-const AGAIN_MIN_MS: u64 = 60_000;
-/// See [`AGAIN_MIN_MS`].
-const AGAIN_MAX_MS: u64 = 30 * 60_000;
-
-/// A state of affairs that may last, and when it was last worth a line in the log.
-#[derive(Debug, Default)]
+/// Lets a message through when the last one was long ago.
+#[derive(Default)]
 pub struct Rarely {
-    patience_ms: u64,
-    since: Cell<Option<MonotonicMs>>,
-    told_at: Cell<Option<MonotonicMs>>,
+    said_at: Cell<Option<MonotonicMs>>,
+    kept_back: Cell<u64>,
 }
 
 impl Rarely {
-    /// Of something that is only worth a line when it has lasted for `patience_ms`.
-    pub fn after(patience_ms: u64) -> Rarely {
-        Rarely { patience_ms, ..Rarely::default() }
-    }
-
-    /// It is so, at `now`. Returns for how long it has been, in milliseconds, if that is to be said now.
-    #[must_use]
-    pub fn holds(&self, now: MonotonicMs) -> Option<u64> {
-        let since = self.since.get().unwrap_or(now);
-        self.since.set(Some(since));
-        let lasted_ms = now.since_ms(since);
-        let is_due = match self.told_at.get() {
-            None => lasted_ms >= self.patience_ms,
-            Some(told_at) => {
-                let wait_ms = told_at.since_ms(since).clamp(AGAIN_MIN_MS, AGAIN_MAX_MS);
-                now.since_ms(told_at) >= wait_ms
-            }
-        };
-        if is_due {
-            self.told_at.set(Some(now));
+    /// How many were kept back since the last one, if this one may be said: `every_ms` after that at the earliest.
+    pub fn may_say(&self, now: MonotonicMs, every_ms: u64) -> Option<u64> {
+        if self.said_at.get().is_some_and(|at| now.since_ms(at) < every_ms) {
+            self.kept_back.set(self.kept_back.get() + 1);
+            return None;
         }
-        is_due.then_some(lasted_ms)
-    }
-
-    /// It isn't so, at `now`. Returns for how long it had been, in milliseconds, if that was said and this ends it.
-    pub fn over(&self, now: MonotonicMs) -> Option<u64> {
-        let since = self.since.take()?;
-        self.told_at.take().map(|_| now.since_ms(since))
+        self.said_at.set(Some(now));
+        Some(self.kept_back.take())
     }
 }
 
@@ -53,26 +27,13 @@ impl Rarely {
 mod tests {
     use super::*;
 
-    fn told(rarely: &Rarely, seconds: impl Iterator<Item = u64>) -> Vec<u64> {
-        seconds.filter(|second| rarely.holds(MonotonicMs(second * 1000)).is_some()).collect()
-    }
-
     #[test]
-    fn what_lasts_is_said_once_then_rarely_then_when_it_is_over() {
-        let rarely = Rarely::after(5_000);
-        assert_eq!(told(&rarely, 100..7300), [105, 165, 225, 345, 585, 1065, 2025, 3825, 5625]);
-        assert_eq!(rarely.over(MonotonicMs(7_300_000)), Some(7_200_000));
-        assert_eq!(rarely.over(MonotonicMs(7_300_000)), None);
-        assert_eq!(told(&rarely, 8000..8010), [8005], "from the beginning");
-    }
-
-    #[test]
-    fn what_is_over_before_it_was_said_is_never_spoken_of() {
-        let rarely = Rarely::after(5_000);
-        assert_eq!(told(&rarely, 100..104), [0; 0]);
-        assert_eq!(rarely.over(MonotonicMs(104_000)), None);
-        assert_eq!(told(&rarely, 105..112), [110], "from the beginning");
-        let at_once = Rarely::default();
-        assert_eq!(told(&at_once, 7..9), [7]);
+    fn the_first_is_said_and_then_one_per_interval() {
+        let rarely = Rarely::default();
+        let at = |ms| rarely.may_say(MonotonicMs(ms), 1_000);
+        assert_eq!(
+            [at(5), at(6), at(1_004), at(1_005), at(1_006), at(9_000)],
+            [Some(0), None, None, Some(2), None, Some(1)]
+        );
     }
 }

@@ -14,8 +14,7 @@
 //! A log that nobody writes holds no frame. Its next append begins in the middle of a block, whose earlier bytes are
 //! then read back once, by the writer (`Head`).
 //!
-//! Bounds: one write pass at a time; frames beyond the shard's budget are taken only for bytes that are not yet
-//! written, and those are bounded by the connections' request memory.
+//! Bounds: one write pass at a time; memory is that of [`crate::frames`], which who appends asks for room first.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -30,14 +29,18 @@ use ringlog_log::offset_index::OffsetIndex;
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
 use ringlog_log::time_index::TimeIndex;
 use ringlog_log::transaction_index::TransactionIndex;
-use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, File, Frame, FrameSlice, Open};
+use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, File, Frame, FrameSlice, Open, Trouble};
 use ringlog_types::{Offset, align_down};
 use smallvec::SmallVec;
 
 use crate::frames::FrameCache;
-use crate::log_manager::DiskFaults;
+use crate::log_manager::{DiskFaults, DiskSpace};
 use crate::open_files::{FileKey, OpenFiles};
+use crate::padding::Padding;
 use crate::read_ahead::ReadAhead;
+use crate::replica::Replica;
+
+mod growth;
 
 /// Slices that follow each other in a log.
 pub type Slices = SmallVec<[Bytes; 4]>;
@@ -46,8 +49,9 @@ const FIRST_FRAME_BYTES: usize = 16 * 1024;
 const LARGEST_FRAME_BYTES: usize = 256 * 1024;
 /// No index is larger: a segment has at most 2 GiB.
 const INDEX_BYTES_MAX: usize = 64 * 1024 * 1024;
-const FIRST_ALLOCATION_BYTES: u64 = 1024 * 1024;
-const LARGEST_ALLOCATION_BYTES: u64 = 32 * 1024 * 1024;
+
+/// See [`StoreContext::index_turns`].
+pub const INDEX_WRITERS: usize = 4;
 
 /// What the stores of one core share.
 pub struct StoreContext {
@@ -59,8 +63,14 @@ pub struct StoreContext {
     pub direct: Direct,
     /// I/O errors, which take their log directory offline.
     pub faults: DiskFaults,
-    /// Bytes that may be read ahead of readers.
-    pub read_ahead: ByteSemaphore,
+    /// How full the disks are.
+    pub space: Rc<DiskSpace>,
+    /// Index files that may be written at a time, each on a thread of its own.
+    pub index_turns: ByteSemaphore,
+    /// What is read from files, ahead of readers that go on.
+    pub read_ahead: ReadAhead,
+    /// Logs that may have padding behind their last record.
+    pub padding: Padding<Replica>,
 }
 
 /// The bytes of one log.
@@ -74,8 +84,11 @@ pub struct SegmentStore {
     finishing: RefCell<Vec<Offset>>,
     /// The sealed segment read last, with its offset index.
     index: RefCell<Option<(Offset, Rc<OffsetIndex>)>>,
-    ahead: ReadAhead,
     writing: Cell<bool>,
+    /// A file that was made longer ahead of its writes has its length.
+    grown: ring::Notify,
+    /// Nobody serves this log any more: what isn't in its files never will be.
+    abandoned: Cell<bool>,
     /// How many times names in the directory have changed, and how many of these changes are on the device. Flushes
     /// overlap: a flag that the first of them lowered would let the second acknowledge before the names are there.
     names_changed: Cell<u64>,
@@ -96,8 +109,10 @@ struct Tail {
     end: u64,
     /// Bytes of it that are in the file.
     written: u64,
-    /// Length of the file.
+    /// Length of the file, at most.
     file_len: u64,
+    /// It is being made longer ahead of its writes.
+    is_growing: bool,
     next_frame_bytes: usize,
     /// Its file doesn't exist yet.
     create: bool,
@@ -127,7 +142,6 @@ struct Job {
     create: bool,
     sealed: bool,
     end: u64,
-    allocate_to: Option<u64>,
     /// The first block begins with bytes that only the file has: so many.
     head: usize,
     writes: Vec<Write>,
@@ -147,8 +161,8 @@ impl SegmentStore {
         let tail = Tail::new(base_offset, size, file_len);
         let tails = RefCell::new(VecDeque::from([tail]));
         let directory = RefCell::new(directory);
-        let (writing, names_changed, names_synced, offered, old_indexes) = Default::default();
-        let (rolls, finishing, index, ahead) = Default::default();
+        let (writing, grown, abandoned, names_changed, names_synced, offered, old_indexes) = Default::default();
+        let (rolls, finishing, index) = Default::default();
         Rc::new(SegmentStore {
             context,
             id,
@@ -157,8 +171,9 @@ impl SegmentStore {
             rolls,
             finishing,
             index,
-            ahead,
             writing,
+            grown,
+            abandoned,
             names_changed,
             names_synced,
             offered,
@@ -166,9 +181,24 @@ impl SegmentStore {
         })
     }
 
+    /// The memory that it shares with the other stores of this core.
+    pub fn frames(&self) -> &FrameCache {
+        &self.context.frames
+    }
+
+    /// How full the disks are.
+    pub fn space(&self) -> &Rc<DiskSpace> {
+        &self.context.space
+    }
+
     /// Where its files lie.
     pub fn directory(&self) -> PathBuf {
         self.directory.borrow().clone()
+    }
+
+    /// Whether they lie there.
+    pub fn is_in(&self, directory: &Path) -> bool {
+        *self.directory.borrow() == directory
     }
 
     /// Its directory was renamed. Open files stay valid.
@@ -215,7 +245,7 @@ impl SegmentStore {
     /// Writes a sealed segment's indexes and producer snapshot and makes all of it survive a power failure.
     pub async fn finish(&self, roll: &Roll) -> io::Result<()> {
         let base_offset = roll.sealed.base_offset;
-        self.open(base_offset, false).await?.fdatasync().await?;
+        self.sync_segment(base_offset).await?;
         if !roll.transaction_index.entries().is_empty() {
             self.write_file(base_offset, FileKind::TransactionIndex, roll.transaction_index.encode()).await?;
         }
@@ -235,9 +265,11 @@ impl SegmentStore {
         self.finishing.borrow_mut().retain(|other| *other != base_offset);
     }
 
-    /// Writes one of the small files beside a segment, whole.
+    /// Writes one of the files beside a segment, whole. They may be large: not where acknowledgements wait.
     pub async fn write_file(&self, offset: Offset, kind: FileKind, bytes: Vec<u8>) -> io::Result<()> {
-        ring::fs::write_atomically(self.path(SegmentFile::live(offset, kind).to_string()), bytes).await
+        let _turn = self.context.index_turns.acquire(1).await;
+        let path = self.path(SegmentFile::live(offset, kind).to_string());
+        ring::blocking_apart("write-index", move || ring::fs::write_atomically_now(&path, &bytes)).await
     }
 
     /// The offset index of a sealed segment.
@@ -281,6 +313,14 @@ impl SegmentStore {
         TransactionIndex::load(base_offset, &bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
+    /// Whether there is memory for an append of `bytes`, until the next `await`. Other stores' clean frames give way.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let next = self.tails.borrow().back().map_or(FIRST_FRAME_BYTES, |tail| tail.next_frame_bytes);
+        // It may begin in the middle of a block or a new segment, and its own open frame may be one that gives way.
+        let bytes = bytes + BLOCK_BYTES;
+        self.context.frames.has_room(frames_for(next, bytes).max(frames_for(FIRST_FRAME_BYTES, bytes)))
+    }
+
     /// Copies `parts`, which follow each other, to the end of the active segment, which must be at `position`.
     pub fn append(&self, position: u64, parts: &[&[u8]]) {
         let mut tails = self.tails.borrow_mut();
@@ -293,6 +333,9 @@ impl SegmentStore {
 
     /// Whether bytes wait to be written, or a sealed segment to be handed out by [`SegmentStore::take_finished`].
     pub fn is_dirty(&self) -> bool {
+        if self.abandoned.get() {
+            return false;
+        }
         // A sealed segment whose file was complete before makes no tail dirty.
         let finishing = self.finishing.borrow();
         let is_waiting = self.rolls.borrow().iter().any(|roll| !finishing.contains(&roll.sealed.base_offset));
@@ -329,6 +372,7 @@ impl SegmentStore {
             self.tails.borrow().iter().filter(|tail| tail.is_dirty()).map(Tail::job).collect();
         for job in jobs {
             let file = self.open(job.base_offset, job.create).await?;
+            self.grow_ahead(&file, job.base_offset);
             let file_len = self.write_job(&file, &job).await?;
             let mut tails = self.tails.borrow_mut();
             let tail = tails.iter_mut().find(|tail| tail.base_offset == job.base_offset);
@@ -346,34 +390,49 @@ impl SegmentStore {
         Ok(())
     }
 
-    /// Returns the file's length afterwards.
+    /// Returns the file's length afterwards. When this ends no write is under way any more, whether they succeeded or
+    /// not.
     async fn write_job(&self, file: &File, job: &Job) -> io::Result<u64> {
-        let mut file_len = self.file_len(job.base_offset);
-        if let Some(to) = job.allocate_to {
-            // On a file system that can't, the file grows by its writes.
-            if file.preallocate(to).await? {
-                file_len = file_len.max(to);
-            }
-        }
         let mut running = SmallVec::<[ring::Task<io::Result<u64>>; 8]>::new();
         for (place, write) in job.writes.iter().enumerate() {
             let head = if place == 0 { job.head } else { 0 };
             let (file, write) = (file.clone(), write.clone());
             running.push(ring::spawn(async move { write.run(&file, head).await }));
         }
+        let mut written: io::Result<u64> = Ok(0);
         for write in running {
-            file_len = file_len.max(write.await?);
+            let one = write.await;
+            written = written.and_then(|len| one.map(|other| len.max(other)));
         }
+        let written = written?;
+        if job.sealed {
+            self.grown(job.base_offset).await;
+        }
+        let file_len = self.file_len(job.base_offset).max(written);
         if job.sealed && file_len > job.end {
             file.truncate(job.end).await?;
-            file_len = job.end;
+            return Ok(job.end);
         }
         Ok(file_len)
     }
 
     fn file_len(&self, base_offset: Offset) -> u64 {
-        let tails = self.tails.borrow();
-        tails.iter().find(|tail| tail.base_offset == base_offset).map_or(0, |tail| tail.file_len)
+        self.with_tail(base_offset, |tail| tail.file_len).unwrap_or(0)
+    }
+
+    fn with_tail<R>(&self, base_offset: Offset, read: impl FnOnce(&mut Tail) -> R) -> Option<R> {
+        self.tails.borrow_mut().iter_mut().find(|tail| tail.base_offset == base_offset).map(read)
+    }
+
+    /// Nobody serves this log any more. Its memory is others'; what was not written is lost, and was acknowledged to
+    /// nobody.
+    pub fn abandon(&self) {
+        self.abandoned.set(true);
+        for tail in self.tails.borrow_mut().iter_mut() {
+            tail.full.clear();
+            tail.open = None;
+        }
+        self.context.read_ahead.forget(|file| file.store == self.id);
     }
 
     fn drop_finished_tails(&self) {
@@ -396,7 +455,7 @@ impl SegmentStore {
         };
         let changed = self.names_changed.get();
         if self.names_synced.get() < changed {
-            ring::fs::sync_dir(self.directory()).await?;
+            ring::fs::sync_dir(self.directory()).await.map_err(never_again)?;
             self.names_synced.set(changed.max(self.names_synced.get()));
         }
         for base_offset in segments {
@@ -410,7 +469,7 @@ impl SegmentStore {
     }
 
     async fn sync_segment(&self, base_offset: Offset) -> io::Result<()> {
-        self.open(base_offset, false).await?.fdatasync().await
+        self.open(base_offset, false).await?.fdatasync().await.map_err(never_again)
     }
 
     /// Whether the segment is young, or sealed and not finished.
@@ -424,6 +483,11 @@ impl SegmentStore {
         self.rolls.borrow().iter().map(|roll| roll.sealed.base_offset).min()
     }
 
+    /// A sealed segment could not be finished for now: it will be handed out by [`SegmentStore::take_finished`] again.
+    pub fn put_back(&self, base_offset: Offset) {
+        self.finishing.borrow_mut().retain(|other| *other != base_offset);
+    }
+
     /// Whether index files of a sealed segment are being written right now.
     pub fn is_finishing(&self) -> bool {
         !self.finishing.borrow().is_empty()
@@ -433,11 +497,17 @@ impl SegmentStore {
     pub async fn create_active(&self) -> io::Result<()> {
         let base_offset = self.tails.borrow().back().expect("a store has an active segment").base_offset;
         self.open(base_offset, true).await?;
-        ring::fs::sync_dir(self.directory()).await?;
+        ring::fs::sync_dir(self.directory()).await.map_err(never_again)?;
         if let Some(tail) = self.tails.borrow_mut().iter_mut().find(|tail| tail.base_offset == base_offset) {
             tail.create = false;
         }
         Ok(())
+    }
+
+    /// [`SegmentStore::create_active`], if there is no such file.
+    pub async fn create_active_if_missing(&self) -> io::Result<()> {
+        let is_missing = self.tails.borrow().back().is_some_and(|tail| tail.create);
+        if is_missing { self.create_active().await } else { Ok(()) }
     }
 
     /// An I/O error in this store's files: the log directory at `place` fails.
@@ -447,6 +517,7 @@ impl SegmentStore {
 
     /// Cuts the active file to its bytes, as an orderly stop leaves it. Everything must have been written.
     pub async fn trim(&self) -> io::Result<()> {
+        self.active_has_grown().await;
         let (base_offset, end, file_len, create) = {
             let tails = self.tails.borrow();
             let tail = tails.back().expect("a store has an active segment");
@@ -457,11 +528,33 @@ impl SegmentStore {
         if file_len != end {
             file.truncate(end).await?;
         }
-        if let Some(tail) = self.tails.borrow_mut().back_mut() {
+        // Others may have been appended to it, or behind it, meanwhile.
+        if let Some(tail) = self.tails.borrow_mut().iter_mut().find(|tail| tail.base_offset == base_offset) {
             tail.create = false;
             tail.file_len = end;
+            if tail.end == end {
+                // It has to get busy again before its file is made longer ahead of its writes.
+                tail.next_frame_bytes = FIRST_FRAME_BYTES;
+            }
         }
         Ok(())
+    }
+
+    /// Cuts the active file to its bytes, if it is longer and nothing waits to be written. Nobody may write meanwhile: the
+    /// caller sees to it. Appends go on.
+    pub async fn cut_padding(&self) -> io::Result<()> {
+        if self.has_padding() { self.trim().await } else { Ok(()) }
+    }
+
+    /// Whether [`SegmentStore::cut_padding`] has something to do.
+    pub fn has_padding(&self) -> bool {
+        let tails = self.tails.borrow();
+        tails.back().is_some_and(|tail| !tail.create && !tail.is_dirty() && tail.file_len > tail.end)
+    }
+
+    /// What this store shares with others of its core.
+    pub fn context(&self) -> &StoreContext {
+        &self.context
     }
 
     /// Bytes from `position` of a segment as they lie in memory, at most `max_bytes` and not beyond `limit`; `None`
@@ -469,36 +562,39 @@ impl SegmentStore {
     pub fn read_memory(&self, base_offset: Offset, position: u64, limit: u64, max_bytes: usize) -> Option<Slices> {
         let tails = self.tails.borrow();
         let tail = tails.iter().find(|tail| tail.base_offset == base_offset)?;
-        tail.read(position, limit.min(tail.end).min(position + max_bytes as u64))
+        tail.read(&self.context.frames, position, limit.min(tail.end).min(position + max_bytes as u64))
     }
 
-    /// Bytes from `position` of a segment's file: at most `len`, and none that lie only in memory so far.
-    pub async fn read_file(&self, base_offset: Offset, position: u64, len: usize) -> io::Result<Bytes> {
+    /// Bytes from `position` of a segment's file: at most `len`, and fewer where that spares a disk operation
+    /// ([`ReadAhead::read`]); none that lie in memory.
+    pub async fn read_file(&self, base_offset: Offset, position: u64, len: usize) -> io::Result<Slices> {
         let file = self.open(base_offset, false).await?;
         let settled = {
             let tails = self.tails.borrow();
-            tails.iter().find(|tail| tail.base_offset == base_offset).map_or(u64::MAX, |tail| tail.written)
+            let tail = tails.iter().find(|tail| tail.base_offset == base_offset);
+            // What follows in the file is not what will be there, or is at hand.
+            tail.map_or(u64::MAX, |tail| {
+                Some(tail.memory_start()).filter(|start| *start > position).unwrap_or(u64::MAX).min(tail.written)
+            })
         };
-        // What follows in the file is not what will be there.
-        let len = settled.checked_sub(position).map_or(len, |there| (len as u64).min(there) as usize);
-        self.ahead.read(&file, base_offset, (position, len), settled, &self.context.read_ahead).await
+        let key = FileKey { store: self.id, base_offset };
+        self.context.read_ahead.read(&file, key, position, len, settled).await
     }
 
     async fn open(&self, base_offset: Offset, create: bool) -> io::Result<File> {
         let key = FileKey { store: self.id, base_offset };
-        if let Some(file) = self.context.files.get(key) {
-            return Ok(file);
-        }
-        let path = self.path(SegmentFile::live(base_offset, FileKind::Log).to_string());
-        let file = File::open(&path, Open { create, direct: self.context.direct, ..Open::WRITE }).await?;
-        self.context.files.insert(key, file.clone());
-        Ok(file)
+        let open = || async {
+            let path = self.path(SegmentFile::live(base_offset, FileKind::Log).to_string());
+            File::open(&path, Open { create, direct: self.context.direct, ..Open::WRITE }).await
+        };
+        self.context.files.open(key, open).await
     }
 
     /// A segment's file is about to be renamed or removed: forgets what is held of it.
     pub fn forget(&self, base_offset: Offset) {
-        self.context.files.remove(FileKey { store: self.id, base_offset });
-        self.ahead.clear();
+        let key = FileKey { store: self.id, base_offset };
+        self.context.files.remove(key);
+        self.context.read_ahead.forget(|file| file == key);
         *self.index.borrow_mut() = None;
         self.finished(base_offset);
         let mut tails = self.tails.borrow_mut();
@@ -510,7 +606,7 @@ impl SegmentStore {
     /// The log was cut: its active segment is now `base_offset` with `size` bytes, and nothing is in memory. The
     /// file, if there is one, has `file_len` bytes.
     pub fn reset(&self, base_offset: Offset, size: u64, file_len: Option<u64>) {
-        self.ahead.clear();
+        self.context.read_ahead.forget(|file| file.store == self.id);
         // A segment that is sealed again has another index then.
         *self.index.borrow_mut() = None;
         *self.tails.borrow_mut() = VecDeque::from([Tail::new(base_offset, size, file_len)]);
@@ -559,10 +655,17 @@ impl Tail {
             end: size,
             written: size,
             file_len: file_len.unwrap_or(0),
+            is_growing: false,
             next_frame_bytes: FIRST_FRAME_BYTES,
             create: file_len.is_none(),
             sealed: false,
         }
+    }
+
+    /// From here on readers find it in memory.
+    fn memory_start(&self) -> u64 {
+        let first = self.full.front().or(self.open.as_ref());
+        first.map_or(self.end, |first| first.position + first.gap as u64)
     }
 
     fn is_dirty(&self) -> bool {
@@ -584,7 +687,7 @@ impl Tail {
                     let position = align_down(self.end, BLOCK_BYTES as u64);
                     let gap = (self.end - position) as usize;
                     let mut frame = frames.take(self.next_frame_bytes);
-                    self.next_frame_bytes = (self.next_frame_bytes * 2).min(LARGEST_FRAME_BYTES);
+                    self.next_frame_bytes = after_frame(self.next_frame_bytes);
                     frame.append_with(gap, |unknown| unknown.fill(0));
                     self.open.insert(TailFrame { position, gap, frame })
                 }
@@ -609,28 +712,10 @@ impl Tail {
             }
             writes.push(Write { position: position + start as u64, slice: frame.lend(start..frame.len()) });
         }
-        Job {
-            base_offset: self.base_offset,
-            create: self.create,
-            sealed: self.sealed,
-            end: self.end,
-            allocate_to: self.allocation(),
-            head,
-            writes,
-        }
+        Job { base_offset: self.base_offset, create: self.create, sealed: self.sealed, end: self.end, head, writes }
     }
 
-    /// Preallocation keeps the file's length ahead of the writes of a busy log, which then don't wait for the inode.
-    fn allocation(&self) -> Option<u64> {
-        let busy = self.next_frame_bytes == LARGEST_FRAME_BYTES && !self.sealed;
-        if !busy || self.end <= self.file_len {
-            return None;
-        }
-        let step = self.end.clamp(FIRST_ALLOCATION_BYTES, LARGEST_ALLOCATION_BYTES);
-        Some(ringlog_types::align_up(self.end + step, FIRST_ALLOCATION_BYTES))
-    }
-
-    fn read(&self, position: u64, end: u64) -> Option<Slices> {
+    fn read(&self, frames: &FrameCache, position: u64, end: u64) -> Option<Slices> {
         let mut slices = Slices::new();
         let mut at = position;
         for tail in self.full.iter().chain(&self.open) {
@@ -641,11 +726,25 @@ impl Tail {
                 break;
             }
             let stop = tail.end().min(end);
-            slices.push(tail.frame.slice((at - tail.position) as usize..(stop - tail.position) as usize));
+            slices.push(frames.share(&tail.frame, (at - tail.position) as usize..(stop - tail.position) as usize));
             at = stop;
         }
         (at > position || position >= end).then_some(slices)
     }
+}
+
+fn after_frame(bytes: usize) -> usize {
+    (bytes * 2).min(LARGEST_FRAME_BYTES)
+}
+
+/// Memory of the frames that `bytes` take when the first has `next` of them.
+fn frames_for(mut next: usize, bytes: usize) -> usize {
+    let mut sum = 0;
+    while sum < bytes {
+        sum += next;
+        next = after_frame(next);
+    }
+    sum
 }
 
 impl Write {
@@ -659,6 +758,16 @@ impl Write {
             file.write_all_at(position, &with_head(file, position, head, bytes).await?).await?;
         }
         Ok(ringlog_types::align_up(position + bytes.len() as u64, BLOCK_BYTES as u64))
+    }
+}
+
+/// A sync that failed may have lost what it should have kept, and the next one wouldn't tell: whatever the reason, that
+/// is a fault of the disk, a missing file apart.
+fn never_again(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::NotFound || ring::trouble(&error) == Trouble::Fault {
+        error
+    } else {
+        io::Error::other(format!("a sync failed: {error}"))
     }
 }
 

@@ -6,31 +6,37 @@ use std::sync::Arc;
 
 use ringlog_config::ServerConfig;
 use ringlog_metadata::MetadataImage;
-use ringlog_partition::{FetchSessionCache, FetchSessionCacheLimits};
-use ringlog_protocol::records::Scratch;
+use ringlog_partition::{FetchSessionCache, FetchSessionCacheLimits, Unserved};
 use ringlog_ring as ring;
 use ringlog_types::{MonotonicMs, NodeId, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 
 use crate::admin::AdminState;
+use crate::admission::Admission;
+use crate::batch_checks::BatchChecks;
 use crate::broker_lifecycle::BrokerLifecycle;
 use crate::controller::ControllerHandle;
 use crate::coordinator::Coordinators;
+use crate::descriptors::Descriptors;
 use crate::flag::{ConnectionCount, Flag};
 use crate::frames::FrameCache;
 use crate::listener::ClaimedListener;
-use crate::log_manager::{CheckedLogDirs, DiskFaults, LogDirs};
+use crate::log_manager::{CheckedLogDirs, DiskFaults, DiskSpace, LogDirs};
 use crate::mesh::{Calls, Message};
-use crate::metadata_publisher::Publisher;
+use crate::metadata_publisher::{self, Publisher};
 use crate::metrics::ShardMetrics;
 use crate::open_files::OpenFiles;
+use crate::padding::Padding;
 use crate::placement;
+use crate::read_ahead::ReadAhead;
 use crate::replica::Replica;
-use crate::segment_store::StoreContext;
+use crate::request_memory::RequestMemory;
+use crate::response_memory::ResponseMemory;
+use crate::segment_store::{INDEX_WRITERS, StoreContext};
 
-/// Memory of one core for what is read ahead of consumers: about thirty of them.
+/// Memory of one core for what is read ahead of consumers: ten to sixteen of them.
 const READ_AHEAD_BYTES: usize = 32 * 1024 * 1024;
-/// Memory of one core for requests that are being received. More wait at their sockets.
+/// Memory of one core for requests, unless `queued.max.request.bytes` says something else. More wait at their sockets.
 const REQUEST_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 
 /// What every core of a node knows alike and nobody changes.
@@ -46,8 +52,8 @@ pub struct Node {
     pub log_dirs: CheckedLogDirs,
     /// The listeners, with their ports.
     pub listeners: Vec<ClaimedListener>,
-    /// Segment files that one core may hold open.
-    pub open_files_per_core: usize,
+    /// How its file descriptors are divided.
+    pub descriptors: Descriptors,
     /// This process: a new one for each start.
     pub incarnation_id: Uuid,
     /// When this process began to start.
@@ -92,16 +98,18 @@ pub struct Shard {
     pub publisher: Publisher,
     /// Background tasks join it; it closes at shutdown.
     pub gate: ring::Gate,
+    /// Which connections are let in.
+    pub admission: Admission,
     /// Clients' connections of this core.
     pub connections: ConnectionCount,
     /// Connections of this core that came in by a controller listener.
     pub controller_connections: ConnectionCount,
-    /// Memory for requests that are being received.
-    pub request_memory: ring::ByteSemaphore,
-    /// Where compressed batches are unpacked.
-    pub scratch: RefCell<Scratch>,
-    /// Appends that wait for memory, first come first served.
-    pub append_turns: ring::ByteSemaphore,
+    /// Memory for what clients send.
+    pub request_memory: RequestMemory,
+    /// Memory for answers on their way out.
+    pub response_memory: ResponseMemory,
+    /// For batches that producers send.
+    pub batch_checks: BatchChecks,
     /// Set when the node begins to stop: no new client is accepted.
     pub closing: Flag,
     /// Set when the controller has handed over: until then the quorum needs to reach it.
@@ -116,21 +124,34 @@ pub struct Shard {
     pub metrics: ShardMetrics,
 }
 
+fn bytes_of(value: i64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// This core's part of the node's memory for requests.
+fn request_memory_bytes(node: &Node) -> usize {
+    let configured = usize::try_from(node.config.network.queued_max_request_bytes).ok().filter(|bytes| *bytes > 0);
+    configured.map_or(REQUEST_MEMORY_BYTES, |bytes| bytes.div_ceil(node.shards))
+}
+
 impl Shard {
     /// A core that knows no metadata and hosts nothing yet.
     pub fn new(index: usize, node: Arc<Node>, mesh: ring::MeshEndpoint<Message>, seed: u64) -> Shard {
-        let request_max_bytes = usize::try_from(node.config.network.request_max_bytes).unwrap_or(0);
         let slots = node.config.network.max_incremental_fetch_session_cache_slots;
         let sessions = FetchSessionCacheLimits {
             slots: usize::try_from(slots).unwrap_or(0).div_ceil(node.shards),
             ..FetchSessionCacheLimits::default()
         };
+        let directories = node.log_dirs.directories.iter().map(|directory| directory.path.clone());
         let store = StoreContext {
-            frames: FrameCache::new(usize::try_from(node.config.ringlog.frames_memory_bytes).unwrap_or(usize::MAX)),
-            files: OpenFiles::new(node.open_files_per_core),
+            space: Rc::new(DiskSpace::new(directories, node.shards)),
+            index_turns: ring::ByteSemaphore::new(INDEX_WRITERS),
+            frames: FrameCache::new(bytes_of(node.config.ringlog.frames_memory_bytes)),
+            files: OpenFiles::new(node.descriptors.files_per_core),
             direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },
             faults: DiskFaults::default(),
-            read_ahead: ring::ByteSemaphore::new(READ_AHEAD_BYTES),
+            read_ahead: ReadAhead::new(READ_AHEAD_BYTES),
+            padding: Padding::default(),
         };
         Shard {
             index,
@@ -148,12 +169,12 @@ impl Shard {
             broker: BrokerLifecycle::default(),
             publisher: Publisher::default(),
             gate: ring::Gate::new(),
+            admission: Admission::default(),
             connections: ConnectionCount::default(),
             controller_connections: ConnectionCount::default(),
-            // Room for the largest request twice, so that one can't keep all others out.
-            request_memory: ring::ByteSemaphore::new(REQUEST_MEMORY_BYTES.max(2 * request_max_bytes)),
-            scratch: RefCell::new(Scratch::new(request_max_bytes)),
-            append_turns: ring::ByteSemaphore::new(1),
+            request_memory: RequestMemory::new(request_memory_bytes(&node)),
+            response_memory: ResponseMemory::new(bytes_of(node.config.ringlog.response_memory_bytes)),
+            batch_checks: BatchChecks::default(),
             closing: Flag::default(),
             controller_closing: Flag::default(),
             stopped: Flag::default(),
@@ -189,7 +210,23 @@ impl Shard {
         placement::shard_of(id, self.node.shards)
     }
 
-    /// The replica of `id`, if it lives here.
+    /// The replica of `id` for a request, or why nothing of it is served here.
+    pub fn served(&self, id: TopicIdPartition) -> Result<Rc<Replica>, Unserved> {
+        match self.replica(id) {
+            Some(replica) => replica.unserved().map_or(Ok(replica), Err),
+            None => Err(metadata_publisher::why_absent(self, id)),
+        }
+    }
+
+    /// The node stops: whoever waits at a replica of this core is answered.
+    pub fn stop_serving(&self) {
+        let replicas: Vec<Rc<Replica>> = self.replicas.borrow().values().cloned().collect();
+        for replica in replicas {
+            replica.close(Unserved::NodeStopping);
+        }
+    }
+
+    /// The replica of `id`, if it lives here. Requests ask [`Shard::served`].
     pub fn replica(&self, id: TopicIdPartition) -> Option<Rc<Replica>> {
         self.replicas.borrow().get(&id).cloned()
     }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use ringlog_partition::Unserved;
 use ringlog_types::TopicIdPartition;
 use smallvec::SmallVec;
 
@@ -23,14 +24,14 @@ pub struct Part<T> {
 }
 
 /// Runs `work` for each part on the partition's home core and gives `(place, answer)` of all, in no order that means
-/// anything. `work` gets `None` where the partition has no replica here. The parts of one core run one after the
-/// other.
+/// anything. `work` gets the replica, or why nothing of the partition is served here. The parts of one core run one after
+/// the other.
 pub async fn run<T, R, F, W>(shard: &Rc<Shard>, parts: Vec<Part<T>>, work: W) -> Answers<R>
 where
     T: Send + 'static,
     R: Send + 'static,
     F: Future<Output = R> + 'static,
-    W: Fn(Rc<Shard>, Option<Rc<Replica>>, T) -> F + Copy + Send + 'static,
+    W: Fn(Rc<Shard>, Result<Rc<Replica>, Unserved>, T) -> F + Copy + Send + 'static,
 {
     let count = parts.len();
     let mut by_home: SmallVec<[(usize, Vec<Part<T>>); 4]> = SmallVec::new();
@@ -48,7 +49,7 @@ where
             Box::pin(async move {
                 let mut answers = Vec::with_capacity(parts.len());
                 for part in parts {
-                    let replica = shard.replica(part.id);
+                    let replica = shard.served(part.id);
                     answers.push((part.place, work(shard.clone(), replica, part.ask).await));
                 }
                 answers

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use ringlog_partition::{Role, Standing, Unserved};
 use ringlog_protocol::messages::delete_records_request::DeleteRecordsRequest;
 use ringlog_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsResponse, DeleteRecordsTopicResult,
@@ -10,6 +11,7 @@ use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, MonotonicMs, Offset, PartitionIndex, TopicIdPartition, is_internal_topic};
 
 use super::by_home::{self, Part};
+use super::united_by;
 use crate::dispatch::RequestContext;
 use crate::replica::Replica;
 use crate::shard::Shard;
@@ -27,6 +29,7 @@ pub async fn handle(
 ) -> DeleteRecordsResponse {
     let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
     let deadline = ring::now().monotonic.plus_ms(timeout_ms);
+    let request = united(request);
     let image = shard.image();
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut parts = Vec::new();
@@ -62,9 +65,26 @@ pub async fn handle(
     DeleteRecordsResponse { topics: topics.collect(), ..Default::default() }
 }
 
+/// Of a partition that is named more than once the last mention counts.
+fn united(mut request: DeleteRecordsRequest) -> DeleteRecordsRequest {
+    request.topics = united_by(
+        request.topics,
+        |topic| topic.name.clone(),
+        |known, again| {
+            known.partitions.extend(again.partitions);
+        },
+    );
+    request.topics.retain(|topic| !topic.partitions.is_empty());
+    for topic in &mut request.topics {
+        let partitions = std::mem::take(&mut topic.partitions);
+        topic.partitions = united_by(partitions, |partition| partition.partition_index, |known, again| *known = again);
+    }
+    request
+}
+
 /// On the home core.
-async fn delete(shard: Rc<Shard>, replica: Option<Rc<Replica>>, (offset, deadline): Question) -> Outcome {
-    let replica = replica.ok_or(ErrorCode::NotLeaderOrFollower)?;
+async fn delete(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, (offset, deadline): Question) -> Outcome {
+    let replica = replica.map_err(Unserved::error_code)?;
     let config = replica.config.borrow().clone();
     let (target, epoch) = {
         let mut partition = replica.partition.borrow_mut();
@@ -75,7 +95,11 @@ async fn delete(shard: Rc<Shard>, replica: Option<Rc<Replica>>, (offset, deadlin
     loop {
         let low_watermark = {
             let partition = replica.partition.borrow();
-            if partition.role() != ringlog_partition::Role::Leader || partition.leader_epoch() != epoch {
+            let Standing { role, leader_epoch, unserved } = partition.standing();
+            if let Some(why) = unserved {
+                return Err(why.error_code());
+            }
+            if role != Role::Leader || leader_epoch != epoch {
                 return Err(ErrorCode::NotLeaderOrFollower);
             }
             let image = shard.image();

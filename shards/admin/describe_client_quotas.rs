@@ -59,8 +59,11 @@ fn filter(components: &[ComponentData]) -> Result<BTreeMap<&str, Match>, Refusal
         if entity_type.is_empty() {
             return refuse("Invalid empty entity type.".to_owned());
         }
+        if filter.contains_key(entity_type) {
+            return refuse(format!("Entity type {entity_type} cannot appear more than once in the filter."));
+        }
         if !ENTITY_TYPES.contains(&entity_type) {
-            let text = format!("Custom entity type '{entity_type}' not supported");
+            let text = format!("Unsupported entity type {entity_type}");
             return Err((ErrorCode::UnsupportedVersion, text));
         }
         let wanted = match (component.match_type, &component.match_) {
@@ -78,13 +81,11 @@ fn filter(components: &[ComponentData]) -> Result<BTreeMap<&str, Match>, Refusal
             }
             (other, _) => return refuse(format!("Unknown match type {other}")),
         };
-        if filter.insert(entity_type, wanted).is_some() {
-            return refuse(format!("Entity type {entity_type} cannot appear more than once in the filter."));
-        }
+        filter.insert(entity_type, wanted);
     }
     if filter.contains_key(IP) && filter.len() > 1 {
         return refuse(
-            "Invalid entity filter component combination, IP filter component should not be used with \
+            "Invalid entity filter component combination. IP filter component should not be used with \
                        user or clientId filter component."
                 .to_owned(),
         );

@@ -12,8 +12,9 @@ use ringlog_protocol::messages::describe_configs_response::{
 };
 use ringlog_types::{ErrorCode, NodeId, validate_topic_name};
 
-use super::{BROKER_LOGGER, broker_layers, broker_loggers, dynamic_configs};
+use super::{BROKER_LOGGER, INVALID_REQUEST, broker_layers, dynamic_configs};
 use crate::dispatch::RequestContext;
+use crate::log_levels;
 use crate::shard::Shard;
 
 /// An error with the text that the tools show.
@@ -25,6 +26,10 @@ pub fn handle(
     _context: &RequestContext,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
+    let is_known = |code| code == BROKER_LOGGER || ConfigResourceType::from_code(code).is_some();
+    if !request.resources.iter().all(|resource| is_known(resource.resource_type)) {
+        return refusal(request);
+    }
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
     let results = request.resources.into_iter().map(|resource| {
         let described = describe_resource(shard, &resource);
@@ -38,13 +43,27 @@ pub fn handle(
                 };
                 let wanted = entries.into_iter().filter(wanted);
                 result.configs = wanted.map(|entry| to_wire(entry, synonyms, documentation)).collect();
+                result.error_message = Some(StrBytes::default());
             }
             Err((error, message)) => {
                 result.error_code = error.code();
-                result.error_message = message.map(Into::into);
+                // Kafka has an empty text where there is nothing to say.
+                result.error_message = Some(message.map(StrBytes::from).unwrap_or_default());
             }
         }
         result
+    });
+    DescribeConfigsResponse { results: results.collect(), ..Default::default() }
+}
+
+/// What Kafka says to all resources where one is of a kind that it doesn't know.
+fn refusal(request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let results = request.resources.into_iter().map(|resource| DescribeConfigsResult {
+        error_code: ErrorCode::InvalidRequest.code(),
+        error_message: Some(StrBytes::from_static(INVALID_REQUEST)),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name,
+        ..Default::default()
     });
     DescribeConfigsResponse { results: results.collect(), ..Default::default() }
 }
@@ -64,10 +83,10 @@ fn describe_resource(
             return refuse("Broker id must not be empty".to_owned());
         }
         check_broker(name, shard.node.id, "")?;
-        return Ok(broker_loggers());
+        return Ok(log_levels::describe());
     }
     let Some(kind) = ConfigResourceType::from_code(resource.resource_type) else {
-        return refuse(format!("Unsupported resource type: {}", resource.resource_type));
+        return refuse(INVALID_REQUEST.to_owned());
     };
     let overrides = dynamic_configs(&image, &ConfigResource::new(kind, name));
     let (own, default) = broker_layers(&image, shard.node.id);
@@ -82,7 +101,7 @@ fn describe_resource(
         }
         ConfigResourceType::Broker if name.is_empty() => Ok(describe::broker_default(&default)),
         ConfigResourceType::Broker => {
-            check_broker(name, shard.node.id, " or empty string")?;
+            check_broker(name, shard.node.id, " or empty string,")?;
             Ok(describe::broker(&layers))
         }
         ConfigResourceType::ClientMetrics if name.is_empty() => {
@@ -97,7 +116,7 @@ fn describe_resource(
 fn check_broker(name: &str, own: NodeId, or: &str) -> Result<(), Refusal> {
     match name.parse::<i32>() {
         Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
-        Ok(id) if id != own.0 => refuse(format!("Unexpected broker id, expected {own}{or}, but received {name}")),
+        Ok(id) if id != own.0 => refuse(format!("Unexpected broker id, expected {own}{or} but received {name}")),
         Ok(_) => Ok(()),
     }
 }
@@ -124,6 +143,7 @@ fn to_wire(
             })
             .collect(),
         config_type,
-        documentation: entry.documentation.filter(|_| include_documentation).map(StrBytes::from),
+        // Loggers have an empty text, asked for or not.
+        documentation: entry.documentation.filter(|text| include_documentation || text.is_empty()).map(StrBytes::from),
     }
 }

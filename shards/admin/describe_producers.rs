@@ -1,20 +1,24 @@
-//! DescribeProducers: who writes to a partition, as its leader knows (KIP-664).
+//! DescribeProducers: who writes to a partition, as this replica knows (KIP-664).
 
 use std::rc::Rc;
 
-use ringlog_partition::Role;
+use ringlog_partition::Unserved;
+use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::describe_producers_request::DescribeProducersRequest;
 use ringlog_protocol::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
 };
-use ringlog_types::{ErrorCode, PartitionIndex, TopicIdPartition};
+use ringlog_types::{ErrorCode, PartitionIndex, TopicIdPartition, validate_topic_name};
 
 use super::by_home::{self, Part};
 use crate::dispatch::RequestContext;
 use crate::replica::Replica;
 use crate::shard::Shard;
 
-/// Answers DescribeProducers.
+/// Kafka's text for a topic that the cluster doesn't have. Other errors come without one.
+const NOT_HOSTED: &str = "This server does not host this topic-partition.";
+
+/// Answers DescribeProducers. Followers answer, too.
 pub async fn handle(
     shard: &Rc<Shard>,
     _context: &RequestContext,
@@ -31,11 +35,17 @@ pub async fn handle(
                 let id = TopicIdPartition { topic_id: topic.id, partition };
                 parts.push(Part { place: outcomes.len(), id, ask: () });
             }
-            outcomes.push(Err(ErrorCode::UnknownTopicOrPartition));
+            // Only of topics that aren't there Kafka says more than a code.
+            let text = known.is_none().then_some(NOT_HOSTED);
+            outcomes.push(Err(match validate_topic_name(&topic.name) {
+                Ok(()) => (ErrorCode::UnknownTopicOrPartition, text.map(StrBytes::from_static)),
+                Err(fault) => (ErrorCode::InvalidTopicException, Some(StrBytes::from(fault.to_string()))),
+            }));
         }
     }
     for (place, outcome) in by_home::run(shard, parts, answer).await {
-        outcomes[place] = outcome;
+        outcomes[place] =
+            outcome.map_err(|error| (error, (error == ErrorCode::UnknownTopicOrPartition).then(|| NOT_HOSTED.into())));
     }
     let mut outcomes = outcomes.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
@@ -44,7 +54,12 @@ pub async fn handle(
             let partition_index = *index;
             match outcome {
                 Ok(active_producers) => PartitionResponse { partition_index, active_producers, ..Default::default() },
-                Err(error) => PartitionResponse { partition_index, error_code: error.code(), ..Default::default() },
+                Err((error, text)) => PartitionResponse {
+                    partition_index,
+                    error_code: error.code(),
+                    error_message: text,
+                    ..Default::default()
+                },
             }
         });
         TopicResponse { partitions: partitions.collect(), name: topic.name }
@@ -53,12 +68,13 @@ pub async fn handle(
 }
 
 /// On the home core.
-async fn answer(_shard: Rc<Shard>, replica: Option<Rc<Replica>>, _ask: ()) -> Result<Vec<ProducerState>, ErrorCode> {
-    let replica = replica.ok_or(ErrorCode::NotLeaderOrFollower)?;
+async fn answer(
+    _shard: Rc<Shard>,
+    replica: Result<Rc<Replica>, Unserved>,
+    _ask: (),
+) -> Result<Vec<ProducerState>, ErrorCode> {
+    let replica = replica.map_err(Unserved::error_code)?;
     let partition = replica.partition.borrow();
-    if partition.role() != Role::Leader {
-        return Err(ErrorCode::NotLeaderOrFollower);
-    }
     let producers = partition.log().producers().producers();
     let mut producers: Vec<ProducerState> = producers
         .map(|(id, producer)| ProducerState {

@@ -23,8 +23,29 @@ pub fn handle(
     context: &RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
+    if !is_cursor_right(&request) {
+        return refusal(request);
+    }
     let limit = shard.node.config.network.max_request_partition_size_limit;
     answer(&shard.image(), &context.peer.listener.name, &request, limit)
+}
+
+/// Whether the cursor, if there is one, is in a topic that is asked for.
+fn is_cursor_right(request: &DescribeTopicPartitionsRequest) -> bool {
+    request.cursor.as_ref().is_none_or(|cursor| {
+        let is_asked = request.topics.is_empty() || request.topics.iter().any(|it| it.name == cursor.topic_name);
+        is_asked && cursor.partition_index >= 0
+    })
+}
+
+fn refusal(request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+    let topics = request.topics.into_iter().map(|topic| DescribeTopicPartitionsResponseTopic {
+        error_code: ErrorCode::InvalidRequest.code(),
+        name: Some(topic.name),
+        topic_authorized_operations: OPERATIONS_NOT_ASKED,
+        ..Default::default()
+    });
+    DescribeTopicPartitionsResponse { topics: topics.collect(), ..Default::default() }
 }
 
 fn answer(
@@ -83,7 +104,7 @@ fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
         error_code: error.code(),
         name: Some(StrBytes::copy_from(name)),
         is_internal: is_internal_topic(name),
-        topic_authorized_operations: OPERATIONS_NOT_ASKED,
+        topic_authorized_operations: TOPIC_OPERATIONS,
         ..Default::default()
     }
 }

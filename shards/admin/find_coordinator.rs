@@ -8,7 +8,7 @@ use ringlog_protocol::messages::find_coordinator_request::FindCoordinatorRequest
 use ringlog_protocol::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
 use ringlog_types::{ErrorCode, GROUP_METADATA_TOPIC, NodeId, partition_for_key};
 
-use super::{endpoint, topic_creation};
+use super::{INVALID_REQUEST, endpoint, topic_creation};
 use crate::dispatch::RequestContext;
 use crate::shard::Shard;
 
@@ -53,7 +53,8 @@ pub fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FindCoordina
     let found = one(StrBytes::default(), find(&image, listener, key_type, &request.key));
     FindCoordinatorResponse {
         error_code: found.error_code,
-        error_message: found.error_message,
+        // Kafka's text for each code, even that of success.
+        error_message: found.error_message.filter(|text| !text.is_empty()).or(Some(text_of(found.error_code))),
         node_id: found.node_id,
         host: found.host,
         port: found.port,
@@ -74,7 +75,7 @@ fn find(image: &MetadataImage, listener: &str, key_type: Option<KeyType>, key: &
         Some(KeyType::Share) => {
             return Err((ErrorCode::UnsupportedVersion, Some("This node doesn't support share groups yet.")));
         }
-        None => return Err((ErrorCode::InvalidRequest, Some("Unknown coordinator type."))),
+        None => return Err((ErrorCode::InvalidRequest, Some(INVALID_REQUEST))),
     }
     let not_yet = (ErrorCode::CoordinatorNotAvailable, None);
     let topic = image.topics.by_name(GROUP_METADATA_TOPIC).ok_or(not_yet)?;
@@ -87,10 +88,20 @@ fn find(image: &MetadataImage, listener: &str, key_type: Option<KeyType>, key: &
     Ok((broker.id, StrBytes::copy_from(&endpoint.host), endpoint.port))
 }
 
+/// What Kafka calls the errors that FindCoordinator has.
+fn text_of(error_code: i16) -> StrBytes {
+    StrBytes::from_static(match ErrorCode::from_code(error_code) {
+        Some(ErrorCode::None) => "NONE",
+        Some(ErrorCode::CoordinatorNotAvailable) => "The coordinator is not available.",
+        other => other.map_or("", ErrorCode::name),
+    })
+}
+
 fn one(key: StrBytes, found: Result<Found, Refusal>) -> Coordinator {
     match found {
         Ok((node, host, port)) => {
-            Coordinator { key, node_id: node.0, host, port: i32::from(port), error_code: 0, error_message: None }
+            let error_message = Some(StrBytes::default());
+            Coordinator { key, node_id: node.0, host, port: i32::from(port), error_code: 0, error_message }
         }
         Err((error, message)) => Coordinator {
             key,
@@ -98,7 +109,7 @@ fn one(key: StrBytes, found: Result<Found, Refusal>) -> Coordinator {
             host: StrBytes::default(),
             port: -1,
             error_code: error.code(),
-            error_message: message.map(Into::into),
+            error_message: Some(message.map(Into::into).unwrap_or_default()),
         },
     }
 }

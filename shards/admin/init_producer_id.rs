@@ -65,6 +65,9 @@ pub async fn handle(
         producer_epoch: -1,
         ..Default::default()
     };
+    if (request.producer_id == -1) != (request.producer_epoch == -1) {
+        return failed(ErrorCode::InvalidRequest);
+    }
     match request.transactional_id.as_deref() {
         Some("") => return failed(ErrorCode::InvalidRequest),
         Some(_) => return failed(ErrorCode::UnsupportedVersion),

@@ -1,5 +1,6 @@
 //! ListConfigResources: what there is to configure (KIP-1142); version 0 knows client metrics only (KIP-1000).
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use ringlog_metadata::MetadataImage;
@@ -29,6 +30,7 @@ pub fn handle(
         _ if request.resource_types.is_empty() => vec![GROUP, CLIENT_METRICS, BROKER_LOGGER, BROKER, TOPIC],
         _ => request.resource_types,
     };
+    let types: BTreeSet<i8> = types.into_iter().collect();
     let image = shard.image();
     let mut response = ListConfigResourcesResponse::default();
     for resource_type in types {

@@ -3,22 +3,22 @@
 //! The partition plans the answer (`ringlog_partition`); where it can't know, the log is read from where the indexes
 //! point, and batches are opened to find the record.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use ringlog_log::{ListOffsetPlan, Location, list_offsets_timestamp};
-use ringlog_partition::{IsolationLevel, ListOffsetsRequest as Question};
+use ringlog_partition::{IsolationLevel, ListOffsetsRequest as Question, Unserved};
 use ringlog_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
 use ringlog_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
-use ringlog_protocol::records::{BatchError, BatchIter, BatchRef, Scratch};
+use ringlog_protocol::records::{BatchError, BatchIter, BatchRef, RecordWalk, TimestampType, Unpacker};
+use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TimestampMs, TopicIdPartition};
 use rustc_hash::FxHashSet;
-use tracing::error;
 
 use super::by_home::{self, Part};
+use super::united_by;
 use crate::dispatch::RequestContext;
 use crate::log_read::{LogReadError, ReadRange};
 use crate::replica::Replica;
@@ -57,13 +57,14 @@ type Outcome = Result<Option<Found>, ErrorCode>;
 pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let replica = NodeId(request.replica_id);
     let isolation = match request.isolation_level {
+        0 => IsolationLevel::ReadUncommitted,
         1 => IsolationLevel::ReadCommitted,
-        _ => IsolationLevel::ReadUncommitted,
+        _ => return refusal(request, ErrorCode::UnknownServerError),
     };
     let question = |partition: &ListOffsetsPartition| Question {
         timestamp: TimestampMs(partition.timestamp),
-        current_leader_epoch: (partition.current_leader_epoch >= 0)
-            .then_some(LeaderEpoch(partition.current_leader_epoch)),
+        current_leader_epoch: Some(LeaderEpoch(partition.current_leader_epoch))
+            .filter(|epoch| *epoch != LeaderEpoch::NONE),
         isolation: (replica == CONSUMER).then_some(isolation),
         leader_only: replica != DEBUGGING_CONSUMER,
     };
@@ -95,6 +96,20 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: ListOf
     respond(request, context.api_version, outcomes)
 }
 
+/// An error for everything that was asked.
+fn refusal(request: ListOffsetsRequest, error: ErrorCode) -> ListOffsetsResponse {
+    let answer = |partition: &ListOffsetsPartition| ListOffsetsPartitionResponse {
+        partition_index: partition.partition_index,
+        error_code: error.code(),
+        ..Default::default()
+    };
+    let topics = request.topics.into_iter().map(|topic| ListOffsetsTopicResponse {
+        partitions: topic.partitions.iter().map(answer).collect(),
+        name: topic.name,
+    });
+    ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
+}
+
 fn repeated(request: &ListOffsetsRequest) -> FxHashSet<(&str, PartitionIndex)> {
     let (mut seen, mut repeated) = (FxHashSet::default(), FxHashSet::default());
     for topic in &request.topics {
@@ -122,8 +137,8 @@ fn is_known_timestamp(timestamp: i64, api_version: i16) -> bool {
 }
 
 /// On the home core.
-async fn answer(shard: Rc<Shard>, replica: Option<Rc<Replica>>, question: Question) -> Outcome {
-    let Some(replica) = replica else { return Err(ErrorCode::NotLeaderOrFollower) };
+async fn answer(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, question: Question) -> Outcome {
+    let replica = replica.map_err(Unserved::error_code)?;
     let plan = replica.partition.borrow().list_offsets(&question).map_err(|error| error.error_code())?;
     let searched = match plan {
         ListOffsetPlan::Known { timestamp, offset, leader_epoch } => {
@@ -138,10 +153,7 @@ async fn answer(shard: Rc<Shard>, replica: Option<Rc<Replica>>, question: Questi
             largest_timestamp(&shard, &replica, search).await
         }
     };
-    let found = searched.map_err(|fault| {
-        error!(partition = %replica.name, directory = %replica.store.directory().display(), "search failed: {fault}");
-        ErrorCode::KafkaStorageError
-    })?;
+    let found = searched.map_err(|fault| replica.on_read_fault("search failed", &fault))?;
     let Some(found) = found else { return Ok(None) };
     let visible = replica.partition.borrow().filter_found_offset(found.offset, question.isolation);
     Ok(visible.map_err(|error| error.error_code())?.then_some(found))
@@ -189,7 +201,7 @@ async fn first_at_or_after(
         if search.from >= limit {
             return Ok(None);
         }
-        let bytes = contiguous(replica.read(&search.range(limit)).await?);
+        let bytes = contiguous(replica.read(&search.range(limit)).await?.slices);
         let mut next = None;
         for batch in BatchIter::new(&bytes) {
             let batch = match batch {
@@ -199,7 +211,7 @@ async fn first_at_or_after(
             };
             let found = if batch.header.max_timestamp >= target {
                 let matches = |found: &Found| found.timestamp >= target && found.offset >= start_offset;
-                first_record(&batch, &shard.scratch, matches)?
+                first_record(&batch, unpacked_bytes_max(shard), matches).await?
             } else {
                 None
             };
@@ -233,27 +245,47 @@ async fn largest_timestamp(shard: &Shard, replica: &Replica, search: Search) -> 
     if search.from >= limit {
         return Ok(None);
     }
-    let bytes = contiguous(replica.read(&search.range(limit)).await?);
+    let bytes = contiguous(replica.read(&search.range(limit)).await?.slices);
     let Some(batch) = BatchIter::new(&bytes).next() else { return Ok(None) };
     let batch = batch?;
     let largest = batch.header.max_timestamp;
-    Ok(first_record(&batch, &shard.scratch, |found| found.timestamp == largest)?)
+    Ok(first_record(&batch, unpacked_bytes_max(shard), |found| found.timestamp == largest).await?)
 }
 
-fn first_record(
+/// What a batch may unpack to, as when it was appended.
+fn unpacked_bytes_max(shard: &Shard) -> usize {
+    usize::try_from(shard.node.config.network.request_max_bytes).unwrap_or(0)
+}
+
+/// The first record that fits, unpacked piece by piece: other tasks run in between.
+async fn first_record(
     batch: &BatchRef<'_>,
-    scratch: &RefCell<Scratch>,
+    unpacked_bytes_max: usize,
     matches: impl Fn(&Found) -> bool,
 ) -> Result<Option<Found>, BatchError> {
-    let scratch = &mut *scratch.borrow_mut();
-    for record in batch.records(scratch)? {
-        let record = record?;
-        let leader_epoch = batch.header.partition_leader_epoch;
-        let found = Found { timestamp: record.timestamp, offset: record.offset, leader_epoch };
-        if matches(&found) {
-            return Ok(Some(found));
+    let header = &batch.header;
+    let mut unpacker = Unpacker::new();
+    unpacker.begin(header.compression()?, unpacked_bytes_max);
+    let mut walk = RecordWalk::new(header.record_count);
+    let (mut unread, mut first) = (0, None);
+    while let Some(piece) = unpacker.next(batch.payload(), unread)? {
+        unread = walk.advance(piece, |record| {
+            let timestamp = match header.timestamp_type() {
+                TimestampType::LogAppendTime => header.max_timestamp,
+                TimestampType::CreateTime => TimestampMs(header.base_timestamp.0.wrapping_add(record.timestamp_delta)),
+            };
+            let offset = header.base_offset.plus(i64::from(record.offset_delta));
+            let found = Found { timestamp, offset, leader_epoch: header.partition_leader_epoch };
+            if first.is_none() && matches(&found) {
+                first = Some(found);
+            }
+        })?;
+        if first.is_some() {
+            return Ok(first);
         }
+        ring::yield_if_needed().await;
     }
+    walk.end(unread)?;
     Ok(None)
 }
 
@@ -291,6 +323,18 @@ fn respond(request: ListOffsetsRequest, api_version: i16, outcomes: Vec<Outcome>
             answer
         });
         topics.push(ListOffsetsTopicResponse { name: topic.name, partitions: partitions.collect() });
+    }
+    let mut topics = united_by(
+        topics,
+        |topic| topic.name.clone(),
+        |known, again| {
+            known.partitions.extend(again.partitions);
+        },
+    );
+    topics.retain(|topic| !topic.partitions.is_empty());
+    for topic in &mut topics {
+        let partitions = std::mem::take(&mut topic.partitions);
+        topic.partitions = united_by(partitions, |partition| partition.partition_index, |known, again| *known = again);
     }
     ListOffsetsResponse { topics, ..Default::default() }
 }

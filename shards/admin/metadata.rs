@@ -63,14 +63,15 @@ fn answer(view: View<'_>, request: MetadataRequest) -> (MetadataResponse, Vec<St
         cluster_authorized_operations: operations(request.include_cluster_authorized_operations, CLUSTER_OPERATIONS),
         ..Default::default()
     };
+    if let Some(asked) = request.topics.as_ref().filter(|asked| asked.iter().any(|topic| is_malformed(topic, version)))
+    {
+        return (refusal(asked), Vec::new());
+    }
     let mut missing = Vec::new();
     // Version 0 can't say null: there an empty list stands for all topics.
     let asked = request.topics.filter(|topics| version >= 1 || !topics.is_empty());
     response.topics = match asked {
         None => view.image.topics.iter().map(|topic| describe(view, topic)).collect(),
-        Some(asked) if asked.iter().any(|topic| is_malformed(topic, version)) => {
-            asked.into_iter().map(|topic| failed(topic.name, topic.topic_id, ErrorCode::InvalidRequest)).collect()
-        }
         Some(asked) if asked.iter().any(|topic| !topic.topic_id.is_zero()) => topics_by_id(view, &asked),
         Some(asked) => {
             let create = view.may_create && request.allow_auto_topic_creation;
@@ -78,11 +79,23 @@ fn answer(view: View<'_>, request: MetadataRequest) -> (MetadataResponse, Vec<St
         }
     };
     if request.include_topic_authorized_operations {
-        for topic in response.topics.iter_mut().filter(|topic| topic.error_code == 0) {
+        let unknown_id = ErrorCode::UnknownTopicId.code();
+        for topic in response.topics.iter_mut().filter(|topic| topic.error_code != unknown_id) {
             topic.topic_authorized_operations = TOPIC_OPERATIONS;
         }
     }
     (response, missing)
+}
+
+/// What Kafka says to a request that it doesn't look at: nothing but errors.
+fn refusal(asked: &[MetadataRequestTopic]) -> MetadataResponse {
+    let topic = |topic: &MetadataRequestTopic| MetadataResponseTopic {
+        error_code: ErrorCode::InvalidRequest.code(),
+        name: Some(topic.name.clone().unwrap_or_default()),
+        topic_id: topic.topic_id,
+        ..Default::default()
+    };
+    MetadataResponse { topics: asked.iter().map(topic).collect(), ..Default::default() }
 }
 
 fn is_malformed(topic: &MetadataRequestTopic, version: i16) -> bool {

@@ -4,12 +4,12 @@
 //! partition goes to the partition's home core ([`by_home`]); what only the controller can decide goes there
 //! ([`forward`]).
 
+pub mod acls;
 pub mod alter_configs;
 pub mod api_versions;
 mod by_home;
 pub mod delegation_tokens;
 pub mod delete_records;
-pub mod describe_acls;
 pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
@@ -24,17 +24,21 @@ pub mod list_config_resources;
 pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
+pub mod sasl;
 #[cfg(test)]
-mod test_images;
+pub mod test_images;
 mod topic_creation;
 pub mod transactions;
 
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use ringlog_config::{ConfigEntryDescription, ConfigMap, ConfigSource};
+use ringlog_config::ConfigMap;
 use ringlog_metadata::MetadataImage;
 use ringlog_metadata::image::{BrokerImage, ConfigResource, Endpoint, PartitionImage};
 use ringlog_types::NodeId;
+use rustc_hash::FxHashMap;
 
 /// What the handlers of one core remember.
 #[derive(Default)]
@@ -51,8 +55,30 @@ const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// Kafka's "was not asked for" in fields of authorized operations.
 const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+/// Kafka's text for the error code of that name.
+const INVALID_REQUEST: &str = "This most likely occurs because of a request being malformed by the client library or the \
+    message was sent to an incompatible broker. See the broker logs for more details.";
 /// The resource type of a broker's loggers, which are configured on the broker alone.
 const BROKER_LOGGER: i8 = 8;
+
+/// Items with the same key as one, in the place of the first: `unite` takes a later one into it.
+fn united_by<T, K: Hash + Eq>(items: Vec<T>, key: impl Fn(&T) -> K, mut unite: impl FnMut(&mut T, T)) -> Vec<T> {
+    if items.len() < 2 {
+        return items;
+    }
+    let mut places = FxHashMap::default();
+    let mut united: Vec<T> = Vec::with_capacity(items.len());
+    for item in items {
+        match places.entry(key(&item)) {
+            Entry::Occupied(place) => unite(&mut united[*place.get()], item),
+            Entry::Vacant(place) => {
+                place.insert(united.len());
+                united.push(item);
+            }
+        }
+    }
+    united
+}
 
 /// Where clients of `listener` reach a broker, if it is registered and has that listener.
 fn endpoint<'a>(image: &'a MetadataImage, broker: NodeId, listener: &str) -> Option<(&'a BrokerImage, &'a Endpoint)> {
@@ -105,21 +131,4 @@ fn dynamic_configs(image: &MetadataImage, resource: &ConfigResource) -> ConfigMa
 fn broker_layers(image: &MetadataImage, broker: NodeId) -> (ConfigMap, ConfigMap) {
     let own = dynamic_configs(image, &ConfigResource::broker(broker));
     (own, dynamic_configs(image, &ConfigResource::broker_default()))
-}
-
-/// The loggers of this node: one, with the level of the most talkative part.
-fn broker_loggers() -> Vec<ConfigEntryDescription> {
-    let level = tracing::level_filters::LevelFilter::current();
-    let root = ConfigEntryDescription {
-        name: "root".to_owned(),
-        value: Some(level.to_string().to_ascii_uppercase()),
-        source: ConfigSource::DynamicBrokerLogger,
-        is_default: false,
-        read_only: false,
-        sensitive: false,
-        config_type: None,
-        synonyms: Vec::new(),
-        documentation: None,
-    };
-    vec![root]
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use ringlog_log::EpochEndOffset as Found;
+use ringlog_partition::Unserved;
 use ringlog_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderEpochRequest;
 use ringlog_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
@@ -32,7 +33,7 @@ pub async fn handle(
             let index = PartitionIndex(partition.partition);
             if let Some(topic) = known.filter(|topic| topic.partitions.contains_key(&index)) {
                 let current = LeaderEpoch(partition.current_leader_epoch);
-                let ask = (LeaderEpoch(partition.leader_epoch), (current.0 >= 0).then_some(current));
+                let ask = (LeaderEpoch(partition.leader_epoch), (current != LeaderEpoch::NONE).then_some(current));
                 let id = TopicIdPartition { topic_id: topic.id, partition: index };
                 parts.push(Part { place: outcomes.len(), id, ask });
             }
@@ -54,10 +55,10 @@ pub async fn handle(
 /// On the home core.
 async fn answer(
     _shard: Rc<Shard>,
-    replica: Option<Rc<Replica>>,
+    replica: Result<Rc<Replica>, Unserved>,
     (epoch, current): Question,
 ) -> Result<Found, ErrorCode> {
-    let replica = replica.ok_or(ErrorCode::NotLeaderOrFollower)?;
+    let replica = replica.map_err(Unserved::error_code)?;
     let partition = replica.partition.borrow();
     partition.offset_for_leader_epoch(epoch, current, true).map_err(|error| error.error_code())
 }

@@ -12,8 +12,8 @@ use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, MonotonicMs};
 use tracing::{error, info, warn};
 
+use crate::lasting::Lasting;
 use crate::peer::PeerError;
-use crate::rarely::Rarely;
 
 /// A peer that doesn't answer is worth a line after so long: nodes of a cluster seldom start at the same moment.
 const PATIENCE_MS: u64 = 5_000;
@@ -42,8 +42,8 @@ struct Contact {
     /// When the first request was sent to which nothing came.
     unanswered_since: Option<MonotonicMs>,
     asked_at: MonotonicMs,
-    silence: Rarely,
-    refusal: Rarely,
+    silence: Lasting,
+    refusal: Lasting,
 }
 
 impl Contacts {
@@ -158,8 +158,8 @@ impl Contacts {
             fault: None,
             unanswered_since: None,
             asked_at: now,
-            silence: Rarely::after(PATIENCE_MS),
-            refusal: Rarely::default(),
+            silence: Lasting::after(PATIENCE_MS),
+            refusal: Lasting::default(),
         });
         if to.node_id.is_some() {
             contact.name = name_of(to);

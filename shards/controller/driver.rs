@@ -1,11 +1,12 @@
 //! The one task that owns the node of the metadata quorum: it feeds [`QuorumNode`] and carries out its work, on the
 //! metadata log, the connections to peers, and the other cores of this node.
 //!
-//! It takes one thing after the other: a request, something that finished beside, a deadline. Work is done in its order;
-//! only flushes, reads, snapshots and requests to peers run beside, and come back as inputs. Bounds: the mailboxes;
-//! requests to the controller are left in theirs while too much waits for the disk, or before the leader has taken over
-//! its log. Raft's requests never wait: without them no leader could take over anything.
+//! It takes what comes in by turns: requests, what finished beside, time; some of each, and then does the work that
+//! follows. Work is done in its order; only flushes, reads, snapshots and requests to peers run beside, and come back as
+//! inputs. Bounds: the mailboxes; requests to the controller are left in theirs while too much waits for the disk, or
+//! before the leader has taken over its log. Raft's requests never wait: without them no leader could take over anything.
 
+use std::cell::Cell;
 use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,13 +26,14 @@ use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInf
 use super::peers::Peers;
 use super::progress::Progress;
 use super::{ControllerHandle, KnownLeader, snapshot_files};
+use crate::lasting::Lasting;
 use crate::mesh::LocalFuture;
 use crate::metadata_publisher;
-use crate::rarely::Rarely;
 use crate::shard::Shard;
 
-/// Requests taken before their effects are carried out: they share a flush.
-const MAX_REQUESTS_PER_TURN: usize = 64;
+/// How much of each sort of input is taken before the effects are carried out: requests share a flush, and none of the
+/// sorts, nor time, waits for another to run dry.
+const MAX_INPUTS_PER_TURN: usize = 64;
 /// With more records to replay than these, the log says how far it is.
 const LONG_REPLAY_RECORDS: i64 = 100_000;
 /// What finished beside and may wait.
@@ -50,7 +52,12 @@ pub enum Command {
 }
 
 /// Where an answer goes. Dropped: this node isn't the one to ask.
-pub type Reply = ring::OneshotSender<ResponseBody>;
+pub struct Reply {
+    /// The answer's way.
+    pub sender: ring::OneshotSender<ResponseBody>,
+    /// Set when the request is taken: from then on it is done, or can't be.
+    pub is_begun: Rc<Cell<bool>>,
+}
 
 /// What ran beside the task and comes back.
 pub enum Finished {
@@ -73,6 +80,12 @@ enum Wake {
     RaftRequest(Option<(Box<ControllerRequest>, Reply)>),
     Finished(Option<Finished>),
     Deadline,
+}
+
+/// Whether there will be another.
+enum Turn {
+    GoOn,
+    Stop(Option<ring::OneshotSender<()>>),
 }
 
 /// A fault after which the node must not go on.
@@ -112,7 +125,7 @@ pub struct Driver {
     is_cleaning: bool,
     progress: Progress,
     /// Without a leader it may stand again and again.
-    standing: Rarely,
+    standing: Lasting,
     /// The fetched snapshot that was checked last.
     checked: Option<SnapshotInfo>,
 }
@@ -147,7 +160,7 @@ impl Driver {
             is_writing_out: false,
             is_cleaning: false,
             progress: Progress::begin(),
-            standing: Rarely::default(),
+            standing: Lasting::default(),
             checked: None,
         }
     }
@@ -171,31 +184,64 @@ impl Driver {
     async fn serve(&mut self) -> Result<Option<ring::OneshotSender<()>>, DriverFault> {
         self.do_work().await?;
         loop {
-            match self.next(self.node.takes_requests()).await {
-                Wake::Command(Some(Command::Stop(done))) => return Ok(Some(done)),
-                Wake::Command(None) | Wake::RaftRequest(None) | Wake::Finished(None) => return Ok(None),
-                Wake::Command(Some(Command::Request(request, reply))) => {
-                    self.on_request(request, reply);
-                    for _ in 1..MAX_REQUESTS_PER_TURN {
-                        if !self.node.takes_requests() {
-                            break;
-                        }
-                        match self.inboxes.controller.try_recv() {
-                            Some(Command::Request(request, reply)) => self.on_request(request, reply),
-                            Some(Command::Stop(done)) => return Ok(Some(done)),
-                            None => break,
-                        }
-                    }
-                }
-                Wake::RaftRequest(Some((request, reply))) => self.on_request(request, reply),
-                Wake::Finished(Some(finished)) => self.on_finished(finished)?,
-                Wake::Deadline => self.node.step(Input::Tick, ring::now()),
+            let wake = self.next(self.node.takes_requests()).await;
+            if let Turn::Stop(done) = self.take_in(wake)? {
+                return Ok(done);
             }
+            if let Turn::Stop(done) = self.take_what_is_there()? {
+                return Ok(done);
+            }
+            self.tick_if_due();
             self.do_work().await?;
             if self.node.is_going_on() {
                 // Peers and disk are not to wait for the end of a large change.
                 ring::yield_if_needed().await;
             }
+        }
+    }
+
+    fn take_in(&mut self, wake: Wake) -> Result<Turn, DriverFault> {
+        match wake {
+            Wake::Command(Some(Command::Stop(done))) => return Ok(Turn::Stop(Some(done))),
+            Wake::Command(None) | Wake::RaftRequest(None) | Wake::Finished(None) => return Ok(Turn::Stop(None)),
+            Wake::Command(Some(Command::Request(request, reply))) | Wake::RaftRequest(Some((request, reply))) => {
+                self.on_request(request, reply);
+            }
+            Wake::Finished(Some(finished)) => self.on_finished(finished)?,
+            Wake::Deadline => {}
+        }
+        Ok(Turn::GoOn)
+    }
+
+    /// Some of whatever came in meanwhile.
+    fn take_what_is_there(&mut self) -> Result<Turn, DriverFault> {
+        for _ in 0..MAX_INPUTS_PER_TURN {
+            let Some(finished) = self.finished.try_recv() else { break };
+            self.on_finished(finished)?;
+        }
+        for _ in 0..MAX_INPUTS_PER_TURN {
+            let Some((request, reply)) = self.inboxes.raft.try_recv() else { break };
+            self.on_request(request, reply);
+        }
+        for _ in 0..MAX_INPUTS_PER_TURN {
+            if !self.node.takes_requests() {
+                break;
+            }
+            match self.inboxes.controller.try_recv() {
+                Some(Command::Request(request, reply)) => self.on_request(request, reply),
+                Some(Command::Stop(done)) => return Ok(Turn::Stop(Some(done))),
+                None => break,
+            }
+        }
+        Ok(Turn::GoOn)
+    }
+
+    /// However much comes in, time goes on: brokers that are silent are fenced, and only those.
+    fn tick_if_due(&mut self) {
+        let now = ring::now();
+        if self.node.next_deadline() <= now.monotonic {
+            self.node.on_heartbeats_received(self.handle.arrivals.take());
+            self.node.step(Input::Tick, now);
         }
     }
 
@@ -226,9 +272,10 @@ impl Driver {
             address = ?request.client_address,
             "request to the controller"
         );
-        if reply.is_closed() {
+        if reply.sender.is_closed() {
             return;
         }
+        reply.is_begun.set(true);
         let token = ReplyToken(self.next_reply);
         self.next_reply += 1;
         self.replies.insert(token, reply);
@@ -293,7 +340,7 @@ impl Driver {
             Work::Send { to, token, request } => self.peers.send(to, token, *request),
             Work::Reply { token, response } => {
                 if let Some(reply) = self.replies.remove(&token) {
-                    let _ = reply.send(*response);
+                    let _ = reply.sender.send(*response);
                 }
             }
             Work::Refuse { token } => drop(self.replies.remove(&token)),
@@ -323,8 +370,9 @@ impl Driver {
                 error!(epoch = epoch.0, "the controller gives up its leadership: {reason}");
             }
             Work::Rebuilt => {
-                self.log.end_rebuilding().await?;
-                info!("the lost records of the metadata log are there again: this node votes");
+                if self.log.end_rebuilding().await? {
+                    info!("the lost records of the metadata log are there again: this node votes");
+                }
             }
             Work::Halt(fault) => return Err(fault.into()),
             snapshot => self.carry_out_snapshot(snapshot).await?,
@@ -458,7 +506,7 @@ impl Driver {
             let in_time = answers.is_empty() || ring::timeout_ms(APPLY_WAIT_MS, &mut all).await.is_ok();
             let is_through = in_time && !answers.is_empty();
             for (reply, response) in answers {
-                let _ = reply.send(response);
+                let _ = reply.sender.send(response);
             }
             if !is_through {
                 all.await;
@@ -477,12 +525,10 @@ impl Driver {
                 break;
             }
             let left_ms = deadline.since_ms(ring::now().monotonic);
-            match ring::timeout_ms(left_ms, self.next(false)).await {
-                Ok(Wake::RaftRequest(Some((request, reply)))) => self.on_request(request, reply),
-                Ok(Wake::Finished(Some(finished))) => self.on_finished(finished)?,
-                Ok(Wake::Deadline) => self.node.step(Input::Tick, ring::now()),
-                Ok(_) | Err(ring::Elapsed) => {}
+            if let Ok(wake) = ring::timeout_ms(left_ms, self.next(false)).await {
+                self.take_in(wake)?;
             }
+            self.tick_if_due();
             self.do_work().await?;
         }
         // Nothing may be half done when the executor ends.

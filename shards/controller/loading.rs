@@ -21,12 +21,12 @@ use ringlog_protocol::DecodeError;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_quorum::durable_mark::{self, DurableMark, DurableMarkError};
 use ringlog_quorum::snapshot_load::SnapshotLoadError;
-use ringlog_quorum::start::{Found, Refusal, Verdict, is_alone, judge};
+use ringlog_quorum::start::{Elections, Found, Refusal, Verdict, is_alone, judge};
 use ringlog_quorum::{LoadedNode, LoadedSnapshot};
 use ringlog_raft::control_records::ControlRecordError;
 use ringlog_raft::quorum_state::QuorumStateError;
 use ringlog_raft::snapshot::{self, SnapshotError};
-use ringlog_raft::{ControlHistory, LoadedState, QuorumState, RaftConfig, SnapshotFile, SnapshotId};
+use ringlog_raft::{ControlHistory, LoadedState, Memory, QuorumState, RaftConfig, SnapshotFile, SnapshotId};
 use ringlog_ring as ring;
 use ringlog_types::{
     CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, Offset, PartitionIndex, TopicIdPartition, TopicPartition,
@@ -137,7 +137,7 @@ pub async fn load(shard: &Rc<Shard>, raft: &RaftConfig) -> Result<Loaded, LoadFa
     if let Some(snapshot) = &files.snapshot {
         snapshot.load_history(&mut history);
     }
-    let (is_rebuilding, starts_over) = files.make_usable(raft, &history).await?;
+    let (memory, starts_over) = files.make_usable(raft, &history).await?;
     if starts_over {
         history = ControlHistory::new(settings::static_voters(config));
     }
@@ -156,7 +156,7 @@ pub async fn load(shard: &Rc<Shard>, raft: &RaftConfig) -> Result<Loaded, LoadFa
         epochs: log.epochs(),
         snapshots: log.snapshots.borrow().keys().copied().collect(),
         history,
-        is_rebuilding,
+        memory,
     };
     if let Some(id) = state.log_must_restart_at() {
         log.restart(id.end_offset, Some(id.epoch)).await?;
@@ -226,37 +226,46 @@ impl Directory {
             mark: self.mark,
             is_controller: raft.is_controller,
             is_alone: is_alone(history.voters(), raft.key(), &raft.bootstrap_servers, own_endpoint),
+            is_voter: history.voters().is_voter(raft.key()),
+            elections: self.quorum_state.as_ref().map(|state| Elections::of(state, raft.node_id)),
         }
     }
 
     /// Judges what was found, and removes what can't be used. Returns whether records are lost that this node may have
     /// acknowledged, and whether everything is fetched anew.
-    async fn make_usable(&mut self, raft: &RaftConfig, history: &ControlHistory) -> Result<(bool, bool), LoadFault> {
+    async fn make_usable(&mut self, raft: &RaftConfig, history: &ControlHistory) -> Result<(Memory, bool), LoadFault> {
         let directory = self.path.display().to_string();
-        let (is_rebuilding, starts_over) = match judge(&self.found(raft, history)) {
-            Verdict::Continue { mark, is_rebuilding } => {
+        let (memory, starts_over) = match judge(&self.found(raft, history)) {
+            Verdict::Continue { mark, memory } => {
                 self.write_mark(mark).await?;
-                (is_rebuilding, false)
+                (memory, false)
             }
-            Verdict::StartOver { mark, is_rebuilding } => {
+            Verdict::StartOver { mark, memory } => {
                 warn!(
                     directory,
                     "the beginning of the metadata log is lost: all of it is fetched anew from the other controllers"
                 );
                 self.write_mark(Some(mark)).await?;
                 self.start_over().await?;
-                (is_rebuilding, true)
+                (memory, true)
             }
             Verdict::Refuse(source) => return Err(LoadFault::Lost { path: self.path.clone(), source }),
         };
-        if is_rebuilding {
-            warn!(
+        match memory {
+            Memory::Whole => {}
+            Memory::LostRecords => warn!(
                 directory,
                 "records of the metadata log are lost that this node may have acknowledged: it doesn't vote until it has \
                  fetched them again"
-            );
+            ),
+            Memory::Blank => info!(
+                directory,
+                "the metadata log of this voter is empty: if the others' are not it votes once it has fetched theirs, as \
+                 its disk may have been replaced. To let it vote at once, remove {} while it is stopped",
+                durable_mark::FILE_NAME
+            ),
         }
-        Ok((is_rebuilding, starts_over))
+        Ok((memory, starts_over))
     }
 
     async fn write_mark(&mut self, mark: Option<DurableMark>) -> Result<(), LoadFault> {

@@ -28,6 +28,8 @@ use crate::replica::Replica;
 /// How much of the log is read at once.
 pub const READ_BYTES: usize = 1024 * 1024;
 
+/// Nothing was written for so long: the file is cut to its records.
+const IDLE_MS: u64 = 20;
 /// What lies before the records in a batch: base offset and length.
 const BATCH_PREFIX_BYTES: usize = 12;
 
@@ -87,6 +89,9 @@ pub struct MetadataLog {
     mark_turn: ring::ByteSemaphore,
     /// Taken by whoever writes the log's files: a flush, a truncation, a snapshot in the log's place.
     files_turn: ring::ByteSemaphore,
+    written_at: Cell<MonotonicMs>,
+    /// A task waits for the log to be idle.
+    is_cut_due: Cell<bool>,
     /// Rises when a snapshot takes the log's place: what was read before has no meaning any more.
     generation: Cell<u64>,
 }
@@ -109,6 +114,8 @@ impl MetadataLog {
             mark_written_at: Cell::new(ring::now().monotonic),
             mark_turn: ring::ByteSemaphore::new(1),
             files_turn: ring::ByteSemaphore::new(1),
+            written_at: Cell::new(ring::now().monotonic),
+            is_cut_due: Cell::new(false),
             generation: Cell::new(0),
         }
     }
@@ -163,21 +170,46 @@ impl MetadataLog {
         let turn = self.files_turn.acquire(1).await;
         self.flush_in_turn().await?;
         drop(turn);
+        self.cut_padding_when_idle();
         self.write_mark_now_and_then();
         Ok(())
     }
 
     /// Writes everything that was appended before, which makes it survive this process but not a power failure: what
     /// a node does that nobody counts on.
-    pub async fn write_out(&self) -> Result<(), MetadataLogError> {
-        let _turn = self.files_turn.acquire(1).await;
+    pub async fn write_out(self: &Rc<Self>) -> Result<(), MetadataLogError> {
+        let turn = self.files_turn.acquire(1).await;
         self.write_changed_epochs().await?;
         let store = &self.replica.store;
         store.write_out().await.map_err(|error| self.io_fault(error))?;
         for roll in store.take_finished() {
             store.finish(&roll).await.map_err(|error| self.io_fault(error))?;
         }
+        drop(turn);
+        self.cut_padding_when_idle();
         Ok(())
+    }
+
+    /// Kafka's tools stop at the zeros behind the last record, which a write of whole blocks leaves. They go once nothing is
+    /// written for a moment: at once, each of many small flushes would have to change the file's length.
+    fn cut_padding_when_idle(self: &Rc<Self>) {
+        self.written_at.set(ring::now().monotonic);
+        if self.is_cut_due.replace(true) {
+            return;
+        }
+        let log = self.clone();
+        ring::spawn_detached(async move {
+            let mut idle_at = log.written_at.get().plus_ms(IDLE_MS);
+            while ring::now().monotonic < idle_at {
+                ring::sleep_until(idle_at).await;
+                idle_at = log.written_at.get().plus_ms(IDLE_MS);
+            }
+            log.is_cut_due.set(false);
+            let _turn = log.files_turn.acquire(1).await;
+            if let Err(error) = log.replica.store.cut_padding().await {
+                warn!(directory = %log.directory.display(), "the metadata log can't be cut to its records: {error}");
+            }
+        });
     }
 
     async fn flush_in_turn(&self) -> Result<(), MetadataLogError> {
@@ -221,10 +253,12 @@ impl MetadataLog {
         self.write_small(durable_mark::FILE_NAME, mark.to_json().into_bytes()).await
     }
 
-    /// What had been lost is there again.
-    pub async fn end_rebuilding(&self) -> Result<(), MetadataLogError> {
-        let mark = DurableMark { rebuilding: false, ..self.mark.get() };
-        self.write_mark(mark).await
+    /// What had been lost is there again, or it is known that nothing was. Returns whether something was.
+    pub async fn end_rebuilding(&self) -> Result<bool, MetadataLogError> {
+        let was_rebuilding = self.mark.get().rebuilding;
+        let mark = DurableMark { rebuilding: false, blank: false, ..self.mark.get() };
+        self.write_mark(mark).await?;
+        Ok(was_rebuilding)
     }
 
     /// Notes whether others vote, too, by the newest voters of the log: before anybody counts on them.
@@ -269,7 +303,7 @@ impl MetadataLog {
         let range = ReadRange { location, from, limit, max_bytes, at_least_one: true };
         let generation = self.generation.get();
         match self.replica.read(&range).await {
-            Ok(slices) => Ok(whole_batches(&slices)),
+            Ok(read) => Ok(whole_batches(&read.slices)),
             // Not an error of the disk: these files were removed meanwhile.
             Err(_) if self.generation.get() != generation => Ok(Vec::new()),
             Err(fault) => Err(fault.into()),
@@ -355,6 +389,7 @@ impl MetadataLog {
 
     /// Leaves the files as an orderly stop leaves them. Everything must have been flushed.
     pub async fn close(&self) -> Result<(), MetadataLogError> {
+        let _turn = self.files_turn.acquire(1).await;
         let store = &self.replica.store;
         store.trim().await.map_err(|error| self.io_fault(error))?;
         let (base_offset, offsets, times, producers) = {

@@ -1,6 +1,7 @@
 //! A whole node on one core: it elects itself, registers, creates topics, and finds all of it again. It also goes on
 //! where Kafka 4.3.1 stopped.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -20,7 +21,8 @@ use ringlog_types::{
     CLUSTER_METADATA_TOPIC, ErrorCode, NodeId, PartitionIndex, Random, TimestampMs, TopicIdPartition, Uuid,
 };
 
-use super::{ControllerRequest, request};
+use super::{ControllerRequest, begun_in_time, request};
+use crate::descriptors::Descriptors;
 use crate::fixtures;
 use crate::mesh::{self, MESH_CAPACITY};
 use crate::shard::{Node, Shard};
@@ -168,7 +170,7 @@ impl TestNode {
             started_at: ring::now().monotonic,
             shards: 1,
             controller_index: 0,
-            open_files_per_core: 100,
+            descriptors: Descriptors { files_per_core: 64, broker_connections: 1000, controller_connections: 1000 },
             config,
             log_dirs,
             listeners,
@@ -209,7 +211,11 @@ fn copy_directory(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy_directory(&entry.path(), &target);
         } else if entry.file_name() != ".lock" {
-            std::fs::copy(entry.path(), target).expect("a copy");
+            match std::fs::copy(entry.path(), target) {
+                // A temporary one, which has its own name by now.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.expect("a copy")),
+            }
         }
     }
 }
@@ -295,6 +301,49 @@ fn keeps_what_it_decided(mut node: TestNode, kraft_version: i16) {
     assert!(state.contains(r#""leaderId":1,"leaderEpoch":4"#), "{state}");
     let epochs = std::fs::read_to_string(node.metadata_file("leader-epoch-checkpoint")).expect("epochs");
     assert!(epochs.starts_with("0\n4\n1 0\n"), "{epochs}");
+}
+
+/// Requests whose time is up before the controller gets to them do nothing; others are answered however late it gets.
+#[test]
+fn what_is_not_begun_in_time_is_not_done() {
+    TestNode::new("late", Quorum::Static).run(|shard| async move {
+        let late = || {
+            let topic = create_topics_request::CreatableTopic {
+                name: "late".into(),
+                num_partitions: 1,
+                replication_factor: 1,
+                ..Default::default()
+            };
+            CreateTopicsRequest { topics: vec![topic], timeout_ms: 0, ..Default::default() }
+        };
+        let answer = request(&shard, ControllerRequest::internal(late())).await;
+        let answer = CreateTopicsResponse::try_from(answer).expect("an answer to the question");
+        assert_eq!(answer.topics[0].error_code, ErrorCode::RequestTimedOut.code());
+        assert_eq!(create_topic(&shard, "next", 1).await, ErrorCode::None);
+        assert!(shard.image().topics.by_name("late").is_none());
+        // A driver that doesn't get to it, by this node's own path of requests: nobody waits any more when it does.
+        let (mailbox, waiting) = ring::local_channel::<ring::OneshotSender<i32>>(1);
+        let ask = async |is_begun: &Cell<bool>| {
+            let asked = async {
+                let (reply, answer) = ring::oneshot();
+                mailbox.send(reply).await.ok()?;
+                answer.await.ok()
+            };
+            begun_in_time(5, is_begun, asked).await
+        };
+        assert!(ask(&Cell::new(false)).await.is_err());
+        assert!(waiting.recv().await.expect("it was sent").is_closed());
+        // One that is begun, and whose end takes longer than that.
+        let is_begun = Cell::new(false);
+        let driver = async {
+            let reply = waiting.recv().await.expect("it was sent");
+            is_begun.set(true);
+            ring::sleep_ms(20).await;
+            reply.send(7).expect("it is waited for");
+        };
+        let (answer, ()) = futures_lite::future::zip(ask(&is_begun), driver).await;
+        assert_eq!(answer.expect("in time"), Some(7));
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::hash::Hasher;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 
 use ringlog_log::Log;
@@ -15,12 +15,12 @@ use ringlog_log::names::{
     LOG_START_OFFSET_CHECKPOINT_FILE, RECOVERY_POINT_CHECKPOINT_FILE, REPLICATION_OFFSET_CHECKPOINT_FILE,
 };
 use ringlog_ring as ring;
-use ringlog_types::{Offset, TopicPartition};
+use ringlog_types::{Offset, TopicIdPartition, TopicPartition};
 use rustc_hash::{FxHashMap, FxHasher};
 use tracing::info;
 
 use super::LogDirs;
-use super::background::replicas;
+use super::background::replica_ids;
 use super::open::OpenSummary;
 use crate::replica::Replica;
 use crate::shard::Shard;
@@ -45,6 +45,10 @@ impl Kinds {
         }
     }
 
+    fn is_all(self) -> bool {
+        self.recovery_points && self.high_watermarks && self.log_starts
+    }
+
     fn is_none(self) -> bool {
         !(self.recovery_points || self.high_watermarks || self.log_starts)
     }
@@ -58,9 +62,25 @@ pub(super) struct Checkpoints {
     done: Cell<u64>,
     wanted: Cell<Kinds>,
     is_running: Cell<bool>,
+    /// The last request after which all files were written.
+    all_done: Cell<u64>,
+    /// The last request before a log went: only a later one leaves its name out for sure.
+    last_with_gone: Cell<u64>,
     ended: ring::Notify,
     /// What each file held when it was written last, as a hash.
     contents: RefCell<FxHashMap<(usize, &'static str), u64>>,
+}
+
+impl Checkpoints {
+    /// A log goes: its name is to leave the files before another takes it.
+    pub fn on_name_gone(&self) {
+        self.last_with_gone.set(self.requests.get());
+    }
+
+    /// Whether no name of a log that is gone is in the files.
+    fn are_fresh(&self) -> bool {
+        self.all_done.get() > self.last_with_gone.get()
+    }
 }
 
 /// The offsets of one log.
@@ -104,6 +124,15 @@ pub(super) async fn write_from(shard: &Rc<Shard>, kinds: Kinds) {
         .await;
 }
 
+/// On shard 0: sees to it that no checkpoint lists a log that is gone. An error when that can't be written for now.
+pub(super) async fn freshen(shard: Rc<Shard>) -> io::Result<()> {
+    let state = &shard.log_dirs.checkpoints;
+    if !state.are_fresh() {
+        write(&shard, Kinds::ALL).await;
+    }
+    if state.are_fresh() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+}
+
 /// On shard 0: when it ends, the files hold what the logs' offsets were at some moment after it was called.
 pub(super) async fn write(shard: &Rc<Shard>, kinds: Kinds) {
     let state = &shard.log_dirs.checkpoints;
@@ -121,99 +150,116 @@ pub(super) async fn write(shard: &Rc<Shard>, kinds: Kinds) {
     }
     state.is_running.set(true);
     let (kinds, up_to) = (state.wanted.take(), state.requests.get());
-    let marks = gather(shard).await;
-    for (place, directory) in shard.node.log_dirs.directories.iter().enumerate() {
-        if directory.is_usable() && !shard.log_dirs.has_failed(place) {
-            let of_directory: Vec<&Marks> = marks.iter().filter(|marks| marks.directory == place).collect();
-            let written = write_directory(shard, place, &of_directory, kinds).await;
-            shard.log_dirs.fail_if_err(shard, place, "checkpoints can't be written", written).await;
+    let mut is_complete = true;
+    for (place, marks) in gather(shard).await.into_iter().enumerate() {
+        if shard.node.log_dirs.directories[place].is_usable() && !shard.log_dirs.has_failed(place) {
+            let written = write_directory(shard, place, marks, kinds).await;
+            let written = shard.log_dirs.fail_if_err(shard, place, "checkpoints can't be written", written).await;
+            is_complete &= written.is_some() || shard.log_dirs.has_failed(place);
         }
+    }
+    if kinds.is_all() && is_complete {
+        state.all_done.set(up_to);
     }
     state.done.set(up_to);
     state.is_running.set(false);
     state.ended.notify_all();
 }
 
-/// Asks all shards.
-async fn gather(shard: &Rc<Shard>) -> Vec<Marks> {
+/// Asks all shards; the logs of each directory.
+async fn gather(shard: &Rc<Shard>) -> Vec<Vec<Marks>> {
     let mut answers = Vec::new();
     for core in 0..shard.node.shards {
-        let work = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Vec<Marks>> { Box::pin(gather_here(shard.clone())) };
+        let work =
+            |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Vec<Vec<Marks>>> { Box::pin(gather_here(shard.clone())) };
         answers.push(shard.begin_on(core, work).await);
     }
-    let mut marks = Vec::new();
+    let mut marks: Vec<Vec<Marks>> = shard.node.log_dirs.directories.iter().map(|_| Vec::new()).collect();
     for answer in answers {
-        marks.append(&mut answer.await);
+        for (all, of_core) in marks.iter_mut().zip(answer.await) {
+            all.extend(of_core);
+        }
     }
     marks
 }
 
-async fn gather_here(shard: Rc<Shard>) -> Vec<Marks> {
+/// There may be very many logs, and what is done for each is small: others run in between.
+async fn gather_here(shard: Rc<Shard>) -> Vec<Vec<Marks>> {
     shard.log_dirs.opened.wait_until_set().await;
-    // Without an await between the two: a log that is claimed meanwhile must not be missed.
-    let replicas = replicas(&shard);
-    let mut marks: Vec<Marks> = {
-        let unclaimed = shard.log_dirs.unclaimed.borrow();
-        let marks = unclaimed.values().map(|log| Marks::of(&log.name, log.directory, &log.log, log.high_watermark));
-        marks.collect()
-    };
-    for replica in replicas {
-        marks.push({
-            let partition = replica.partition.borrow();
-            Marks::of(&replica.name, replica.log_dir.get(), partition.log(), partition.high_watermark())
-        });
+    let mut marks: Vec<Vec<Marks>> = shard.node.log_dirs.directories.iter().map(|_| Vec::new()).collect();
+    // Without an await between the two: a log that is claimed meanwhile is in one of them.
+    let unclaimed: Vec<TopicIdPartition> = shard.log_dirs.unclaimed.borrow().keys().copied().collect();
+    for id in replica_ids(&shard).into_iter().chain(unclaimed) {
+        let found = marks_of(&shard, id);
+        if let Some(found) = found {
+            marks[found.directory].push(found);
+        }
         ring::yield_if_needed().await;
     }
     marks
 }
 
-async fn write_directory(shard: &Rc<Shard>, place: usize, marks: &[&Marks], kinds: Kinds) -> io::Result<()> {
-    let entries = |offset: &dyn Fn(&Marks) -> Option<Offset>| -> Vec<OffsetCheckpointEntry> {
-        let entry = |marks: &&Marks| {
-            let topic_partition = marks.name.clone();
-            offset(marks).map(|offset| OffsetCheckpointEntry { topic_partition, offset })
-        };
-        marks.iter().filter_map(entry).collect()
-    };
-    // The log starts first: a recovery point above a start that isn't known yet would be worse than the reverse.
-    if kinds.log_starts {
-        let entries = entries(&|marks| marks.log_start);
-        replace(shard, place, LOG_START_OFFSET_CHECKPOINT_FILE, entries).await?;
+/// `None` when it is gone or about to go.
+fn marks_of(shard: &Shard, id: TopicIdPartition) -> Option<Marks> {
+    if let Some(replica) = shard.replicas.borrow().get(&id) {
+        // Its name is about to be free for another.
+        if replica.files.is_closed() {
+            return None;
+        }
+        let partition = replica.partition.borrow();
+        return Some(Marks::of(&replica.name, replica.log_dir.get(), partition.log(), partition.high_watermark()));
     }
-    if kinds.recovery_points {
-        let entries = entries(&|marks| Some(marks.recovery_point));
-        replace(shard, place, RECOVERY_POINT_CHECKPOINT_FILE, entries).await?;
-    }
-    if kinds.high_watermarks {
-        let entries = entries(&|marks| Some(marks.high_watermark));
-        replace(shard, place, REPLICATION_OFFSET_CHECKPOINT_FILE, entries).await?;
-    }
-    Ok(())
+    let unclaimed = shard.log_dirs.unclaimed.borrow();
+    unclaimed.get(&id).map(|log| Marks::of(&log.name, log.directory, &log.log, log.high_watermark))
 }
 
-async fn replace(
-    shard: &Rc<Shard>,
-    place: usize,
-    name: &'static str,
-    mut entries: Vec<OffsetCheckpointEntry>,
-) -> io::Result<()> {
-    let path: PathBuf = shard.node.log_dirs.directories[place].path.join(name);
+/// Replaces the checkpoints of a directory, on a thread of its own: sorting and writing a hundred thousand lines takes a
+/// while.
+async fn write_directory(shard: &Rc<Shard>, place: usize, marks: Vec<Marks>, kinds: Kinds) -> io::Result<()> {
+    let path = shard.node.log_dirs.directories[place].path.clone();
     let contents = &shard.log_dirs.checkpoints.contents;
-    let last = contents.borrow().get(&(place, name)).copied();
-    let hash = ring::blocking(move || {
-        entries.sort_unstable();
-        let text = format_offset_checkpoint(&entries);
+    let last = FILES.map(|name| contents.borrow().get(&(place, name)).copied());
+    let written = ring::blocking_apart("checkpoints", move || Ok(write_now(&path, marks, kinds, last))).await?;
+    let (hashes, outcome) = written;
+    for (name, hash) in FILES.into_iter().zip(hashes) {
+        if let Some(hash) = hash {
+            contents.borrow_mut().insert((place, name), hash);
+        }
+    }
+    outcome
+}
+
+/// In the order in which they are written. The log starts first: a recovery point above a start that isn't known yet would
+/// be worse than the reverse.
+const FILES: [&str; 3] =
+    [LOG_START_OFFSET_CHECKPOINT_FILE, RECOVERY_POINT_CHECKPOINT_FILE, REPLICATION_OFFSET_CHECKPOINT_FILE];
+
+/// Hashes of what the files hold now where that is known.
+type Hashes = [Option<u64>; 3];
+
+fn write_now(path: &Path, mut marks: Vec<Marks>, kinds: Kinds, mut hashes: Hashes) -> (Hashes, io::Result<()>) {
+    marks.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let offsets: [fn(&Marks) -> Option<Offset>; 3] =
+        [|marks| marks.log_start, |marks| Some(marks.recovery_point), |marks| Some(marks.high_watermark)];
+    let wanted = [kinds.log_starts, kinds.recovery_points, kinds.high_watermarks];
+    for place in (0..FILES.len()).filter(|place| wanted[*place]) {
+        let entry = |marks: &Marks| {
+            let topic_partition = marks.name.clone();
+            offsets[place](marks).map(|offset| OffsetCheckpointEntry { topic_partition, offset })
+        };
+        let text = format_offset_checkpoint(&marks.iter().filter_map(entry).collect::<Vec<_>>());
         let mut hasher = FxHasher::default();
         hasher.write(text.as_bytes());
-        let hash = hasher.finish();
-        if last != Some(hash) {
-            ring::fs::write_atomically_now(&path, text.as_bytes())?;
+        let hash = Some(hasher.finish());
+        if hashes[place] != hash {
+            hashes[place] = None;
+            if let Err(error) = ring::fs::write_atomically_now(&path.join(FILES[place]), text.as_bytes()) {
+                return (hashes, Err(error));
+            }
+            hashes[place] = hash;
         }
-        Ok(hash)
-    })
-    .await?;
-    contents.borrow_mut().insert((place, name), hash);
-    Ok(())
+    }
+    (hashes, Ok(()))
 }
 
 /// One line for each directory: what was opened at start.

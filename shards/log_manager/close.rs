@@ -125,6 +125,8 @@ fn note_flushed(shard: &Shard, unclean: &[usize]) {
 
 /// Closes the logs of one shard; places of the directories for which that failed.
 async fn close_here(shard: Rc<Shard>) -> Vec<usize> {
+    // What can't be written for want of room isn't waited for.
+    shard.store.space.give_up();
     shard.log_dirs.background.close().await;
     take_faults(&shard).await;
     let mut unclean = shard.log_dirs.unrecovered_futures.borrow().clone();

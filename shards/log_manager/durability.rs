@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
 use ringlog_log::names::LEADER_EPOCH_CHECKPOINT_FILE;
-use ringlog_partition::Role;
 use ringlog_ring as ring;
 use ringlog_types::Offset;
 
@@ -19,8 +18,9 @@ impl Replica {
     }
 
     /// Writes `leader-epoch-checkpoint` if the epochs changed. Call it after a change of epoch; appends do it before they
-    /// are acknowledged.
+    /// are acknowledged. Nothing is written for a replica whose files were given up: another may have their names.
     pub async fn persist_leader_epochs(&self) -> io::Result<()> {
+        let Ok(_pass) = self.files.enter() else { return Ok(()) };
         let _turn = self.epochs_turn.acquire(1).await;
         let text = {
             let mut partition = self.partition.borrow_mut();
@@ -30,11 +30,17 @@ impl Replica {
             }
             format_leader_epoch_checkpoint(epochs.entries())
         };
-        ring::fs::write_atomically(self.store.path(LEADER_EPOCH_CHECKPOINT_FILE), text.into_bytes()).await
+        let written =
+            ring::fs::write_atomically(self.store.path(LEADER_EPOCH_CHECKPOINT_FILE), text.into_bytes()).await;
+        if written.is_err() {
+            self.partition.borrow_mut().log_mut().leader_epochs_mut().set_dirty();
+        }
+        written
     }
 
     /// Makes everything that is durable survive a power failure, and moves the recovery point.
     pub async fn flush(&self) -> io::Result<()> {
+        let Ok(_pass) = self.files.enter() else { return Ok(()) };
         let end_offset = self.partition.borrow().durable_end_offset();
         self.store.sync().await?;
         self.persist_leader_epochs().await?;
@@ -44,20 +50,22 @@ impl Replica {
     }
 
     /// Waits until everything appended before is written, and every sealed segment below `offset` has its indexes. Ends
-    /// early when the replica is offline.
+    /// early when nothing more is written, or nothing can be for now: in any case nobody writes to files of sealed
+    /// segments below `offset` then.
     pub(super) async fn settled_below(self: &Rc<Self>, offset: Offset) {
         self.wake_writer();
         loop {
             self.written_out().await;
             let is_open = self.store.unfinished_from().is_some_and(|unfinished| unfinished < offset);
-            if !is_open || self.partition.borrow().role() == Role::Offline && !self.store.is_finishing() {
+            let is_over = !self.partition.borrow().is_written() || self.is_resting();
+            if !is_open || is_over && !self.store.is_finishing() {
                 return;
             }
             self.progress.wait().await;
         }
     }
 
-    /// Waits until nobody writes to the files of a replica that was marked offline.
+    /// Waits until the writer, and who seals segments, are done with the files or can't go on.
     pub(super) async fn quiesced(&self) {
         loop {
             self.written_out().await;
@@ -66,5 +74,12 @@ impl Replica {
             }
             self.progress.wait().await;
         }
+    }
+
+    /// Waits until nobody works on the files of a replica that was marked offline, and sees to it that nobody begins to.
+    pub(super) async fn files_given_up(&self) {
+        self.quiesced().await;
+        self.files.close().await;
+        self.store.active_has_grown().await;
     }
 }

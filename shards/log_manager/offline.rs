@@ -4,14 +4,18 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use ringlog_partition::Role;
-use ringlog_ring as ring;
+use ringlog_partition::Unserved;
+use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::Uuid;
-use tracing::error;
+use tracing::{debug, error, warn};
 
 use super::LogDirs;
-use crate::replica::Replica;
+use super::background::replicas;
+use crate::coordinator;
 use crate::shard::Shard;
+
+/// How often to tell of trouble that passes.
+const PASSING_EVERY_MS: u64 = 60_000;
 
 /// I/O errors of one shard that nobody has looked at yet.
 #[derive(Default)]
@@ -80,7 +84,7 @@ impl LogDirs {
         }
     }
 
-    /// [`LogDirs::fail`] for an I/O error, if it is one.
+    /// [`LogDirs::fail`] for an I/O error, if it is one. Trouble that passes is only told of.
     pub(super) async fn fail_if_err<T>(
         &self,
         shard: &Rc<Shard>,
@@ -90,32 +94,38 @@ impl LogDirs {
     ) -> Option<T> {
         match result {
             Ok(value) => Some(value),
-            Err(fault) => {
+            Err(fault) if ring::trouble(&fault) == Trouble::Fault => {
                 self.fail(shard, place, &format!("{what}: {fault}")).await;
+                None
+            }
+            Err(passing) => {
+                self.tell_passing(shard, place, what, &passing);
                 None
             }
         }
     }
 
-    fn take_offline(&self, shard: &Shard, place: usize) {
+    /// Says, now and then, what can't be done for the time being.
+    pub(super) fn tell_passing(&self, shard: &Shard, place: usize, what: &str, error: &io::Error) {
+        let directory = shard.node.log_dirs.directories[place].path.display();
+        match self.passing.may_say(ring::now().monotonic, PASSING_EVERY_MS) {
+            Some(kept_back) => warn!(%directory, kept_back, "{what} for now: {error}"),
+            None => debug!(%directory, "{what} for now: {error}"),
+        }
+    }
+
+    fn take_offline(&self, shard: &Rc<Shard>, place: usize) {
         if self.has_failed(place) {
             return;
         }
         self.failed.borrow_mut().push(place);
         self.unclaimed.borrow_mut().retain(|_, log| log.directory != place);
-        let replicas = shard.replicas.borrow();
-        for replica in replicas.values().filter(|replica| replica.log_dir.get() == place) {
-            mark_offline(replica);
+        for replica in replicas(shard).iter().filter(|replica| replica.log_dir.get() == place) {
+            replica.close(Unserved::LogDirectoryFailed);
+            coordinator::on_closed(shard, replica);
         }
         self.failures_changed.notify_all();
     }
-}
-
-/// Nothing is served from this replica any more.
-pub(super) fn mark_offline(replica: &Replica) {
-    let effects = replica.partition.borrow_mut().mark_offline();
-    debug_assert!(replica.partition.borrow().role() == Role::Offline);
-    replica.apply(&effects);
 }
 
 /// Takes directories offline as faults are reported; runs on every shard until its background ends.

@@ -38,7 +38,7 @@ pub(super) struct OpenSummary {
 }
 
 /// Opens the logs that live on this shard. Nothing is served from them before the metadata claims them
-/// ([`super::LogDirs::claim_or_create`]).
+/// ([`super::LogDirs::claim_all`]).
 ///
 /// A directory that the disk refuses goes offline; if that was the last one, the start is refused.
 pub async fn open(shard: &Rc<Shard>) -> Result<(), LogDirFault> {
@@ -105,7 +105,9 @@ async fn open_directory(shard: &Rc<Shard>, path: &Path, opener: Opener) -> Resul
     let (opener, marks) = (Rc::new(opener), Rc::new(marks));
     let pending: Rc<RefCell<VecDeque<FoundLog>>> = Rc::new(RefCell::new(scan.logs.into()));
     let summary = Rc::new(Cell::new(OpenSummary::default()));
-    let workers: Vec<_> = (0..OPENED_AT_A_TIME.min(total))
+    // Each has a file or two open.
+    let most = (shard.node.descriptors.files_per_core / 2).clamp(1, OPENED_AT_A_TIME);
+    let workers: Vec<_> = (0..most.min(total))
         .map(|_| {
             let work = open_pending(shard.clone(), opener.clone(), marks.clone(), pending.clone(), summary.clone());
             ring::spawn(work)
@@ -151,6 +153,7 @@ fn keep(shard: &Shard, found: &FoundLog, opened: Opened, summary: &Cell<OpenSumm
     counts.recovered += usize::from(opened.was_recovered);
     counts.truncated_bytes += opened.truncated_bytes;
     summary.set(counts);
+    shard.log_dirs.count(opened.log.directory, 1);
     match shard.log_dirs.unclaimed.borrow_mut().insert(found.id, opened.log) {
         None => Ok(()),
         Some(other) => Err(OpenError::Duplicate(Box::new(LogDirFault::DuplicateLog {
@@ -178,7 +181,7 @@ struct Marks {
 impl Marks {
     async fn read(directory: &Path) -> io::Result<Marks> {
         let directory = directory.to_path_buf();
-        ring::blocking(move || {
+        ring::blocking_again(move || {
             Ok(Marks {
                 recovery_points: read_checkpoint(&directory, RECOVERY_POINT_CHECKPOINT_FILE)?,
                 log_starts: read_checkpoint(&directory, LOG_START_OFFSET_CHECKPOINT_FILE)?,

@@ -81,7 +81,15 @@ impl Opener {
         }
         let created = recovered.actions.iter().any(|action| matches!(action, RecoveryAction::CreateSegment { .. }));
         let truncated_bytes = recovered.truncated_bytes;
+        let last_removed = last_removed(&recovered.actions);
         let mut log = Log::open(recovered.log, now);
+        if let Some(last) = last_removed.filter(|last| *last > log.log_end_offset()) {
+            // A tail that was being written is at the end of the last segment: more than that was whole once.
+            let (end, lost_min) = (log.log_end_offset(), last.0 - log.log_end_offset().0);
+            let path = found.path.display();
+            warn!(partition = %found.name, directory = %path, from = end.0, to_min = last.0, records_min = lost_min,
+                bytes = truncated_bytes, "cut the log where records are damaged: later segments, whole before, went with it");
+        }
         log.set_jitter_seed(jitter_seed(found.id));
         let active = log.active_segment();
         let size = u64::from(active.size);
@@ -214,6 +222,15 @@ async fn perform(path: &Path, recovered: &Recovered) -> io::Result<()> {
         }
     }
     ring::fs::sync_dir(path).await
+}
+
+/// The newest of the segments that recovery removes.
+fn last_removed(actions: &[RecoveryAction]) -> Option<Offset> {
+    let removed = actions.iter().filter_map(|action| match action {
+        RecoveryAction::DeleteSegment { base_offset } => Some(*base_offset),
+        _ => None,
+    });
+    removed.max()
 }
 
 /// Removes index files of an active segment that don't say what it holds: once it is sealed they would look whole.

@@ -1,30 +1,42 @@
-//! Files and directories that go after `file.delete.delay.ms`, so that whoever reads them still can.
+//! Files and directories that go after `file.delete.delay.ms`, so that whoever reads them still can; at once when the disk
+//! is full.
+//!
+//! They go on a thread of its own, some at a time: unlinking a large file takes long, and nothing waits for it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use ringlog_ring as ring;
+use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::MonotonicMs;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::shard::Shard;
 
+/// Removed by one thread, before the next one is made.
+const REMOVED_AT_A_TIME: usize = 64;
+/// What can't be removed for now is tried again after this.
+const AGAIN_MS: i64 = 1_000;
+
 /// What goes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Target {
     File(PathBuf),
     /// A partition's, with all in it.
     Directory(PathBuf),
 }
 
+/// One thing to remove, and the place of its log directory.
+type Entry = (Target, usize);
+
 /// What one shard has to remove, by time. Bounded by what is on disk; a stop forgets it, the next start finds it again by
 /// the names.
 #[derive(Default)]
 pub(super) struct Removals {
-    queue: RefCell<BTreeMap<(MonotonicMs, u64), (Target, usize)>>,
+    queue: RefCell<BTreeMap<(MonotonicMs, u64), Entry>>,
     number: Cell<u64>,
     /// The earliest deadline moved.
     pub changed: ring::Notify,
@@ -49,27 +61,65 @@ impl Removals {
         self.queue.borrow().first_key_value().map(|((deadline, _), _)| *deadline)
     }
 
-    fn pop_due(&self, now: MonotonicMs) -> Option<(Target, usize)> {
+    /// Up to `limit` things that go now: those whose time has come, and those in directories that are `hurried`.
+    fn pop_due(&self, now: MonotonicMs, limit: usize, hurried: &dyn Fn(usize) -> bool) -> Vec<Entry> {
         let mut queue = self.queue.borrow_mut();
-        let entry = queue.first_entry().filter(|entry| entry.key().0 <= now)?;
-        Some(entry.remove())
+        let is_due = |(at, (_, place)): (&(MonotonicMs, u64), &Entry)| at.0 <= now || hurried(*place);
+        let due: Vec<(MonotonicMs, u64)> =
+            queue.iter().filter(|entry| is_due(*entry)).map(|(at, _)| *at).take(limit).collect();
+        due.into_iter().filter_map(|at| queue.remove(&at)).collect()
     }
 }
 
 /// Removes what is due.
 pub(super) async fn remove_due(shard: &Rc<Shard>) {
     let log_dirs = &shard.log_dirs;
-    while let Some((target, place)) = log_dirs.removals.pop_due(ring::now().monotonic) {
-        if log_dirs.has_failed(place) {
-            continue;
+    let is_full: Vec<bool> =
+        (0..shard.node.log_dirs.directories.len()).map(|place| shard.store.space.is_full(place)).collect();
+    while !log_dirs.background.is_closed() {
+        let due = log_dirs.removals.pop_due(ring::now().monotonic, REMOVED_AT_A_TIME, &|place| is_full[place]);
+        if due.is_empty() {
+            return;
         }
-        let removed: io::Result<()> = match target {
-            Target::File(path) => ring::fs::remove_file(path).await,
-            Target::Directory(path) => {
-                info!(directory = %path.display(), "removing a deleted log");
-                ring::fs::remove_dir_all(path).await
-            }
+        let removed = ring::blocking_apart("remove", move || {
+            Ok(due.into_iter().map(|(target, place)| (remove(&target), target, place)).collect::<Vec<_>>())
+        });
+        let removed = match removed.await {
+            Ok(removed) => removed,
+            // No thread could be made: the next start finds it.
+            Err(error) => return warn!("deleted logs can't be removed: {error}"),
         };
-        log_dirs.fail_if_err(shard, place, "a deleted file can't be removed", removed).await;
+        let mut is_short = false;
+        for (outcome, target, place) in removed {
+            match outcome {
+                Ok(()) => {}
+                Err(error) if ring::trouble(&error) == Trouble::Fault => {
+                    log_dirs.fail(shard, place, &format!("a deleted file can't be removed: {error}")).await;
+                }
+                Err(error) => {
+                    log_dirs.tell_passing(shard, place, "a deleted file can't be removed", &error);
+                    log_dirs.removals.later(target, place, AGAIN_MS);
+                    is_short = true;
+                }
+            }
+        }
+        if is_short {
+            return;
+        }
+    }
+}
+
+/// Removes it; none there is fine.
+fn remove(target: &Target) -> io::Result<()> {
+    let removed = match target {
+        Target::File(path) => fs::remove_file(path),
+        Target::Directory(path) => {
+            info!(directory = %path.display(), "removing a deleted log");
+            fs::remove_dir_all(path)
+        }
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }

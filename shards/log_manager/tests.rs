@@ -1,7 +1,7 @@
 //! Log directories on a real file system, with one and two shards: what Kafka wrote is opened and left as Kafka leaves
 //! it, and what a kill leaves is made good.
 
-mod cluster;
+pub(crate) mod cluster;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -277,7 +277,7 @@ fn a_new_topic_inherits_nothing_from_a_deleted_one_of_its_name() {
                     shard.log_dirs.after_log_start_moved(&shard, &replica).await;
                     replica.flush().await.unwrap();
                     super::checkpoints::write_from(&shard, super::checkpoints::Kinds::ALL).await;
-                    shard.log_dirs.delete(&shard, vec![replica]).await;
+                    shard.log_dirs.delete(&shard, vec![replica], ringlog_partition::Unserved::TopicDeleted).await;
                     assert!(shard.replica(id).is_none());
                 })
             })

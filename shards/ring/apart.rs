@@ -1,7 +1,8 @@
-//! Long work on a thread of its own: reading and writing snapshots of the metadata, looking up names.
+//! Long work on a thread of its own: reading and writing snapshots of the metadata, removing a log, looking up names.
 //!
-//! [`crate::blocking`] has one helper thread per executor, which quick calls share; something that takes a second must
-//! not stand in their way. Such work is rare, so a thread is made for each and ends with it.
+//! [`crate::blocking`] has one helper thread per executor, which quick calls share, those among them that
+//! acknowledgements wait for; something that takes a while must not stand in their way. Such work is rare, so a thread
+//! is made for each and ends with it. What must be done in order goes to a [`crate::Lane`].
 
 use std::io;
 use std::mem;
@@ -30,7 +31,7 @@ pub async fn blocking_apart<T: Send + 'static>(
 }
 
 /// A thread inherits the CPU that its maker is pinned to; the process's main thread isn't pinned.
-fn leave_the_executors_cpu() {
+pub(crate) fn leave_the_executors_cpu() {
     let mut mask = [0u64; 128];
     let size = mem::size_of_val(&mask);
     // SAFETY: no arguments.

@@ -11,6 +11,11 @@
 //! overlap, and `len` only grows while anybody else holds the memory ([`Frame::try_truncate`] checks that nobody does).
 //! A slice reaches another thread through a channel, which orders the owner's writes before the reader's reads. The
 //! memory stays mapped until every holder of the block is gone, because each holds the same `Arc`.
+//!
+//! # What readers hold
+//!
+//! A frame can't be used again while a reader has a slice of it, however small. [`FramePool::lent_bytes`] tells how much
+//! memory that is, so that who lends may copy instead when it is too much.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::RefCell;
@@ -21,6 +26,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
@@ -61,13 +67,18 @@ struct PoolState {
 /// Where memory comes back to, from any core.
 struct Home {
     returned: ArrayQueue<Memory>,
+    /// Bytes of the frames that readers hold slices of.
+    lent_bytes: AtomicUsize,
+    /// Bytes of the frames that were taken beyond the budget. Those don't come back; the system has them when they go.
+    beyond_bytes: AtomicUsize,
 }
 
 impl FramePool {
     /// A pool that takes at most `budget_bytes` from the system.
     pub fn new(budget_bytes: usize) -> FramePool {
         // Room for the most blocks there can be: then a return never fails.
-        let home = Arc::new(Home { returned: ArrayQueue::new(budget_bytes / MIN_FRAME_BYTES + 1) });
+        let returned = ArrayQueue::new(budget_bytes / MIN_FRAME_BYTES + 1);
+        let home = Arc::new(Home { returned, lent_bytes: AtomicUsize::new(0), beyond_bytes: AtomicUsize::new(0) });
         FramePool(Rc::new(PoolShared { budget_bytes, home, state: RefCell::default() }))
     }
 
@@ -99,11 +110,24 @@ impl FramePool {
         }
     }
 
+    /// An empty frame, whatever the budget: for what can't wait, and is small. It counts as in use like the others.
+    pub fn frame_beyond_budget(&self, bytes: usize) -> Frame {
+        let size = size_of_class(class_of(bytes));
+        let Some(memory) = Memory::allocate(size) else { handle_alloc_error(Memory::layout(size)) };
+        self.0.home.beyond_bytes.fetch_add(size, Ordering::Relaxed);
+        Frame::new(memory, &self.0.home, true)
+    }
+
     /// Bytes in frames and slices of them.
     pub fn in_use_bytes(&self) -> usize {
         let mut state = self.0.state.borrow_mut();
         state.collect(&self.0.home);
-        state.allocated_bytes - state.free_bytes
+        state.allocated_bytes - state.free_bytes + self.0.home.beyond_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the frames that readers hold slices of, whole frames each.
+    pub fn lent_bytes(&self) -> usize {
+        self.0.home.lent_bytes.load(Ordering::Relaxed)
     }
 
     /// The most that may be in use.
@@ -141,12 +165,12 @@ impl FramePool {
                 if self.0.budget_bytes - state.allocated_bytes < size {
                     return None;
                 }
+                let memory = Memory::allocate(size)?;
                 state.allocated_bytes += size;
-                Memory::allocate(size)
+                memory
             }
         };
-        let block = Arc::new(Block { memory: ManuallyDrop::new(memory), home: Arc::clone(&self.0.home) });
-        Some(Frame { block, len: 0 })
+        Some(Frame::new(memory, &self.0.home, false))
     }
 }
 
@@ -220,12 +244,12 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn allocate(bytes: usize) -> Memory {
+    /// `None` when the system has none.
+    fn allocate(bytes: usize) -> Option<Memory> {
         let layout = Memory::layout(bytes);
         // SAFETY: the layout's size isn't zero: the smallest class is 16 KiB.
         let data = unsafe { alloc_zeroed(layout) };
-        let Some(data) = NonNull::new(data) else { handle_alloc_error(layout) };
-        Memory { data, bytes }
+        NonNull::new(data).map(|data| Memory { data, bytes })
     }
 
     fn layout(bytes: usize) -> Layout {
@@ -244,6 +268,9 @@ impl Drop for Memory {
 pub(crate) struct Block {
     memory: ManuallyDrop<Memory>,
     home: Arc<Home>,
+    is_beyond_budget: bool,
+    /// Slices that readers hold.
+    readers: AtomicUsize,
 }
 
 impl Block {
@@ -256,6 +283,10 @@ impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: taken once, here, and not used after.
         let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
+        if self.is_beyond_budget {
+            self.home.beyond_bytes.fetch_sub(memory.bytes, Ordering::Relaxed);
+            return;
+        }
         // The queue has room for all of the pool's blocks; were it full, the memory would be freed right here.
         let _ = self.home.returned.push(memory);
     }
@@ -268,6 +299,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    fn new(memory: Memory, home: &Arc<Home>, is_beyond_budget: bool) -> Frame {
+        let (memory, home) = (ManuallyDrop::new(memory), Arc::clone(home));
+        Frame { block: Arc::new(Block { memory, home, is_beyond_budget, readers: AtomicUsize::new(0) }), len: 0 }
+    }
+
     /// Bytes appended so far.
     pub fn len(&self) -> usize {
         self.len
@@ -291,6 +327,11 @@ impl Frame {
     /// Whether a slice or a running write holds the memory too.
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.block) > 1
+    }
+
+    /// Whether a reader holds a slice of it.
+    pub fn is_lent(&self) -> bool {
+        self.block.readers.load(Ordering::Relaxed) > 0
     }
 
     /// What was appended.
@@ -321,7 +362,7 @@ impl Frame {
         if range.is_empty() {
             return Bytes::new();
         }
-        Bytes::from_owner(self.lend(range))
+        Bytes::from_owner(ReaderSlice::new(self.lend(range)))
     }
 
     /// Shares the appended bytes of `range` for a write ([`crate::File::write_slice`]).
@@ -369,6 +410,34 @@ impl FrameSlice {
     /// For a write that outlives the borrow.
     pub(crate) fn block(&self) -> Arc<Block> {
         Arc::clone(&self.block)
+    }
+}
+
+/// A slice that counts as lent. The numbers are nobody's proof of anything: they order no other memory.
+struct ReaderSlice(FrameSlice);
+
+impl ReaderSlice {
+    fn new(slice: FrameSlice) -> ReaderSlice {
+        let block = &slice.block;
+        if block.readers.fetch_add(1, Ordering::Relaxed) == 0 {
+            block.home.lent_bytes.fetch_add(block.memory.bytes, Ordering::Relaxed);
+        }
+        ReaderSlice(slice)
+    }
+}
+
+impl AsRef<[u8]> for ReaderSlice {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for ReaderSlice {
+    fn drop(&mut self) {
+        let block = &self.0.block;
+        if block.readers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            block.home.lent_bytes.fetch_sub(block.memory.bytes, Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Operations on names and folders, on the executor's helper thread. For rare things; data goes through
-//! [`crate::File`].
+//! Operations on names and folders, on the executor's helper thread. For rare, quick things; data goes through
+//! [`crate::File`], long work to [`crate::blocking_apart`] or a [`crate::Lane`].
 
 use std::ffi::{CString, OsString};
 use std::fs::{self, OpenOptions};
@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use ringlog_types::TimestampMs;
 
-use crate::backend::tasks::blocking;
+use crate::backend::tasks::blocking_again;
 
 /// What a file or folder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,9 +51,9 @@ pub enum LockError {
 /// The whole file, which must not be larger than `limit` bytes (else `FileTooLarge`).
 pub async fn read_to_vec(path: impl Into<PathBuf>, limit: usize) -> io::Result<Vec<u8>> {
     let path = path.into();
-    blocking(move || {
+    blocking_again(move || {
         let mut bytes = Vec::new();
-        fs::File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        fs::File::open(&path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
     })
     .await
@@ -62,7 +62,7 @@ pub async fn read_to_vec(path: impl Into<PathBuf>, limit: usize) -> io::Result<V
 /// Writes a file so that after a crash either the old or the new one is there, whole: to `NAME.tmp`, synced, renamed.
 pub async fn write_atomically(path: impl Into<PathBuf>, bytes: Vec<u8>) -> io::Result<()> {
     let path = path.into();
-    blocking(move || write_atomically_now(&path, &bytes)).await
+    blocking_again(move || write_atomically_now(&path, &bytes)).await
 }
 
 /// [`write_atomically`] on the calling thread, for use outside of executors.
@@ -80,13 +80,13 @@ pub fn write_atomically_now(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Renames a file or folder, and syncs the folders it left and entered.
 pub async fn rename(from: impl Into<PathBuf>, to: impl Into<PathBuf>) -> io::Result<()> {
     let (from, to) = (from.into(), to.into());
-    blocking(move || {
-        fs::rename(&from, &to)?;
+    blocking_again(move || {
+        // Opened first: once the name has changed nothing may be missing.
         let (left, entered) = (from.parent(), to.parent());
-        if left != entered {
-            left.map_or(Ok(()), sync_folder)?;
-        }
-        entered.map_or(Ok(()), sync_folder)
+        let left = left.filter(|left| Some(*left) != entered).map(open_folder).transpose()?;
+        let entered = entered.map(open_folder).transpose()?;
+        fs::rename(&from, &to)?;
+        left.into_iter().chain(entered).try_for_each(|folder| folder.sync_all())
     })
     .await
 }
@@ -94,27 +94,27 @@ pub async fn rename(from: impl Into<PathBuf>, to: impl Into<PathBuf>) -> io::Res
 /// Removes a file; none there is fine.
 pub async fn remove_file(path: impl Into<PathBuf>) -> io::Result<()> {
     let path = path.into();
-    blocking(move || fine_if_missing(fs::remove_file(path))).await
+    blocking_again(move || fine_if_missing(fs::remove_file(&path))).await
 }
 
 /// Removes a folder and all in it; none there is fine.
 pub async fn remove_dir_all(path: impl Into<PathBuf>) -> io::Result<()> {
     let path = path.into();
-    blocking(move || fine_if_missing(fs::remove_dir_all(path))).await
+    blocking_again(move || fine_if_missing(fs::remove_dir_all(&path))).await
 }
 
 /// Makes a folder and those above it.
 pub async fn create_dir_all(path: impl Into<PathBuf>) -> io::Result<()> {
     let path = path.into();
-    blocking(move || fs::create_dir_all(path)).await
+    blocking_again(move || fs::create_dir_all(&path)).await
 }
 
 /// A folder's entries, by name. Entries that vanish meanwhile are left out.
 pub async fn read_dir(path: impl Into<PathBuf>) -> io::Result<Vec<Entry>> {
     let path = path.into();
-    blocking(move || {
+    blocking_again(move || {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(path)? {
+        for entry in fs::read_dir(&path)? {
             let entry = entry?;
             match entry.metadata() {
                 Ok(found) => entries.push(Entry { name: entry.file_name(), metadata: describe(&found) }),
@@ -131,20 +131,20 @@ pub async fn read_dir(path: impl Into<PathBuf>) -> io::Result<Vec<Entry>> {
 /// What lies at `path`.
 pub async fn metadata(path: impl Into<PathBuf>) -> io::Result<Metadata> {
     let path = path.into();
-    blocking(move || fs::metadata(path).map(|found| describe(&found))).await
+    blocking_again(move || fs::metadata(&path).map(|found| describe(&found))).await
 }
 
 /// Makes the names in a folder survive a power failure.
 pub async fn sync_dir(path: impl Into<PathBuf>) -> io::Result<()> {
     let path = path.into();
-    blocking(move || sync_folder(&path)).await
+    blocking_again(move || sync_folder(&path)).await
 }
 
 /// Writes everything of the file system that holds `path` to the device: for many files at a time.
 pub async fn syncfs(path: impl Into<PathBuf>) -> io::Result<()> {
     let path = path.into();
-    blocking(move || {
-        let file = fs::File::open(path)?;
+    blocking_again(move || {
+        let file = fs::File::open(&path)?;
         // SAFETY: the descriptor is open through the call.
         match unsafe { libc::syncfs(file.as_raw_fd()) } {
             0 => Ok(()),
@@ -157,7 +157,7 @@ pub async fn syncfs(path: impl Into<PathBuf>) -> io::Result<()> {
 /// Bytes that may still be written to the file system that holds `path`.
 pub async fn available_space(path: impl Into<PathBuf>) -> io::Result<u64> {
     let path = path.into();
-    blocking(move || Ok(space(&path)?.available_bytes)).await
+    blocking_again(move || Ok(space(&path)?.available_bytes)).await
 }
 
 /// A file system's size.
@@ -216,8 +216,11 @@ fn describe(found: &fs::Metadata) -> Metadata {
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    fs::File::open(path)?.sync_all()
+    open_folder(path)?.sync_all()
+}
+
+fn open_folder(path: &Path) -> io::Result<fs::File> {
+    fs::File::open(if path.as_os_str().is_empty() { Path::new(".") } else { path })
 }
 
 fn fine_if_missing(result: io::Result<()>) -> io::Result<()> {

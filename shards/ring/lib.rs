@@ -14,6 +14,7 @@ mod frame;
 pub mod fs;
 mod gate;
 mod host;
+mod lane;
 mod lease;
 mod local;
 mod outside;
@@ -21,21 +22,24 @@ mod port;
 mod semaphore;
 mod stall;
 mod timing;
+mod trouble;
 
 pub use apart::blocking_apart;
 pub use backend::executors::{
     ExecutorContext, ExecutorOptions, Executors, FaultSender, StartError, StopHandle, Stopped,
 };
-pub use backend::file::{Direct, File, Open};
+pub use backend::file::{Direct, DiskReads, File, Open, disk_reads};
 pub use backend::mesh::{MeshBuilder, MeshEndpoint, TrySendError};
 pub use backend::tasks::{
-    Task, TaskQueue, blocking, needs_preempt, spawn, spawn_detached, spawn_into, yield_if_needed, yield_now,
+    Task, TaskQueue, blocking, blocking_again, needs_preempt, spawn, spawn_detached, spawn_into, yield_if_needed,
+    yield_now,
 };
 pub use backend::tcp::{Connection, Listener, SocketOptions};
 pub use backend::timer::{sleep_ms, sleep_until};
 pub use frame::{Frame, FramePool, FrameSlice, MAX_FRAME_BYTES, MIN_FRAME_BYTES};
 pub use gate::{Gate, GateClosed, GatePass};
 pub use host::{Refusal, allowed_cpus, probe, raise_nofile, usable_cpus};
+pub use lane::Lane;
 pub use local::{
     Disconnected, LocalReceiver, LocalSender, Notified, Notify, OneshotReceiver, OneshotSender, TryLocalSendError,
     local_channel, oneshot,
@@ -45,6 +49,7 @@ pub use port::{ClaimedPort, ListeningSocket, PortHolder, port_holder};
 pub use semaphore::{BytePermit, ByteSemaphore};
 pub use stall::{StallStats, stall_stats};
 pub use timing::{Alarm, Elapsed, now, timeout_ms};
+pub use trouble::{Trouble, on_shortage, trouble};
 
 /// Positions and lengths of direct I/O are multiples of this.
 pub const BLOCK_BYTES: usize = 4096;

@@ -22,6 +22,7 @@ const BUSY_NS: u64 = 200_000;
 
 static STALLS: AtomicU64 = AtomicU64::new(0);
 static LONGEST_STALL_NS: AtomicU64 = AtomicU64::new(0);
+static LONGEST_BUSY_NS: AtomicU64 = AtomicU64::new(0);
 
 /// How often and how long executors of this process didn't answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +31,19 @@ pub struct StallStats {
     pub stalls: u64,
     /// The slowest answer, in milliseconds.
     pub longest_stall_ms: u64,
+    /// The most CPU time that an executor used before it answered, in milliseconds: what is above it in the slowest answer is
+    /// others' work on its CPU.
+    pub longest_busy_ms: u64,
 }
 
 /// Stalls since the process started.
 pub fn stall_stats() -> StallStats {
-    let longest_stall_ms = LONGEST_STALL_NS.load(Ordering::Relaxed) / 1_000_000;
-    StallStats { stalls: STALLS.load(Ordering::Relaxed), longest_stall_ms }
+    let longest_ms = |longest: &AtomicU64| longest.load(Ordering::Relaxed) / 1_000_000;
+    StallStats {
+        stalls: STALLS.load(Ordering::Relaxed),
+        longest_stall_ms: longest_ms(&LONGEST_STALL_NS),
+        longest_busy_ms: longest_ms(&LONGEST_BUSY_NS),
+    }
 }
 
 /// What an executor and the threads outside of it share: whether it answers, and whether it shall stop.
@@ -45,6 +53,8 @@ pub(crate) struct Pulse {
     asked: AtomicU64,
     answered: AtomicU64,
     answered_at_ns: AtomicU64,
+    /// CPU time of the executor's thread at that moment.
+    answered_cpu_ns: AtomicU64,
     stop: AtomicBool,
     ended: AtomicBool,
     cpu_clock: Mutex<Option<libc::clockid_t>>,
@@ -57,6 +67,7 @@ impl Pulse {
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             answered_at_ns: AtomicU64::new(0),
+            answered_cpu_ns: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             cpu_clock: Mutex::new(None),
@@ -113,6 +124,7 @@ impl Pulse {
         let asked = self.asked.load(Ordering::Acquire);
         if self.answered.load(Ordering::Relaxed) != asked {
             self.answered_at_ns.store(monotonic_ns(), Ordering::Relaxed);
+            self.answered_cpu_ns.store(cpu_ns(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or(0), Ordering::Relaxed);
             self.answered.store(asked, Ordering::Release);
         }
     }
@@ -135,12 +147,15 @@ impl Pulse {
     /// CPU time of the executor's thread so far, in nanoseconds.
     fn cpu_ns(&self) -> Option<u64> {
         let clock = self.cpu_clock.lock().unwrap_or_else(PoisonError::into_inner);
-        let clock = (*clock)?;
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is a valid place; a clock of an ended thread yields an error, no harm.
-        let result = unsafe { libc::clock_gettime(clock, &mut time) };
-        (result == 0).then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+        cpu_ns((*clock)?)
     }
+}
+
+fn cpu_ns(clock: libc::clockid_t) -> Option<u64> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place; a clock of an ended thread yields an error, no harm.
+    let result = unsafe { libc::clock_gettime(clock, &mut time) };
+    (result == 0).then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// Starts the watchdog for these executors; it ends when all of them have.
@@ -181,6 +196,8 @@ impl Watched {
             self.asked_at_ns = None;
             let waited_ns = self.pulse.answered_at_ns.load(Ordering::Relaxed).saturating_sub(asked_at_ns);
             LONGEST_STALL_NS.fetch_max(waited_ns, Ordering::Relaxed);
+            let busy_ns = self.pulse.answered_cpu_ns.load(Ordering::Relaxed).saturating_sub(self.cpu_ns);
+            LONGEST_BUSY_NS.fetch_max(busy_ns.min(waited_ns), Ordering::Relaxed);
             if waited_ns > STALL_NS {
                 STALLS.fetch_add(1, Ordering::Relaxed);
             }

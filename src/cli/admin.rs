@@ -1,8 +1,11 @@
 //! What the administrative tools have in common: where they find the cluster, and how they wait for it.
+//!
+//! As in Kafka's admin client, each call has `default.api.timeout.ms`, connecting included: a cluster that isn't there
+//! yet is waited for. A signal ends a tool at once, since it has nothing to put in order.
 
 use std::path::Path;
 
-use ringlog_client::{Bootstrap, Client, ClientError, ClientOptions, Target};
+use ringlog_client::{Bootstrap, Client, ClientError, ClientOptions, Metadata, Target};
 use ringlog_protocol::Request;
 
 use super::client_config::ClientProperties;
@@ -23,6 +26,19 @@ pub enum AdminError {
     Bootstrap(String),
 }
 
+impl AdminError {
+    /// The exception that Kafka's tools print, and the one that caused it.
+    pub fn exceptions(&self) -> Vec<String> {
+        match self {
+            AdminError::Properties(text) => vec![Exception::config(text).to_string()],
+            AdminError::Bootstrap(reason) => vec![
+                Exception::new("org.apache.kafka.common.KafkaException", NO_CLIENT).to_string(),
+                format!("Caused by: {}", Exception::config(reason)),
+            ],
+        }
+    }
+}
+
 /// The client of an administrative tool. It connects when it is first asked.
 #[derive(Debug)]
 pub struct Admin {
@@ -30,6 +46,7 @@ pub struct Admin {
     controllers: Option<String>,
     options: ClientOptions,
     client: Option<Client>,
+    was_waiting: bool,
 }
 
 impl Admin {
@@ -40,7 +57,7 @@ impl Admin {
         properties: &ClientProperties,
     ) -> Result<Admin, AdminError> {
         let options = properties.client_options("adminclient-1").map_err(AdminError::Properties)?;
-        let admin = Admin { servers, controllers, options, client: None };
+        let admin = Admin { servers, controllers, options, client: None, was_waiting: false };
         let list = admin.servers.as_ref().or(admin.controllers.as_ref());
         if list.is_none_or(String::is_empty) {
             return Err(AdminError::Bootstrap("You must set either bootstrap.servers or bootstrap.controllers".into()));
@@ -61,26 +78,43 @@ impl Admin {
         i32::try_from(self.options.request_timeout.as_millis()).unwrap_or(i32::MAX)
     }
 
-    /// The connected client. `call` is the name that Kafka's client gives to what is to be asked.
-    pub fn client(&mut self, call: &str, out: &mut dyn Output) -> Result<&mut Client, Exception> {
-        if self.client.is_none() {
-            let client = self.connect(out).map_err(|fault| Exception::of_client(&fault, call))?;
-            self.client = Some(client);
-        }
-        Ok(self.client.as_mut().expect("it was connected"))
+    /// Does something with the client, again while nobody can be reached; who waits is told why. `call` is the name that
+    /// Kafka's client gives to what is asked.
+    pub fn call<T>(
+        &mut self,
+        call: &str,
+        out: &mut dyn Output,
+        mut work: impl FnMut(&mut Client) -> Result<T, ClientError>,
+    ) -> Result<T, Exception> {
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => {
+                let client = Client::new(self.bootstrap(), self.options.clone());
+                client.map_err(|fault| Exception::of_client(&fault, call))?
+            }
+        };
+        let seconds = self.options.retry_timeout.as_secs_f32();
+        let was_waiting = &mut self.was_waiting;
+        let outcome = client.persist(|client| {
+            let outcome =
+                if client.has_metadata() { Ok(()) } else { client.refresh_metadata(Some(&[]), false).map(drop) };
+            let outcome = outcome.and_then(|()| work(client));
+            if let Err(fault) = &outcome
+                && fault.is_retriable()
+                && !std::mem::replace(was_waiting, true)
+            {
+                out.flush();
+                out.error(&format!("WARN {fault}. Trying for {seconds} s."));
+            }
+            outcome
+        });
+        self.client = Some(client);
+        outcome.map_err(|fault| Exception::of_client(&fault, call))
     }
 
-    /// Kafka's tools wait for a cluster that isn't there yet; who waits is told why.
-    fn connect(&self, out: &mut dyn Output) -> Result<Client, ClientError> {
-        match Client::connect(self.bootstrap(), self.options.clone()) {
-            Err(fault) if fault.is_retriable() => {
-                out.flush();
-                let seconds = self.options.retry_timeout.as_secs();
-                out.error(&format!("WARN {fault}. Trying for {seconds} s."));
-                Client::connect_within(self.bootstrap(), &self.options, self.options.retry_timeout)
-            }
-            outcome => outcome,
-        }
+    /// What is known of the cluster; it is asked for if nothing is known yet.
+    pub fn metadata(&mut self, call: &str, out: &mut dyn Output) -> Result<Metadata, Exception> {
+        self.call(call, out, |client| Ok(client.metadata().clone()))
     }
 
     /// Asks and waits for an answer that isn't `is_misplaced`, which is one of a node that was asked in vain.
@@ -92,8 +126,13 @@ impl Admin {
         is_misplaced: impl Fn(&R::Response) -> bool,
         out: &mut dyn Output,
     ) -> Result<R::Response, Exception> {
-        let client = self.client(call, out)?;
-        client.administer(target, request, is_misplaced).map_err(|fault| Exception::of_client(&fault, call))
+        let mut must_look = false;
+        self.call(call, out, |client| {
+            if std::mem::replace(&mut must_look, true) {
+                client.refresh_metadata(Some(&[]), false)?;
+            }
+            client.administer_once(target, request, &is_misplaced)
+        })
     }
 }
 
@@ -102,7 +141,6 @@ pub fn read_config(path: Option<&str>, missing: impl Fn(&str) -> String) -> Resu
     match path {
         None => Ok(ClientProperties::default()),
         Some(path) if !Path::new(path).exists() => Err(missing(path)),
-        Some(path) if Path::new(path).is_dir() => Err("Is a directory".to_owned()),
-        Some(path) => ClientProperties::from_file(path),
+        Some(path) => ClientProperties::from_file(path).map_err(|fault| fault.message),
     }
 }

@@ -1,23 +1,54 @@
 //! Failures under the names of Kafka's exceptions: its administrative tools print them, and scripts look for them.
 
+use std::io::ErrorKind;
+
 use ringlog_client::ClientError;
 use ringlog_protocol::{ApiKey, EncodeError, StrBytes};
 use ringlog_types::ErrorCode;
 
-/// An exception of Kafka's clients. It is shown as Java shows it: the class, and what happened.
+/// The package of most of them.
+const PACKAGE: &str = "org.apache.kafka.common.errors";
+
+/// An exception of Kafka's tools and clients. It is shown as Java shows it: the class, and what happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("org.apache.kafka.common.errors.{class}: {message}")]
+#[error("{class}{}{message}", if message.is_empty() { "" } else { ": " })]
 pub struct Exception {
-    /// The class without its package.
+    /// The class with its package.
     pub class: String,
     /// What happened.
     pub message: String,
 }
 
 impl Exception {
-    /// An exception of this class.
+    /// An exception of this class; one without a package is one of the common errors.
     pub fn new(class: &str, message: impl Into<String>) -> Exception {
-        Exception { class: class.to_owned(), message: message.into() }
+        let class = if class.contains('.') { class.to_owned() } else { format!("{PACKAGE}.{class}") };
+        Exception { class, message: message.into() }
+    }
+
+    /// A configuration that can't be.
+    pub fn config(message: impl Into<String>) -> Exception {
+        Exception::new("org.apache.kafka.common.config.ConfigException", message)
+    }
+
+    /// An argument that can't be.
+    pub fn argument(message: impl Into<String>) -> Exception {
+        Exception::new("java.lang.IllegalArgumentException", message)
+    }
+
+    /// A file that can't be read.
+    pub fn file(path: &str, fault: &std::io::Error) -> Exception {
+        match fault.kind() {
+            ErrorKind::NotFound => Exception::new("java.nio.file.NoSuchFileException", path),
+            ErrorKind::PermissionDenied => Exception::new("java.nio.file.AccessDeniedException", path),
+            ErrorKind::IsADirectory => Exception::new("java.io.IOException", "Is a directory"),
+            _ => Exception::new("java.io.IOException", format!("{path}: {fault}")),
+        }
+    }
+
+    /// That an answer, or a node to ask, didn't come in time.
+    pub fn timeout(message: impl Into<String>) -> Exception {
+        Exception::new("TimeoutException", message)
     }
 
     /// What a node's answer says, if it isn't that all went well. A node may leave the words to the client.
@@ -30,17 +61,23 @@ impl Exception {
 
     fn of_code(code: i16, message: Option<&str>) -> Exception {
         let code = ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError);
-        let message = message.map_or_else(|| default_message(code).to_owned(), str::to_owned);
-        Exception { class: class(code), message }
+        Exception::new(&class(code), message.unwrap_or_else(|| default_message(code)))
     }
 
     /// Why `call`, by the name that Kafka's client gives it, got no answer.
     pub fn of_client(fault: &ClientError, call: &str) -> Exception {
         match fault {
             // Kafka's client doesn't tell either what it met while it waited.
-            fault if fault.is_retriable() => {
-                Exception::new("TimeoutException", format!("Timed out waiting for a node assignment. Call: {call}"))
+            fault if fault.is_retriable() || matches!(fault, ClientError::OutOfTime) => {
+                Exception::timeout(format!("Timed out waiting for a node assignment. Call: {call}"))
             }
+            fault => Exception::of_fault(fault),
+        }
+    }
+
+    /// What stands in the way of a client that doesn't wait for anything.
+    pub fn of_fault(fault: &ClientError) -> Exception {
+        match fault {
             ClientError::Broker { code, message, .. } => Exception::of_code(*code, message.as_deref()),
             ClientError::UnsupportedApi { api, .. } => {
                 let message = format!("The node does not support {}", upper_name(*api));
@@ -53,6 +90,19 @@ impl Exception {
                 let message = format!("Attempted to write a non-default {field} at version {version}");
                 Exception::new("UnsupportedVersionException", message)
             }
+            ClientError::NoOffset(_) => {
+                let class = "org.apache.kafka.clients.consumer.NoOffsetForPartitionException";
+                Exception::new(class, fault.to_string())
+            }
+            ClientError::OffsetOutOfRange { .. } => {
+                Exception::new("org.apache.kafka.clients.consumer.OffsetOutOfRangeException", fault.to_string())
+            }
+            ClientError::OutOfTime => Exception::timeout(""),
+            ClientError::Timeout { .. } => Exception::timeout(fault.to_string()),
+            ClientError::Connect { .. } | ClientError::Closed { .. } | ClientError::Io { .. } => {
+                Exception::new("NetworkException", fault.to_string())
+            }
+            ClientError::CorruptBatch { .. } => Exception::new("CorruptRecordException", fault.to_string()),
             fault => Exception::new("UnknownServerException", fault.to_string()),
         }
     }

@@ -10,6 +10,7 @@ mod exception;
 mod feature_tables;
 mod features;
 mod java_uuid;
+mod jopt;
 mod logging;
 mod metadata_quorum;
 mod output;
@@ -27,6 +28,7 @@ mod recorded_runs_tests;
 mod rules_tests;
 
 use output::{Output, Terminal};
+use signals::Stop;
 use tool::Refusal;
 
 /// A tool's name, its other names, and what it does.
@@ -44,12 +46,23 @@ const TOOLS: &[(&str, &[&str], &str)] = &[
 
 /// Runs the tool that the arguments name and returns the process's exit code.
 pub fn run(arguments: Vec<String>) -> u8 {
-    let mut out = Terminal::new();
+    let mut out = match Terminal::new() {
+        Ok(out) => out,
+        Err(fault) => {
+            eprintln!("standard output can't be used: {fault}");
+            return 1;
+        }
+    };
+    let exit_code = run_with(arguments, &mut out);
+    out.finish(exit_code)
+}
+
+fn run_with(arguments: Vec<String>, out: &mut Terminal) -> u8 {
     let mut arguments = arguments.into_iter();
     let program = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
     let (called, rest) = match tool_of_link(&program) {
-        Some(name) => (name.to_owned(), rest),
+        Some(name) => return run_tool(name, &rest, out),
         None => match rest.split_first() {
             None => {
                 out.error(&overview());
@@ -67,21 +80,28 @@ pub fn run(arguments: Vec<String>) -> u8 {
             out.line(&tool::version_text());
             0
         }
-        called => match find(called.strip_prefix("kafka-").unwrap_or(called)) {
-            Some(name) => dispatch(name, &rest, &mut out).unwrap_or_else(|refusal| refuse(&refusal, &mut out)),
-            None => {
-                out.error(&format!("ringlog: there is no tool named '{called}'\n\n{}", overview()));
-                1
-            }
-        },
+        called => run_tool(called.strip_prefix("kafka-").unwrap_or(called), &rest, out),
     }
 }
 
-/// `/some/where/kafka-topics.sh` is `topics`.
-fn tool_of_link(program: &str) -> Option<&'static str> {
+fn run_tool(called: &str, arguments: &[String], out: &mut Terminal) -> u8 {
+    match find(called) {
+        Some(name) => dispatch(name, arguments, out).unwrap_or_else(|refusal| refuse(&refusal, out)),
+        None => {
+            out.error(&format!("ringlog: there is no tool named '{called}'\n\n{}", overview()));
+            1
+        }
+    }
+}
+
+/// `/some/where/kafka-topics.sh` is `topics`. A link like one of Kafka's scripts is meant as that, whether it is here or
+/// not.
+fn tool_of_link(program: &str) -> Option<&str> {
     let file = program.rsplit('/').next()?;
-    let file = file.strip_suffix(".sh").unwrap_or(file);
-    find(file.strip_prefix("kafka-")?)
+    match (file.strip_suffix(".sh"), file.strip_prefix("kafka-")) {
+        (Some(script), _) => Some(script.strip_prefix("kafka-").unwrap_or(script)),
+        (None, tool) => tool,
+    }
 }
 
 fn find(name: &str) -> Option<&'static str> {
@@ -100,6 +120,9 @@ fn overview() -> String {
 }
 
 fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Result<u8, Refusal> {
+    if !matches!(name, "server" | "dev" | "console-producer" | "console-consumer") {
+        signals::exit_at_once().map_err(Refusal::error)?;
+    }
     Ok(match name {
         "server" => server::run(&server::ServerArgs::read("ringlog server", arguments)?, out),
         "dev" => dev::run(&dev::DevArgs::read("ringlog dev", arguments)?, out),
@@ -110,12 +133,13 @@ fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Res
         "features" => features::run(&features::FeaturesArgs::read(arguments)?, out),
         "console-producer" => {
             let plan = console_producer::ProducerArgs::read("kafka-console-producer", arguments)?;
-            console_producer::run(plan, random_seed(), out)
+            let stop = Stop::on_signals().map_err(Refusal::error)?;
+            console_producer::run(&plan, random_seed(), &stop, out)
         }
         "console-consumer" => {
             let seed = random_seed();
             let plan = console_consumer::ConsumerArgs::read("kafka-console-consumer", arguments, seed)?;
-            let stop = signals::stop_flag().map_err(Refusal::error)?;
+            let stop = Stop::on_signals().map_err(Refusal::error)?;
             console_consumer::run(&plan, &stop, out)
         }
         _ => unreachable!("every tool of the table is here"),
@@ -141,9 +165,10 @@ mod tests {
     #[test]
     fn links_are_called_by_kafkas_names() {
         assert_eq!(tool_of_link("/opt/kafka/bin/kafka-topics.sh"), Some("topics"));
-        assert_eq!(tool_of_link("kafka-server-start"), Some("server"));
+        assert_eq!(tool_of_link("kafka-server-start"), Some("server-start"));
         assert_eq!(tool_of_link("bin/kafka-metadata-quorum.sh"), Some("metadata-quorum"));
         assert_eq!(tool_of_link("./ringlog"), None);
-        assert_eq!(tool_of_link("kafka-acls.sh"), None);
+        assert_eq!(tool_of_link("kafka-configs.sh"), Some("configs"), "what it is called, though it isn't there");
+        assert_eq!(tool_of_link("/usr/bin/connect-distributed.sh"), Some("connect-distributed"));
     }
 }

@@ -36,6 +36,9 @@ fn expected_text(tool: &str, gist: &str) -> String {
             "consumer-property" => {
                 "Options --consumer-property and --command-property cannot be specified together.".to_owned()
             }
+            _ if tool == "kafka-console-producer" => {
+                format!("Options --{other} and --{option} cannot be specified together.")
+            }
             _ => format!("Option \"[{option}]\" can't be used with option \"[{other}]\""),
         };
     }
@@ -84,19 +87,36 @@ fn arguments(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn long_options_may_be_short() {
-    for line in [
-        "-bootstrap-server h:1 -list",
-        "--bootstrap-server=h:1 --list",
-        "-bootstrap-server=h:1 --li",
-        "--boot h:1 --list --exclude",
-    ] {
+fn long_options_may_have_one_dash() {
+    for line in ["-bootstrap-server h:1 -list", "--bootstrap-server=h:1 --list", "-bootstrap-server=h:1 --list words"] {
         let args = TopicsArgs::read("kafka-topics", &arguments(line)).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         assert_eq!((args.bootstrap_server.as_deref(), args.list), (Some("h:1"), true), "{line}");
     }
-    // A value stays as it is, even if it looks like an option.
-    let args = TopicsArgs::read("kafka-topics", &arguments("--bootstrap-server h:1 --create --topic -list"));
-    assert_eq!(args.unwrap_or_else(|refusal| panic!("{refusal:?}")).topic.as_deref(), Some("-list"));
+    let refusal = TopicsArgs::read("kafka-topics", &arguments("--boot h:1 --list")).expect_err("no such option");
+    assert_eq!((refusal.exit_code, refusal.stderr.as_str()), (1, "boot is not a recognized option\n"));
+}
+
+#[test]
+fn old_options_are_told_of_whatever_comes_after() {
+    let line = "--bootstrap-server localhost:1 --topic t --producer-property acks=9 --property a=b";
+    let refusal = ProducerArgs::read("kafka-console-producer", &arguments(line)).expect_err("no such acks");
+    let notice = |old: &str, new: &str| {
+        format!("Warning: --{old} is deprecated and will be removed in a future version. Use --{new} instead.\n")
+    };
+    let expected = notice("producer-property", "command-property") + &notice("property", "reader-property");
+    assert_eq!(refusal.stdout, expected);
+    assert_eq!(
+        refusal.stderr,
+        "org.apache.kafka.common.config.ConfigException: Invalid value 9 for configuration acks: String must be one of: \
+         all, -1, 0, 1\n"
+    );
+    let line = "--bootstrap-server localhost:1 --topic t --consumer-property foo --timeout-ms 5";
+    let plan = ConsumerArgs::read("kafka-console-consumer", &arguments(line), 1).unwrap_or_else(|it| panic!("{it:?}"));
+    assert_eq!(
+        plan.notices,
+        "Option --consumer-property is deprecated and will be removed in a future version. Use --command-property \
+         instead.\n"
+    );
 }
 
 #[test]
@@ -115,13 +135,14 @@ fn a_producer_has_kafkas_defaults_and_precedence() {
         let plan = ProducerArgs::read("kafka-console-producer", &arguments(line));
         plan.unwrap_or_else(|refusal| panic!("{refusal:?}"))
     };
-    let plan = read("--bootstrap-server h:1 --topic t");
+    let plan = read("--bootstrap-server localhost:1 --topic t");
     assert_eq!((plan.producer.acks, plan.producer.batch_bytes, plan.producer.retries), (-1, 16384, 3));
     assert_eq!((plan.linger.as_millis(), plan.client.request_timeout.as_millis()), (1000, 1500));
-    let plan = read("--bootstrap-server h:1 --topic t --command-property acks=1 --command-property linger.ms=5");
+    let plan =
+        read("--bootstrap-server localhost:1 --topic t --command-property acks=1 --command-property linger.ms=5");
     assert_eq!((plan.producer.acks, plan.linger.as_millis()), (1, 5));
     let plan = read(
-        "--bootstrap-server h:1 --topic t --producer-property acks=1 --request-required-acks 0 --compression-codec",
+        "--bootstrap-server localhost:1 --topic t --producer-property acks=1 --request-required-acks 0 --compression-codec",
     );
     assert_eq!((plan.producer.acks, plan.producer.compression.name()), (0, "gzip"));
 }

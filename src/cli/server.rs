@@ -8,9 +8,11 @@ use ringlog_shards::StopRequest;
 use tracing::{error, info, warn};
 
 use super::client_config::read_properties;
+use super::jopt::{self, Words};
+use super::logging::{self, Stream};
 use super::output::Output;
-use super::tool::{self, Refusal, Style};
-use super::{logging, random_seed, signals};
+use super::tool::{self, Refusal};
+use super::{random_seed, signals};
 
 /// Run a node.
 #[derive(Debug, Parser)]
@@ -18,9 +20,9 @@ use super::{logging, random_seed, signals};
 pub struct ServerArgs {
     /// The configuration: server.properties.
     #[arg(value_name = "server.properties")]
-    file: Option<String>,
+    files: Vec<String>,
     /// A property that replaces what the file says, key=value. May be given several times.
-    #[arg(long = "override", value_name = "property=value", allow_hyphen_values = true)]
+    #[arg(long = "override", value_name = "property=value")]
     overrides: Vec<String>,
     /// Print the version.
     #[arg(long)]
@@ -33,7 +35,8 @@ pub struct ServerArgs {
 impl ServerArgs {
     /// Reads and checks the arguments.
     pub fn read(tool: &str, arguments: &[String]) -> Result<ServerArgs, Refusal> {
-        let args: ServerArgs = tool::parse(tool, Style::Jopt, arguments)?;
+        let args: ServerArgs =
+            jopt::parse(tool, Words::Kept, arguments).map_err(|fault| fault.with_help::<ServerArgs>(tool))?;
         if args.version {
             return Err(tool::version_asked());
         }
@@ -41,16 +44,20 @@ impl ServerArgs {
             let text = "-daemon is not supported: run the node under a service manager, or with nohup … &";
             return Err(Refusal::error(text));
         }
-        match args.file {
-            Some(_) => Ok(args),
-            None => Err(Refusal::with_help::<ServerArgs>(tool, "server.properties is missing")),
+        match args.files.as_slice() {
+            [_] => Ok(args),
+            [] => Err(Refusal::with_help::<ServerArgs>(tool, "server.properties is missing")),
+            [_, rest @ ..] => {
+                let text = format!("Found non argument parameters: {}", rest.join(","));
+                Err(Refusal::with_help::<ServerArgs>(tool, &text))
+            }
         }
     }
 }
 
 /// Runs the node until it has stopped and returns the exit code.
 pub fn run(args: &ServerArgs, out: &mut dyn Output) -> u8 {
-    logging::start();
+    logging::start(Stream::Out, "info");
     out.flush();
     let Some(stop) = watch_signals() else { return 1 };
     match read_config(args) {
@@ -64,7 +71,7 @@ pub fn run(args: &ServerArgs, out: &mut dyn Output) -> u8 {
 
 /// All that is wrong, a text each.
 fn read_config(args: &ServerArgs) -> Result<ServerConfig, Vec<String>> {
-    let file = args.file.as_deref().unwrap_or_default();
+    let file = args.files.first().map(String::as_str).unwrap_or_default();
     let mut given: ConfigMap = read_properties(Path::new(file)).map_err(|fault| vec![fault])?;
     properties::apply_overrides(&mut given, &args.overrides).map_err(|fault| vec![fault.to_string()])?;
     let (config, warnings) = ServerConfig::from_properties(&given)

@@ -7,7 +7,7 @@ use ringlog_tuning::{Level, Subject, check, json, table};
 
 use super::client_config::read_properties;
 use super::output::Output;
-use super::tool::{self, Refusal, Style};
+use super::tool::{self, Refusal};
 
 /// Look at the host and say what should be different. Nothing is changed.
 #[derive(Debug, Parser)]
@@ -29,7 +29,7 @@ pub struct TuneArgs {
 impl TuneArgs {
     /// Reads the arguments.
     pub fn read(tool: &str, arguments: &[String]) -> Result<TuneArgs, Refusal> {
-        tool::parse(tool, Style::Argparse, arguments)
+        tool::parse(tool, arguments)
     }
 }
 

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use ringlog_protocol::Request;
 
 use crate::{Client, ClientError, Role};
@@ -24,24 +22,24 @@ impl Client {
         request: &R,
         is_misplaced: impl Fn(&R::Response) -> bool,
     ) -> Result<R::Response, ClientError> {
-        let deadline = Instant::now() + self.options().retry_timeout;
-        loop {
-            let fault = match self.send_to_target(target, request) {
-                Ok(response) if !is_misplaced(&response) => return Ok(response),
-                Ok(_) => ClientError::NoController { api: R::KEY },
-                Err(fault) if !fault.is_retriable() => return Err(fault),
-                Err(fault) => fault,
-            };
-            let backoff = self.options().retry_backoff;
-            if Instant::now() + backoff >= deadline {
-                return Err(fault);
+        let mut must_look = !self.has_metadata();
+        self.persist(|client| {
+            if std::mem::replace(&mut must_look, true) {
+                client.refresh_metadata(Some(&[]), false)?;
             }
-            std::thread::sleep(backoff);
-            match self.refresh_metadata(Some(&[]), false) {
-                Err(fault) if !fault.is_retriable() => return Err(fault),
-                _ => {}
-            }
-        }
+            client.administer_once(target, request, &is_misplaced)
+        })
+    }
+
+    /// As [`Client::administer`], without trying again: an answer that `is_misplaced` is an error that may mend itself.
+    pub fn administer_once<R: Request>(
+        &mut self,
+        target: Target,
+        request: &R,
+        is_misplaced: impl Fn(&R::Response) -> bool,
+    ) -> Result<R::Response, ClientError> {
+        let response = self.send_to_target(target, request)?;
+        if is_misplaced(&response) { Err(ClientError::NoController { api: R::KEY }) } else { Ok(response) }
     }
 
     fn send_to_target<R: Request>(&mut self, target: Target, request: &R) -> Result<R::Response, ClientError> {

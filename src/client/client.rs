@@ -7,6 +7,7 @@ use ringlog_protocol::{Request, StrBytes};
 use ringlog_types::ErrorCode;
 
 use crate::bootstrap::{Bootstrap, Role};
+use crate::patience::{Backoff, Patience};
 use crate::{ClientError, ClientOptions, Connection, Metadata, Partition};
 
 /// The `endpoint_type` of controllers in DescribeCluster (KIP-919).
@@ -30,6 +31,7 @@ pub enum CoordinatorType {
 #[derive(Debug)]
 pub struct Client {
     options: ClientOptions,
+    patience: Patience,
     role: Role,
     bootstrap: Vec<String>,
     connections: BTreeMap<i32, Connection>,
@@ -40,11 +42,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the first bootstrap server that can be reached and asks for the cluster's nodes. A plain text names
-    /// brokers.
-    pub fn connect<'a>(bootstrap: impl Into<Bootstrap<'a>>, options: ClientOptions) -> Result<Client, ClientError> {
+    /// A client that has asked nobody yet. A plain text names brokers.
+    pub fn new<'a>(bootstrap: impl Into<Bootstrap<'a>>, options: ClientOptions) -> Result<Client, ClientError> {
         let bootstrap = bootstrap.into();
-        let mut client = Client {
+        Ok(Client {
+            patience: Patience::new(options.stop.clone()),
             options,
             role: bootstrap.role(),
             bootstrap: bootstrap.addresses()?,
@@ -53,7 +55,12 @@ impl Client {
             metadata: Metadata::default(),
             metadata_at: None,
             coordinators: BTreeMap::new(),
-        };
+        })
+    }
+
+    /// Connects to the first bootstrap server that can be reached and asks for the cluster's nodes.
+    pub fn connect<'a>(bootstrap: impl Into<Bootstrap<'a>>, options: ClientOptions) -> Result<Client, ClientError> {
+        let mut client = Client::new(bootstrap, options)?;
         client.refresh_metadata(Some(&[]), false)?;
         Ok(client)
     }
@@ -64,15 +71,64 @@ impl Client {
         options: &ClientOptions,
         within: Duration,
     ) -> Result<Client, ClientError> {
-        let deadline = Instant::now() + within;
-        let bootstrap = bootstrap.into();
+        let mut client = Client::new(bootstrap, options.clone())?;
+        client.persist_for(within, |client| client.refresh_metadata(Some(&[]), false).map(drop))?;
+        Ok(client)
+    }
+
+    /// Ends every wait at this time, with [`ClientError::OutOfTime`].
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.patience.set_deadline(deadline);
+    }
+
+    /// Gives what remains to be done so much time, whether the rest was stopped or not.
+    pub fn close_within(&mut self, limit: Duration) {
+        self.patience.close_within(limit);
+    }
+
+    /// Waits for so long.
+    pub(crate) fn pause(&self, time: Duration) -> Result<(), ClientError> {
+        self.patience.pause(time)
+    }
+
+    /// The part of `limit` that there is time for.
+    pub(crate) fn time_for(&self, limit: Duration) -> Duration {
+        self.patience.cut(limit)
+    }
+
+    /// Has `call` done again, after growing pauses, while nobody can be reached or answers that it may work later. That
+    /// ends with the retry timeout, and no try goes beyond it.
+    pub fn persist<T>(&mut self, call: impl FnMut(&mut Client) -> Result<T, ClientError>) -> Result<T, ClientError> {
+        self.persist_for(self.options.retry_timeout, call)
+    }
+
+    fn persist_for<T>(
+        &mut self,
+        limit: Duration,
+        mut call: impl FnMut(&mut Client) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let deadline = Instant::now() + limit;
+        let mut backoff = Backoff::new(self.options.reconnect_backoff, self.options.reconnect_backoff_max);
+        let mut last = None;
         loop {
-            match Client::connect(bootstrap, options.clone()) {
-                Err(fault) if fault.is_retriable() && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(50));
+            let outer = self.patience.narrow(deadline);
+            let outcome = call(self);
+            self.patience.set_deadline(outer);
+            let fault = match outcome {
+                Err(fault) if fault.is_retriable() => fault,
+                // It is this loop's time that was up.
+                Err(ClientError::OutOfTime) if self.patience.check().is_ok() => {
+                    return Err(last.unwrap_or(ClientError::OutOfTime));
                 }
                 outcome => return outcome,
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(fault);
             }
+            let pause = if fault.is_unreachable() { backoff.next() } else { self.options.retry_backoff };
+            last = Some(fault);
+            self.patience.pause(pause.min(left))?;
         }
     }
 
@@ -140,7 +196,7 @@ impl Client {
     pub fn connection(&mut self, node: i32) -> Result<&mut Connection, ClientError> {
         if !self.connections.contains_key(&node) {
             let broker = self.metadata.brokers.get(&node).ok_or(ClientError::UnknownNode(node))?;
-            let connection = Connection::connect(&broker.address(), &self.options)?;
+            let connection = Connection::connect_within(&broker.address(), &self.options, self.patience.clone())?;
             self.connections.insert(node, connection);
         }
         Ok(self.connections.get_mut(&node).expect("it was inserted"))
@@ -183,6 +239,11 @@ impl Client {
         }
     }
 
+    /// Whether any node has told of the cluster yet.
+    pub fn has_metadata(&self) -> bool {
+        self.metadata_at.is_some()
+    }
+
     /// Whether the metadata should be asked for again.
     pub fn is_metadata_old(&self) -> bool {
         self.metadata_at.is_none_or(|at| at.elapsed() > self.options.metadata_max_age)
@@ -190,44 +251,39 @@ impl Client {
 
     /// Partitions of a topic, asked for if they aren't known, with tries until the retry timeout.
     pub fn partitions(&mut self, topic: &str, allow_auto_topic_creation: bool) -> Result<Vec<Partition>, ClientError> {
-        let deadline = Instant::now() + self.options.retry_timeout;
-        loop {
-            if let Some(known) = self.metadata.topics.get(topic)
-                && known.error_code == 0
-                && !known.partitions.is_empty()
-            {
-                return Ok(known.partitions.clone());
+        self.persist(|client| {
+            if let Some(known) = client.known_partitions(topic) {
+                return Ok(known);
             }
-            let outcome = self.refresh_metadata(Some(&[topic]), allow_auto_topic_creation);
-            let code = outcome?.topics.get(topic).map_or(ErrorCode::UnknownTopicOrPartition.code(), |it| it.error_code);
-            let outcome = ClientError::check(code, None, || format!("topic '{topic}'"));
-            match outcome {
-                Ok(()) => {}
-                Err(fault) if !fault.is_retriable() || Instant::now() >= deadline => return Err(fault),
-                Err(_) => std::thread::sleep(self.options.retry_backoff),
-            }
-        }
+            client.refresh_metadata(Some(&[topic]), allow_auto_topic_creation)?;
+            let code =
+                client.metadata.topics.get(topic).map_or(ErrorCode::UnknownTopicOrPartition.code(), |it| it.error_code);
+            ClientError::check(code, None, || format!("topic '{topic}'"))?;
+            client.known_partitions(topic).ok_or_else(|| no_leader(format!("topic '{topic}'")))
+        })
+    }
+
+    fn known_partitions(&self, topic: &str) -> Option<Vec<Partition>> {
+        let known = self.metadata.topics.get(topic).filter(|known| known.error_code == 0)?;
+        (!known.partitions.is_empty()).then(|| known.partitions.clone())
     }
 
     /// The leader of a partition, asked for if it isn't known, with tries until the retry timeout.
     pub fn leader(&mut self, topic: &str, partition: i32) -> Result<i32, ClientError> {
-        let deadline = Instant::now() + self.options.retry_timeout;
-        loop {
-            if let Some(known) = self.metadata.partition(topic, partition)
-                && known.leader >= 0
-            {
-                return Ok(known.leader);
-            }
-            if Instant::now() >= deadline {
-                let code = ErrorCode::LeaderNotAvailable.code();
-                let context = format!("partition {topic}-{partition}");
-                return Err(ClientError::Broker { context, code, message: None });
-            }
-            if self.metadata.topics.contains_key(topic) {
-                std::thread::sleep(self.options.retry_backoff);
-            }
-            self.refresh_metadata(Some(&[topic]), false)?;
+        self.persist(|client| client.leader_now(topic, partition))
+    }
+
+    /// As [`Client::leader`], asked for once. That there is none is an error that may mend itself.
+    pub(crate) fn leader_now(&mut self, topic: &str, partition: i32) -> Result<i32, ClientError> {
+        let known = |client: &Client| {
+            let leader = client.metadata.partition(topic, partition).map_or(-1, |known| known.leader);
+            (leader >= 0).then_some(leader)
+        };
+        if let Some(leader) = known(self) {
+            return Ok(leader);
         }
+        self.refresh_metadata(Some(&[topic]), false)?;
+        known(self).ok_or_else(|| no_leader(format!("partition {topic}-{partition}")))
     }
 
     /// Forgets a topic, so that its leaders are asked for again.
@@ -240,17 +296,9 @@ impl Client {
         if let Some(node) = self.coordinators.get(&(kind, key.to_owned())) {
             return Ok(*node);
         }
-        let deadline = Instant::now() + self.options.retry_timeout;
-        loop {
-            match self.find_coordinator(kind, key) {
-                Ok(node) => {
-                    self.coordinators.insert((kind, key.to_owned()), node);
-                    return Ok(node);
-                }
-                Err(fault) if !fault.is_retriable() || Instant::now() >= deadline => return Err(fault),
-                Err(_) => std::thread::sleep(self.options.retry_backoff),
-            }
-        }
+        let node = self.persist(|client| client.find_coordinator(kind, key))?;
+        self.coordinators.insert((kind, key.to_owned()), node);
+        Ok(node)
     }
 
     /// Forgets a coordinator that said it is none.
@@ -295,11 +343,16 @@ impl Client {
         let known: Vec<String> = self.metadata.brokers.values().map(crate::Broker::address).collect();
         let mut faults = Vec::new();
         for address in self.bootstrap.iter().chain(&known) {
-            match Connection::connect(address, &self.options) {
+            match Connection::connect_within(address, &self.options, self.patience.clone()) {
                 Ok(connection) => return Ok(connection),
+                Err(fault @ (ClientError::OutOfTime | ClientError::Stopped)) => return Err(fault),
                 Err(fault) => faults.push(fault.to_string()),
             }
         }
         Err(ClientError::NoBootstrapServer(faults.join("; ")))
     }
+}
+
+fn no_leader(context: String) -> ClientError {
+    ClientError::Broker { context, code: ErrorCode::LeaderNotAvailable.code(), message: None }
 }

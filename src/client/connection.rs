@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -8,6 +9,7 @@ use ringlog_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use ringlog_protocol::{ApiKey, Decoder, Frame, Message, Request, StrBytes, frame};
 use ringlog_types::ErrorCode;
 
+use crate::patience::Patience;
 use crate::{ClientError, ClientOptions, NodeVersions};
 
 /// How much is read from the socket at once, in bytes.
@@ -22,6 +24,7 @@ pub struct Connection {
     address: String,
     client_id: String,
     request_timeout: Duration,
+    patience: Patience,
     max_frame_bytes: usize,
     input: BytesMut,
     versions: NodeVersions,
@@ -32,36 +35,44 @@ pub struct Connection {
 impl Connection {
     /// Opens a socket and asks the node which versions it speaks.
     pub fn connect(address: &str, options: &ClientOptions) -> Result<Connection, ClientError> {
-        let mut connection = Connection::open(address, options)?;
+        Connection::connect_within(address, options, Patience::new(options.stop.clone()))
+    }
+
+    /// As [`Connection::connect`], and all waits of the connection are within `patience`.
+    pub(crate) fn connect_within(
+        address: &str,
+        options: &ClientOptions,
+        patience: Patience,
+    ) -> Result<Connection, ClientError> {
+        let mut connection = Connection::open_within(address, options, patience)?;
         connection.versions = connection.negotiate()?;
         Ok(connection)
     }
 
     /// Opens a socket and asks nothing: for frames that were encoded before, and for tests of bad input.
     pub fn open(address: &str, options: &ClientOptions) -> Result<Connection, ClientError> {
+        Connection::open_within(address, options, Patience::new(options.stop.clone()))
+    }
+
+    fn open_within(address: &str, options: &ClientOptions, patience: Patience) -> Result<Connection, ClientError> {
         let fault = |source| ClientError::Connect { address: address.to_owned(), source };
-        let candidates: Vec<_> = address.to_socket_addrs().map_err(fault)?.collect();
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for candidate in candidates {
-            match TcpStream::connect_timeout(&candidate, options.connect_timeout) {
-                Ok(stream) => {
-                    stream.set_nodelay(true).map_err(fault)?;
-                    return Ok(Connection {
-                        stream,
-                        address: address.to_owned(),
-                        client_id: options.client_id.clone(),
-                        request_timeout: options.request_timeout,
-                        max_frame_bytes: options.max_frame_bytes,
-                        input: BytesMut::new(),
-                        versions: NodeVersions::default(),
-                        next_correlation_id: 0,
-                        in_flight: VecDeque::new(),
-                    });
-                }
-                Err(fault) => last = fault,
-            }
-        }
-        Err(fault(last))
+        let stream = match patience.is_limited() {
+            false => open_socket(address, options.connect_timeout).map_err(fault)?,
+            true => open_socket_within(address, options.connect_timeout, &patience)?.map_err(fault)?,
+        };
+        stream.set_nodelay(true).map_err(fault)?;
+        Ok(Connection {
+            stream,
+            address: address.to_owned(),
+            client_id: options.client_id.clone(),
+            request_timeout: options.request_timeout,
+            patience,
+            max_frame_bytes: options.max_frame_bytes,
+            input: BytesMut::new(),
+            versions: NodeVersions::default(),
+            next_correlation_id: 0,
+            in_flight: VecDeque::new(),
+        })
     }
 
     /// `HOST:PORT` of the node.
@@ -160,17 +171,31 @@ impl Connection {
     /// Writes an encoded frame, its size included.
     pub fn send_frame(&mut self, frame: &Frame) -> Result<(), ClientError> {
         let mut slices: Vec<IoSlice<'_>> = frame.chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
-        let mut left = slices.as_mut_slice();
-        self.stream.set_write_timeout(Some(self.request_timeout)).map_err(|source| self.io_fault(source))?;
-        while !left.is_empty() {
-            match self.stream.write_vectored(left) {
+        let mut rest = slices.as_mut_slice();
+        let deadline = Instant::now() + self.request_timeout;
+        while !rest.is_empty() {
+            let step = self.step_until(deadline, "a request to be taken", self.request_timeout)?;
+            self.stream.set_write_timeout(Some(step)).map_err(|source| self.io_fault(source))?;
+            match self.stream.write_vectored(rest) {
                 Ok(0) => return Err(ClientError::Closed { address: self.address.clone() }),
-                Ok(written) => IoSlice::advance_slices(&mut left, written),
-                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
-                Err(fault) => return Err(self.classify(fault, "a request to be taken", self.request_timeout)),
+                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Err(fault) if is_to_be_tried_again(&fault) => {}
+                Err(fault) => return Err(self.classify(fault)),
             }
         }
         Ok(())
+    }
+
+    /// How long to wait for the socket before it is looked again whether the time is up.
+    fn step_until(&self, deadline: Instant, awaited: &'static str, timeout: Duration) -> Result<Duration, ClientError> {
+        self.patience.check()?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            return Err(ClientError::Timeout { address: self.address.clone(), api: awaited, timeout_ms });
+        }
+        // Sockets take zero for no limit.
+        Ok(self.patience.step(left).max(Duration::from_millis(1)))
     }
 
     /// Writes bytes as they are.
@@ -205,11 +230,8 @@ impl Connection {
         awaited: &'static str,
     ) -> Result<(), ClientError> {
         while self.input.len() < wanted {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(self.classify(io::ErrorKind::TimedOut.into(), awaited, timeout));
-            }
-            self.stream.set_read_timeout(Some(left)).map_err(|source| self.io_fault(source))?;
+            let step = self.step_until(deadline, awaited, timeout)?;
+            self.stream.set_read_timeout(Some(step)).map_err(|source| self.io_fault(source))?;
             let filled = self.input.len();
             let step = (wanted - filled).clamp(READ_BYTES, READ_BYTES * 16);
             self.input.resize(filled + step, 0);
@@ -218,20 +240,15 @@ impl Connection {
             match outcome {
                 Ok(0) => return Err(ClientError::Closed { address: self.address.clone() }),
                 Ok(_) => {}
-                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
-                Err(fault) => return Err(self.classify(fault, awaited, timeout)),
+                Err(fault) if is_to_be_tried_again(&fault) => {}
+                Err(fault) => return Err(self.classify(fault)),
             }
         }
         Ok(())
     }
 
-    fn classify(&self, fault: io::Error, api: &'static str, timeout: Duration) -> ClientError {
+    fn classify(&self, fault: io::Error) -> ClientError {
         match fault.kind() {
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ClientError::Timeout {
-                address: self.address.clone(),
-                api,
-                timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-            },
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
                 ClientError::Closed { address: self.address.clone() }
             }
@@ -282,5 +299,41 @@ impl Connection {
             return ApiVersionsResponse::from_bytes(body, 0).map_err(decode_fault);
         }
         ApiVersionsResponse::from_bytes(body, version).map_err(decode_fault)
+    }
+}
+
+/// A signal came, or a step of waiting is over.
+fn is_to_be_tried_again(fault: &io::Error) -> bool {
+    matches!(fault.kind(), io::ErrorKind::Interrupted | io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+fn open_socket(address: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for candidate in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&candidate, timeout) {
+            Ok(stream) => return Ok(stream),
+            Err(fault) => last = fault,
+        }
+    }
+    Err(last)
+}
+
+/// Neither a name's lookup nor a connection that is being opened can be called off, so a thread of its own waits for
+/// them. It ends with them, or with the process.
+fn open_socket_within(
+    address: &str,
+    timeout: Duration,
+    patience: &Patience,
+) -> Result<io::Result<TcpStream>, ClientError> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let owned = address.to_owned();
+    std::thread::spawn(move || sender.send(open_socket(&owned, timeout)));
+    loop {
+        patience.check()?;
+        match receiver.recv_timeout(patience.step(timeout)) {
+            Ok(outcome) => return Ok(outcome),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(Err(io::ErrorKind::Other.into())),
+        }
     }
 }

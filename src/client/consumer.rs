@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -11,7 +11,8 @@ use ringlog_protocol::records::{BatchIter, BatchRef, ControlRecordType, Scratch,
 use ringlog_types::{ErrorCode, Uuid};
 
 use crate::group::{Assignment, Member};
-use crate::{Client, ClientError};
+use crate::patience::Backoff;
+use crate::{Client, ClientError, CoordinatorType};
 
 /// The version of Fetch from which topics go by id (KIP-516).
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
@@ -25,6 +26,8 @@ pub enum AutoOffsetReset {
     Earliest,
     /// The end.
     Latest,
+    /// The first record that is no older (KIP-1106), or the end.
+    ByDuration(Duration),
     /// Nowhere: it is an error.
     None,
 }
@@ -162,8 +165,9 @@ pub struct Consumer {
     /// Assigned partitions without a position yet.
     unpositioned: BTreeSet<(String, i32)>,
     last_commit: Instant,
-    /// Leaders that were given answers last, so that a busy one doesn't keep others waiting.
     scratch: Scratch,
+    /// Pauses while nobody can be reached.
+    reconnect: Backoff,
     is_resolved: bool,
 }
 
@@ -189,6 +193,7 @@ impl Consumer {
             unpositioned: BTreeSet::new(),
             last_commit: Instant::now(),
             scratch: Scratch::new(MAX_UNPACKED_BATCH),
+            reconnect: Backoff::default(),
             is_resolved: false,
         }
     }
@@ -210,19 +215,30 @@ impl Consumer {
         self.positions.insert(key, Position { offset, leader_epoch: -1 });
     }
 
-    /// Does what is due and returns records as soon as there are some, or none when a fetch's wait is over.
+    /// Does what is due and returns records as soon as there are some, or none when a fetch's wait is over or something
+    /// that may mend itself stands in the way. Its waits end with the client's deadline.
     pub fn poll(&mut self, client: &mut Client) -> Result<Vec<ConsumedRecord>, ClientError> {
-        self.resolve(client)?;
-        self.keep_membership(client)?;
-        self.set_positions(client)?;
-        self.commit_if_due(client)?;
-        match self.fetch(client) {
+        match self.do_what_is_due(client) {
             Err(fault) if fault.is_retriable() => {
-                std::thread::sleep(client.options().retry_backoff);
+                if let Some(group_id) = &self.options.group_id {
+                    client.forget_coordinator(CoordinatorType::Group, group_id);
+                }
+                let pause = if fault.is_unreachable() { self.reconnect.next() } else { client.options().retry_backoff };
+                client.pause(pause)?;
                 Ok(Vec::new())
             }
             outcome => outcome,
         }
+    }
+
+    fn do_what_is_due(&mut self, client: &mut Client) -> Result<Vec<ConsumedRecord>, ClientError> {
+        self.resolve(client)?;
+        self.keep_membership(client)?;
+        self.set_positions(client)?;
+        self.commit_if_due(client)?;
+        let records = self.fetch(client)?;
+        self.reconnect = Backoff::new(client.options().reconnect_backoff, client.options().reconnect_backoff_max);
+        Ok(records)
     }
 
     /// Commits the positions and leaves the group.
@@ -253,6 +269,7 @@ impl Consumer {
         topics.dedup();
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         client.refresh_metadata(Some(&names), true)?;
+        check_topics(client, &topics)?;
         let is_known =
             |topic: &&String| client.metadata().topics.get(topic.as_str()).is_some_and(|it| it.error_code == 0);
         let are_all_known = topics.iter().filter(is_known).count() == topics.len();
@@ -268,10 +285,7 @@ impl Consumer {
         }
         self.topics = topics;
         self.is_resolved = are_all_known || self.member.is_some();
-        if !self.is_resolved {
-            std::thread::sleep(client.options().retry_backoff);
-        }
-        Ok(())
+        if self.is_resolved { Ok(()) } else { client.pause(client.options().retry_backoff) }
     }
 
     fn partitions_of(&self, client: &Client, topics: &[String]) -> BTreeSet<(String, i32)> {
@@ -340,11 +354,13 @@ impl Consumer {
                     self.unpositioned.remove(&key);
                     self.positions.insert(key, Position { offset, leader_epoch: -1 });
                 }
+                Err(fault) if fault.is_unreachable() => return Err(fault),
                 Err(fault) if fault.is_retriable() => client.forget_topic(&key.0),
                 Err(fault) => return Err(fault),
             }
         }
-        Ok(())
+        // Partitions that have no leader now, or don't exist: those that do are read meanwhile.
+        if self.unpositioned.is_empty() { Ok(()) } else { client.pause(client.options().retry_backoff) }
     }
 
     fn reset_offset(&self, client: &mut Client, key: &(String, i32)) -> Result<i64, ClientError> {
@@ -354,15 +370,23 @@ impl Consumer {
             }
             _ => None,
         };
-        let is_earliest = match (named, self.options.auto_offset_reset) {
-            (Some((.., StartOffset::Earliest)), _) => true,
-            (Some((.., StartOffset::Latest)), _) => false,
-            (_, AutoOffsetReset::Earliest) => true,
-            (_, AutoOffsetReset::Latest) => false,
+        let (earliest, latest) = (-2, -1);
+        let timestamp = match (named, self.options.auto_offset_reset) {
+            (Some((.., StartOffset::Earliest)), _) => earliest,
+            (Some((.., StartOffset::Latest)), _) => latest,
+            (_, AutoOffsetReset::Earliest) => earliest,
+            (_, AutoOffsetReset::Latest) => latest,
+            (_, AutoOffsetReset::ByDuration(age)) => {
+                let since = SystemTime::now().checked_sub(age).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+            }
             (_, AutoOffsetReset::None) => return Err(ClientError::NoOffset(format!("{}-{}", key.0, key.1))),
         };
-        let timestamp = if is_earliest { -2 } else { -1 };
-        list_offset(client, &key.0, key.1, timestamp, self.options.read_committed)
+        match list_offset(client, &key.0, key.1, timestamp, self.options.read_committed)? {
+            // No record is so young.
+            -1 if timestamp >= 0 => list_offset(client, &key.0, key.1, latest, self.options.read_committed),
+            offset => Ok(offset),
+        }
     }
 
     fn commit_if_due(&mut self, client: &mut Client) -> Result<(), ClientError> {
@@ -404,22 +428,23 @@ impl Consumer {
             }
         }
         if by_leader.is_empty() {
-            std::thread::sleep(self.options.fetch_max_wait.min(Duration::from_millis(100)));
+            client.pause(self.options.fetch_max_wait.min(Duration::from_millis(100)))?;
             return Ok(Vec::new());
         }
+        let wait = client.time_for(self.options.fetch_max_wait);
         let mut sent = VecDeque::new();
         let mut fault = None;
         for (leader, partitions) in &by_leader {
-            match self.send_fetch(client, *leader, partitions) {
+            match self.send_fetch(client, *leader, partitions, wait) {
                 Ok(()) => sent.push_back(*leader),
                 Err(other) => fault = Some(other),
             }
         }
         let mut records = Vec::new();
         for leader in sent {
-            let wait = self.options.fetch_max_wait;
             match client.on_node(leader, |connection| connection.receive::<FetchRequest>(wait)) {
                 Ok(response) => self.on_response(client, response, &mut records)?,
+                Err(other @ (ClientError::OutOfTime | ClientError::Stopped)) => return Err(other),
                 Err(other) => fault = Some(other),
             }
         }
@@ -432,7 +457,13 @@ impl Consumer {
         Ok(records)
     }
 
-    fn send_fetch(&self, client: &mut Client, leader: i32, partitions: &[(String, i32)]) -> Result<(), ClientError> {
+    fn send_fetch(
+        &self,
+        client: &mut Client,
+        leader: i32,
+        partitions: &[(String, i32)],
+        max_wait: Duration,
+    ) -> Result<(), ClientError> {
         let mut topics: BTreeMap<&str, (Uuid, Vec<FetchPartition>)> = BTreeMap::new();
         for key in partitions {
             let id = client.metadata().topics.get(key.0.as_str()).map_or(Uuid::ZERO, |topic| topic.id);
@@ -454,7 +485,7 @@ impl Consumer {
                 false => FetchTopic { topic: StrBytes::copy_from(name), partitions, ..FetchTopic::default() },
             });
             let request = FetchRequest {
-                max_wait_ms: i32::try_from(self.options.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
+                max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
                 min_bytes: self.options.fetch_min_bytes,
                 max_bytes: self.options.fetch_max_bytes,
                 isolation_level: i8::from(self.options.read_committed),
@@ -493,9 +524,16 @@ impl Consumer {
         match ErrorCode::from_code(data.error_code) {
             Some(ErrorCode::None) => {}
             Some(ErrorCode::OffsetOutOfRange) => {
-                self.positions.remove(&key);
-                let offset = self.reset_offset(client, &key)?;
-                self.positions.insert(key, Position { offset, leader_epoch: -1 });
+                let position = self.positions.remove(&key);
+                if self.options.auto_offset_reset == AutoOffsetReset::None {
+                    let partition = format!("{topic}-{}", key.1);
+                    return Err(ClientError::OffsetOutOfRange {
+                        partition,
+                        offset: position.map_or(-1, |it| it.offset),
+                    });
+                }
+                // As for a partition that is new.
+                self.unpositioned.insert(key);
                 return Ok(());
             }
             Some(code) if code.is_retriable() => {
@@ -604,6 +642,23 @@ fn append_records(
     Ok(())
 }
 
+/// Some topics will never be there, or never for this user.
+fn check_topics(client: &Client, topics: &[String]) -> Result<(), ClientError> {
+    let known = &client.metadata().topics;
+    for (code, what) in [
+        (ErrorCode::InvalidTopicException, "Invalid topics"),
+        (ErrorCode::TopicAuthorizationFailed, "Not authorized to access topics"),
+    ] {
+        let has_code = |name: &&String| known.get(name.as_str()).is_some_and(|topic| topic.error_code == code.code());
+        let names: Vec<&str> = topics.iter().filter(has_code).map(String::as_str).collect();
+        if !names.is_empty() {
+            let message = Some(format!("{what}: [{}]", names.join(", ")));
+            return Err(ClientError::Broker { context: "subscription".to_owned(), code: code.code(), message });
+        }
+    }
+    Ok(())
+}
+
 fn topic_name(client: &Client, topic: &FetchableTopicResponse) -> Option<std::sync::Arc<str>> {
     if !topic.topic.is_empty() {
         return Some(std::sync::Arc::from(topic.topic.as_str()));
@@ -633,7 +688,7 @@ fn list_offset(
     timestamp: i64,
     read_committed: bool,
 ) -> Result<i64, ClientError> {
-    let leader = client.leader(topic, partition)?;
+    let leader = client.leader_now(topic, partition)?;
     let partition_request =
         ListOffsetsPartition { partition_index: partition, timestamp, ..ListOffsetsPartition::default() };
     let request = ListOffsetsRequest {

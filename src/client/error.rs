@@ -132,8 +132,22 @@ pub enum ClientError {
         reason: String,
     },
     /// The partition has no committed offset and may not start anywhere else.
-    #[error("Undefined offset with no reset policy for partition {0}")]
+    #[error("Undefined offset with no reset policy for partitions: [{0}]")]
     NoOffset(String),
+    /// The offset isn't there, and nothing says where to go on.
+    #[error("Fetch position {offset} is out of range for partition {partition}")]
+    OffsetOutOfRange {
+        /// `topic-partition`.
+        partition: String,
+        /// Where it was to be read.
+        offset: i64,
+    },
+    /// The client's deadline has passed.
+    #[error("the time is up")]
+    OutOfTime,
+    /// [`crate::ClientOptions::stop`] was set.
+    #[error("stopped")]
+    Stopped,
 }
 
 fn describe_code(code: i16, message: Option<&str>) -> String {
@@ -181,11 +195,19 @@ impl ClientError {
             | ClientError::Encode { .. }
             | ClientError::UnsupportedApi { .. }
             | ClientError::CorruptBatch { .. }
-            | ClientError::NoOffset(_) => false,
+            | ClientError::NoOffset(_)
+            | ClientError::OffsetOutOfRange { .. }
+            | ClientError::OutOfTime
+            | ClientError::Stopped => false,
         }
     }
 
-    /// Whether the connection that it came from is of no more use.
+    /// Whether no node could be reached.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, ClientError::Connect { .. } | ClientError::NoBootstrapServer(_)) || self.is_connection_lost()
+    }
+
+    /// Whether the connection that it came from is of no more use. A wait that ended early leaves an answer behind.
     pub(crate) fn is_connection_lost(&self) -> bool {
         matches!(
             self,
@@ -195,6 +217,8 @@ impl ClientError {
                 | ClientError::FrameSize { .. }
                 | ClientError::Decode { .. }
                 | ClientError::Correlation { .. }
+                | ClientError::OutOfTime
+                | ClientError::Stopped
         )
     }
 }

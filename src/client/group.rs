@@ -115,8 +115,7 @@ impl Member {
                 ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::CoordinatorLoadInProgress,
             ) => {
                 client.forget_coordinator(CoordinatorType::Group, &self.group_id);
-                std::thread::sleep(client.options().retry_backoff);
-                return Ok(());
+                return client.pause(client.options().retry_backoff);
             }
             _ => return ClientError::check(code, None, || format!("{what} in group '{}'", self.group_id)),
         }

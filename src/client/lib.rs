@@ -18,6 +18,7 @@ mod group;
 mod group_offsets;
 mod metadata;
 mod options;
+mod patience;
 mod producer;
 mod versions;
 
@@ -34,5 +35,5 @@ pub use consumer::{
 pub use error::ClientError;
 pub use metadata::{Broker, Metadata, Partition, Topic};
 pub use options::ClientOptions;
-pub use producer::{Delivery, NewRecord, Producer, ProducerOptions, murmur2, partition_of_key};
+pub use producer::{Delivery, NewRecord, Producer, ProducerOptions, RecordSizes, murmur2, partition_of_key};
 pub use versions::NodeVersions;

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// How a client behaves; `default()` suits tools.
@@ -13,10 +15,16 @@ pub struct ClientOptions {
     pub retry_timeout: Duration,
     /// The pause between such tries.
     pub retry_backoff: Duration,
+    /// The pause before a node is connected to again that couldn't be; it grows up to `reconnect_backoff_max`.
+    pub reconnect_backoff: Duration,
+    /// See `reconnect_backoff`.
+    pub reconnect_backoff_max: Duration,
     /// The largest answer that is taken, in bytes. A larger one is an error, whatever its first four bytes promise.
     pub max_frame_bytes: usize,
     /// The age from which metadata is asked for again.
     pub metadata_max_age: Duration,
+    /// Ends all waits when it is set, with [`crate::ClientError::Stopped`].
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
 impl Default for ClientOptions {
@@ -27,8 +35,11 @@ impl Default for ClientOptions {
             request_timeout: Duration::from_secs(30),
             retry_timeout: Duration::from_secs(60),
             retry_backoff: Duration::from_millis(100),
+            reconnect_backoff: Duration::from_millis(50),
+            reconnect_backoff_max: Duration::from_secs(1),
             max_frame_bytes: 256 << 20,
             metadata_max_age: Duration::from_secs(300),
+            stop: None,
         }
     }
 }

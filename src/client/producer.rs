@@ -12,8 +12,10 @@ use crate::{Client, ClientError, Partition};
 
 /// The version of Produce from which topics go by id (KIP-516).
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
-/// The most bytes that a record adds to its key, value and headers.
-const RECORD_OVERHEAD: usize = 64;
+/// The bytes of a batch's header.
+const BATCH_HEADER_BYTES: usize = 61;
+/// The most bytes that a record adds to its key, value and headers, as the Java client reckons.
+const RECORD_OVERHEAD: usize = 21;
 
 /// A record to be sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,11 +33,32 @@ pub struct NewRecord {
 }
 
 impl NewRecord {
+    /// The bytes of the record at most, without those of its batch.
     fn size(&self) -> usize {
-        let fields = self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len);
-        let header = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len) + 10;
-        fields + self.headers.iter().map(header).sum::<usize>() + RECORD_OVERHEAD
+        let field = |field: Option<&Vec<u8>>| field.map_or(1, |field| varint_bytes(field.len()) + field.len());
+        let header = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| field(Some(key)) + field(value.as_ref());
+        let headers = varint_bytes(self.headers.len()) + self.headers.iter().map(header).sum::<usize>();
+        field(self.key.as_ref()) + field(self.value.as_ref()) + headers + RECORD_OVERHEAD
     }
+
+    fn sizes(&self) -> RecordSizes {
+        RecordSizes { key: self.key.as_ref().map(Vec::len), value: self.value.as_ref().map(Vec::len) }
+    }
+}
+
+/// The bytes of a length as Kafka writes it: zigzag, seven bits each.
+fn varint_bytes(length: usize) -> usize {
+    let bits = usize::BITS - (length << 1).leading_zeros();
+    bits.div_ceil(7).max(1) as usize
+}
+
+/// What is told of a record that wasn't sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordSizes {
+    /// Bytes of the key; `None` is null.
+    pub key: Option<usize>,
+    /// Bytes of the value; `None` is null.
+    pub value: Option<usize>,
 }
 
 /// How a producer behaves; `default()` has the Java client's values.
@@ -53,6 +76,8 @@ pub struct ProducerOptions {
     pub batch_bytes: usize,
     /// Bytes of a record at most.
     pub max_request_bytes: usize,
+    /// Bytes of all that waits, which a record can't have more of.
+    pub buffer_bytes: usize,
     /// How often a batch is sent again.
     pub retries: u32,
     /// The pause before that.
@@ -70,6 +95,7 @@ impl Default for ProducerOptions {
             compression_level: None,
             batch_bytes: 16384,
             max_request_bytes: 1 << 20,
+            buffer_bytes: 32 << 20,
             retries: 10,
             retry_backoff: Duration::from_millis(100),
             allow_auto_topic_creation: true,
@@ -82,8 +108,8 @@ impl Default for ProducerOptions {
 pub struct Delivery {
     /// The batch's partition.
     pub partition: i32,
-    /// How many records it had.
-    pub record_count: i32,
+    /// The records that it had.
+    pub records: Vec<RecordSizes>,
     /// The first record's offset (-1 with acks=0), or why the batch was given up.
     pub outcome: Result<i64, ClientError>,
 }
@@ -94,14 +120,21 @@ pub struct Delivery {
 pub struct Producer {
     topic: String,
     options: ProducerOptions,
-    open: BTreeMap<i32, BatchBuilder>,
+    open: BTreeMap<i32, Open>,
     sticky: u64,
+}
+
+/// A batch that records are added to.
+#[derive(Debug)]
+struct Open {
+    batch: BatchBuilder,
+    sizes: Vec<RecordSizes>,
 }
 
 /// A finished batch on its way.
 struct Outgoing {
     partition: i32,
-    record_count: i32,
+    sizes: Vec<RecordSizes>,
     records: Bytes,
 }
 
@@ -112,26 +145,18 @@ impl Producer {
     }
 
     /// Records that wait in open batches.
-    pub fn pending(&self) -> i32 {
-        self.open.values().map(BatchBuilder::record_count).sum()
+    pub fn pending(&self) -> usize {
+        self.open.values().map(|open| open.sizes.len()).sum()
     }
 
     /// Adds a record to its partition's batch. If the batch is full then, it is sent and what became of it returned.
     pub fn append(&mut self, client: &mut Client, record: &NewRecord) -> Result<Option<Delivery>, ClientError> {
-        let size = record.size();
-        if size > self.options.max_request_bytes {
-            let code = ErrorCode::MessageTooLarge.code();
-            let limit = self.options.max_request_bytes;
-            let message = format!(
-                "The message is {size} bytes when serialized which is larger than {limit}, which is the value of the \
-                 max.request.size configuration."
-            );
-            return Err(ClientError::Broker { context: "not sent".to_owned(), code, message: Some(message) });
-        }
         let partitions = client.partitions(&self.topic, self.options.allow_auto_topic_creation)?;
+        let size = record.size();
+        self.check_size(size + BATCH_HEADER_BYTES)?;
         let partition = self.choose(record, &partitions);
-        let is_full = |open: &BatchBuilder| open.uncompressed_size() + size > self.options.batch_bytes;
-        let full = match self.open.get(&partition).is_some_and(|open| !open.is_empty() && is_full(open)) {
+        let is_full = |open: &Open| open.batch.uncompressed_size() + size > self.options.batch_bytes;
+        let full = match self.open.get(&partition).is_some_and(is_full) {
             true => self.open.remove(&partition),
             false => None,
         };
@@ -146,13 +171,32 @@ impl Producer {
         };
         let headers: Vec<RecordHeader<'_>> =
             record.headers.iter().map(|(key, value)| RecordHeader { key, value: value.as_deref() }).collect();
-        self.open.entry(partition).or_insert_with(|| BatchBuilder::new(options)).append(
+        let new = || Open { batch: BatchBuilder::new(options), sizes: Vec::new() };
+        let open = self.open.entry(partition).or_insert_with(new);
+        open.sizes.push(record.sizes());
+        open.batch.append(
             TimestampMs(record.timestamp.unwrap_or_else(now_ms)),
             record.key.as_deref(),
             record.value.as_deref(),
             &headers,
         );
         Ok(delivery)
+    }
+
+    fn check_size(&self, size: usize) -> Result<(), ClientError> {
+        let ProducerOptions { max_request_bytes, buffer_bytes, .. } = self.options;
+        let larger_than = match size {
+            size if size > max_request_bytes => {
+                format!("{max_request_bytes}, which is the value of the max.request.size configuration.")
+            }
+            size if size > buffer_bytes => {
+                "the total memory buffer you have configured with the buffer.memory configuration.".to_owned()
+            }
+            _ => return Ok(()),
+        };
+        let message = format!("The message is {size} bytes when serialized which is larger than {larger_than}");
+        let code = ErrorCode::MessageTooLarge.code();
+        Err(ClientError::Broker { context: "not sent".to_owned(), code, message: Some(message) })
     }
 
     /// Sends all open batches and waits for what becomes of them.
@@ -178,16 +222,13 @@ impl Producer {
         }
     }
 
-    fn deliver(&mut self, client: &mut Client, batches: Vec<(i32, BatchBuilder)>) -> Vec<Delivery> {
+    fn deliver(&mut self, client: &mut Client, batches: Vec<(i32, Open)>) -> Vec<Delivery> {
         if !batches.is_empty() {
             self.sticky = self.sticky.wrapping_add(1);
         }
         let mut waiting: Vec<Outgoing> = batches
             .into_iter()
-            .map(|(partition, batch)| {
-                let record_count = batch.record_count();
-                Outgoing { partition, record_count, records: batch.build() }
-            })
+            .map(|(partition, Open { batch, sizes })| Outgoing { partition, sizes, records: batch.build() })
             .collect();
         let mut done = Vec::new();
         let mut attempt = 0;
@@ -201,7 +242,7 @@ impl Producer {
                 let Some(index) = waiting.iter().position(|batch| batch.partition == partition) else { continue };
                 let batch = waiting.swap_remove(index);
                 match is_final {
-                    true => done.push(Delivery { partition, record_count: batch.record_count, outcome }),
+                    true => done.push(Delivery { partition, records: batch.sizes, outcome }),
                     false => failed.push(batch),
                 }
             }
@@ -209,7 +250,7 @@ impl Producer {
             if attempt >= self.options.retries {
                 done.extend(waiting.drain(..).map(|batch| Delivery {
                     partition: batch.partition,
-                    record_count: batch.record_count,
+                    records: batch.sizes,
                     outcome: Err(self.fault(batch.partition, ErrorCode::UnknownServerError.code(), None)),
                 }));
             }
@@ -217,7 +258,10 @@ impl Producer {
             if !waiting.is_empty() {
                 attempt += 1;
                 client.forget_topic(&self.topic);
-                std::thread::sleep(self.options.retry_backoff);
+                if client.pause(self.options.retry_backoff).is_err() {
+                    // The next try says the same of every batch, and nothing of it is tried again.
+                    attempt = self.options.retries;
+                }
             }
         }
         done

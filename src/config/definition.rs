@@ -258,4 +258,6 @@ pub struct ConfigDef {
     pub lower_bound: Option<&'static str>,
     /// Group keys: the broker key that bounds it from above.
     pub upper_bound: Option<&'static str>,
+    /// What it does, and what Ringlog doesn't do of it. Empty for keys that DescribeConfigs doesn't explain.
+    pub documentation: String,
 }

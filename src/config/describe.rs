@@ -38,7 +38,7 @@ pub struct ConfigEntryDescription {
     pub config_type: Option<ConfigType>,
     /// Every place that has a value, strongest first.
     pub synonyms: Vec<ConfigSynonym>,
-    /// Kafka's text about the key, which isn't carried here.
+    /// What the key does; none for keys that only a listener's prefix or nobody at all knows.
     pub documentation: Option<&'static str>,
 }
 
@@ -46,7 +46,7 @@ impl ConfigEntryDescription {
     fn new(
         name: &str,
         value: Option<String>,
-        definition: Option<&ConfigDef>,
+        definition: Option<&'static ConfigDef>,
         read_only: bool,
         synonyms: Vec<ConfigSynonym>,
     ) -> ConfigEntryDescription {
@@ -61,7 +61,7 @@ impl ConfigEntryDescription {
             sensitive,
             config_type: definition.map(|definition| definition.config_type),
             synonyms,
-            documentation: None,
+            documentation: definition.and_then(|definition| documentation_of(name, definition)),
         }
     }
 
@@ -69,6 +69,12 @@ impl ConfigEntryDescription {
     pub fn type_code(&self) -> i8 {
         self.config_type.map_or(0, ConfigType::code)
     }
+}
+
+/// The text about a key; as in Kafka, a key with a listener's prefix has none.
+fn documentation_of(name: &str, definition: &'static ConfigDef) -> Option<&'static str> {
+    let has_one = definition.name == name && !definition.documentation.is_empty();
+    has_one.then_some(definition.documentation.as_str())
 }
 
 /// All places that have a value for one of `names`, strongest place first. As in Kafka, what comes before the first
@@ -203,7 +209,7 @@ pub fn group(overrides: &ConfigMap, layers: &BrokerLayers<'_>) -> Vec<ConfigEntr
 
 /// A client metrics subscription with these overrides.
 pub fn client_metrics(overrides: &ConfigMap) -> Vec<ConfigEntryDescription> {
-    let entry = |definition: &ConfigDef| {
+    let entry = |definition: &'static ConfigDef| {
         let own = overrides.get(definition.name).and_then(|text| parse_value(definition, text).ok());
         let value = own.as_ref().map(ToString::to_string);
         let source = ConfigSource::DynamicClientMetrics;

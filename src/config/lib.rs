@@ -10,15 +10,17 @@
 //! - [`TopicConfig`]: what a topic's overrides and the broker's configuration come to.
 //! - [`describe`]: entries of a DescribeConfigs answer. [`validate`] and [`alter`]: what AlterConfigs accepts.
 //! - [`support`]: which broker keys Ringlog honours, ignores for a reason, or refuses.
+//! - [`logger`]: the loggers of a node and their levels.
 
 pub mod alter;
 mod checks;
 mod definition;
 pub mod describe;
 mod listener;
+pub mod logger;
 pub mod properties;
 pub mod registry;
-mod sections;
+pub mod sections;
 mod server;
 pub mod support;
 mod topic;
@@ -47,7 +49,7 @@ pub use topic::{
     TopicTimestampType,
 };
 pub use validate::ValidationError;
-pub use value::{ConfigValue, InvalidValue, parse_value};
+pub use value::{ConfigValue, InvalidValue, parse_duration, parse_value};
 
 /// Keys and values as written, in key order. The shape of `server.properties`, of a topic's overrides and of each
 /// dynamic configuration in the metadata log.

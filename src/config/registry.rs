@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use crate::definition::{
     BrokerSynonym, ConfigDef, ConfigDefault, ConfigType, Importance, TimeUnit, UpdateMode, Validator,
 };
+use crate::support::{self, Support};
 
 /// The keys of one kind of resource.
 #[derive(Debug)]
@@ -17,7 +18,13 @@ pub struct Registry {
 }
 
 impl Registry {
-    fn new(mut definitions: Vec<ConfigDef>) -> Registry {
+    /// Of these keys and the texts about them.
+    fn new(mut definitions: Vec<ConfigDef>, documentation: &'static str) -> Registry {
+        let mut texts: FxHashMap<_, _> = documentation.lines().skip(1).filter_map(|row| row.split_once('\t')).collect();
+        for definition in &mut definitions {
+            definition.documentation.insert_str(0, texts.remove(definition.name).unwrap_or_default());
+        }
+        assert!(texts.is_empty(), "texts about keys that aren't there: {texts:?}");
         definitions.sort_by_key(|definition| definition.name);
         let by_name: FxHashMap<_, _> =
             definitions.iter().enumerate().map(|(index, definition)| (definition.name, index)).collect();
@@ -50,7 +57,8 @@ impl Registry {
 pub fn broker() -> &'static Registry {
     static BROKER: LazyLock<Registry> = LazyLock::new(|| {
         let rows = rows(include_str!("data/broker-configs.tsv"));
-        Registry::new(rows.map(|row| broker_definition(&row)).collect())
+        let definitions = rows.map(|row| with_status(broker_definition(&row)));
+        Registry::new(definitions.collect(), include_str!("data/documentation/broker.tsv"))
     });
     &BROKER
 }
@@ -59,7 +67,8 @@ pub fn broker() -> &'static Registry {
 pub fn broker_dynamic_only() -> &'static Registry {
     static DYNAMIC: LazyLock<Registry> = LazyLock::new(|| {
         let rows = rows(include_str!("data/broker-dynamic-only-configs.tsv"));
-        Registry::new(rows.map(|row| broker_definition(&row)).collect())
+        // As in Kafka, DescribeConfigs has no texts about these.
+        Registry::new(rows.map(|row| broker_definition(&row)).collect(), "")
     });
     &DYNAMIC
 }
@@ -68,7 +77,8 @@ pub fn broker_dynamic_only() -> &'static Registry {
 pub fn ringlog() -> &'static Registry {
     static RINGLOG: LazyLock<Registry> = LazyLock::new(|| {
         let rows = rows(include_str!("data/ringlog-configs.tsv"));
-        Registry::new(rows.map(|row| broker_definition(&row)).collect())
+        let definitions = rows.map(|row| broker_definition(&row));
+        Registry::new(definitions.collect(), include_str!("data/documentation/ringlog.tsv"))
     });
     &RINGLOG
 }
@@ -82,7 +92,7 @@ pub fn topic() -> &'static Registry {
             internal: row.text("internal") == "true",
             ..row.definition()
         };
-        Registry::new(rows.map(definition).collect())
+        Registry::new(rows.map(definition).collect(), include_str!("data/documentation/topic.tsv"))
     });
     &TOPIC
 }
@@ -104,7 +114,8 @@ pub fn group() -> &'static Registry {
             }
             definition
         };
-        Registry::new(rows(include_str!("data/group-configs.tsv")).map(definition).collect())
+        let definitions = rows(include_str!("data/group-configs.tsv")).map(definition);
+        Registry::new(definitions.collect(), include_str!("data/documentation/group.tsv"))
     });
     &GROUP
 }
@@ -113,7 +124,8 @@ pub fn group() -> &'static Registry {
 pub fn client_metrics() -> &'static Registry {
     static CLIENT_METRICS: LazyLock<Registry> = LazyLock::new(|| {
         let rows = rows(include_str!("data/client-metrics-configs.tsv"));
-        Registry::new(rows.map(|row| row.definition()).collect())
+        let definitions = rows.map(|row| row.definition());
+        Registry::new(definitions.collect(), include_str!("data/documentation/client-metrics.tsv"))
     });
     &CLIENT_METRICS
 }
@@ -132,7 +144,8 @@ pub fn ip_quota() -> &'static Registry {
 
 fn quota_of(entity: &str) -> Registry {
     let rows = rows(include_str!("data/quota-configs.tsv"));
-    Registry::new(rows.filter(|row| row.text("entity") == entity).map(|row| row.definition()).collect())
+    // Quotas aren't described with texts.
+    Registry::new(rows.filter(|row| row.text("entity") == entity).map(|row| row.definition()).collect(), "")
 }
 
 /// One line of a table, by the names in its first line.
@@ -178,8 +191,21 @@ impl Row {
             listener_prefix: false,
             lower_bound: None,
             upper_bound: None,
+            documentation: String::new(),
         }
     }
+}
+
+/// Says after the text what isn't honoured.
+fn with_status(definition: ConfigDef) -> ConfigDef {
+    let documentation = match support::of_known(definition.name) {
+        Support::Supported => String::new(),
+        Support::Harmless(reason) => format!(" No effect here: {reason}."),
+        Support::NotYet(function) => {
+            format!(" Ringlog refuses any other value than the default: it doesn't have {function} yet.")
+        }
+    };
+    ConfigDef { documentation, ..definition }
 }
 
 fn broker_definition(row: &Row) -> ConfigDef {
@@ -264,7 +290,7 @@ mod tests {
     #[test]
     fn tables_are_complete() {
         let sizes: Vec<_> = all().into_iter().map(Registry::len).collect();
-        assert_eq!(sizes, [360, 3, 4, 34, 17, 3, 4, 1]);
+        assert_eq!(sizes, [360, 3, 5, 34, 17, 3, 4, 1]);
     }
 
     #[test]
@@ -274,6 +300,39 @@ mod tests {
                 parse_value(definition, default).unwrap_or_else(|error| panic!("{}: {error}", definition.name));
             }
         }
+    }
+
+    #[test]
+    fn every_key_has_a_text_of_its_own() {
+        let mut seen: FxHashMap<String, &str> = FxHashMap::default();
+        for registry in [broker(), ringlog(), topic(), group(), client_metrics()] {
+            seen.clear();
+            for definition in registry.iter() {
+                let (name, text) = (definition.name, definition.documentation.as_str());
+                assert!(text.len() > 30 && text.len() < 500 && text.ends_with('.'), "{name}: {text}");
+                let letters = |text: &str| text.chars().all(|letter| !letter.is_control());
+                assert!(letters(text) && text.trim() == text && !text.contains("  "), "{name}: {text}");
+                let unit = [("ms", "millisecond"), ("minutes", "minute"), ("hours", "hour"), ("seconds", "second")];
+                let unit = unit.into_iter().find(|(end, _)| name.rsplit('.').next() == Some(end));
+                assert!(unit.is_none_or(|(_, unit)| text.contains(unit)), "{name} doesn't say its unit: {text}");
+                let taken = seen.insert(text.to_owned(), name);
+                assert_eq!(taken, None, "{name} has another key's text");
+            }
+        }
+        for definition in [broker_dynamic_only(), quota()].into_iter().flat_map(Registry::iter) {
+            assert_eq!(definition.documentation, "", "{}", definition.name);
+        }
+    }
+
+    #[test]
+    fn texts_say_what_is_not_honoured() {
+        let text = |key: &str| broker().get(key).map(|definition| definition.documentation.as_str());
+        let threads =
+            "How many threads process requests. No effect here: shards take the place of Kafka's thread pools.";
+        assert_eq!(text("num.io.threads"), Some(threads));
+        let authorizer = "The Java class that decides who may do what; with none everybody may do everything. Ringlog \
+                          refuses any other value than the default: it doesn't have authorization yet.";
+        assert_eq!(text("authorizer.class.name"), Some(authorizer));
     }
 
     #[test]

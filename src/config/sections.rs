@@ -25,14 +25,15 @@ macro_rules! sections {
                     $section { $($field: values.get($key),)+ }
                 }
 
-                /// The keys that this group is made of.
-                pub const KEYS: &'static [&'static str] = &[$($key),+];
+                /// The keys that this group is made of, each with the field that has its value.
+                const FIELDS: &'static [(&'static str, &'static str)] = &[$(($key, stringify!($field))),+];
             }
         )+
 
-        /// Keys of all groups.
-        #[cfg(test)]
-        pub(crate) const ALL_KEYS: &[&[&str]] = &[$($section::KEYS),+];
+        /// The keys of all groups with the names of their fields.
+        pub fn fields() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+            [$($section::FIELDS),+].into_iter().flatten()
+        }
     };
 }
 
@@ -378,7 +379,12 @@ sections! {
         io_memory_bytes: i64 = "ringlog.io.memory.bytes",
         /// Memory of a shard for the tails of its partitions' segments, bytes. Default 128 MiB.
         frames_memory_bytes: i64 = "ringlog.frames.memory.bytes",
+        /// Memory of each core for answers that their clients haven't taken yet, bytes.
+        response_memory_bytes: i64 = "ringlog.response.memory.bytes",
         /// `auto` uses direct I/O where the file system has it; `off` never does. Default `auto`.
         direct_io: String = "ringlog.direct.io",
+        /// Whether compressed batches are unpacked before they are stored, so that none is that consumers can't read.
+        /// Default true.
+        check_compressed_batches: bool = "ringlog.check.compressed.batches",
     }
 }

@@ -33,6 +33,8 @@ const STREAMS_GROUPS: Support = Support::Harmless("it only tunes streams groups,
 const COMPACTION: Support = Support::Harmless("it only tunes log compaction, which isn't there yet");
 const TIERED: Support = Support::Harmless("it only tunes tiered storage, which isn't there yet");
 const TOKENS: Support = Support::Harmless("it only tunes delegation tokens, which aren't there yet");
+const REPLICATION: Support = Support::Harmless("it only tunes copying from other brokers, which isn't there yet");
+const QUEUES: Support = Support::Harmless("requests don't queue for a thread: their core has them when they are read");
 const METRICS: Support = Support::Harmless("it only tunes Kafka's JMX metrics");
 
 /// The first row that has the key, or with `*` at its end the key's beginning, decides. What no row has is supported.
@@ -92,6 +94,28 @@ const RULES: &[(Support, &[&str])] = &[
     (COMPACTION, &["log.cleaner.*"]),
     (TIERED, &["remote.*", "log.local.retention.*", "follower.fetch.last.tiered.offset.enable"]),
     (TOKENS, &["delegation.token.*"]),
+    (REPLICATION, &["replica.fetch.*", "replica.socket.receive.buffer.bytes"]),
+    (QUEUES, &["queued.max.requests"]),
+    (Support::Harmless("lz4 packs in one way only"), &["compression.lz4.level"]),
+    (
+        Support::Harmless("controllers' listeners open before the metadata is there, brokers' after it"),
+        &["early.start.listeners"],
+    ),
+    (
+        Support::Harmless("what gathers while a batch is written makes the next one"),
+        &["group.coordinator.append.linger.ms"],
+    ),
+    (Support::Harmless("only the classic protocol is there yet"), &["group.coordinator.rebalance.protocols"]),
+    (Support::Harmless("logs of groups are read in pieces of a fixed size"), &["offsets.load.buffer.size"]),
+    (
+        Support::Harmless("the controller is told of a lost directory for as long as that takes"),
+        &["log.dir.failure.timeout.ms"],
+    ),
+    (Support::Harmless("a start isn't given up for taking long"), &["server.max.startup.time.ms"]),
+    (
+        Support::Harmless("a request to another node has one limit, for its connection too"),
+        &["socket.connection.setup.timeout.*"],
+    ),
     (METRICS, &["metrics.*", "kafka.metrics.*", "controller.performance.*", "telemetry.max.bytes"]),
 ];
 
@@ -100,12 +124,17 @@ pub fn of(key: &str) -> Option<Support> {
     if registry::broker().get(key).is_none() && registry::ringlog().get(key).is_none() {
         return None;
     }
+    Some(of_known(key))
+}
+
+/// As [`of`], for a key that is known.
+pub(crate) fn of_known(key: &str) -> Support {
     let matches = |pattern: &&str| match pattern.strip_suffix('*') {
         Some(prefix) => key.starts_with(prefix),
         None => key == *pattern,
     };
     let rule = RULES.iter().find(|(_, patterns)| patterns.iter().any(&matches));
-    Some(rule.map_or(Support::Supported, |(support, _)| *support))
+    rule.map_or(Support::Supported, |(support, _)| *support)
 }
 
 /// The key without `listener.name.<name>.` (and a SASL mechanism), if it is given for one listener.
@@ -207,7 +236,6 @@ mod tests {
             "controller.listener.names",
             "controller.quorum.bootstrap.servers",
             "controller.quorum.voters",
-            "early.start.listeners",
             "inter.broker.listener.name",
             "listener.security.protocol.map",
             "listeners",
@@ -224,7 +252,7 @@ mod tests {
             let name = definition.name;
             let read = elsewhere.contains(&name)
                 || of_topics.contains(&name)
-                || sections::ALL_KEYS.iter().any(|keys| keys.contains(&name));
+                || sections::fields().any(|(key, _)| *key == name);
             assert!(read, "{name} counts as supported, but nothing reads it");
         }
     }

@@ -61,8 +61,11 @@ pub fn resource_name(kind: ResourceKind, name: &str) -> Result<(), ValidationErr
     }
 }
 
-fn parse_all(registry: &Registry, map: &ConfigMap) -> Result<(), InvalidValue> {
-    for (key, text) in map {
+fn parse_all<'a>(
+    registry: &Registry,
+    values: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> Result<(), InvalidValue> {
+    for (key, text) in values {
         if let Some(definition) = registry.get(key) {
             parse_value(definition, text)?;
         }
@@ -70,12 +73,52 @@ fn parse_all(registry: &Registry, map: &ConfigMap) -> Result<(), InvalidValue> {
     Ok(())
 }
 
+/// Kafka's definitions of topics' keys in their own order: of several wrong values the first one here is told.
+const TOPIC_ORDER: &[&str] = &[
+    "segment.bytes",
+    "segment.ms",
+    "segment.jitter.ms",
+    "segment.index.bytes",
+    "flush.messages",
+    "flush.ms",
+    "retention.bytes",
+    "retention.ms",
+    "max.message.bytes",
+    "index.interval.bytes",
+    "delete.retention.ms",
+    "min.compaction.lag.ms",
+    "max.compaction.lag.ms",
+    "file.delete.delay.ms",
+    "min.cleanable.dirty.ratio",
+    "cleanup.policy",
+    "unclean.leader.election.enable",
+    "min.insync.replicas",
+    "compression.type",
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.zstd.level",
+    "preallocate",
+    "message.timestamp.type",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.after.max.ms",
+    "leader.replication.throttled.replicas",
+    "follower.replication.throttled.replicas",
+    "remote.storage.enable",
+    "local.retention.ms",
+    "local.retention.bytes",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "internal.segment.bytes",
+];
+
 /// Checks all overrides that a topic is to have. `layers` are those of the node that decides.
 pub fn topic(overrides: &ConfigMap, layers: &BrokerLayers<'_>) -> Result<(), ValidationError> {
     if let Some(key) = overrides.keys().find(|key| registry::topic().get(key).is_none()) {
         return invalid_config(format!("Unknown topic config name: {key}"));
     }
-    parse_all(registry::topic(), overrides).map_err(|error| ValidationError::InvalidConfig(error.0))?;
+    let mut ordered: Vec<(&String, &String)> = overrides.iter().collect();
+    ordered.sort_by_key(|(key, _)| TOPIC_ORDER.iter().position(|known| known == key));
+    parse_all(registry::topic(), ordered).map_err(|error| ValidationError::InvalidConfig(error.0))?;
     let config = TopicConfig::resolve(overrides, layers);
     if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
         return invalid_config(format!(
@@ -251,6 +294,7 @@ pub fn broker(new: &ConfigMap, per_broker: bool, layers: &BrokerLayers<'_>) -> R
         refuse(what, &is_per_broker)?;
     }
     check_result(new, per_broker, layers)?;
+    check_threads(new, per_broker, layers)?;
     check_support(new)
 }
 
@@ -276,6 +320,46 @@ fn check_support(new: &ConfigMap) -> Result<(), ValidationError> {
         if parse_value(definition, text).ok() != default {
             return invalid_request(format!("{key} asks for {function}, which Ringlog doesn't have yet"));
         }
+    }
+    Ok(())
+}
+
+/// Kafka's pools of threads that can be resized while a broker runs.
+const THREAD_POOLS: &[&str] =
+    &["background.threads", "num.io.threads", "num.recovery.threads.per.data.dir", "num.replica.fetchers"];
+
+/// Numbers of threads may at most double, and halve, at a time. Nothing here has such pools, but scripts go by the refusal.
+fn check_threads(new: &ConfigMap, per_broker: bool, layers: &BrokerLayers<'_>) -> Result<(), ValidationError> {
+    let mut after = *layers;
+    if per_broker {
+        after.per_broker = new;
+    } else {
+        after.cluster_default = new;
+    }
+    let mut ignored = Vec::new();
+    let before = Values::parse(&layers.merged(), &mut ignored);
+    let values = Values::parse(&after.merged(), &mut ignored);
+    let wrong = |text: String| {
+        let exception = "org.apache.kafka.common.config.ConfigException";
+        invalid_request(format!("Invalid value {exception}: {text} for configuration Invalid dynamic configuration"))
+    };
+    for key in THREAD_POOLS {
+        let (old, count) = (i64::from(before.get::<i32>(key)), i64::from(values.get::<i32>(key)));
+        let failed = format!("Dynamic thread count update validation failed for {key}={count}");
+        if count < old / 2 {
+            return wrong(format!("{failed}, value should be at least half the current value {old}"));
+        }
+        if count > old * 2 {
+            return wrong(format!("{failed}, value should not be greater than double the current value {old}"));
+        }
+    }
+    let key = "log.cleaner.threads";
+    let (old, count) = (i64::from(before.get::<i32>(key)), i64::from(values.get::<i32>(key)));
+    if before.get::<bool>("log.cleaner.enable") && count < old / 2 {
+        return wrong(format!("Log cleaner threads cannot be reduced to less than half the current value {old}"));
+    }
+    if before.get::<bool>("log.cleaner.enable") && count > old * 2 {
+        return wrong(format!("Log cleaner threads cannot be increased to more than double the current value {old}"));
     }
     Ok(())
 }

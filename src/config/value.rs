@@ -1,6 +1,7 @@
 //! One key's text to its value, by Kafka's rules and in Kafka's words when it is refused.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::definition::{ConfigDef, ConfigType, Validator};
 use crate::listener;
@@ -213,37 +214,44 @@ fn check_throttled(name: &str, list: &[String]) -> Result<(), InvalidValue> {
 fn is_share_offset_reset(text: &str) -> bool {
     match text.strip_prefix("by_duration:") {
         None => text == "earliest" || text == "latest",
-        Some(duration) => is_positive_iso_duration(duration),
+        Some(duration) => parse_duration(duration).is_some(),
     }
 }
 
-/// Whether `text` is `PnDTnHnMn.nS` with at least one part and no part negative.
-fn is_positive_iso_duration(text: &str) -> bool {
+/// `PnDTnHnMn.nS` with at least one part and no part negative (ISO 8601).
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.strip_prefix('+').unwrap_or(text);
-    let Some(text) = text.strip_prefix(['P', 'p']) else { return false };
+    let text = text.strip_prefix(['P', 'p'])?;
     let (days, time) = match text.split_once(['T', 't']) {
         None => (text, None),
         Some((days, time)) => (days, Some(time)),
     };
-    let digits = |number: &str| number.len() <= 9 && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    let days_fit = days.is_empty() || days.strip_suffix(['D', 'd']).is_some_and(digits);
-    let Some(mut rest) = time else { return days_fit && !days.is_empty() };
+    // Nine digits, and no sum of them overflows.
+    let number = |digits: &str| {
+        let fits = digits.len() <= 9 && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        if fits { digits.parse::<u64>().ok() } else { None }
+    };
+    let mut seconds = match days {
+        "" => 0,
+        days => number(days.strip_suffix(['D', 'd'])?)? * 86_400,
+    };
+    let Some(mut rest) = time else { return (!days.is_empty()).then_some(Duration::from_secs(seconds)) };
     if rest.is_empty() {
-        return false;
+        return None;
     }
-    for unit in [['H', 'h'], ['M', 'm']] {
-        if let Some((number, after)) = rest.split_once(unit) {
-            if !digits(number) {
-                return false;
-            }
+    for (unit, unit_seconds) in [(['H', 'h'], 3600), (['M', 'm'], 60)] {
+        if let Some((digits, after)) = rest.split_once(unit) {
+            seconds += number(digits)? * unit_seconds;
             rest = after;
         }
     }
-    let seconds = |text: &str| match text.split_once(['.', ',']) {
-        None => digits(text),
-        Some((whole, part)) => digits(whole) && (part.is_empty() || digits(part)),
-    };
-    days_fit && (rest.is_empty() || rest.strip_suffix(['S', 's']).is_some_and(seconds))
+    if rest.is_empty() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let rest = rest.strip_suffix(['S', 's'])?;
+    let (whole, part) = rest.split_once(['.', ',']).unwrap_or((rest, ""));
+    let nanoseconds = if part.is_empty() { 0 } else { number(part)? * 10u64.pow(9 - u32::try_from(part.len()).ok()?) };
+    Some(Duration::from_secs(seconds + number(whole)?) + Duration::from_nanos(nanoseconds))
 }
 
 #[cfg(test)]
@@ -285,11 +293,18 @@ mod tests {
 
     #[test]
     fn durations_are_iso_8601() {
-        for text in ["PT1H", "P2D", "P1DT2H3M4.5S", "pt10m", "PT0S"] {
-            assert!(is_positive_iso_duration(text), "{text}");
+        for (text, ms) in [
+            ("PT1H", 3_600_000),
+            ("P2D", 172_800_000),
+            ("P1DT2H3M4.5S", 93_784_500),
+            ("pt10m", 600_000),
+            ("PT0S", 0),
+            ("PT0.001S", 1),
+        ] {
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "P", "PT", "P1H", "1H", "-PT1H", "PT-1H", "PT1S2H", "PT1.5H", "P1DT"] {
-            assert!(!is_positive_iso_duration(text), "{text}");
+            assert_eq!(parse_duration(text), None, "{text}");
         }
     }
 }

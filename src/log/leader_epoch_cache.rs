@@ -47,6 +47,11 @@ impl LeaderEpochCache {
         std::mem::take(&mut self.dirty)
     }
 
+    /// The checkpoint that was to be written for [`LeaderEpochCache::take_dirty`] was not.
+    pub fn set_dirty(&mut self) {
+        self.dirty = true;
+    }
+
     /// Notes that `epoch` starts at `start_offset`. Later entries that contradict it (a higher or equal epoch, or an
     /// equal or higher start) are dropped. Returns whether anything changed. Negative values are ignored.
     pub fn assign(&mut self, epoch: LeaderEpoch, start_offset: Offset) -> bool {

@@ -38,13 +38,18 @@ impl Log {
         let sealed = self.sealed.iter().map(|s| (s.max_timestamp, s.offset_of_max_timestamp, s.base_offset));
         let active = &self.active;
         let newest = active.index.max_timestamp();
-        let active = (newest.timestamp, newest.offset, active.base_offset);
-        for candidate in sealed.chain([active]) {
+        let newest = (newest.timestamp, newest.offset, active.base_offset);
+        for candidate in sealed.chain([newest]) {
             if candidate.0.0 >= 0 && best.is_none_or(|held| candidate.0 > held.0) {
                 best = Some(candidate);
             }
         }
-        let (_, batch_offset, segment_base_offset) = best?;
+        // Where no record has a timestamp, the first one is as good as any.
+        let first = self.sealed.first().map_or(active.base_offset, |segment| segment.base_offset);
+        if best.is_none() && first >= self.log_end_offset {
+            return None;
+        }
+        let (_, batch_offset, segment_base_offset) = best.unwrap_or((TimestampMs::NONE, first, first));
         let position = (segment_base_offset == self.active.base_offset)
             .then(|| self.active.position_of(batch_offset, self.log_end_offset).position);
         Some(ListOffsetPlan::MaxTimestampIn { segment_base_offset, batch_offset, position })

@@ -364,10 +364,9 @@ impl ProducerStateManager {
             }
             self.check_verification(batch, rules)?;
         }
-        if let Some(state) = state
-            && batch.header.producer_epoch < state.epoch
-        {
-            return Err(ProducerError::InvalidEpoch { epoch: batch.header.producer_epoch, current: state.epoch });
+        let current = state.map_or(ProducerEpoch::NONE, |state| state.epoch);
+        if batch.header.producer_epoch < current {
+            return Err(ProducerError::InvalidEpoch { epoch: batch.header.producer_epoch, current });
         }
         if origin == AppendOrigin::Client {
             check_sequence(state, batch, rules)?;

@@ -2,15 +2,16 @@
 
 use bytes::Bytes;
 use ringlog_log::validator::{
-    AppendOrigin, ReplicationError, ValidatedBatch, ValidationContext, ValidationError, check_replicated, validate,
+    AppendOrigin, BatchRules, CheckedBatch, Destination, ReplicationError, ValidatedBatch, ValidationError, check,
+    check_replicated,
 };
 use ringlog_log::{LogAppendError, LogBatch, LogConfig, Placement, ProducerCheck, ProducerError, TransactionRules};
-use ringlog_protocol::records::{BatchError, BatchHeader, BatchRef, Scratch};
+use ringlog_protocol::records::{BatchError, BatchHeader, BatchRef, Unpacker};
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicPartition};
 
-use crate::{Partition, Role};
+use crate::{Partition, Role, Unserved};
 
-/// Under which rules a leader appends.
+/// Under which rules a leader appends a batch that was checked.
 #[derive(Debug, Clone, Copy)]
 pub struct AppendContext<'a> {
     /// The partition's name, for messages.
@@ -19,8 +20,6 @@ pub struct AppendContext<'a> {
     pub config: &'a LogConfig,
     /// Who writes.
     pub origin: AppendOrigin,
-    /// Whether the request's version knows zstd (Produce 7 on).
-    pub is_zstd_allowed: bool,
     /// `acks` of the request: -1 asks for all in-sync replicas.
     pub required_acks: i16,
     /// What is known of the batch's transaction.
@@ -77,9 +76,9 @@ pub enum AppendError {
     /// The batch itself is refused.
     #[error(transparent)]
     Invalid(#[from] ValidationError),
-    /// The log directory failed.
-    #[error("the replica is offline")]
-    Offline,
+    /// Nothing is served from this replica.
+    #[error("{0}")]
+    Unserved(Unserved),
     /// This replica doesn't lead.
     #[error("not the leader")]
     NotLeader,
@@ -104,7 +103,7 @@ impl AppendError {
     pub fn error_code(&self) -> ErrorCode {
         match self {
             AppendError::Invalid(error) => error.code,
-            AppendError::Offline => ErrorCode::KafkaStorageError,
+            AppendError::Unserved(why) => why.error_code(),
             AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
             AppendError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
             AppendError::Producer(error) => match error {
@@ -155,17 +154,35 @@ pub enum FollowerAppendError {
 }
 
 impl Partition {
-    /// Judges a batch and gives it offsets and a place. From here on the log counts it; if it can't be written the
-    /// replica must go offline ([`Partition::mark_offline`]).
+    /// Checks a batch of the node's own and gives it offsets and a place, as [`Partition::leader_append`] does.
     pub fn leader_prepare(
         &mut self,
         records: &Bytes,
         context: &AppendContext<'_>,
-        scratch: &mut Scratch,
+        unpacker: &mut Unpacker,
     ) -> Result<LeaderAppend, AppendError> {
-        let AppendContext { config, origin, now, .. } = *context;
+        let rules = BatchRules::new(context.config, context.origin, context.now.wall);
+        self.leader_append(check(records, context.topic_partition, &rules, unpacker), context)
+    }
+
+    /// Gives a batch that was checked by the topic's rules offsets and a place. From here on the log counts it; if it
+    /// can't be written the replica is at its end ([`Partition::close`]).
+    pub fn leader_append(
+        &mut self,
+        checked: Result<CheckedBatch, ValidationError>,
+        context: &AppendContext<'_>,
+    ) -> Result<LeaderAppend, AppendError> {
+        let AppendContext { config, origin, now, topic_partition, .. } = *context;
         self.check_may_append(context)?;
-        let batch = validate(records, &self.validation_context(context), scratch)?;
+        let batch = checked?.place(
+            topic_partition,
+            &Destination {
+                base_offset: self.log.log_end_offset(),
+                leader_epoch: self.leader_epoch,
+                segment_bytes_max: config.segment_bytes as usize,
+                now: now.wall,
+            },
+        )?;
         let logged = logged_batch(&batch);
         match self.log.producers().check(&logged, origin, context.rules)? {
             ProducerCheck::Accept => {}
@@ -192,9 +209,11 @@ impl Partition {
     }
 
     fn check_may_append(&self, context: &AppendContext<'_>) -> Result<(), AppendError> {
+        if let Some(why) = self.unserved {
+            return Err(AppendError::Unserved(why));
+        }
         match self.role {
-            Role::Offline => return Err(AppendError::Offline),
-            Role::Follower => return Err(AppendError::NotLeader),
+            Role::Follower | Role::Unassigned => return Err(AppendError::NotLeader),
             Role::Leader => {}
         }
         let (in_sync, required) = (self.isr.committed().len(), self.effective_min_isr(context.config));
@@ -202,25 +221,6 @@ impl Partition {
             return Err(AppendError::NotEnoughReplicas { in_sync, required });
         }
         Ok(())
-    }
-
-    fn validation_context<'a>(&self, context: &AppendContext<'a>) -> ValidationContext<'a> {
-        let config = context.config;
-        ValidationContext {
-            topic_partition: context.topic_partition,
-            origin: context.origin,
-            is_zstd_allowed: context.is_zstd_allowed,
-            compression: config.compression,
-            timestamp_type: config.message_timestamp_type,
-            timestamp_before_max_ms: config.message_timestamp_before_max_ms,
-            timestamp_after_max_ms: config.message_timestamp_after_max_ms,
-            message_bytes_max: config.max_message_bytes as usize,
-            segment_bytes_max: config.segment_bytes as usize,
-            is_compacted: config.cleanup_compact,
-            now: context.now.wall,
-            base_offset: self.log.log_end_offset(),
-            leader_epoch: self.leader_epoch,
-        }
     }
 
     /// Whether acks=all may be confirmed for what the high watermark has reached: false means

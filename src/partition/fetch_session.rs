@@ -308,7 +308,7 @@ impl FetchSessionCache {
         random: &mut Random,
     ) -> i32 {
         let size = partitions.len();
-        if size == 0 || (self.sessions.len() >= self.limits.slots && !self.try_evict(privileged, size, now)) {
+        if self.sessions.len() >= self.limits.slots && !self.try_evict(privileged, size, now) {
             return 0;
         }
         let mut session = Session {

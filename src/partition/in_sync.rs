@@ -1,7 +1,8 @@
 //! The in-sync replicas: as committed by the controller, and as they may become while a change is on its way.
 //!
 //! Until the controller answers, both the old and the new set may be in force, so the high watermark waits for the
-//! larger of them (the *maximal* ISR), and a removed member counts until its removal is committed.
+//! larger of them (the *maximal* ISR), and a removed member counts until its removal is committed. What is asked of the
+//! ISR's size before something is committed is asked of the committed one: a member that is only proposed may never join.
 
 use ringlog_types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicIdPartition};
 
@@ -34,10 +35,11 @@ pub enum AlterPartitionOutcome {
         /// The ISR.
         isr: Vec<NodeId>,
     },
-    /// `INELIGIBLE_REPLICA`: nothing changes and the committed ISR is in force again.
+    /// `INELIGIBLE_REPLICA`, `OPERATION_NOT_ATTEMPTED`: the controller knows that it was not applied, so the committed ISR
+    /// is in force again.
     Ineligible,
-    /// `FENCED_LEADER_EPOCH`, `INVALID_UPDATE_VERSION`, `UNKNOWN_TOPIC_*`, `INVALID_REQUEST`, `NEW_LEADER_ELECTED`,
-    /// `OPERATION_NOT_ATTEMPTED`: no retry, metadata will tell.
+    /// `FENCED_LEADER_EPOCH`, `INVALID_UPDATE_VERSION`, `UNKNOWN_TOPIC_*`, `INVALID_REQUEST`, `NEW_LEADER_ELECTED`: no
+    /// retry, metadata will tell.
     GiveUp,
     /// Any other failure: the same proposal is to be sent again.
     Retry,
@@ -68,7 +70,7 @@ impl InSyncReplicas {
         self.committed.contains(&replica) || self.pending.as_ref().is_some_and(|p| p.contains(&replica))
     }
 
-    /// Size of the larger of both sets.
+    /// Size of the larger of both sets. Only for what is committed already: see the module's text.
     #[inline]
     pub fn maximal_len(&self) -> usize {
         self.committed.len().max(self.pending.as_ref().map_or(0, Vec::len))

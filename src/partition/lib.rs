@@ -3,7 +3,7 @@
 //! Runs on the shard that owns the partition; the view is that of this one replica. It does no I/O: an append is
 //! prepared here, written by the segment store, and reported back with [`Partition::on_durable`]. A record is visible
 //! and acknowledged only after that: the log's end counts what has offsets, the durable end what is on the device.
-//! Appends may be in flight together; they become durable in order. A failed write takes the replica offline.
+//! Appends may be in flight together; they become durable in order. A failed write ends the replica.
 
 mod append;
 mod fetch_session;
@@ -12,6 +12,7 @@ mod offsets;
 mod partition;
 mod read;
 mod replica;
+mod unserved;
 
 pub use append::{
     AppendContext, AppendError, DuplicateAppend, FollowerAppend, FollowerAppendError, LeaderAppend, PreparedAppend,
@@ -22,6 +23,7 @@ pub use fetch_session::{
 };
 pub use in_sync::{AlterPartitionOutcome, AlterPartitionProposal, InSyncReplicas};
 pub use offsets::{DeleteRecordsError, ListOffsetsRequest, OffsetError, Truncation};
-pub use partition::{Effects, FollowerState, LeaderState, Partition, PartitionLimits, RecoveryState, Role};
+pub use partition::{Effects, FollowerState, LeaderState, Partition, PartitionLimits, RecoveryState, Role, Standing};
 pub use read::{IsolationLevel, ReadError, ReadInfo, ReadPlan, ReadRequest, Reader};
 pub use replica::{FollowerFetch, RemoteReplica};
+pub use unserved::Unserved;

@@ -3,7 +3,7 @@
 use ringlog_log::{Log, LogConfig};
 use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionEpoch, TimestampMs, TopicIdPartition};
 
-use crate::{AlterPartitionOutcome, AlterPartitionProposal, FollowerFetch, InSyncReplicas, RemoteReplica};
+use crate::{AlterPartitionOutcome, AlterPartitionProposal, FollowerFetch, InSyncReplicas, RemoteReplica, Unserved};
 
 /// What this replica is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,19 @@ pub enum Role {
     Leader,
     /// Copies from the leader; consumers may read from it up to its high watermark.
     Follower,
-    /// Its log directory failed, or it has not been told its role.
-    Offline,
+    /// It has not been told its role, or was ended (see [`Partition::unserved`]).
+    Unassigned,
+}
+
+/// What a replica is to those who wait at it. When it differs from what they saw, they look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The role.
+    pub role: Role,
+    /// The leader epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// Why nothing is served, if so.
+    pub unserved: Option<Unserved>,
 }
 
 /// Whether the leader may miss committed records (it was elected uncleanly).
@@ -96,6 +107,7 @@ pub struct Partition {
     pub(crate) id: TopicIdPartition,
     pub(crate) local: NodeId,
     pub(crate) role: Role,
+    pub(crate) unserved: Option<Unserved>,
     pub(crate) leader: NodeId,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) partition_epoch: PartitionEpoch,
@@ -123,7 +135,8 @@ impl Partition {
         let mut partition = Partition {
             id,
             local,
-            role: Role::Offline,
+            role: Role::Unassigned,
+            unserved: None,
             leader: NodeId::NONE,
             leader_epoch: LeaderEpoch::NONE,
             partition_epoch: PartitionEpoch::NONE,
@@ -152,6 +165,24 @@ impl Partition {
     #[inline]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// Why nothing is served from here, if so.
+    #[inline]
+    pub fn unserved(&self) -> Option<Unserved> {
+        self.unserved
+    }
+
+    /// What it is to those who wait at it.
+    #[inline]
+    pub fn standing(&self) -> Standing {
+        Standing { role: self.role, leader_epoch: self.leader_epoch, unserved: self.unserved }
+    }
+
+    /// Whether what was appended still belongs into the log's files.
+    #[inline]
+    pub fn is_written(&self) -> bool {
+        self.unserved.is_none_or(Unserved::is_still_written)
     }
 
     /// The leader as far as known, -1 for none.
@@ -214,10 +245,12 @@ impl Partition {
         &self.remotes
     }
 
-    /// Metadata: this replica leads. An older partition epoch is ignored. A new leader epoch starts at the log's end
-    /// and resets what is known of followers; with the same one only assignment and ISR change.
+    /// Metadata: this replica leads. An older partition epoch is ignored, and everything once its log can't be used any
+    /// more. A new leader epoch starts at the log's end and resets what is known of followers; with the same one only
+    /// assignment and ISR change.
     pub fn become_leader(&mut self, state: &LeaderState<'_>, config: &LogConfig, now: MonotonicMs) -> Effects {
-        if state.partition_epoch < self.partition_epoch || state.leader_epoch < self.leader_epoch {
+        let is_older = state.partition_epoch < self.partition_epoch || state.leader_epoch < self.leader_epoch;
+        if is_older || !self.is_written() {
             return Effects::default();
         }
         let new_epoch = self.role != Role::Leader || state.leader_epoch > self.leader_epoch;
@@ -254,9 +287,10 @@ impl Partition {
     }
 
     /// Metadata: another replica leads (or none). Returns whether leader or epoch changed, so that fetching starts
-    /// anew; an older partition epoch is ignored.
+    /// anew; an older partition epoch is ignored, and everything once its log can't be used any more.
     pub fn become_follower(&mut self, state: &FollowerState) -> Effects {
-        if state.partition_epoch < self.partition_epoch || state.leader_epoch < self.leader_epoch {
+        let is_older = state.partition_epoch < self.partition_epoch || state.leader_epoch < self.leader_epoch;
+        if is_older || !self.is_written() {
             return Effects::default();
         }
         let changed = self.role != Role::Follower || state.leader_epoch > self.leader_epoch;
@@ -270,25 +304,30 @@ impl Partition {
         Effects { leadership_changed: changed, ..Effects::default() }
     }
 
-    /// The log directory failed: nothing is served from here until the process restarts.
-    pub fn mark_offline(&mut self) -> Effects {
-        let changed = self.role != Role::Offline;
-        self.role = Role::Offline;
-        self.remotes = Vec::new();
-        Effects { leadership_changed: changed, ..Effects::default() }
+    /// Nothing is served from here any more. A reason of less weight than the one that is known changes nothing.
+    pub fn close(&mut self, why: Unserved) -> Effects {
+        if self.unserved.is_some_and(|known| known >= why) {
+            return Effects::default();
+        }
+        self.unserved = Some(why);
+        if !why.is_still_written() {
+            self.role = Role::Unassigned;
+            self.remotes = Vec::new();
+        }
+        Effects { leadership_changed: true, ..Effects::default() }
     }
 
     /// Writes are on the device up to `end_offset`. Called in order of the appends; a report for an older leader epoch
     /// is as good, as the bytes are there all the same.
     pub fn on_durable(&mut self, end_offset: Offset, config: &LogConfig, now: MonotonicMs) -> Effects {
         let end_offset = end_offset.min(self.log.log_end_offset());
-        if self.role == Role::Offline || end_offset <= self.durable_end_offset {
+        if self.role == Role::Unassigned || end_offset <= self.durable_end_offset {
             return Effects::default();
         }
         self.durable_end_offset = end_offset;
         let high_watermark = match self.role {
             Role::Leader => self.advance_high_watermark(config, now),
-            Role::Follower | Role::Offline => None,
+            Role::Follower | Role::Unassigned => None,
         };
         Effects { high_watermark, durable_end_offset: Some(end_offset), ..Effects::default() }
     }
@@ -300,10 +339,10 @@ impl Partition {
     }
 
     /// Moves the high watermark of a leader to what all members of the maximal ISR, and caught-up followers about to
-    /// join it, have. Frozen while the ISR is below its minimum: replicas outside of the ISR may be elected by ELR
-    /// (KIP-966) on the ground that nothing was committed without them.
+    /// join it, have. Frozen while the committed ISR is below its minimum: replicas outside of it may be elected by ELR
+    /// (KIP-966) on the ground that nothing was committed without them, and a proposal may never reach the controller.
     pub(crate) fn advance_high_watermark(&mut self, config: &LogConfig, now: MonotonicMs) -> Option<Offset> {
-        if self.role != Role::Leader || self.isr.maximal_len() < self.effective_min_isr(config) {
+        if self.role != Role::Leader || self.isr.committed().len() < self.effective_min_isr(config) {
             return None;
         }
         let leader_end = self.durable_end_offset;

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use ringlog_log::validator::AppendOrigin;
 use ringlog_log::{EpochEndOffset, ListOffsetPlan, TransactionRules};
-use ringlog_protocol::records::{BatchBuilder, BatchOptions, ProducerStamp, Scratch, set_base_offset_and_epoch};
+use ringlog_protocol::records::{BatchBuilder, BatchOptions, ProducerStamp, Unpacker, set_base_offset_and_epoch};
 use ringlog_types::{
     BrokerEpoch, ErrorCode, Now, PartitionIndex, ProducerEpoch, ProducerId, Random, TopicPartition, Uuid,
 };
@@ -9,7 +9,7 @@ use ringlog_types::{
 use super::*;
 use crate::{
     AppendContext, AppendError, DeleteRecordsError, IsolationLevel, LeaderAppend, ListOffsetsRequest, OffsetError,
-    ReadError, ReadPlan, ReadRequest, Reader, Truncation,
+    ReadError, ReadPlan, ReadRequest, Reader, Truncation, Unserved,
 };
 
 const LOCAL: NodeId = NodeId(1);
@@ -65,12 +65,11 @@ fn prepare(partition: &mut Partition, bytes: &Bytes, acks: i16, min: i32) -> Res
         topic_partition: &topic_partition,
         config: &config(min),
         origin: AppendOrigin::Client,
-        is_zstd_allowed: true,
         required_acks: acks,
         rules: TransactionRules::default(),
         now: Now { monotonic: at(0), wall: TimestampMs(1000) },
     };
-    partition.leader_prepare(bytes, &context, &mut Scratch::new(1 << 20))
+    partition.leader_prepare(bytes, &context, &mut Unpacker::new())
 }
 
 /// Appends `count` records and makes them durable.
@@ -126,7 +125,7 @@ fn only_a_leader_with_enough_replicas_takes_appends() {
     let bytes = records(1, None);
     let refusal =
         |partition: &mut Partition, acks, min| prepare(partition, &bytes, acks, min).unwrap_err().error_code();
-    assert_eq!(refusal(&mut partition, 1, 1), ErrorCode::KafkaStorageError);
+    assert_eq!(refusal(&mut partition, 1, 1), ErrorCode::NotLeaderOrFollower, "not told its role yet");
     follow(&mut partition, 1);
     assert_eq!(refusal(&mut partition, 1, 1), ErrorCode::NotLeaderOrFollower);
     lead(&mut partition, 2, &[1, 2, 3], &[1], 2, 0);
@@ -134,8 +133,75 @@ fn only_a_leader_with_enough_replicas_takes_appends() {
     assert!(prepare(&mut partition, &bytes, 1, 2).is_ok(), "acks=1 doesn't care");
     lead(&mut partition, 2, &[1], &[1], 2, 0);
     assert!(prepare(&mut partition, &bytes, -1, 2).is_ok(), "no more than are assigned");
-    partition.mark_offline();
+    partition.close(Unserved::LogDirectoryFailed);
     assert_eq!(refusal(&mut partition, 1, 1), ErrorCode::KafkaStorageError);
+}
+
+/// Whoever reads, asks or writes is told why nothing is served, once that is so.
+#[test]
+fn a_closed_replica_says_why() {
+    let bytes = records(1, None);
+    for (why, code) in [
+        (Unserved::NodeStopping, ErrorCode::NotLeaderOrFollower),
+        (Unserved::LogDirectoryFailed, ErrorCode::KafkaStorageError),
+        (Unserved::NoReplicaHere, ErrorCode::NotLeaderOrFollower),
+        (Unserved::TopicDeleted, ErrorCode::UnknownTopicOrPartition),
+    ] {
+        let mut partition = new_partition();
+        lead(&mut partition, 1, &[1], &[1], 1, 0);
+        append(&mut partition, 1, 1);
+        let seen = partition.standing();
+        assert!(partition.close(why).leadership_changed, "{why}: who waits looks again");
+        assert_ne!(partition.standing(), seen, "{why}: who was about to wait looks again");
+        assert!(!partition.close(why).leadership_changed);
+        let stranger = Reader::Follower { replica: NodeId(9), stale_broker_epoch: false };
+        for reader in [CONSUMER, stranger, Reader::Internal] {
+            assert_eq!(read(&partition, 0, reader).unwrap_err().error_code(), code, "{why} {reader:?}");
+            assert_eq!(read(&partition, 99, reader).unwrap_err().error_code(), code, "{why}: before the offset");
+        }
+        assert_eq!(prepare(&mut partition, &bytes, 1, 1).unwrap_err().error_code(), code, "{why}");
+        let latest = ListOffsetsRequest {
+            timestamp: TimestampMs(-1),
+            current_leader_epoch: Some(LeaderEpoch(99)),
+            isolation: None,
+            leader_only: false,
+        };
+        assert_eq!(partition.list_offsets(&latest).unwrap_err().error_code(), code, "{why}: before the epoch");
+        assert_eq!(partition.offset_for_leader_epoch(LeaderEpoch(1), None, true).unwrap_err().error_code(), code);
+        assert_eq!(partition.delete_records(Offset(0), &config(1)).unwrap_err().error_code(), code);
+    }
+}
+
+#[test]
+fn what_ends_a_replica_for_good_is_not_undone() {
+    for why in Unserved::ALL {
+        for later in Unserved::ALL {
+            let mut partition = new_partition();
+            lead(&mut partition, 1, &[1], &[1], 1, 0);
+            partition.close(why);
+            partition.close(later);
+            assert_eq!(partition.unserved(), Some(why.max(later)), "the weightier reason stands");
+            lead(&mut partition, 2, &[1, 2], &[1, 2], 1, 0);
+            follow(&mut partition, 3);
+            assert_eq!(partition.unserved(), Some(why.max(later)));
+            let is_written = why.max(later) == Unserved::NodeStopping;
+            assert_eq!(partition.is_written(), is_written);
+            let role = if is_written { Role::Follower } else { Role::Unassigned };
+            assert_eq!(partition.role(), role, "metadata brings no replica of a failed disk back");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_stops_still_acknowledges_what_it_took() {
+    let mut partition = new_partition();
+    lead(&mut partition, 1, &[1], &[1], 1, 0);
+    let Ok(LeaderAppend::Append(prepared)) = prepare(&mut partition, &records(3, None), -1, 1) else {
+        panic!("not appended")
+    };
+    partition.close(Unserved::NodeStopping);
+    let effects = partition.on_durable(prepared.next_offset, &config(1), at(1));
+    assert_eq!(effects.high_watermark, Some(Offset(3)));
 }
 
 #[test]
@@ -202,6 +268,31 @@ fn a_caught_up_replica_outside_of_the_isr_holds_the_high_watermark() {
     assert_eq!(partition.high_watermark(), Offset(5), "it counts from the proposal on");
     fetch_from(&mut partition, 2, 10, 1, 2);
     assert_eq!(partition.high_watermark(), Offset(10));
+}
+
+/// With ELR (KIP-966) a replica outside of the ISR is elected cleanly on the ground that nothing was committed since it
+/// left. A proposal that the controller never got, or lost, must not have committed anything.
+#[test]
+fn a_proposed_isr_does_not_lift_the_freeze_below_the_minimum() {
+    let mut partition = new_partition();
+    lead(&mut partition, 1, &[1, 2, 3], &[1], 2, 0);
+    append(&mut partition, 5, 2);
+    let joins = fetch_from(&mut partition, 3, 5, 2, 1);
+    assert_eq!(joins.alter_partition.map(|proposal| proposal.new_isr.len()), Some(2), "it asks to join");
+    assert_eq!(joins.high_watermark, None);
+    assert_eq!(fetch_from(&mut partition, 3, 5, 2, 2).high_watermark, None);
+    assert_eq!(append(&mut partition, 5, 2).high_watermark, None);
+    for lost in [AlterPartitionOutcome::Retry, AlterPartitionOutcome::GiveUp, AlterPartitionOutcome::Ineligible] {
+        assert_eq!(partition.on_alter_partition(&lost, &config(2), at(3)).high_watermark, None, "{lost:?}");
+    }
+    assert_eq!(partition.high_watermark(), Offset(0), "1 is the only one in sync: 2 may be elected");
+    fetch_from(&mut partition, 3, 5, 2, 4);
+    let committed = AlterPartitionOutcome::Committed {
+        leader_epoch: LeaderEpoch(1),
+        partition_epoch: PartitionEpoch(partition.partition_epoch().0 + 1),
+        isr: vec![NodeId(1), NodeId(3)],
+    };
+    assert_eq!(partition.on_alter_partition(&committed, &config(2), at(5)).high_watermark, Some(Offset(5)));
 }
 
 #[test]
@@ -518,7 +609,7 @@ fn random_events_keep_the_invariants() {
             let found = partition.high_watermark();
             assert!(found >= high_watermark, "seed {seed}: the high watermark went back");
             if found > high_watermark {
-                assert!(partition.isr().maximal_len() >= 2, "seed {seed}: moved below the minimum");
+                assert!(partition.isr().committed().len() >= 2, "seed {seed}: moved below the minimum");
                 let held = |r: &&RemoteReplica| partition.isr().maximal_contains(r.replica);
                 assert!(partition.remote_replicas().iter().filter(held).all(|r| r.log_end_offset >= found));
             }

@@ -3,7 +3,7 @@
 use ringlog_log::{EpochEndOffset, Location};
 use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
-use crate::{Partition, Role};
+use crate::{Partition, Role, Unserved};
 
 /// What a consumer wants to see of transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +89,9 @@ pub enum ReadPlan {
 /// Why a read, or a question about offsets, is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// The log directory failed.
-    #[error("the replica is offline")]
-    Offline,
+    /// Nothing is served from this replica.
+    #[error("{0}")]
+    Unserved(Unserved),
     /// This replica doesn't lead, or a follower asks that must not.
     #[error("not the leader, or not its follower")]
     NotLeaderOrFollower,
@@ -110,7 +110,7 @@ impl ReadError {
     /// The code for the response.
     pub fn error_code(self) -> ErrorCode {
         match self {
-            ReadError::Offline => ErrorCode::KafkaStorageError,
+            ReadError::Unserved(why) => why.error_code(),
             ReadError::NotLeaderOrFollower => ErrorCode::NotLeaderOrFollower,
             ReadError::FencedLeaderEpoch(_) => ErrorCode::FencedLeaderEpoch,
             ReadError::UnknownLeaderEpoch(_) => ErrorCode::UnknownLeaderEpoch,
@@ -136,8 +136,8 @@ impl Partition {
         current_leader_epoch: Option<LeaderEpoch>,
         leader_only: bool,
     ) -> Result<(), ReadError> {
-        if self.role == Role::Offline {
-            return Err(ReadError::Offline);
+        if let Some(why) = self.unserved {
+            return Err(ReadError::Unserved(why));
         }
         if let Some(epoch) = current_leader_epoch {
             if epoch < self.leader_epoch {
@@ -147,10 +147,11 @@ impl Partition {
                 return Err(ReadError::UnknownLeaderEpoch(self.leader_epoch));
             }
         }
-        if leader_only && self.role != Role::Leader {
-            return Err(ReadError::NotLeaderOrFollower);
+        match self.role {
+            Role::Leader => Ok(()),
+            Role::Follower if !leader_only => Ok(()),
+            Role::Follower | Role::Unassigned => Err(ReadError::NotLeaderOrFollower),
         }
-        Ok(())
     }
 
     /// Plans a read. Offsets above what the reader may see, but within the log, give an empty answer.

@@ -77,18 +77,19 @@ macro_rules! metadata_record_enum {
 pub(crate) use metadata_record_enum;
 
 impl MetadataRecord {
+    fn write_framed(&self, out: &mut Encoder, version: i16) -> Result<(), EncodeError> {
+        out.uvarint(FRAME_VERSION);
+        out.uvarint(self.type_id());
+        out.uvarint(u32::from(version.unsigned_abs()));
+        self.encode_fields(out, version)
+    }
+
     /// The value of the log's record: the frame and the fields.
     pub fn encode_framed(&self, version: i16) -> Result<Bytes, EncodeError> {
-        let write = |out: &mut Encoder| {
-            out.uvarint(FRAME_VERSION);
-            out.uvarint(self.type_id());
-            out.uvarint(u32::from(version.unsigned_abs()));
-            self.encode_fields(out, version)
-        };
         let mut count = Encoder::counting();
-        write(&mut count)?;
+        self.write_framed(&mut count, version)?;
         let mut out = Encoder::with_capacity(count.len());
-        write(&mut out)?;
+        self.write_framed(&mut out, version)?;
         Ok(out.into_contiguous())
     }
 
@@ -114,6 +115,13 @@ impl RecordAndVersion {
     /// See [`MetadataRecord::encode_framed`].
     pub fn encode_framed(&self) -> Result<Bytes, EncodeError> {
         self.record.encode_framed(self.version)
+    }
+
+    /// How long that is, in bytes.
+    pub fn framed_len(&self) -> Result<usize, EncodeError> {
+        let mut count = Encoder::counting();
+        self.record.write_framed(&mut count, self.version)?;
+        Ok(count.len())
     }
 }
 

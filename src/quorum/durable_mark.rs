@@ -5,6 +5,9 @@
 //! could help a leader into office that lacks committed records. The mark tells the two apart: a log that ends below it
 //! has lost records. Then the node doesn't vote until it has fetched them again, and the file remembers that.
 //!
+//! A voter without any record, vote or epoch may be new, as its whole quorum is, or have lost everything with its disk;
+//! the mark remembers that this isn't known yet.
+//!
 //! The file is Ringlog's own; Kafka ignores it. It may be missing or behind, as it is written now and then only, and
 //! never holds up an acknowledgement.
 //!
@@ -30,13 +33,15 @@ pub struct DurableMark {
     pub durable_offset: Offset,
     /// Records were lost, and not all of them are there again.
     pub rebuilding: bool,
+    /// Nothing was there at the first start, and no election has shown yet that the quorum is new.
+    pub blank: bool,
     /// Others vote, too. A log that lost records may name this node alone: those that made others voters are gone.
     pub has_peers: bool,
 }
 
 impl Default for DurableMark {
     fn default() -> Self {
-        DurableMark { durable_offset: Offset(0), rebuilding: false, has_peers: false }
+        DurableMark { durable_offset: Offset(0), rebuilding: false, blank: false, has_peers: false }
     }
 }
 
@@ -57,6 +62,8 @@ struct File {
     version: i64,
     durable_offset: i64,
     rebuilding: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    blank: bool,
     #[serde(default)]
     has_peers: bool,
 }
@@ -64,8 +71,8 @@ struct File {
 impl DurableMark {
     /// The file's bytes.
     pub fn to_json(self) -> String {
-        let DurableMark { durable_offset, rebuilding, has_peers } = self;
-        let file = File { version: 0, durable_offset: durable_offset.0, rebuilding, has_peers };
+        let DurableMark { durable_offset, rebuilding, blank, has_peers } = self;
+        let file = File { version: 0, durable_offset: durable_offset.0, rebuilding, blank, has_peers };
         serde_json::to_string(&file).expect("numbers and booleans serialize")
     }
 
@@ -81,8 +88,8 @@ impl DurableMark {
         if file.durable_offset < 0 {
             return Err(DurableMarkError::Damaged("a negative offset".to_owned()));
         }
-        let File { rebuilding, has_peers, .. } = file;
-        Ok(DurableMark { durable_offset: Offset(file.durable_offset), rebuilding, has_peers })
+        let File { rebuilding, blank, has_peers, .. } = file;
+        Ok(DurableMark { durable_offset: Offset(file.durable_offset), rebuilding, blank, has_peers })
     }
 
     /// The mark to write now that the log is durable up to `flushed`; `None`: this one, written `age_ms` ago, will do
@@ -104,9 +111,11 @@ mod tests {
 
     #[test]
     fn the_file_comes_back() {
-        let mark = DurableMark { durable_offset: Offset(4711), rebuilding: true, has_peers: true };
+        let mark = DurableMark { durable_offset: Offset(4711), rebuilding: true, blank: false, has_peers: true };
         assert_eq!(DurableMark::from_json(mark.to_json().as_bytes()), Ok(mark));
         assert_eq!(mark.to_json(), r#"{"version":0,"durableOffset":4711,"rebuilding":true,"hasPeers":true}"#);
+        let blank = DurableMark { blank: true, ..mark };
+        assert_eq!(DurableMark::from_json(blank.to_json().as_bytes()), Ok(blank));
         let older = br#"{"version":0,"durableOffset":4711,"rebuilding":true}"#;
         assert_eq!(DurableMark::from_json(older), Ok(DurableMark { has_peers: false, ..mark }));
         for damaged in ["", "{}", r#"{"version":0,"durableOffset":-1,"rebuilding":false}"#] {

@@ -6,10 +6,9 @@ use bytes::Bytes;
 use ringlog_metadata::controller::{AllowAll, RequestContext, error_response};
 use ringlog_metadata::image::Publication;
 use ringlog_metadata::{Controller, ControllerConfig, MetadataChanges, MetadataImage, MetadataLoader};
-use ringlog_protocol::messages::UpdateFeaturesResponse;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_protocol::records::{BatchIter, Scratch};
-use ringlog_protocol::{EncodeError, RequestBody, ResponseBody};
+use ringlog_protocol::{EncodeError, ResponseBody};
 use ringlog_raft::{
     Action, ControlHistory, Effects, Event, Raft, RaftConfig, ReadFailed, ReadToken, ReplyToken, RequestToken,
     RoleChange, SendError, SnapshotChunk, SnapshotId, SnapshotReadError, Step, VoterSet,
@@ -56,11 +55,6 @@ pub enum Input {
         token: ReplyToken,
         /// The request.
         request: Box<ControllerRequest>,
-    },
-    /// Whoever waits for that answer went away.
-    RequestAbandoned {
-        /// The request.
-        token: ReplyToken,
     },
     /// The answer to [`Work::Send`], or why there is none.
     Response {
@@ -185,9 +179,11 @@ impl QuorumNode {
     /// Takes in one input.
     pub fn step(&mut self, input: Input, now: Now) {
         match input {
-            Input::Tick => self.on_tick(now),
+            Input::Tick => {
+                self.on_tick(now);
+                self.go_on(now);
+            }
             Input::Request { token, request } => self.on_request(token, *request, now),
-            Input::RequestAbandoned { token } => self.step_raft(Event::RequestAbandoned { token }, now),
             Input::Response { token, result } => self.step_raft(Event::Response { token, result }, now),
             Input::LogFlushed => self.step_raft(Event::LogFlushed, now),
             Input::LogRead { token, result } => self.step_raft(Event::LogRead { token, result }, now),
@@ -206,7 +202,14 @@ impl QuorumNode {
             Input::ShutDown => self.step_raft(Event::ShutDown, now),
         }
         self.activate_if_caught_up(now);
-        self.go_on(now);
+    }
+
+    /// Heartbeats of brokers came in, at these times, whose requests may wait for their turn for a while yet: they count
+    /// from then on, so that a controller that is at work fences nobody. To be told before [`Input::Tick`].
+    pub fn on_heartbeats_received(&mut self, heartbeats: impl IntoIterator<Item = (NodeId, BrokerEpoch, MonotonicMs)>) {
+        if let Some(controller) = &mut self.controller {
+            heartbeats.into_iter().for_each(|(id, epoch, at)| controller.on_heartbeat_received(id, epoch, at));
+        }
     }
 
     /// When [`Input::Tick`] is due next.
@@ -227,7 +230,7 @@ impl QuorumNode {
         self.to_activate.is_none() && self.unfinished.is_none() && self.raft.unflushed_bytes() < MAX_UNFLUSHED_BYTES
     }
 
-    /// Whether the next portion of a large change can be worked out: with the next input, whatever it is.
+    /// Whether the next portion of a large change can be worked out, with the next [`Input::Tick`].
     pub fn is_going_on(&self) -> bool {
         self.unfinished.is_some() && self.raft.unflushed_bytes() < MAX_UNFLUSHED_BYTES
     }
@@ -515,6 +518,21 @@ impl QuorumNode {
         None
     }
 
+    /// Raises `kraft.version`, which raft said that it can. The offset to wait for; `None`: it failed after all, and
+    /// with it all that was decided.
+    fn raise_kraft_version(&mut self, level: i16, now: Now) -> Option<Option<Offset>> {
+        match self.raft.upgrade_kraft_version(level, now) {
+            Ok((offset, effects)) => {
+                self.take(effects);
+                Some(offset)
+            }
+            Err(fault) => {
+                self.renounce(self.raft.epoch(), fault.to_string(), now);
+                None
+            }
+        }
+    }
+
     fn on_request(&mut self, token: ReplyToken, request: ControllerRequest, now: Now) {
         if request.is_for_raft() {
             let ControllerRequest { body: request, api_version, listener, .. } = request;
@@ -528,15 +546,15 @@ impl QuorumNode {
             is_forwarded: request.is_forwarded,
             authorizer: &AllowAll,
             now,
+            received_at: request.received_at.unwrap_or(now.monotonic),
             next_offset: self.raft.next_offset(),
             kraft_version: self.raft.kraft_version(),
+            may_raise_kraft_version: &|level| {
+                self.raft.may_upgrade_kraft_version(level).map_err(|fault| fault.to_string())
+            },
             voters: &voters,
         };
         let Some(controller) = &mut self.controller else { return self.work.push_back(Work::Refuse { token }) };
-        if let RequestBody::BrokerHeartbeat(heartbeat) = &request.body {
-            let (id, epoch) = (NodeId(heartbeat.broker_id), BrokerEpoch(heartbeat.broker_epoch));
-            controller.on_heartbeat_received(id, epoch, now.monotonic);
-        }
         let Ok(result) = controller.handle(&request.body, &context) else {
             return self.work.push_back(Work::Refuse { token });
         };
@@ -545,31 +563,20 @@ impl QuorumNode {
             self.propose(&result.records, result.is_atomic, now);
             return;
         };
-        let mut last = None;
-        if !result.records.is_empty() {
-            last = self.propose(&result.records, result.is_atomic, now);
-            if last.is_none() {
-                let failed = error_response(&request.body, ErrorCode::UnknownServerError, request.api_version);
-                let response = Box::new(failed.unwrap_or(response));
-                return self.work.push_back(Work::Reply { token, response });
-            }
-        }
-        if let Some(level) = result.kraft_version {
-            match self.raft.upgrade_kraft_version(level, false, now) {
-                Ok((offset, effects)) => {
-                    last = offset.or(last);
-                    self.take(effects);
-                }
-                Err(fault) => {
-                    let refused = UpdateFeaturesResponse {
-                        error_code: ErrorCode::InvalidUpdateVersion.code(),
-                        error_message: Some(fault.to_string().into()),
-                        ..UpdateFeaturesResponse::default()
-                    };
-                    return self.work.push_back(Work::Reply { token, response: Box::new(refused.into()) });
-                }
-            }
-        }
+        let last = if result.records.is_empty() {
+            Some(None)
+        } else {
+            self.propose(&result.records, result.is_atomic, now).map(Some)
+        };
+        let last = match result.kraft_version {
+            Some(level) => last.and_then(|last| self.raise_kraft_version(level, now).map(|offset| offset.or(last))),
+            None => last,
+        };
+        let Some(last) = last else {
+            let failed = error_response(&request.body, ErrorCode::UnknownServerError, request.api_version);
+            let response = Box::new(failed.unwrap_or(response));
+            return self.work.push_back(Work::Reply { token, response });
+        };
         self.answer_after(last, token, response);
     }
 

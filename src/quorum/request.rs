@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ringlog_protocol::{ApiKey, RequestBody, StrBytes};
+use ringlog_types::MonotonicMs;
 
 /// The principal of whoever didn't authenticate.
 pub const ANONYMOUS: &str = "User:ANONYMOUS";
@@ -26,6 +27,8 @@ pub struct ControllerRequest {
     pub client_address: Option<SocketAddr>,
     /// The listener by which it came in; raft's answers name endpoints of that listener. Empty for this node's own.
     pub listener: String,
+    /// When it came to the controller; `None`: just now.
+    pub received_at: Option<MonotonicMs>,
 }
 
 impl ControllerRequest {
@@ -41,7 +44,23 @@ impl ControllerRequest {
             client_id: None,
             client_address: None,
             listener: String::new(),
+            received_at: None,
         }
+    }
+
+    /// How long it may wait before the controller begins with it, in milliseconds; what is begun is done, however long
+    /// that takes. `None`: as long as it has to.
+    pub fn patience_ms(&self) -> Option<u64> {
+        let timeout_ms = match &self.body {
+            RequestBody::CreateTopics(request) => request.timeout_ms,
+            RequestBody::DeleteTopics(request) => request.timeout_ms,
+            RequestBody::CreatePartitions(request) => request.timeout_ms,
+            RequestBody::ElectLeaders(request) => request.timeout_ms,
+            RequestBody::AlterPartitionReassignments(request) => request.timeout_ms,
+            // Kafka's takes no notice of the timeouts of UpdateFeatures and ListPartitionReassignments.
+            _ => return None,
+        };
+        Some(u64::try_from(timeout_ms).unwrap_or(0))
     }
 
     /// Whether raft answers it, and not the controller.

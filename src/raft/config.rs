@@ -40,6 +40,9 @@ pub struct RaftConfig {
     pub fetch_snapshot_max_bytes: u32,
     /// How long a leader may hold a fetch of ours.
     pub fetch_max_wait_ms: u32,
+    /// Fetches that wait at a leader at most, each of some hundred bytes; beyond it those that have waited longest are
+    /// answered before their time. Every node of the cluster has one.
+    pub max_parked_fetches: usize,
     /// `controller.quorum.auto.join.enable`.
     pub auto_join: bool,
     /// Proposed bytes that may be appended but not yet flushed; beyond it proposals are refused as
@@ -67,6 +70,7 @@ impl RaftConfig {
             fetch_max_bytes: 1024 * 1024,
             fetch_snapshot_max_bytes: 1024 * 1024,
             fetch_max_wait_ms: 500,
+            max_parked_fetches: 100_000,
             auto_join: false,
             max_unflushed_bytes: 64 * 1024 * 1024,
         }

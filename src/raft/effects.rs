@@ -153,7 +153,7 @@ pub enum Action {
     /// Records below this offset are committed and may be applied. Only rises.
     HighWatermark(Offset),
     /// The log holds again whatever this node may have acknowledged before it lost a part
-    /// ([`LoadedState::is_rebuilding`](crate::LoadedState)), and that is durable: it votes again.
+    /// ([`Memory`](crate::Memory)), and that is durable, or it turned out that nothing was lost: it votes.
     Rebuilt,
     /// This node's role or the known leader changed.
     Role(RoleChange),

@@ -37,11 +37,6 @@ pub enum Event {
         /// The request.
         request: RequestBody,
     },
-    /// A client that waits for an answer went away; nothing will be replied.
-    RequestAbandoned {
-        /// Its token.
-        token: ReplyToken,
-    },
     /// The answer to one of our requests, or why there is none.
     Response {
         /// Token of the request.

@@ -34,7 +34,7 @@ pub use control_history::ControlHistory;
 pub use effects::{Action, Destination, Effects, Fault, PersistFirst, RoleChange, Step};
 pub use epochs::{EpochStart, LeaderEpochs};
 pub use event::{Event, ReadFailed, ReadToken, ReplyToken, RequestToken, SendError, SnapshotChunk, SnapshotReadError};
-pub use machine::{KRaftVersionError, LoadedState, ProposeError, Proposed, Raft};
+pub use machine::{KRaftVersionError, LoadedState, MAX_BATCH_LEN, Memory, ProposeError, Proposed, Raft};
 pub use quorum_state::{QuorumState, QuorumStateVersion};
 pub use snapshot_name::{SnapshotFile, SnapshotId};
 pub use voters::{Endpoint, Endpoints, ReplicaKey, VersionRange, Voter, VoterSet};

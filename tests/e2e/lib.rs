@@ -11,6 +11,7 @@
 pub mod child;
 pub mod cluster;
 pub mod corpus;
+pub mod fetching;
 pub mod jvm;
 pub mod kafka;
 pub mod metadata_log;
@@ -21,8 +22,10 @@ pub mod place;
 pub mod programs;
 pub mod quorum_view;
 pub mod small_disk;
+pub mod tool;
 pub mod topics;
 pub mod transcript;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 

@@ -114,6 +114,7 @@ pub struct Node {
     port: u16,
     controller_port: u16,
     properties: BTreeMap<String, String>,
+    open_files: Option<u64>,
     running: Option<(Child, Reaper)>,
     is_stopping: bool,
 }
@@ -157,7 +158,17 @@ impl Node {
         let log = logs.join(format!("{}.log", plan.name));
         File::create(&log)?;
         let properties = BTreeMap::new();
-        let mut node = Node { plan, folder, log, port, controller_port, properties, running: None, is_stopping: false };
+        let mut node = Node {
+            plan,
+            folder,
+            log,
+            port,
+            controller_port,
+            properties,
+            open_files: None,
+            running: None,
+            is_stopping: false,
+        };
         let settings = node.plan.settings.clone();
         node.set_all(&node.common_settings());
         node.set_all(&settings);
@@ -205,6 +216,11 @@ impl Node {
         self.write_properties()
     }
 
+    /// It may have no more files open than this, from the next start on.
+    pub fn limit_open_files(&mut self, limit: u64) {
+        self.open_files = Some(limit);
+    }
+
     /// Gives it other ports, for the next start.
     pub fn change_ports(&mut self) -> Result<()> {
         assert!(self.running.is_none(), "stop the node first");
@@ -249,6 +265,11 @@ impl Node {
             Kind::Kafka => kafka::server(&self.plan.java_options)?,
         };
         command.arg(self.properties());
+        if let Some(limit) = self.open_files {
+            let mut limited = Command::new("prlimit");
+            limited.arg(format!("--nofile={limit}:{limit}")).arg(command.get_program()).args(command.get_args());
+            command = limited;
+        }
         self.spawn_command(command)
     }
 

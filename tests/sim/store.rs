@@ -86,6 +86,13 @@ impl Store {
         self.tails.back_mut().expect("an active segment")
     }
 
+    /// The active segment and its bytes, if its file is longer and has all of them.
+    pub(crate) fn padding(&self) -> Option<(Offset, u64)> {
+        let tail = self.tails.back()?;
+        let has_padding = !tail.create && !tail.is_dirty() && tail.file_len > tail.end();
+        has_padding.then(|| (tail.base_offset, tail.end()))
+    }
+
     pub(crate) fn jobs(&self, random: &mut Random) -> Vec<Job> {
         self.tails.iter().filter(|tail| tail.is_dirty()).map(|tail| tail.job(random)).collect()
     }

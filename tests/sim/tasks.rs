@@ -57,6 +57,8 @@ pub(crate) enum Step {
     Durable(Offset),
     Put(String, Vec<u8>),
     RollDone(Offset),
+    /// Cut the active segment's file, which is idle, to its bytes.
+    CutPadding(Offset, u64),
     /// Wait until all before is written and sealed segments below are complete.
     Settled(Offset),
     CreateActive,
@@ -122,6 +124,12 @@ impl World {
             Step::CutSealed(base, end) => {
                 if self.disk.read(&log(base)).is_some_and(|bytes| bytes.len() as u64 > end) {
                     self.disk.set_len(&log(base), end);
+                }
+            }
+            Step::CutPadding(base, end) => {
+                self.disk.set_len(&log(base), end);
+                if let Some(tail) = self.store.tail(base) {
+                    tail.file_len = end;
                 }
             }
             Step::JobDone(base, end) => self.on_job_done(base, end),

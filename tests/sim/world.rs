@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ringlog_log::validator::AppendOrigin;
 use ringlog_log::{LogConfig, TransactionRules};
 use ringlog_partition::{AppendContext, AppendError, LeaderAppend, LeaderState, Partition, RecoveryState};
-use ringlog_protocol::records::Scratch;
+use ringlog_protocol::records::Unpacker;
 use ringlog_types::{
     LeaderEpoch, MonotonicMs, NodeId, Now, Offset, PartitionEpoch, PartitionIndex, Random, TimestampMs,
     TopicIdPartition, TopicPartition, Uuid,
@@ -130,9 +130,16 @@ impl World {
                 self.lead();
             }
             980..=999 => return self.maybe_stop(),
-            _ => {}
+            _ => self.cut_padding(),
         }
         Ok(false)
+    }
+
+    /// The log isn't written for a while: its file is cut to its records. Appends go on, writes wait.
+    fn cut_padding(&mut self) {
+        if let Some((base, end)) = self.store.padding().filter(|_| !self.has_task(Kind::Writer)) {
+            self.spawn(Kind::Writer, vec![Step::CutPadding(base, end), Step::StartPass]);
+        }
     }
 
     fn maybe_stop(&mut self) -> Result<bool, Violation> {
@@ -254,12 +261,11 @@ impl World {
             topic_partition: &self.name,
             config: &self.config,
             origin,
-            is_zstd_allowed: true,
             required_acks: -1,
             rules: TransactionRules::default(),
             now: self.now,
         };
-        let appended = match self.partition.leader_prepare(records, &context, &mut Scratch::new(1 << 20))? {
+        let appended = match self.partition.leader_prepare(records, &context, &mut Unpacker::new())? {
             LeaderAppend::Append(prepared) => {
                 if let Some(roll) = prepared.placement.roll {
                     self.store.roll(*roll);

@@ -11,7 +11,7 @@ use ringlog_log::meta_properties::MetaProperties;
 use ringlog_log::validator::AppendOrigin;
 use ringlog_log::{LogConfig, TransactionRules};
 use ringlog_partition::{LeaderState, RecoveryState};
-use ringlog_protocol::records::{BatchBuilder, BatchOptions, ProducerStamp, Scratch};
+use ringlog_protocol::records::{BatchBuilder, BatchOptions, ProducerStamp, Unpacker};
 use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, MeshBuilder};
 use ringlog_types::{
     LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition,
@@ -19,7 +19,8 @@ use ringlog_types::{
 };
 
 use super::fixtures;
-use crate::log_manager::{check_and_lock, open};
+use crate::descriptors::Descriptors;
+use crate::log_manager::{Claim, check_and_lock, open};
 use crate::mesh::{self, Message};
 use crate::replica::{AppendRules, Replica};
 use crate::shard::{Node, Shard};
@@ -114,7 +115,7 @@ impl TestNode {
             started_at: ring::now().monotonic,
             shards,
             controller_index: 0,
-            open_files_per_core: 64,
+            descriptors: Descriptors { files_per_core: 64, broker_connections: 1000, controller_connections: 1000 },
             config,
             log_dirs,
             listeners: Vec::new(),
@@ -253,7 +254,8 @@ where
         .invoke_on(shard.home_of(id), move |shard| {
             let shard = shard.clone();
             Box::pin(async move {
-                let claimed = shard.log_dirs.claim_or_create(&shard, id, name, None, Rc::new(config)).await;
+                let claim = Claim { id, name, directory: None, config: Rc::new(config) };
+                let claimed = shard.log_dirs.claim_or_create(&shard, claim).await;
                 let replica = claimed.unwrap();
                 let claimed = look_at(&replica);
                 lead(&replica).await;
@@ -328,11 +330,7 @@ fn append(replica: &Rc<Replica>, sequence: i32, records: usize, record_bytes: us
         let value = vec![number as u8; record_bytes];
         builder.append(now.wall, None, Some(&value), &[]);
     }
-    let rules = AppendRules {
-        origin: AppendOrigin::Client,
-        required_acks: -1,
-        is_zstd_allowed: true,
-        transaction: TransactionRules::default(),
-    };
-    replica.append(&builder.build(), &rules, &mut Scratch::new(1 << 20), now).unwrap()
+    let rules =
+        AppendRules { origin: AppendOrigin::Client, required_acks: -1, transaction: TransactionRules::default() };
+    replica.append_own(&builder.build(), &rules, &mut Unpacker::new(), now).unwrap()
 }

@@ -76,3 +76,34 @@ fn slices_outlive_the_pool() {
     drop((frame, pool));
     assert_eq!(&slice[..], b"kept");
 }
+
+#[test]
+fn a_frame_counts_as_lent_once_and_only_while_a_reader_has_some_of_it() {
+    let pool = FramePool::new(2 * MIN_FRAME_BYTES);
+    let mut frame = pool.try_frame(1).expect("budget");
+    frame.append(b"0123456789");
+    let written = frame.lend(0..10);
+    assert_eq!((pool.lent_bytes(), frame.is_lent()), (0, false), "a write isn't a reader");
+    let (first, second) = (frame.slice(0..1), frame.slice(5..10));
+    let clone = second.slice(1..2);
+    assert_eq!(pool.lent_bytes(), MIN_FRAME_BYTES);
+    drop((first, second));
+    assert!(frame.is_lent());
+    drop((frame, written));
+    assert_eq!(pool.lent_bytes(), MIN_FRAME_BYTES, "the frame's owner has let it go, the reader not");
+    std::thread::Builder::new().spawn(move || drop(clone)).unwrap().join().unwrap();
+    assert_eq!((pool.lent_bytes(), pool.in_use_bytes()), (0, 0));
+}
+
+#[test]
+fn what_is_taken_beyond_the_budget_counts_until_it_goes_and_does_not_come_back() {
+    let pool = FramePool::new(MIN_FRAME_BYTES);
+    let within = pool.try_frame(1).expect("budget");
+    let beyond = pool.frame_beyond_budget(4 * MIN_FRAME_BYTES);
+    assert_eq!(pool.in_use_bytes(), 5 * MIN_FRAME_BYTES);
+    drop(beyond);
+    assert_eq!(pool.in_use_bytes(), MIN_FRAME_BYTES);
+    assert!(pool.try_frame(1).is_none());
+    drop(within);
+    assert!(pool.try_frame(1).is_some());
+}

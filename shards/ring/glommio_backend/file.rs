@@ -1,6 +1,6 @@
 //! Files for direct I/O, with buffered I/O where the file system refuses that.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -17,6 +17,7 @@ use ringlog_types::{align_down, align_up};
 use super::io_error;
 use crate::frame::{Block, Frame, FrameSlice};
 use crate::lease::LeaseTable;
+use crate::trouble::patiently;
 use crate::{BLOCK_BYTES, MAX_IO_BYTES};
 
 /// Up to here a write that doesn't end at a block's end is copied whole instead of being split in two.
@@ -26,6 +27,21 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 thread_local! {
     /// Results of reads that this executor has lent out.
     static READS: RefCell<LeaseTable<ReadResult>> = RefCell::new(LeaseTable::new());
+    static DISK_READS: Cell<DiskReads> = const { Cell::new(DiskReads { operations: 0, bytes: 0 }) };
+}
+
+/// What an executor has read by [`File::read`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskReads {
+    /// Operations.
+    pub operations: u64,
+    /// Bytes that they moved: whole blocks.
+    pub bytes: u64,
+}
+
+/// What this executor has read so far.
+pub fn disk_reads() -> DiskReads {
+    DISK_READS.get()
 }
 
 /// Leaks what is still lent: called when the executor ends, since the memory's owner ends with it.
@@ -85,8 +101,12 @@ enum Source {
 }
 
 impl File {
-    /// Opens a file.
+    /// Opens a file. When descriptors are short this waits a while for some.
     pub async fn open(path: &Path, open: Open) -> io::Result<File> {
+        patiently(|| File::open_now(path, open)).await
+    }
+
+    async fn open_now(path: &Path, open: Open) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(open.write).create(open.create).truncate(open.truncate).mode(0o644);
         if open.direct == Direct::Auto {
@@ -101,6 +121,11 @@ impl File {
         }
         let file = options.buffered_open(path).await.map_err(io_error)?;
         Ok(File(Rc::new(Kind::Buffered(file))))
+    }
+
+    /// Whether there is another clone of it: somebody else uses it.
+    pub fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
     }
 
     /// Whether it goes around the page cache.
@@ -191,6 +216,10 @@ impl File {
             Kind::Buffered(file) => (file.read_at(position, len).await, 0),
         };
         let result = result.map_err(io_error)?;
+        DISK_READS.with(|reads| {
+            let DiskReads { operations, bytes } = reads.get();
+            reads.set(DiskReads { operations: operations + 1, bytes: bytes + result.len() as u64 });
+        });
         let found = result.len().saturating_sub(skip).min(len);
         if found == 0 {
             return Ok(Bytes::new());

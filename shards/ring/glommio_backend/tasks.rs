@@ -1,13 +1,17 @@
 //! Tasks and the queues that share an executor's time.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use glommio::{Latency, Shares, TaskQueueHandle};
+
+use crate::trouble::patiently;
 
 /// A running task: a future of its value. Dropping it cancels the task at its next `await`; see [`Task::detach`].
 #[must_use = "dropping a task cancels it"]
@@ -80,7 +84,26 @@ pub async fn yield_if_needed() {
     glommio::executor().yield_if_needed().await;
 }
 
-/// Runs `work` on the executor's helper thread. One at a time per executor: for rare, slow system calls.
+/// [`blocking`] for work that can be done again, and is when there were too few descriptors for it.
+pub async fn blocking_again<T, W>(work: W) -> io::Result<T>
+where
+    T: Send + 'static,
+    W: FnMut() -> io::Result<T> + Send + 'static,
+{
+    let work = Rc::new(Cell::new(Some(work)));
+    patiently(|| {
+        let work = Rc::clone(&work);
+        async move {
+            let Some(mut now) = work.take() else { return Err(io::Error::other("panicked")) };
+            let (outcome, again) = blocking(move || Ok((now(), now))).await?;
+            work.set(Some(again));
+            outcome
+        }
+    })
+    .await
+}
+
+/// Runs `work` on the executor's helper thread. One at a time per executor: for rare, quick system calls.
 ///
 /// A panic in it becomes an error; it would otherwise end the helper thread and leave the caller waiting for ever.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

@@ -129,8 +129,13 @@ impl Connection {
     /// Reads what is there into the room that `buffer` has left; never waits (`WouldBlock`). 0 at the end, or when
     /// there is no room.
     pub fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        self.try_read_some(buffer, usize::MAX)
+    }
+
+    /// [`Connection::try_read`] of `limit` bytes at most.
+    pub fn try_read_some(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<usize> {
         let room = buffer.spare_capacity_mut();
-        let (data, len) = (room.as_mut_ptr(), room.len());
+        let (data, len) = (room.as_mut_ptr(), room.len().min(limit));
         loop {
             // SAFETY: `room` is writable for `len` bytes, and the descriptor is open as long as `self` lives.
             let received = unsafe { libc::recv(self.0.descriptor, data.cast(), len, libc::MSG_DONTWAIT) };

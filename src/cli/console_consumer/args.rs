@@ -3,85 +3,91 @@
 use std::time::Duration;
 
 use clap::Parser;
-use ringlog_client::{AutoOffsetReset, ClientOptions, ConsumerOptions, StartOffset};
+use ringlog_client::{AutoOffsetReset, Bootstrap, ClientOptions, ConsumerOptions, StartOffset};
+use ringlog_config::parse_duration;
 
 use super::formatter::Formatter;
-use crate::cli::client_config::{ClientProperties, read_properties};
-use crate::cli::tool::{self, Refusal, Style};
+use crate::cli::client_config::ClientProperties;
+use crate::cli::exception::Exception;
+use crate::cli::jopt::{self, Fault, Words};
+use crate::cli::tool::{self, Refusal};
 
-/// This tool helps to read data from Kafka topics and outputs it to standard output.
+const ABOUT: &str = "This tool helps to read data from Kafka topics and outputs it to standard output.";
+
+/// The options.
 #[derive(Debug, Clone, Default, Parser)]
-#[command(infer_long_args = true, next_line_help = true, term_width = 100)]
+#[command(about = ABOUT, next_line_help = true, term_width = 100)]
 pub struct ConsumerArgs {
     /// Print the version.
     #[arg(long)]
     version: bool,
     /// REQUIRED: where the cluster is reached, HOST:PORT[,HOST:PORT].
-    #[arg(long, value_name = "server to connect to", allow_hyphen_values = true)]
+    #[arg(long, value_name = "server to connect to")]
     bootstrap_server: Option<String>,
     /// The topic to read.
-    #[arg(long, value_name = "topic", allow_hyphen_values = true)]
+    #[arg(long, value_name = "topic")]
     topic: Option<String>,
     /// A regular expression for the topics to read.
-    #[arg(long, value_name = "regex", allow_hyphen_values = true)]
+    #[arg(long, value_name = "regex")]
     include: Option<String>,
     /// The partition to read, from its end unless --offset says otherwise.
-    #[arg(long, value_name = "partition", allow_hyphen_values = true)]
+    #[arg(long, value_name = "partition")]
     partition: Option<String>,
     /// Where to start in the partition: a number, 'earliest' or 'latest'. (default: latest)
-    #[arg(long, value_name = "consume offset", allow_hyphen_values = true)]
+    #[arg(long, value_name = "consume offset")]
     offset: Option<String>,
     /// (DEPRECATED) As --command-property.
-    #[arg(long, value_name = "consumer_prop", allow_hyphen_values = true)]
+    #[arg(long, value_name = "consumer_prop")]
     consumer_property: Vec<String>,
     /// A consumer configuration, key=value.
-    #[arg(long, value_name = "consumer_prop", allow_hyphen_values = true)]
+    #[arg(long, value_name = "consumer_prop")]
     command_property: Vec<String>,
     /// (DEPRECATED) As --command-config.
-    #[arg(long = "consumer.config", value_name = "config file", allow_hyphen_values = true)]
+    #[arg(long = "consumer.config", value_name = "config file")]
     consumer_config: Option<String>,
     /// A properties file of consumer configurations; --command-property has precedence.
-    #[arg(long, value_name = "config file", allow_hyphen_values = true)]
+    #[arg(long, value_name = "config file")]
     command_config: Option<String>,
-    /// DefaultMessageFormatter or NoOpMessageFormatter of org.apache.kafka.tools.consumer.
-    #[arg(long, value_name = "class", allow_hyphen_values = true)]
+    /// DefaultMessageFormatter, LoggingMessageFormatter, NoOpMessageFormatter, OffsetsMessageFormatter,
+    /// GroupMetadataMessageFormatter or TransactionLogMessageFormatter of org.apache.kafka.tools.consumer.
+    #[arg(long, value_name = "class")]
     formatter: Option<String>,
     /// (DEPRECATED) As --formatter-property.
-    #[arg(long, value_name = "prop", allow_hyphen_values = true)]
+    #[arg(long, value_name = "prop")]
     property: Vec<String>,
     /// What is printed: print.{timestamp,key,offset,epoch,partition,headers,value}=true|false, {key,line,headers}.separator,
     /// null.literal, {key,value,headers}.deserializer.
-    #[arg(long, value_name = "prop", allow_hyphen_values = true)]
+    #[arg(long, value_name = "prop")]
     formatter_property: Vec<String>,
     /// A properties file of the same; --formatter-property has precedence.
-    #[arg(long, value_name = "config file", allow_hyphen_values = true)]
+    #[arg(long, value_name = "config file")]
     formatter_config: Option<String>,
     /// Start with the first message that is kept where nothing is committed.
     #[arg(long)]
     from_beginning: bool,
     /// End after this many messages.
-    #[arg(long, value_name = "num_messages", allow_hyphen_values = true)]
+    #[arg(long, value_name = "num_messages")]
     max_messages: Option<String>,
     /// End when no message came for so long.
-    #[arg(long, value_name = "timeout_ms", allow_hyphen_values = true)]
+    #[arg(long, value_name = "timeout_ms")]
     timeout_ms: Option<String>,
     /// Skip a message that can't be shown, rather than end.
     #[arg(long)]
     skip_message_on_error: bool,
     /// Print the class that shows keys.
-    #[arg(long, value_name = "deserializer for keys", allow_hyphen_values = true)]
+    #[arg(long, value_name = "deserializer for keys")]
     key_deserializer: Option<String>,
     /// Print the class that shows values.
-    #[arg(long, value_name = "deserializer for values", allow_hyphen_values = true)]
+    #[arg(long, value_name = "deserializer for values")]
     value_deserializer: Option<String>,
     /// Print when the consumer has ended, for system tests.
     #[arg(long)]
     enable_systest_events: bool,
     /// read_committed leaves out messages of open and aborted transactions. (default: read_uncommitted)
-    #[arg(long, value_name = "level", allow_hyphen_values = true)]
+    #[arg(long, value_name = "level")]
     isolation_level: Option<String>,
     /// The group to be a member of.
-    #[arg(long, value_name = "consumer group id", allow_hyphen_values = true)]
+    #[arg(long, value_name = "consumer group id")]
     group: Option<String>,
 }
 
@@ -99,6 +105,8 @@ pub enum Source {
 /// What the arguments come to.
 #[derive(Debug)]
 pub struct ConsumerPlan {
+    /// What to say before anything is done, with its line ends.
+    pub notices: String,
     /// The cluster.
     pub bootstrap: String,
     /// What is read.
@@ -119,33 +127,77 @@ pub struct ConsumerPlan {
     pub consumer: ConsumerOptions,
 }
 
+/// Where Kafka's tool logs.
+pub const LOGGER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+
+/// What Kafka's tool says when it can't begin.
+fn unknown_error(exception: &Exception) -> Refusal {
+    Refusal::error(format!("ERROR Unknown error when running consumer:  ({LOGGER})\n{exception}"))
+}
+
+fn config_error(text: String) -> Refusal {
+    unknown_error(&Exception::config(text))
+}
+
+/// What Java says when a tool hasn't thought of an exception.
+fn uncaught(exception: &Exception) -> Refusal {
+    Refusal::error(format!("Exception in thread \"main\" {exception}"))
+}
+
 impl ConsumerArgs {
     /// Reads and checks the arguments. `random` becomes part of the group's name if none is given.
     pub fn read(tool: &str, arguments: &[String], random: u64) -> Result<ConsumerPlan, Refusal> {
-        let args: ConsumerArgs = tool::parse(tool, Style::Jopt, arguments)?;
+        let args: ConsumerArgs = jopt::parse(tool, Words::Ignored, arguments).map_err(|fault| refuse(tool, &fault))?;
         if args.version {
             return Err(tool::version_asked());
         }
         args.check(tool)?;
-        let text = |text: String| Refusal::error(text);
-        let properties = args.properties()?;
-        let group_id = args.group_id(tool, &properties)?;
-        let is_earliest = args.is_earliest(&properties)?;
-        let source = args.source(tool, is_earliest)?;
-        let consumer = args.consumer_options(&properties, is_earliest, group_id, random).map_err(text)?;
-        Ok(ConsumerPlan {
-            bootstrap: args.bootstrap_server.clone().unwrap_or_default(),
+        let notices = args.notices();
+        args.plan(tool, random, notices.clone()).map_err(|refusal| refusal.after(&notices))
+    }
+
+    fn plan(&self, tool: &str, random: u64, notices: String) -> Result<ConsumerPlan, Refusal> {
+        let properties = self.properties()?;
+        let group_id = self.group_id(tool, &properties)?;
+        let is_earliest = self.is_earliest(&properties)?;
+        let source = self.source(tool, is_earliest)?;
+        let formatter = self.formatter(tool)?;
+        let timeout = number(self.timeout_ms.as_ref(), "timeout-ms").map_err(|fault| uncaught(&fault))?;
+        let consumer = self.consumer_options(&properties, is_earliest, group_id, random).map_err(config_error)?;
+        let plan = ConsumerPlan {
+            notices,
+            bootstrap: self.bootstrap_server.clone().unwrap_or_default(),
             source,
-            formatter: args.formatter()?,
-            max_messages: number(args.max_messages.as_ref(), "max-messages")?
-                .and_then(|count: i64| u64::try_from(count).ok()),
-            timeout: number(args.timeout_ms.as_ref(), "timeout-ms")?
-                .and_then(|timeout: i64| u64::try_from(timeout).ok())
-                .map(Duration::from_millis),
-            skips_errors: args.skip_message_on_error,
-            has_systest_events: args.enable_systest_events,
-            client: properties.client_options("console-consumer").map_err(text)?,
+            formatter,
+            max_messages: self.max_messages()?.and_then(|count| u64::try_from(count).ok()),
+            timeout: timeout.and_then(|timeout: i64| u64::try_from(timeout).ok()).map(Duration::from_millis),
+            skips_errors: self.skip_message_on_error,
+            has_systest_events: self.enable_systest_events,
+            client: properties.client_options("console-consumer").map_err(config_error)?,
             consumer,
+        };
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// Options that still work and will go.
+    fn notices(&self) -> String {
+        let old = [
+            ("consumer-property", !self.consumer_property.is_empty(), "command-property"),
+            ("consumer.config", self.consumer_config.is_some(), "command-config"),
+            ("property", !self.property.is_empty(), "formatter-property"),
+        ];
+        let notice = |(name, _, other): &(&str, bool, &str)| {
+            format!("Option --{name} is deprecated and will be removed in a future version. Use --{other} instead.\n")
+        };
+        old.iter().filter(|(_, is_given, _)| *is_given).map(notice).collect()
+    }
+
+    fn max_messages(&self) -> Result<Option<i32>, Refusal> {
+        // Kafka's tool looks at it when it begins to read.
+        number(self.max_messages.as_ref(), "max-messages").map_err(|fault| {
+            let refusal = unknown_error(&fault);
+            Refusal { stderr: "Processed a total of 0 messages\n".to_owned() + &refusal.stderr, ..refusal }
         })
     }
 
@@ -187,14 +239,9 @@ impl ConsumerArgs {
 
     fn properties(&self) -> Result<ClientProperties, Refusal> {
         let file = self.command_config.as_ref().or(self.consumer_config.as_ref());
-        let mut properties = match file {
-            Some(path) => ClientProperties::from_file(path).map_err(Refusal::error)?,
-            None => ClientProperties::default(),
-        };
+        let mut properties = ClientProperties::from_optional_file(file).map_err(|fault| uncaught(&fault))?;
         let given = if self.command_property.is_empty() { &self.consumer_property } else { &self.command_property };
-        for (key, value) in tool::key_values(given, false)? {
-            properties.set(&key, &value);
-        }
+        tool::key_values(given).iter().for_each(|(key, value)| properties.set(key, value));
         if let Some(level) = &self.isolation_level {
             properties.set("isolation.level", level);
         }
@@ -228,7 +275,8 @@ impl ConsumerArgs {
         let Some(topic) = self.topic.clone() else {
             return Ok(Source::Include(self.include.clone().unwrap_or_default()));
         };
-        let Some(partition) = number(self.partition.as_ref(), "partition")? else { return Ok(Source::Topic(topic)) };
+        let partition = number(self.partition.as_ref(), "partition").map_err(|fault| uncaught(&fault))?;
+        let Some(partition) = partition else { return Ok(Source::Topic(topic)) };
         let start = match self.offset.as_deref() {
             None if is_earliest => StartOffset::Earliest,
             None => StartOffset::Latest,
@@ -248,19 +296,18 @@ impl ConsumerArgs {
         Ok(Source::Partition(topic, partition, start))
     }
 
-    fn formatter(&self) -> Result<Formatter, Refusal> {
-        let mut properties = match &self.formatter_config {
-            Some(path) => read_properties(path.as_ref()).map_err(Refusal::error)?,
-            None => Default::default(),
-        };
+    fn formatter(&self, tool: &str) -> Result<Formatter, Refusal> {
+        let with_help = |text: &str| Refusal::with_help::<ConsumerArgs>(tool, text);
+        let properties = ClientProperties::from_optional_file(self.formatter_config.as_ref());
+        let mut properties = properties.map_err(|fault| with_help(&fault.message))?;
         let given = if self.formatter_property.is_empty() { &self.property } else { &self.formatter_property };
-        properties.extend(tool::key_values(given, true)?);
+        tool::key_values(given).iter().for_each(|(key, value)| properties.set(key, value));
         for (key, class) in [("key", &self.key_deserializer), ("value", &self.value_deserializer)] {
             if let Some(class) = class {
-                properties.insert(format!("{key}.deserializer"), class.clone());
+                properties.set(&format!("{key}.deserializer"), class);
             }
         }
-        Formatter::new(self.formatter.as_deref(), &properties).map_err(Refusal::error)
+        Formatter::new(self.formatter.as_deref(), &properties.into_map()).map_err(|text| with_help(&text))
     }
 
     fn consumer_options(
@@ -273,8 +320,8 @@ impl ConsumerArgs {
         let defaults = ConsumerOptions::default();
         // A group that nobody named isn't used again: its offsets aren't kept.
         let is_named = group_id.is_some();
-        let auto_commit: bool = properties.parse("enable.auto.commit", is_named)?;
-        let interval = properties.millis("auto.commit.interval.ms", 5000)?;
+        let auto_commit = properties.boolean("enable.auto.commit", is_named)?;
+        let interval = properties.int_millis("auto.commit.interval.ms", 5000)?;
         let read_committed = match properties.get("isolation.level") {
             None | Some("read_uncommitted") => false,
             Some("read_committed") => true,
@@ -290,10 +337,14 @@ impl ConsumerArgs {
             None | Some("latest") => AutoOffsetReset::Latest,
             Some("none") => AutoOffsetReset::None,
             Some(other) => {
-                return Err(format!(
-                    "Invalid value {other} for configuration auto.offset.reset: The value must be either 'earliest', \
-                     'latest' or 'none'"
-                ));
+                let age = other.strip_prefix("by_duration:").and_then(parse_duration);
+                AutoOffsetReset::ByDuration(age.ok_or_else(|| {
+                    format!(
+                        "Invalid value {other} for configuration auto.offset.reset: Invalid value `{other}` for \
+                         configuration auto.offset.reset. The value must be either 'earliest', 'latest', 'none' or of \
+                         the format 'by_duration:<PnDTnHnMn.nS.>'."
+                    )
+                })?)
             }
         };
         Ok(ConsumerOptions {
@@ -302,22 +353,69 @@ impl ConsumerArgs {
             read_committed,
             auto_offset_reset,
             auto_commit_interval: auto_commit.then_some(interval),
-            session_timeout: properties.millis("session.timeout.ms", 45_000)?,
-            heartbeat_interval: properties.millis("heartbeat.interval.ms", 3000)?,
-            rebalance_timeout: properties.millis("max.poll.interval.ms", 300_000)?,
-            fetch_max_wait: properties.millis("fetch.max.wait.ms", 500)?,
-            fetch_min_bytes: properties.parse("fetch.min.bytes", 1)?,
-            fetch_max_bytes: properties.parse("fetch.max.bytes", defaults.fetch_max_bytes)?,
-            max_partition_fetch_bytes: properties
-                .parse("max.partition.fetch.bytes", defaults.max_partition_fetch_bytes)?,
-            check_crcs: properties.parse("check.crcs", true)?,
+            session_timeout: properties.int_millis("session.timeout.ms", 45_000)?,
+            heartbeat_interval: properties.int_millis("heartbeat.interval.ms", 3000)?,
+            rebalance_timeout: properties.int_millis("max.poll.interval.ms", 300_000)?,
+            fetch_max_wait: properties.int_millis("fetch.max.wait.ms", 500)?,
+            fetch_min_bytes: properties.int("fetch.min.bytes", 1, 0)?,
+            fetch_max_bytes: properties.int("fetch.max.bytes", defaults.fetch_max_bytes, 0)?,
+            max_partition_fetch_bytes: properties.int(
+                "max.partition.fetch.bytes",
+                defaults.max_partition_fetch_bytes,
+                0,
+            )?,
+            check_crcs: properties.boolean("check.crcs", true)?,
         })
     }
 }
 
-fn number<N: std::str::FromStr>(text: Option<&String>, option: &str) -> Result<Option<N>, Refusal> {
+impl ConsumerPlan {
+    /// What a client of Kafka's finds out before it asks anybody.
+    fn check(&self) -> Result<(), Refusal> {
+        let failed = "Failed to construct kafka consumer";
+        let caused_by = |cause: Exception| {
+            let exception = Exception::new("org.apache.kafka.common.KafkaException", failed);
+            Refusal::error(format!(
+                "ERROR Unknown error when running consumer:  ({LOGGER})\n{exception}\nCaused by: {cause}"
+            ))
+        };
+        if self.bootstrap.is_empty() {
+            let text = "Configuration 'bootstrap.servers' must not be empty. Valid values include: any non-empty value";
+            return Err(config_error(text.to_owned()));
+        }
+        if self.consumer.group_id.as_deref().is_some_and(|group_id| group_id.trim().is_empty()) {
+            let text = "The configured group.id should not be an empty string or whitespace.";
+            return Err(caused_by(Exception::new("InvalidGroupIdException", text)));
+        }
+        if self.consumer.heartbeat_interval >= self.consumer.session_timeout {
+            return Err(caused_by(Exception::argument("Heartbeat must be set lower than the session timeout")));
+        }
+        if self.source == Source::Topic(String::new()) {
+            let text = "Topic collection to subscribe to cannot contain null or empty topic";
+            return Err(unknown_error(&Exception::argument(text)));
+        }
+        Bootstrap::Servers(&self.bootstrap).check().map_err(|fault| caused_by(Exception::config(fault.to_string())))
+    }
+}
+
+/// Kafka's tool doesn't expect an option twice wherever it looks at it.
+fn refuse(tool: &str, fault: &Fault) -> Refusal {
+    let exception = Exception::new("joptsimple.MultipleArgumentsForOptionException", fault.to_string());
+    match fault {
+        Fault::Repeated(option) if option == "topic" || option == "include" => unknown_error(&exception),
+        Fault::Repeated(option) if option == "max-messages" => {
+            let refusal = unknown_error(&exception);
+            Refusal { stderr: "Processed a total of 0 messages\n".to_owned() + &refusal.stderr, ..refusal }
+        }
+        Fault::Repeated(_) => uncaught(&exception),
+        fault => fault.with_help::<ConsumerArgs>(tool),
+    }
+}
+
+fn number<N: std::str::FromStr>(text: Option<&String>, option: &str) -> Result<Option<N>, Exception> {
     let parse = |text: &String| {
-        text.parse().map_err(|_| Refusal::error(format!("Cannot parse argument '{text}' of option {option}")))
+        let class = "joptsimple.OptionArgumentConversionException";
+        text.parse().map_err(|_| Exception::new(class, format!("Cannot parse argument '{text}' of option {option}")))
     };
     text.map(parse).transpose()
 }

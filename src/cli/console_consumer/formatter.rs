@@ -1,15 +1,15 @@
-//! Records become text, as Kafka's `DefaultMessageFormatter` writes them.
+//! Records become text, as Kafka's formatters write them.
 
 use std::collections::BTreeMap;
 
 use ringlog_client::ConsumedRecord;
 use ringlog_protocol::records::TimestampType;
 
-/// The classes of `--formatter` that are built in, and their old names.
-const DEFAULT_CLASSES: &[&str] =
-    &["org.apache.kafka.tools.consumer.DefaultMessageFormatter", "kafka.tools.DefaultMessageFormatter"];
-const NO_OP_CLASSES: &[&str] =
-    &["org.apache.kafka.tools.consumer.NoOpMessageFormatter", "kafka.tools.NoOpMessageFormatter"];
+use super::state::State;
+use crate::cli::exception::Exception;
+
+/// The package of Kafka's formatters.
+const PACKAGE: &str = "org.apache.kafka.tools.consumer.";
 
 /// How bytes are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,31 +34,43 @@ impl Deserializer {
             "FloatDeserializer" => Deserializer::Float,
             "DoubleDeserializer" => Deserializer::Double,
             "BooleanDeserializer" => Deserializer::Boolean,
-            _ => return Err(format!("deserializer {class} is not built in; Java classes can't be loaded")),
+            _ => return Err(format!("{class} (it is not built in, and Java classes can't be loaded)")),
         })
     }
 
-    fn show(self, bytes: &[u8]) -> Result<Vec<u8>, String> {
-        fn number<const N: usize>(bytes: &[u8]) -> Result<[u8; N], String> {
-            bytes.try_into().map_err(|_| format!("Size of data received by the deserializer is not {N}"))
-        }
+    fn show(self, bytes: &[u8]) -> Result<Vec<u8>, Exception> {
         let text = match self {
             Deserializer::Bytes => return Ok(bytes.to_vec()),
-            Deserializer::Short => i16::from_be_bytes(number(bytes)?).to_string(),
-            Deserializer::Integer => i32::from_be_bytes(number(bytes)?).to_string(),
-            Deserializer::Long => i64::from_be_bytes(number(bytes)?).to_string(),
-            Deserializer::Float => format!("{:?}", f32::from_be_bytes(number(bytes)?)),
-            Deserializer::Double => format!("{:?}", f64::from_be_bytes(number(bytes)?)),
-            Deserializer::Boolean => (number::<1>(bytes)? != [0]).to_string(),
+            Deserializer::Short => i16::from_be_bytes(self.number(bytes)?).to_string(),
+            Deserializer::Integer => i32::from_be_bytes(self.number(bytes)?).to_string(),
+            Deserializer::Long => i64::from_be_bytes(self.number(bytes)?).to_string(),
+            Deserializer::Float => format!("{:?}", f32::from_be_bytes(self.number(bytes)?)),
+            Deserializer::Double => format!("{:?}", f64::from_be_bytes(self.number(bytes)?)),
+            Deserializer::Boolean => (self.number::<1>(bytes)? != [0]).to_string(),
         };
         Ok(text.into_bytes())
     }
+
+    fn number<const N: usize>(self, bytes: &[u8]) -> Result<[u8; N], Exception> {
+        let text = || format!("Size of data received by {self:?}Deserializer is not {N}");
+        bytes.try_into().map_err(|_| Exception::new("SerializationException", text()))
+    }
+}
+
+/// How records are printed.
+#[derive(Debug, Clone)]
+pub enum Formatter {
+    /// Not at all.
+    NoOp,
+    /// A line each.
+    Lines(Box<Lines>),
+    /// As what a coordinator keeps.
+    State(State),
 }
 
 /// What is printed of a record.
 #[derive(Debug, Clone)]
-pub struct Formatter {
-    is_silent: bool,
+pub struct Lines {
     timestamp: bool,
     key: bool,
     value: bool,
@@ -79,20 +91,43 @@ pub struct Formatter {
 impl Formatter {
     /// From `--formatter` and `--formatter-property` keys.
     pub fn new(class: Option<&str>, properties: &BTreeMap<String, String>) -> Result<Formatter, String> {
-        let is_silent = match class {
-            None => false,
-            Some(class) if DEFAULT_CLASSES.contains(&class) => false,
-            Some(class) if NO_OP_CLASSES.contains(&class) => true,
-            Some(class) => return Err(format!("--formatter: {class} is not built in; Java classes can't be loaded")),
-        };
+        let Some(class) = class else { return Lines::new(properties).map(|lines| Formatter::Lines(Box::new(lines))) };
+        Ok(match class.strip_prefix(PACKAGE) {
+            // What the latter logs, Kafka's tools don't show unless they are told to.
+            Some("DefaultMessageFormatter" | "LoggingMessageFormatter") => {
+                Formatter::Lines(Box::new(Lines::new(properties)?))
+            }
+            Some("NoOpMessageFormatter") => Formatter::NoOp,
+            Some("OffsetsMessageFormatter") => Formatter::State(State::Offsets),
+            Some("GroupMetadataMessageFormatter") => Formatter::State(State::GroupMetadata),
+            Some("TransactionLogMessageFormatter") => Formatter::State(State::TransactionLog),
+            Some("group.share.ShareGroupStateMessageFormatter") => Formatter::State(State::ShareGroup),
+            _ => return Err(format!("{class} (it is not built in, and Java classes can't be loaded)")),
+        })
+    }
+
+    /// The record's text with what ends it.
+    pub fn format(&self, record: &ConsumedRecord) -> Result<Vec<u8>, Exception> {
+        match self {
+            Formatter::NoOp => Ok(Vec::new()),
+            Formatter::Lines(lines) => lines.format(record),
+            Formatter::State(state) => {
+                let failed = |text| Exception::new("java.lang.RuntimeException", text);
+                state.format(record).map(String::into_bytes).map_err(failed)
+            }
+        }
+    }
+}
+
+impl Lines {
+    fn new(properties: &BTreeMap<String, String>) -> Result<Lines, String> {
         let flag = |key: &str, default: bool| {
             properties.get(key).map_or(default, |value| value.trim().eq_ignore_ascii_case("true"))
         };
         let bytes = |key: &str, default: &str| properties.get(key).map_or(default, String::as_str).as_bytes().to_vec();
         let deserializer =
             |key: &str| properties.get(key).map_or(Ok(Deserializer::Bytes), |class| Deserializer::from_class(class));
-        Ok(Formatter {
-            is_silent,
+        Ok(Lines {
             timestamp: flag("print.timestamp", false),
             key: flag("print.key", false),
             value: flag("print.value", true),
@@ -111,11 +146,7 @@ impl Formatter {
         })
     }
 
-    /// The record's text with its line end.
-    pub fn format(&self, record: &ConsumedRecord) -> Result<Vec<u8>, String> {
-        if self.is_silent {
-            return Ok(Vec::new());
-        }
+    fn format(&self, record: &ConsumedRecord) -> Result<Vec<u8>, Exception> {
         let mut columns: Vec<Vec<u8>> = Vec::new();
         if self.timestamp {
             let column = match (record.timestamp, record.timestamp_type) {
@@ -152,11 +183,11 @@ impl Formatter {
         Ok(text)
     }
 
-    fn field(&self, deserializer: Deserializer, bytes: Option<&[u8]>) -> Result<Vec<u8>, String> {
+    fn field(&self, deserializer: Deserializer, bytes: Option<&[u8]>) -> Result<Vec<u8>, Exception> {
         bytes.map_or_else(|| Ok(self.null_literal.clone()), |bytes| deserializer.show(bytes))
     }
 
-    fn headers(&self, record: &ConsumedRecord) -> Result<Vec<u8>, String> {
+    fn headers(&self, record: &ConsumedRecord) -> Result<Vec<u8>, Exception> {
         if record.headers.is_empty() {
             return Ok(b"NO_HEADERS".to_vec());
         }
@@ -216,7 +247,9 @@ mod tests {
         let formatter = formatter(&[("value.deserializer", class), ("print.key", "true"), ("null.literal", "-")]);
         assert_eq!(formatter.format(&record).unwrap(), b"-\t7\n");
         let wrong = ConsumedRecord { value: Some(b"x".to_vec()), ..record };
-        assert!(formatter.format(&wrong).is_err());
+        let text = "org.apache.kafka.common.errors.SerializationException: Size of data received by LongDeserializer is \
+                    not 8";
+        assert_eq!(formatter.format(&wrong).unwrap_err().to_string(), text);
         assert!(Formatter::new(Some("com.example.Mine"), &BTreeMap::new()).is_err());
     }
 }

@@ -1,70 +1,87 @@
 //! `console-consumer` (`kafka-console-consumer`): prints records to standard output.
+//!
+//! What was not written isn't committed: a group goes on with the first record that didn't arrive whole where standard
+//! output leads.
 
 mod args;
 mod formatter;
+mod state;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use ringlog_client::{Client, ClientError, ConsumedRecord, Consumer, Subscription};
+use ringlog_client::{Client, ClientError, ClientOptions, ConsumedRecord, Consumer, Subscription};
 use ringlog_types::is_internal_topic;
 
-pub use args::{ConsumerArgs, ConsumerPlan, Source};
+pub use args::{ConsumerArgs, ConsumerPlan, LOGGER, Source};
 
+use super::exception::Exception;
 use super::output::Output;
+use super::signals::{CLOSE_LIMIT, Stop};
 use super::topic_filter::TopicFilter;
 
 /// How a run ended.
 enum End {
     /// As it was told to.
     Done,
-    /// Nothing came for `--timeout-ms`.
-    Timeout,
-    /// It failed.
-    Fault(String),
+    /// A signal came.
+    Stopped,
+    /// Standard output takes no more.
+    Unwritable,
+    /// Nothing came for `--timeout-ms`, or the cluster failed: Kafka's tool ends with exit code 0.
+    Processing(Exception),
+    /// The tool failed.
+    Fault(Exception),
 }
 
-/// Runs the tool until it is told to end and returns its exit code. `stop` is set by a signal.
-pub fn run(plan: &ConsumerPlan, stop: &Arc<AtomicBool>, out: &mut dyn Output) -> u8 {
+/// Runs the tool until it is told to end and returns its exit code.
+pub fn run(plan: &ConsumerPlan, stop: &Stop, out: &mut dyn Output) -> u8 {
+    out.write(plan.notices.as_bytes());
+    out.flush();
     let mut count = 0;
-    let end = match start(plan) {
+    let end = match start(plan, stop) {
         Ok((mut client, mut consumer)) => {
-            let end = consume(plan, stop, &mut client, &mut consumer, &mut count, out);
-            out.flush();
+            let end = consume(plan, &mut client, &mut consumer, &mut count, out);
+            client.close_within(CLOSE_LIMIT);
             if let Err(fault) = consumer.close(&mut client) {
-                out.error(&format!("WARN the group could not be left in order: {fault} (console-consumer)"));
+                out.error(&format!("WARN the group could not be left in order: {fault} ({LOGGER})"));
             }
             end
         }
-        Err(text) => End::Fault(text),
+        Err(fault) => End::Fault(fault),
     };
+    let processed = format!("Processed a total of {count} messages");
+    let unwritable = "Unable to write to standard out, closing consumer.";
     let exit_code = match end {
         End::Done => 0,
-        End::Timeout => {
-            out.error("ERROR Error processing message, terminating consumer process:  (console-consumer)");
-            out.error("org.apache.kafka.common.errors.TimeoutException");
-            0
-        }
-        End::Fault(text) => {
-            out.error(&format!(
-                "ERROR Error processing message, terminating consumer process: {text} (console-consumer)"
-            ));
+        End::Stopped => stop.exit_code().unwrap_or(0),
+        End::Unwritable => {
+            out.error(unwritable);
             1
         }
+        End::Processing(fault) => {
+            out.error(&format!("ERROR Error processing message, terminating consumer process:  ({LOGGER})\n{fault}"));
+            0
+        }
+        End::Fault(fault) => {
+            out.error(&processed);
+            out.error(&format!("ERROR Unknown error when running consumer:  ({LOGGER})\n{fault}"));
+            return 1;
+        }
     };
-    out.error(&format!("Processed a total of {count} messages"));
+    out.error(&processed);
     if plan.has_systest_events {
         out.line("shutdown_complete");
     }
     exit_code
 }
 
-fn start(plan: &ConsumerPlan) -> Result<(Client, Consumer), String> {
+fn start(plan: &ConsumerPlan, stop: &Stop) -> Result<(Client, Consumer), Exception> {
     let subscription = match plan.source.clone() {
         Source::Topic(topic) => Subscription::Topics(vec![topic]),
         Source::Include(pattern) => {
-            let filter = TopicFilter::new(&pattern)?;
+            let invalid = |text| Exception::new("java.util.regex.PatternSyntaxException", text);
+            let filter = TopicFilter::new(&pattern).map_err(invalid)?;
             Subscription::Matching(Box::new(move |name| filter.is_match(name) && !is_internal_topic(name)))
         }
         Source::Partition(topic, partition, start) => Subscription::Partitions(vec![(topic, partition, start)]),
@@ -74,59 +91,76 @@ fn start(plan: &ConsumerPlan) -> Result<(Client, Consumer), String> {
         // A partition that was named is read by oneself, from where the options say.
         options.group_id = None;
     }
-    if let Some(timeout) = plan.timeout {
-        options.fetch_max_wait = options.fetch_max_wait.min(timeout);
-    }
-    let client = Client::connect(&plan.bootstrap, plan.client.clone()).map_err(|fault| fault.to_string())?;
+    let client = ClientOptions { stop: Some(stop.flag()), ..plan.client.clone() };
+    let client = Client::new(&plan.bootstrap, client).map_err(|fault| Exception::of_fault(&fault))?;
     Ok((client, Consumer::new(subscription, options)))
 }
 
 fn consume(
     plan: &ConsumerPlan,
-    stop: &AtomicBool,
     client: &mut Client,
     consumer: &mut Consumer,
     count: &mut u64,
     out: &mut dyn Output,
 ) -> End {
-    let mut last_message = now();
     if plan.max_messages == Some(0) {
         return End::Done;
     }
-    while !stop.load(Ordering::Relaxed) && !out.is_closed() {
+    let mut last_message = now();
+    loop {
+        client.set_deadline(plan.timeout.map(|timeout| last_message + timeout));
         let records = match consumer.poll(client) {
             Ok(records) => records,
-            Err(ClientError::UnknownNode(_)) => Vec::new(),
-            Err(fault) => return End::Fault(fault.to_string()),
+            Err(ClientError::Stopped) => return End::Stopped,
+            Err(fault) => return End::Processing(Exception::of_fault(&fault)),
         };
-        let had_records = !records.is_empty();
-        let mut records = records.into_iter();
-        for record in records.by_ref() {
-            match plan.formatter.format(&record) {
-                Ok(text) => out.write(&text),
-                Err(text) if plan.skips_errors => out.error(&format!("ERROR {text} (console-consumer)")),
-                Err(text) => return End::Fault(text),
+        if records.is_empty() {
+            continue;
+        }
+        let (printed, end) = print(plan, &records, *count, out);
+        *count += printed as u64;
+        give_back(consumer, &records[printed..]);
+        if let Some(end) = end {
+            return end;
+        }
+        last_message = now();
+    }
+}
+
+/// Prints records, of which `before` were printed before, and returns how many have arrived, and whether that was all.
+fn print(plan: &ConsumerPlan, records: &[ConsumedRecord], before: u64, out: &mut dyn Output) -> (usize, Option<End>) {
+    let mut ends = Vec::new();
+    let mut end = None;
+    for record in records {
+        match plan.formatter.format(record) {
+            Ok(text) => out.write(&text),
+            Err(fault) if plan.skips_errors => {
+                out.error(&format!("ERROR Error processing message, skipping this message:  ({LOGGER})\n{fault}"));
             }
-            *count += 1;
-            if plan.max_messages == Some(*count) {
-                give_back(consumer, records);
-                return End::Done;
+            Err(fault) => {
+                end = Some(End::Fault(fault));
+                break;
             }
         }
-        if had_records {
-            last_message = now();
+        ends.push(out.progress().0);
+        if plan.max_messages == Some(before + ends.len() as u64) {
+            end = Some(End::Done);
         }
-        out.flush();
-        if plan.timeout.is_some_and(|timeout| last_message.elapsed() >= timeout) {
-            return End::Timeout;
+        if end.is_some() || out.is_broken() {
+            break;
         }
     }
-    End::Done
+    out.flush();
+    if out.take_fault().is_some() {
+        let arrived = out.progress().1;
+        return (ends.iter().take_while(|end| **end <= arrived).count(), Some(End::Unwritable));
+    }
+    (ends.len(), end)
 }
 
 /// Puts the positions back to the first records that weren't printed, so that they aren't committed.
-fn give_back(consumer: &mut Consumer, records: impl Iterator<Item = ConsumedRecord>) {
-    let mut seen = std::collections::BTreeSet::new();
+fn give_back(consumer: &mut Consumer, records: &[ConsumedRecord]) {
+    let mut seen = BTreeSet::new();
     for record in records {
         if seen.insert((record.topic.clone(), record.partition)) {
             consumer.seek(&record.topic, record.partition, record.offset);

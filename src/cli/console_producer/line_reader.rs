@@ -46,9 +46,6 @@ impl LineReader {
             ("headers.key.separator", &self.headers_key_separator),
             ("key.separator", &self.key_separator),
         ];
-        if let Some((name, _)) = names.iter().find(|(_, bytes)| bytes.is_empty()) {
-            return Err(format!("{name} may not be empty"));
-        }
         let same = |a: usize, b: usize| match names[a].1 == names[b].1 {
             true => Err(format!("{} and {} may not be equal", names[a].0, names[b].0)),
             false => Ok(()),
@@ -129,7 +126,11 @@ impl LineReader {
 
 /// At the first place where `separator` stands.
 fn split<'a>(text: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let at = text.windows(separator.len()).position(|window| window == separator)?;
+    // Nothing stands before everything, as in Java.
+    let at = match separator.is_empty() {
+        true => 0,
+        false => text.windows(separator.len()).position(|window| window == separator)?,
+    };
     Some((&text[..at], &text[at + separator.len()..]))
 }
 

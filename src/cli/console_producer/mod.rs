@@ -2,41 +2,57 @@
 
 mod args;
 mod line_reader;
+mod lines;
 
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
-use ringlog_client::{Client, Delivery, NewRecord, Producer};
+use ringlog_client::{Client, ClientError, ClientOptions, Delivery, NewRecord, Producer, RecordSizes};
 
 pub use args::{ProducerArgs, ProducerPlan};
 
+use super::exception::Exception;
 use super::output::Output;
+use super::signals::{CLOSE_LIMIT, Stop};
 
-/// Lines that are read ahead.
-const MAX_LINES_AHEAD: usize = 1024;
-/// Bytes of a line at most: far more than any broker takes.
-const MAX_LINE_BYTES: u64 = 256 << 20;
+/// How soon a signal is seen while no line comes.
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
-/// Runs the tool until the input ends and returns its exit code.
-pub fn run(plan: ProducerPlan, seed: u64, out: &mut dyn Output) -> u8 {
-    let mut client = match Client::connect(&plan.bootstrap, plan.client.clone()) {
+/// How a run ended before the input did.
+enum End {
+    /// A signal came.
+    Stopped,
+    /// It failed.
+    Fault(Exception),
+}
+
+/// Runs the tool until the input ends, or a signal comes, and returns its exit code.
+///
+/// As in Kafka's producer each record waits `max.block.ms` for the topic's metadata, connecting included.
+pub fn run(plan: &ProducerPlan, seed: u64, stop: &Stop, out: &mut dyn Output) -> u8 {
+    out.write(plan.notices.as_bytes());
+    out.flush();
+    let options = ClientOptions { stop: Some(stop.flag()), ..plan.client.clone() };
+    let mut client = match Client::new(&plan.bootstrap, options) {
         Ok(client) => client,
         Err(fault) => {
-            out.error(&format!("ERROR {fault} (console-producer)"));
+            out.error(&Exception::of_fault(&fault).to_string());
             return 1;
         }
     };
     let mut producer = Producer::new(&plan.topic, plan.producer.clone(), seed);
-    let lines = read_lines();
-    let outcome = produce(&plan, &mut client, &mut producer, &lines, out);
-    // What was read before a bad line isn't lost.
+    let outcome = produce(plan, &mut client, &mut producer, stop, &lines::read(), out);
+    // What was read before a bad line, or a signal, isn't lost.
+    if matches!(outcome, Err(End::Stopped)) {
+        client.close_within(CLOSE_LIMIT);
+    }
     let deliveries = producer.flush(&mut client);
-    report(&plan, deliveries, out);
+    report(plan, deliveries, out);
     match outcome {
-        Ok(()) => 0,
-        Err(text) => {
-            out.error(&text);
+        Ok(()) => stop.exit_code().unwrap_or(0),
+        Err(End::Stopped) => stop.exit_code().unwrap_or(1),
+        Err(End::Fault(fault)) => {
+            out.error(&fault.to_string());
             1
         }
     }
@@ -46,32 +62,33 @@ fn produce(
     plan: &ProducerPlan,
     client: &mut Client,
     producer: &mut Producer,
+    stop: &Stop,
     lines: &Receiver<std::io::Result<Vec<u8>>>,
     out: &mut dyn Output,
-) -> Result<(), String> {
+) -> Result<(), End> {
+    let kafka_exception = |text: String| End::Fault(Exception::new("org.apache.kafka.common.KafkaException", text));
     let mut number = 0;
     let mut flush_at: Option<Instant> = None;
-    loop {
-        let line = match flush_at {
-            None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(at) => lines.recv_timeout(at.saturating_duration_since(now())),
-        };
-        match line {
+    while !stop.is_set() {
+        let until_flush = flush_at.map_or(SIGNAL_CHECK, |at| at.saturating_duration_since(now()));
+        match lines.recv_timeout(until_flush.min(SIGNAL_CHECK)) {
             Ok(line) => {
                 number += 1;
-                let line = line.map_err(|fault| format!("standard input can't be read: {fault}"))?;
-                let record = plan.reader.parse(&line, number)?;
+                let line = line.map_err(|fault| kafka_exception(format!("standard input can't be read: {fault}")))?;
+                let record = plan.reader.parse(&line, number).map_err(kafka_exception)?;
                 send(plan, client, producer, &record, out)?;
                 flush_at = (producer.pending() > 0).then(|| flush_at.unwrap_or_else(|| now() + plan.linger));
             }
-            Err(RecvTimeoutError::Timeout) => {
-                let deliveries = producer.flush(client);
-                report(plan, deliveries, out);
-                flush_at = None;
-            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
+        if flush_at.is_some_and(|at| at <= now()) {
+            let deliveries = producer.flush(client);
+            report(plan, deliveries, out);
+            flush_at = None;
+        }
     }
+    Err(End::Stopped)
 }
 
 fn send(
@@ -80,77 +97,73 @@ fn send(
     producer: &mut Producer,
     record: &NewRecord,
     out: &mut dyn Output,
-) -> Result<(), String> {
-    let outcome = producer.append(client, record);
+) -> Result<(), End> {
+    let exception = |fault: ClientError| match fault {
+        ClientError::Stopped => End::Stopped,
+        fault => End::Fault(not_sent(plan, &fault)),
+    };
+    let outcome = producer.append(client, record).map_err(exception);
     if plan.is_sync {
-        outcome.map_err(|fault| fault.to_string())?;
+        let in_future = |end: End| match end {
+            End::Fault(cause) => {
+                End::Fault(Exception::new("java.util.concurrent.ExecutionException", cause.to_string()))
+            }
+            End::Stopped => End::Stopped,
+        };
+        outcome.map_err(in_future)?;
         let deliveries = producer.flush(client);
-        return deliveries.into_iter().try_for_each(|it| it.outcome.map(drop).map_err(|fault| fault.to_string()));
+        let failed = deliveries.into_iter().find_map(|delivery| delivery.outcome.err());
+        return failed.map_or(Ok(()), |fault| Err(in_future(exception(fault))));
     }
     match outcome {
         Ok(delivery) => report(plan, delivery, out),
         // As in Kafka's tool a message that can't be sent doesn't end it.
-        Err(fault) => {
-            out.error(&format!("ERROR Error when sending message to topic {} with error: {fault}", plan.topic));
+        Err(End::Fault(fault)) => {
+            let sizes =
+                RecordSizes { key: record.key.as_ref().map(Vec::len), value: record.value.as_ref().map(Vec::len) };
+            report_record(plan, sizes, &fault, out);
         }
+        Err(End::Stopped) => return Err(End::Stopped),
     }
     Ok(())
+}
+
+/// Why a record wasn't sent, as Kafka's producer has it.
+fn not_sent(plan: &ProducerPlan, fault: &ClientError) -> Exception {
+    match fault {
+        ClientError::Broker { code, .. } if *code == ringlog_types::ErrorCode::InvalidTopicException.code() => {
+            Exception::new("InvalidTopicException", format!("Invalid topics: [{}]", plan.topic))
+        }
+        ClientError::Broker { message: Some(_), .. } => Exception::of_fault(fault),
+        fault if fault.is_retriable() || matches!(fault, ClientError::OutOfTime) => {
+            let ms = plan.client.retry_timeout.as_millis();
+            Exception::timeout(format!("Topic {} not present in metadata after {ms} ms.", plan.topic))
+        }
+        fault => Exception::of_fault(fault),
+    }
 }
 
 fn report(plan: &ProducerPlan, deliveries: impl IntoIterator<Item = Delivery>, out: &mut dyn Output) {
     for delivery in deliveries {
         if let Err(fault) = delivery.outcome {
-            let count = delivery.record_count;
-            out.error(&format!(
-                "ERROR Error when sending {count} message(s) to topic {} with error: {fault}",
-                plan.topic
-            ));
+            let exception = Exception::of_fault(&fault);
+            delivery.records.iter().for_each(|sizes| report_record(plan, *sizes, &exception, out));
         }
     }
+}
+
+fn report_record(plan: &ProducerPlan, sizes: RecordSizes, fault: &Exception, out: &mut dyn Output) {
+    let size = |size: Option<usize>| size.map_or_else(|| "null".to_owned(), |size| format!("{size} bytes"));
+    out.error(&format!(
+        "ERROR Error when sending message to topic {} with key: {}, value: {} with error: \
+         (org.apache.kafka.clients.producer.internals.ErrorLoggingCallback)\n{fault}",
+        plan.topic,
+        size(sizes.key),
+        size(sizes.value)
+    ));
 }
 
 #[allow(clippy::disallowed_methods, reason = "an interactive tool waits by the clock")]
 fn now() -> Instant {
     Instant::now()
-}
-
-/// Reads in a thread of its own, as a blocked read can't be given a time limit. The thread ends with the input or the
-/// process.
-#[allow(clippy::disallowed_methods, reason = "standard input can only be waited for with a time limit by a thread")]
-fn read_lines() -> Receiver<std::io::Result<Vec<u8>>> {
-    let (sender, receiver) = sync_channel(MAX_LINES_AHEAD);
-    let is_interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    std::thread::spawn(move || {
-        let mut input = BufReader::with_capacity(64 << 10, std::io::stdin());
-        loop {
-            if is_interactive {
-                print!(">");
-                let _ = std::io::stdout().flush();
-            }
-            let line = read_line(&mut input);
-            let is_end = !matches!(line, Ok(Some(_)));
-            if line.transpose().is_some_and(|line| sender.send(line).is_err()) || is_end {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-/// A line without its end, or none at the input's end.
-fn read_line(input: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    input.take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
-    if line.is_empty() {
-        return Ok(None);
-    }
-    if line.len() as u64 == MAX_LINE_BYTES {
-        return Err(std::io::Error::other(format!("a line has more than {MAX_LINE_BYTES} bytes")));
-    }
-    for end in [b'\n', b'\r'] {
-        if line.last() == Some(&end) {
-            line.pop();
-        }
-    }
-    Ok(Some(line))
 }

@@ -159,7 +159,7 @@ fn is_retriable(response: &DescribeQuorumResponse) -> bool {
 
 /// `--status`.
 pub fn status(admin: &mut Admin, out: &mut dyn Output) -> Result<(), QuorumError> {
-    let cluster_id = admin.client("listNodes", out)?.metadata().cluster_id.clone().unwrap_or_default();
+    let cluster_id = admin.metadata("listNodes", out)?.cluster_id.unwrap_or_default();
     let lines = Quorum::ask(admin, out)?.status_lines(&cluster_id)?;
     out.write(lines.as_bytes());
     Ok(())

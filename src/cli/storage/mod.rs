@@ -17,7 +17,7 @@ use ringlog_types::{Random, Uuid};
 use super::client_config::read_properties;
 use super::feature_tables;
 use super::output::Output;
-use super::tool::{self, Refusal, Style};
+use super::tool::{self, Refusal};
 
 pub use format::now;
 
@@ -67,7 +67,7 @@ struct FeatureArgs {
 impl StorageArgs {
     /// Reads the arguments.
     pub fn read(tool: &str, arguments: &[String]) -> Result<StorageArgs, Refusal> {
-        tool::parse(tool, Style::Argparse, arguments)
+        tool::parse(tool, arguments)
     }
 }
 

@@ -2,20 +2,23 @@
 
 use clap::Parser;
 
-use crate::cli::tool::{self, Refusal, Style};
+use crate::cli::jopt::{self, Fault, Words};
+use crate::cli::tool::{self, Refusal};
 
-/// This tool helps to create, delete, describe, or change a topic.
+const ABOUT: &str = "This tool helps to create, delete, describe, or change a topic.";
+
+/// The options.
 #[derive(Debug, Clone, Default, Parser)]
-#[command(infer_long_args = true, next_line_help = true, term_width = 100)]
+#[command(about = ABOUT, next_line_help = true, term_width = 100)]
 pub struct TopicsArgs {
     /// Print the version.
     #[arg(long)]
     pub version: bool,
     /// REQUIRED: where the cluster is reached, HOST:PORT[,HOST:PORT].
-    #[arg(long, value_name = "server to connect to", allow_hyphen_values = true)]
+    #[arg(long, value_name = "server to connect to")]
     pub bootstrap_server: Option<String>,
     /// A properties file for the client.
-    #[arg(long, value_name = "command config property file", allow_hyphen_values = true)]
+    #[arg(long, value_name = "command config property file")]
     pub command_config: Option<String>,
     /// List all topics.
     #[arg(long)]
@@ -33,25 +36,25 @@ pub struct TopicsArgs {
     #[arg(long)]
     pub describe: bool,
     /// The topic; a regular expression unless it is to be created.
-    #[arg(long, value_name = "topic", allow_hyphen_values = true)]
+    #[arg(long, value_name = "topic")]
     pub topic: Option<String>,
     /// The id of the topic to describe.
-    #[arg(long, value_name = "topic-id", allow_hyphen_values = true)]
+    #[arg(long, value_name = "topic-id")]
     pub topic_id: Option<String>,
     /// A configuration for the topic that is created. May be given several times.
-    #[arg(long, value_name = "name=value", allow_hyphen_values = true)]
+    #[arg(long, value_name = "name=value")]
     pub config: Vec<String>,
     /// No longer supported.
-    #[arg(long, value_name = "name", allow_hyphen_values = true)]
+    #[arg(long, value_name = "name")]
     pub delete_config: Vec<String>,
     /// How many partitions there shall be; the cluster's default if not given with --create.
-    #[arg(long, value_name = "# of partitions", allow_hyphen_values = true)]
+    #[arg(long, value_name = "# of partitions")]
     pub partitions: Option<String>,
     /// How many replicas each partition shall have; the cluster's default if not given.
-    #[arg(long, value_name = "replication factor", allow_hyphen_values = true)]
+    #[arg(long, value_name = "replication factor")]
     pub replication_factor: Option<String>,
     /// The replicas of each partition: brokers joined by `:`, partitions by `,`.
-    #[arg(long, value_name = "broker:broker,broker:broker,…", allow_hyphen_values = true)]
+    #[arg(long, value_name = "broker:broker,broker:broker,…")]
     pub replica_assignment: Option<String>,
     /// Describe only partitions that lack replicas.
     #[arg(long)]
@@ -78,7 +81,7 @@ pub struct TopicsArgs {
     #[arg(long)]
     pub exclude_internal: bool,
     /// How many partitions one answer may describe.
-    #[arg(long, value_name = "maximum number of partitions per response", allow_hyphen_values = true)]
+    #[arg(long, value_name = "maximum number of partitions per response")]
     pub partition_size_limit_per_response: Option<String>,
 }
 
@@ -115,10 +118,25 @@ const EXCLUDED_WITH_DESCRIBE: &[(&str, &[&str])] = &[
     ("exclude-internal", &["alter", "create", "delete"]),
 ];
 
+/// Kafka's tool has its help for those who ask only; an option that was given twice it finds when it is at work.
+fn refuse(tool: &str, fault: &Fault) -> Refusal {
+    match fault {
+        Fault::Empty | Fault::Help => fault.with_help::<TopicsArgs>(tool),
+        Fault::Repeated(option) if option != "bootstrap-server" => Refusal {
+            exit_code: 1,
+            stdout: format!("Error while executing topic command : {fault}\n"),
+            stderr: format!(
+                "ERROR joptsimple.MultipleArgumentsForOptionException: {fault}\n (org.apache.kafka.tools.TopicCommand)\n"
+            ),
+        },
+        fault => Refusal::error(fault.to_string()),
+    }
+}
+
 impl TopicsArgs {
     /// Reads and checks the arguments.
     pub fn read(tool: &str, arguments: &[String]) -> Result<TopicsArgs, Refusal> {
-        let args: TopicsArgs = tool::parse(tool, Style::Jopt, arguments)?;
+        let args: TopicsArgs = jopt::parse(tool, Words::Ignored, arguments).map_err(|fault| refuse(tool, &fault))?;
         if args.version {
             return Err(tool::version_asked());
         }

@@ -15,9 +15,12 @@ use ringlog_protocol::messages::list_partition_reassignments_response::OngoingPa
 use ringlog_protocol::messages::{
     DescribeConfigsRequest, DescribeTopicPartitionsRequest, ListPartitionReassignmentsRequest,
 };
-use ringlog_types::{ErrorCode, Uuid};
+use ringlog_types::ErrorCode;
 
-use super::{TIMEOUT_MS, TopicsArgs, TopicsError, existing_names, names, number};
+use super::{LIST, TIMEOUT_MS, TopicsArgs, existing_names, names, number};
+use crate::cli::admin::Admin;
+use crate::cli::exception::Exception;
+use crate::cli::java_uuid;
 use crate::cli::output::Output;
 
 /// Resource type of a topic's configuration.
@@ -34,16 +37,18 @@ type Reassignments = BTreeMap<(String, i32), OngoingPartitionReassignment>;
 type Configs = Vec<(String, String)>;
 
 /// Describes what `args` select.
-pub fn run(client: &mut Client, args: &TopicsArgs, out: &mut dyn Output) -> Result<(), TopicsError> {
-    let limit = number(args.partition_size_limit_per_response.as_ref(), "partition-size-limit-per-response")?;
-    let names = selected(client, args)?;
+pub fn run(admin: &mut Admin, args: &TopicsArgs, out: &mut dyn Output) -> Result<(), Exception> {
+    let names = selected(admin, args, out)?;
     if names.is_empty() {
         return Ok(());
     }
-    let topics = describe_topics(client, &names, limit.unwrap_or(DEFAULT_PARTITION_LIMIT))?;
-    let configs = describe_configs(client, &names)?;
-    let reassignments = list_reassignments(client, &topics)?;
-    let live: BTreeSet<i32> = client.metadata().brokers.keys().copied().collect();
+    let limit = number(args.partition_size_limit_per_response.as_ref(), "partition-size-limit-per-response")?;
+    let limit = limit.unwrap_or(DEFAULT_PARTITION_LIMIT);
+    let described = admin.call("describeTopics", out, |client| describe_topics(client, &names, limit))?;
+    let topics = described?;
+    let configs = describe_configs(admin, &names, out)?;
+    let reassignments = list_reassignments(admin, &topics, out)?;
+    let live: BTreeSet<i32> = admin.metadata("describeCluster", out)?.brokers.keys().copied().collect();
     for topic in &topics {
         let name = topic.name.as_deref().unwrap_or_default();
         let empty = Configs::new();
@@ -60,23 +65,29 @@ pub fn run(client: &mut Client, args: &TopicsArgs, out: &mut dyn Output) -> Resu
 }
 
 /// By id if one is given that isn't zero, else by name.
-fn selected(client: &mut Client, args: &TopicsArgs) -> Result<Vec<String>, TopicsError> {
-    let Some(text) = &args.topic_id else { return existing_names(client, args) };
-    let id: Uuid = text.parse().map_err(|fault| TopicsError::Invalid(format!("{fault}")))?;
+fn selected(admin: &mut Admin, args: &TopicsArgs, out: &mut dyn Output) -> Result<Vec<String>, Exception> {
+    let Some(text) = &args.topic_id else { return existing_names(admin, args, out) };
+    let id = java_uuid::parse(text).map_err(|fault| Exception::argument(fault.to_string()))?;
     if id.is_zero() {
-        return existing_names(client, args);
+        return existing_names(admin, args, out);
     }
     let all = TopicsArgs { topic: None, ..args.clone() };
-    let names = names(client, &all)?;
-    let has_id = |name: &String| client.metadata().topics.get(name.as_str()).is_some_and(|topic| topic.id == id);
+    let names = names(admin, &all, out)?;
+    let metadata = admin.metadata(LIST, out)?;
+    let has_id = |name: &String| metadata.topics.get(name.as_str()).is_some_and(|topic| topic.id == id);
     let found: Vec<String> = names.into_iter().filter(has_id).collect();
     match found.is_empty() && !args.if_exists {
-        true => Err(TopicsError::Invalid(format!("TopicId '{id}' does not exist as expected"))),
+        true => Err(Exception::argument(format!("TopicId '{id}' does not exist as expected"))),
         false => Ok(found),
     }
 }
 
-fn describe_topics(client: &mut Client, names: &[String], limit: i32) -> Result<Vec<TopicDescription>, TopicsError> {
+/// The descriptions, or what the cluster says of a topic that it can't describe.
+fn describe_topics(
+    client: &mut Client,
+    names: &[String],
+    limit: i32,
+) -> Result<Result<Vec<TopicDescription>, Exception>, ClientError> {
     let mut sorted = names.to_vec();
     sorted.sort();
     let mut cursor: Option<Cursor> = None;
@@ -90,14 +101,16 @@ fn describe_topics(client: &mut Client, names: &[String], limit: i32) -> Result<
             cursor: cursor.take(),
         };
         let response = match client.send(&request) {
-            Err(ClientError::UnsupportedApi { .. }) => return Ok(from_metadata(client, &sorted)),
+            Err(ClientError::UnsupportedApi { .. }) => return Ok(Ok(from_metadata(client, &sorted))),
             outcome => outcome?,
         };
         for topic in response.topics {
             if topic.error_code == ErrorCode::UnknownTopicOrPartition.code() {
                 continue; // Deleted in the meantime.
             }
-            TopicsError::check(topic.error_code, None)?;
+            if let Err(fault) = Exception::check(topic.error_code, None) {
+                return Ok(Err(fault));
+            }
             match topics.last_mut() {
                 Some(last) if last.name == topic.name => last.partitions.extend(topic.partitions),
                 _ => topics.push(topic),
@@ -110,7 +123,7 @@ fn describe_topics(client: &mut Client, names: &[String], limit: i32) -> Result<
             None => break,
         }
     }
-    Ok(topics)
+    Ok(Ok(topics))
 }
 
 /// For a cluster that doesn't know DescribeTopicPartitions: no eligible leader replicas then.
@@ -140,7 +153,11 @@ fn from_metadata(client: &Client, names: &[String]) -> Vec<TopicDescription> {
 }
 
 /// What isn't at its default, by topic.
-fn describe_configs(client: &mut Client, names: &[String]) -> Result<BTreeMap<String, Configs>, TopicsError> {
+fn describe_configs(
+    admin: &mut Admin,
+    names: &[String],
+    out: &mut dyn Output,
+) -> Result<BTreeMap<String, Configs>, Exception> {
     let resource = |name: &String| DescribeConfigsResource {
         resource_type: TOPIC_RESOURCE,
         resource_name: StrBytes::copy_from(name),
@@ -148,13 +165,13 @@ fn describe_configs(client: &mut Client, names: &[String]) -> Result<BTreeMap<St
     };
     let request =
         DescribeConfigsRequest { resources: names.iter().map(resource).collect(), ..DescribeConfigsRequest::default() };
-    let response = client.send(&request)?;
+    let response = admin.call("describeConfigs", out, |client| client.send(&request))?;
     let mut configs = BTreeMap::new();
     for result in response.results {
         if result.error_code == ErrorCode::UnknownTopicOrPartition.code() {
             continue;
         }
-        TopicsError::check(result.error_code, result.error_message.as_ref())?;
+        Exception::check(result.error_code, result.error_message.as_ref())?;
         let set = result.configs.into_iter().filter(|config| config.config_source != DEFAULT_SOURCE);
         let pairs = set.map(|config| (String::from(config.name), config.value.map(String::from).unwrap_or_default()));
         configs.insert(String::from(result.resource_name), pairs.collect());
@@ -163,20 +180,26 @@ fn describe_configs(client: &mut Client, names: &[String]) -> Result<BTreeMap<St
 }
 
 /// Reassignments under way; none if the user may not ask, as in Kafka's tool.
-fn list_reassignments(client: &mut Client, topics: &[TopicDescription]) -> Result<Reassignments, TopicsError> {
+fn list_reassignments(
+    admin: &mut Admin,
+    topics: &[TopicDescription],
+    out: &mut dyn Output,
+) -> Result<Reassignments, Exception> {
     let wanted = topics.iter().map(|topic| ListPartitionReassignmentsTopics {
         name: topic.name.clone().unwrap_or_default(),
         partition_indexes: topic.partitions.iter().map(|partition| partition.partition_index).collect(),
     });
     let request = ListPartitionReassignmentsRequest { timeout_ms: TIMEOUT_MS, topics: Some(wanted.collect()) };
-    let response = match client.send_to_controller(&request) {
-        Err(ClientError::UnsupportedApi { .. }) => return Ok(Reassignments::new()),
-        outcome => outcome?,
-    };
+    let response =
+        admin.call("listPartitionReassignments", out, |client| match client.send_to_controller(&request) {
+            Err(ClientError::UnsupportedApi { .. }) => Ok(None),
+            outcome => outcome.map(Some),
+        })?;
+    let Some(response) = response else { return Ok(Reassignments::new()) };
     if response.error_code == ErrorCode::ClusterAuthorizationFailed.code() {
         return Ok(Reassignments::new());
     }
-    TopicsError::check(response.error_code, response.error_message.as_ref())?;
+    Exception::check(response.error_code, response.error_message.as_ref())?;
     let by_partition = response.topics.into_iter().flat_map(|topic| {
         let name = String::from(topic.name);
         topic.partitions.into_iter().map(move |it| ((name.clone(), it.partition_index), it))

@@ -3,19 +3,23 @@
 mod args;
 mod describe;
 
-use ringlog_client::{Client, ClientError};
-use ringlog_protocol::StrBytes;
+use ringlog_client::{Client, ClientError, Target};
 use ringlog_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use ringlog_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
 use ringlog_protocol::messages::delete_topics_request::DeleteTopicState;
-use ringlog_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest};
+use ringlog_protocol::messages::{
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DeleteTopicsResponse,
+};
+use ringlog_protocol::{Request, StrBytes};
 use ringlog_types::{ErrorCode, Uuid};
 
 pub use args::TopicsArgs;
 
+use super::admin::{Admin, AdminError};
 use super::client_config::ClientProperties;
+use super::exception::Exception;
 use super::output::Output;
 use super::topic_filter::TopicFilter;
 
@@ -23,86 +27,60 @@ use super::topic_filter::TopicFilter;
 const TIMEOUT_MS: i32 = 30_000;
 /// The version of DeleteTopics from which topics go by state rather than name.
 const FIRST_DELETE_BY_STATE: i16 = 6;
+/// What looking for the topics is called.
+const LIST: &str = "listTopics";
 
-/// Why the command failed. The texts are those that Kafka's tool prints.
-#[derive(Debug, thiserror::Error)]
-pub enum TopicsError {
-    /// The cluster refuses, in its own words.
-    #[error("{message}")]
-    Cluster {
-        /// The name of Kafka's error.
-        name: &'static str,
-        /// The cluster's words.
-        message: String,
-    },
-    /// A value can't be used.
-    #[error("{0}")]
-    Invalid(String),
-    /// The request didn't get there.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-}
-
-impl TopicsError {
-    fn check(code: i16, message: Option<&StrBytes>) -> Result<(), TopicsError> {
-        if code == 0 {
-            return Ok(());
-        }
-        let name = ErrorCode::from_code(code).map_or("UNKNOWN", ErrorCode::name);
-        let message = message.map_or_else(|| name.to_owned(), |message| message.as_str().to_owned());
-        Err(TopicsError::Cluster { name, message })
-    }
-
-    fn kind(&self) -> &'static str {
-        match self {
-            TopicsError::Cluster { name, .. } => name,
-            TopicsError::Invalid(_) => "INVALID_ARGUMENT",
-            TopicsError::Client(fault) => fault.code().map_or("CLIENT", ErrorCode::name),
-        }
-    }
-}
-
-/// Runs the tool and returns its exit code.
+/// Runs the tool and returns its exit code. The texts are those that Kafka's tool prints.
 pub fn run(args: &TopicsArgs, out: &mut dyn Output) -> u8 {
-    match execute(args, out) {
+    let mut admin = match connect(args) {
+        Ok(admin) => admin,
+        Err(lines) => {
+            lines.iter().for_each(|line| out.error(line));
+            return 1;
+        }
+    };
+    match execute(args, &mut admin, out) {
         Ok(()) => 0,
         Err(fault) => {
-            out.line(&format!("Error while executing topic command : {fault}"));
-            out.error(&format!("ERROR {}: {fault} (topics)", fault.kind()));
+            out.line(&format!("Error while executing topic command : {}", fault.message));
+            out.error(&format!("ERROR {fault}\n (org.apache.kafka.tools.TopicCommand)"));
             1
         }
     }
 }
 
-fn execute(args: &TopicsArgs, out: &mut dyn Output) -> Result<(), TopicsError> {
-    let properties = match &args.command_config {
-        Some(path) => ClientProperties::from_file(path).map_err(TopicsError::Invalid)?,
-        None => ClientProperties::default(),
+/// A client, or what Kafka's tool says when it can't have one: the message, and the exception.
+fn connect(args: &TopicsArgs) -> Result<Admin, Vec<String>> {
+    let properties = ClientProperties::from_optional_file(args.command_config.as_ref())
+        .map_err(|fault| vec![fault.message.clone(), fault.to_string()])?;
+    let with_message = |fault: AdminError| {
+        let mut lines = vec![fault.to_string()];
+        lines.extend(fault.exceptions());
+        lines
     };
-    let options = properties.client_options("adminclient-1").map_err(TopicsError::Invalid)?;
-    let bootstrap = args.bootstrap_server.as_deref().unwrap_or_default();
+    Admin::new(args.bootstrap_server.clone(), None, &properties).map_err(with_message)
+}
+
+fn execute(args: &TopicsArgs, admin: &mut Admin, out: &mut dyn Output) -> Result<(), Exception> {
     if args.create {
-        // A name or number that can't be is refused before anything is sent.
-        let topic = creatable_topic(args)?;
-        return create(args, &mut Client::connect(bootstrap, options)?, topic, out);
-    }
-    let mut client = Client::connect(bootstrap, options)?;
-    if args.list {
-        names(&mut client, args)?.iter().for_each(|name| out.line(name));
+        create(args, admin, out)
+    } else if args.list {
+        names(admin, args, out)?.iter().for_each(|name| out.line(name));
         Ok(())
     } else if args.describe {
-        describe::run(&mut client, args, out)
+        describe::run(admin, args, out)
     } else if args.alter {
-        alter(&mut client, args)
+        alter(admin, args, out)
     } else {
-        delete(&mut client, args)
+        delete(admin, args, out)
     }
 }
 
 /// The topics that `--topic` and `--exclude-internal` select, sorted.
-fn names(client: &mut Client, args: &TopicsArgs) -> Result<Vec<String>, TopicsError> {
-    let filter = args.topic.as_deref().map(TopicFilter::new).transpose().map_err(TopicsError::Invalid)?;
-    let metadata = client.refresh_metadata(None, false)?;
+fn names(admin: &mut Admin, args: &TopicsArgs, out: &mut dyn Output) -> Result<Vec<String>, Exception> {
+    let invalid = |text| Exception::new("java.lang.RuntimeException", text);
+    let filter = args.topic.as_deref().map(TopicFilter::new).transpose().map_err(invalid)?;
+    let metadata = admin.call(LIST, out, |client| client.refresh_metadata(None, false).cloned())?;
     let is_selected = |topic: &&ringlog_client::Topic| {
         let is_shown = !(args.exclude_internal && topic.is_internal);
         is_shown && filter.as_ref().is_none_or(|filter| filter.is_match(&topic.name))
@@ -110,50 +88,50 @@ fn names(client: &mut Client, args: &TopicsArgs) -> Result<Vec<String>, TopicsEr
     Ok(metadata.topics.values().filter(is_selected).map(|topic| topic.name.clone()).collect())
 }
 
-/// As [`names`], failing if `--topic` finds nothing without `--if-exists`.
-fn existing_names(client: &mut Client, args: &TopicsArgs) -> Result<Vec<String>, TopicsError> {
-    let names = names(client, args)?;
-    match &args.topic {
-        Some(topic) if names.is_empty() && !args.if_exists => {
-            Err(TopicsError::Invalid(format!("Topic '{topic}' does not exist as expected")))
+/// As [`names`], failing if `--topic` names one and it finds nothing without `--if-exists`.
+fn existing_names(admin: &mut Admin, args: &TopicsArgs, out: &mut dyn Output) -> Result<Vec<String>, Exception> {
+    let names = names(admin, args, out)?;
+    match args.topic.as_deref() {
+        Some(topic) if names.is_empty() && !topic.is_empty() && !args.if_exists => {
+            Err(Exception::argument(format!("Topic '{topic}' does not exist as expected")))
         }
         _ => Ok(names),
     }
 }
 
-fn number<N: std::str::FromStr>(text: Option<&String>, option: &str) -> Result<Option<N>, TopicsError> {
+fn number<N: std::str::FromStr>(text: Option<&String>, option: &str) -> Result<Option<N>, Exception> {
     let parse = |text: &String| {
-        text.parse().map_err(|_| TopicsError::Invalid(format!("Cannot parse argument '{text}' of option {option}")))
+        let class = "joptsimple.OptionArgumentConversionException";
+        text.parse().map_err(|_| Exception::new(class, format!("Cannot parse argument '{text}' of option {option}")))
     };
     text.map(parse).transpose()
 }
 
-fn creatable_topic(args: &TopicsArgs) -> Result<CreatableTopic, TopicsError> {
+fn creatable_topic(args: &TopicsArgs) -> Result<CreatableTopic, Exception> {
     let name = args.topic.as_deref().unwrap_or_default();
     let partitions: Option<i32> = number(args.partitions.as_ref(), "partitions")?;
     let replication_factor: Option<i32> = number(args.replication_factor.as_ref(), "replication-factor")?;
     if partitions.is_some_and(|partitions| partitions < 1) {
-        return Err(TopicsError::Invalid("The partitions must be greater than 0".to_owned()));
+        return Err(Exception::argument("The partitions must be greater than 0"));
     }
     let replication_factor = match replication_factor.map(i16::try_from) {
         None => -1,
         Some(Ok(factor)) if factor > 0 => factor,
         _ => {
-            let text = "The replication factor must be between 1 and 32767 inclusive";
-            return Err(TopicsError::Invalid(text.to_owned()));
+            return Err(Exception::argument("The replication factor must be between 1 and 32767 inclusive"));
         }
     };
     let mut configs = Vec::new();
     for config in &args.config {
-        let Some((key, value)) = config.split_once('=') else {
+        let [key, value] = java_split(config, '=')[..] else {
             let text = "requirement failed: Invalid topic config: all configs to be added must be in the format \
                         \"key=val\".";
-            return Err(TopicsError::Invalid(text.to_owned()));
+            return Err(Exception::argument(text));
         };
         let (key, value) = (StrBytes::copy_from(key.trim()), StrBytes::copy_from(value.trim()));
         configs.push(CreatableTopicConfig { name: key, value: Some(value) });
     }
-    let assignment = args.replica_assignment.as_deref().map(parse_assignment).transpose()?;
+    let assignment = assignment(args)?;
     let assignments = assignment.unwrap_or_default().into_iter().zip(0..);
     Ok(CreatableTopic {
         name: StrBytes::copy_from(name),
@@ -166,60 +144,91 @@ fn creatable_topic(args: &TopicsArgs) -> Result<CreatableTopic, TopicsError> {
     })
 }
 
+/// As Java splits a text: empty parts at its end aren't there.
+fn java_split(text: &str, separator: char) -> Vec<&str> {
+    let mut parts: Vec<&str> = text.split(separator).collect();
+    while parts.len() > 1 && parts.last().is_some_and(|last| last.is_empty()) {
+        parts.pop();
+    }
+    if parts == [""] && !text.is_empty() { Vec::new() } else { parts }
+}
+
 /// `0:1,1:2` as the replicas of each partition.
-fn parse_assignment(text: &str) -> Result<Vec<Vec<i32>>, TopicsError> {
+fn assignment(args: &TopicsArgs) -> Result<Option<Vec<Vec<i32>>>, Exception> {
+    let Some(text) = args.replica_assignment.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
     let mut partitions: Vec<Vec<i32>> = Vec::new();
-    for (index, partition) in text.split(',').enumerate() {
-        let brokers: Result<Vec<i32>, _> = partition.split(':').map(|broker| broker.trim().parse::<i32>()).collect();
-        let brokers = brokers.map_err(|_| TopicsError::Invalid(format!("For input string: \"{partition}\"")))?;
-        let mut sorted = brokers.clone();
-        sorted.sort_unstable();
-        if let Some(duplicate) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            let text = format!("Partition replica lists may not contain duplicate entries: {}", duplicate[0]);
-            return Err(TopicsError::Invalid(text));
+    for (index, partition) in java_split(text, ',').into_iter().enumerate() {
+        let broker = |text: &str| {
+            let not_a_number = || format!("For input string: \"{}\"", text.trim());
+            text.trim().parse::<i32>().map_err(|_| Exception::new("java.lang.NumberFormatException", not_a_number()))
+        };
+        let brokers = java_split(partition, ':').into_iter().map(broker).collect::<Result<Vec<i32>, _>>()?;
+        let repeated: Vec<String> = brokers
+            .iter()
+            .enumerate()
+            .filter(|(at, broker)| brokers[..*at].iter().filter(|other| other == broker).count() == 1)
+            .map(|(_, broker)| broker.to_string())
+            .collect();
+        if !repeated.is_empty() {
+            let text = format!("Partition replica lists may not contain duplicate entries: {}", repeated.join(", "));
+            return Err(Exception::new("org.apache.kafka.tools.AdminCommandFailedException", text));
         }
         if partitions.first().is_some_and(|first| first.len() != brokers.len()) {
-            let text = format!("Partition {index} has different replication factor: {partition}");
-            return Err(TopicsError::Invalid(text));
+            let text = format!("Partition {index} has different replication factor: {brokers:?}");
+            return Err(Exception::new("org.apache.kafka.tools.AdminOperationException", text));
         }
         partitions.push(brokers);
     }
-    Ok(partitions)
+    Ok(Some(partitions))
 }
 
-fn create(
-    args: &TopicsArgs,
-    client: &mut Client,
-    topic: CreatableTopic,
-    out: &mut dyn Output,
-) -> Result<(), TopicsError> {
-    let name = topic.name.clone();
+fn create(args: &TopicsArgs, admin: &mut Admin, out: &mut dyn Output) -> Result<(), Exception> {
+    let name = args.topic.as_deref().unwrap_or_default();
+    // Numbers that aren't any come first, then this, then numbers that can't be.
+    let _: Option<i32> = number(args.partitions.as_ref(), "partitions")?;
+    let _: Option<i32> = number(args.replication_factor.as_ref(), "replication-factor")?;
     if name.contains(['.', '_']) {
         out.line(
             "WARNING: Due to limitations in metric names, topics with a period ('.') or underscore ('_') could \
              collide. To avoid issues it is best to use either, but not both.",
         );
     }
+    let topic = creatable_topic(args)?;
+    if name.is_empty() {
+        let text = "The given topic name '' cannot be represented in a request.";
+        return Err(Exception::new("InvalidTopicException", text));
+    }
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, validate_only: false };
-    let response = client.send_to_controller(&request)?;
+    let response = ask_controller(admin, "createTopics", &request, out)?;
     let Some(result) = response.topics.into_iter().next() else {
-        return Err(TopicsError::Invalid("the cluster does not answer for the topic".to_owned()));
+        return Err(Exception::new("UnknownServerException", "the cluster does not answer for the topic"));
     };
     let exists = result.error_code == ErrorCode::TopicAlreadyExists.code();
     if exists && args.if_not_exists {
         return Ok(());
     }
-    TopicsError::check(result.error_code, result.error_message.as_ref())?;
+    Exception::check(result.error_code, result.error_message.as_ref())?;
     out.line(&format!("Created topic {name}."));
     Ok(())
 }
 
-fn alter(client: &mut Client, args: &TopicsArgs) -> Result<(), TopicsError> {
-    let names = existing_names(client, args)?;
+/// Brokers pass on themselves what only the active controller can do.
+fn ask_controller<R: Request>(
+    admin: &mut Admin,
+    call: &str,
+    request: &R,
+    out: &mut dyn Output,
+) -> Result<R::Response, Exception> {
+    admin.ask(call, Target::Controller, request, |_| false, out)
+}
+
+fn alter(admin: &mut Admin, args: &TopicsArgs, out: &mut dyn Output) -> Result<(), Exception> {
+    let names = existing_names(admin, args, out)?;
     let count: i32 = number(args.partitions.as_ref(), "partitions")?.unwrap_or(-1);
-    let assignment = args.replica_assignment.as_deref().map(parse_assignment).transpose()?;
+    let assignment = assignment(args)?;
+    let metadata = admin.metadata(LIST, out)?;
     let topics = names.into_iter().map(|name| {
-        let existing = client.metadata().topics.get(name.as_str()).map_or(0, |topic| topic.partitions.len());
+        let existing = metadata.topics.get(name.as_str()).map_or(0, |topic| topic.partitions.len());
         let assignments = assignment.as_ref().map(|partitions| {
             let new = partitions.iter().skip(existing);
             new.map(|brokers| CreatePartitionsAssignment { broker_ids: brokers.clone() }).collect()
@@ -231,29 +240,30 @@ fn alter(client: &mut Client, args: &TopicsArgs) -> Result<(), TopicsError> {
         return Ok(());
     }
     let request = CreatePartitionsRequest { topics, timeout_ms: TIMEOUT_MS, validate_only: false };
-    let response = client.send_to_controller(&request)?;
-    response.results.iter().try_for_each(|result| TopicsError::check(result.error_code, result.error_message.as_ref()))
+    let response = ask_controller(admin, "createPartitions", &request, out)?;
+    response.results.iter().try_for_each(|result| Exception::check(result.error_code, result.error_message.as_ref()))
 }
 
-fn delete(client: &mut Client, args: &TopicsArgs) -> Result<(), TopicsError> {
-    let names: Vec<StrBytes> = existing_names(client, args)?.into_iter().map(StrBytes::from).collect();
+fn delete(admin: &mut Admin, args: &TopicsArgs, out: &mut dyn Output) -> Result<(), Exception> {
+    let names: Vec<StrBytes> = existing_names(admin, args, out)?.into_iter().map(StrBytes::from).collect();
     if names.is_empty() {
         return Ok(());
     }
+    let response = admin.call("deleteTopics", out, |client| delete_topics(client, &names))?;
+    response.responses.iter().try_for_each(|result| Exception::check(result.error_code, result.error_message.as_ref()))
+}
+
+fn delete_topics(client: &mut Client, names: &[StrBytes]) -> Result<DeleteTopicsResponse, ClientError> {
     let controller = client.metadata().controller_id;
-    let response = client.on_node(controller, |connection| {
+    client.on_node(controller, |connection| {
         let version = connection.version_of::<DeleteTopicsRequest>()?;
         let mut request = DeleteTopicsRequest { timeout_ms: TIMEOUT_MS, ..DeleteTopicsRequest::default() };
         if version >= FIRST_DELETE_BY_STATE {
-            let state = |name: StrBytes| DeleteTopicState { name: Some(name), topic_id: Uuid::ZERO };
-            request.topics = names.into_iter().map(state).collect();
+            let state = |name: &StrBytes| DeleteTopicState { name: Some(name.clone()), topic_id: Uuid::ZERO };
+            request.topics = names.iter().map(state).collect();
         } else {
-            request.topic_names = names;
+            request.topic_names = names.to_vec();
         }
         connection.call_in_version(&request, version, std::time::Duration::ZERO)
-    })?;
-    response
-        .responses
-        .iter()
-        .try_for_each(|result| TopicsError::check(result.error_code, result.error_message.as_ref()))
+    })
 }

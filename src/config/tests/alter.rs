@@ -102,3 +102,31 @@ fn names_are_checked() {
     assert_eq!(refused(ResourceKind::Topic, "a"), Ok(()));
     assert!(refused(ResourceKind::Topic, "a b").is_err());
 }
+
+#[test]
+fn numbers_of_threads_at_most_double_or_halve_at_a_time() {
+    let static_config: ConfigMap = [("num.io.threads".to_owned(), "9".to_owned())].into();
+    let layers = BrokerLayers::from_static(&static_config);
+    let text = |key: &str, value: &str, per_broker: bool| {
+        let new: ConfigMap = [(key.to_owned(), value.to_owned())].into();
+        let refused = validate::broker(&new, per_broker, &layers).err()?;
+        assert_eq!(refused.error_code(), ErrorCode::InvalidRequest);
+        Some(refused.to_string())
+    };
+    let wrapped = |text: &str| {
+        let exception = "org.apache.kafka.common.config.ConfigException";
+        Some(format!("Invalid value {exception}: {text} for configuration Invalid dynamic configuration"))
+    };
+    for per_broker in [false, true] {
+        let failed = |count| format!("Dynamic thread count update validation failed for num.io.threads={count}");
+        assert_eq!(text("num.io.threads", "18", per_broker), None);
+        let expected = format!("{}, value should not be greater than double the current value 9", failed(19));
+        assert_eq!(text("num.io.threads", "19", per_broker), wrapped(&expected));
+        assert_eq!(text("num.io.threads", "4", per_broker), None);
+        let expected = format!("{}, value should be at least half the current value 9", failed(3));
+        assert_eq!(text("num.io.threads", "3", per_broker), wrapped(&expected));
+        assert_eq!(text("log.cleaner.threads", "2", per_broker), None);
+        let expected = "Log cleaner threads cannot be increased to more than double the current value 1";
+        assert_eq!(text("log.cleaner.threads", "100", per_broker), wrapped(expected));
+    }
+}

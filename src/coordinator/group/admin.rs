@@ -120,6 +120,7 @@ impl GroupCoordinator {
         topics: &dyn TopicView,
     ) {
         let group = match self.groups.get(&request.group_id) {
+            _ if request.group_id.is_empty() => Err(ErrorCode::InvalidGroupId),
             None => Err(ErrorCode::GroupIdNotFound),
             Some(group) => deletable_offsets(group).map(|()| group),
         };
@@ -152,6 +153,10 @@ impl GroupCoordinator {
                 }
                 partitions.push(OffsetDeleteResponsePartition { partition_index: index, error_code: error.code() });
             }
+            // Kafka says nothing of topics that it knows and of which nothing is asked.
+            if count > 0 && partitions.is_empty() {
+                continue;
+            }
             answers.push(OffsetDeleteResponseTopic { name: topic.name.clone(), partitions });
         }
         let response = OffsetDeleteResponse { topics: answers, ..Default::default() };
@@ -166,7 +171,7 @@ impl GroupCoordinator {
 /// Offsets of a group with members can be deleted only when it is known which topics they read.
 fn deletable_offsets(group: &Group) -> Result<(), ErrorCode> {
     match &group.membership {
-        Membership::Classic(classic) if classic.is_idle() || classic.is_consumer() => Ok(()),
+        Membership::Classic(classic) if classic.is_empty() || classic.is_consumer() => Ok(()),
         Membership::Classic(_) => Err(ErrorCode::NonEmptyGroup),
         Membership::Other(other) if other.members.is_empty() => Ok(()),
         Membership::Other(_) => Err(ErrorCode::NonEmptyGroup),

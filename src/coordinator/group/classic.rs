@@ -244,6 +244,11 @@ impl ClassicGroup {
         self.members.is_empty() && self.pending_members.is_empty() && self.state == State::Empty
     }
 
+    /// Whether it has no members. Ids that were given out for a join that hasn't come don't count.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.state == State::Empty
+    }
+
     /// Whether it is like new: no members, no record.
     pub(crate) fn is_untouched(&self) -> bool {
         self.is_idle() && self.state_since.is_none() && self.protocol_type.is_none()

@@ -86,6 +86,10 @@ impl GroupCoordinator {
                     error_code: error.code(),
                 });
             }
+            // Kafka says nothing of topics that it knows and of which nothing is asked.
+            if known.is_ok() && partitions.is_empty() {
+                continue;
+            }
             answers.push(OffsetCommitResponseTopic { topic_id: topic.topic_id, name: topic.name.clone(), partitions });
         }
         let response = OffsetCommitResponse { topics: answers, ..Default::default() };

@@ -313,6 +313,8 @@ impl GroupCoordinator {
             && let Some(group) = classic(&mut self.groups, &key.group)
         {
             group.deleting = true;
+            // Ids that were given out go with it; who gets one from now on is the first of a new group.
+            group.pending_members.clear();
         }
     }
 

@@ -1,8 +1,11 @@
 //! Requests that name groups of several partitions, and answers that carry nothing but an error.
 
+use std::collections::BTreeMap;
+
 use ringlog_protocol::messages::delete_groups_response::DeletableGroupResult;
 use ringlog_protocol::messages::describe_groups_response::DescribedGroup;
 use ringlog_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use ringlog_protocol::messages::offset_delete_response::OffsetDeleteResponseTopic;
 use ringlog_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use ringlog_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
@@ -11,7 +14,7 @@ use ringlog_protocol::messages::{
     DeleteGroupsResponse, DescribeGroupsResponse, HeartbeatResponse, LeaveGroupResponse, ListGroupsResponse,
     OffsetCommitResponse, OffsetDeleteResponse, OffsetFetchResponse, SyncGroupResponse, TxnOffsetCommitResponse,
 };
-use ringlog_protocol::{RequestBody, ResponseBody};
+use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_types::{ErrorCode, PartitionIndex, java_string_hash};
 
 use super::fetch::{GROUPS_VERSION, nothing, old_topic};
@@ -82,7 +85,7 @@ pub fn split(request: RequestBody, api_version: i16, partition_count: i32) -> Ro
 }
 
 fn by_partition<T: Clone>(items: &[T], of: impl Fn(&T) -> PartitionIndex) -> Vec<(PartitionIndex, Vec<T>)> {
-    let mut parts = std::collections::BTreeMap::<PartitionIndex, Vec<T>>::new();
+    let mut parts = BTreeMap::<PartitionIndex, Vec<T>>::new();
     for item in items {
         parts.entry(of(item)).or_default().push(item.clone());
     }
@@ -125,12 +128,89 @@ pub fn merge(responses: impl IntoIterator<Item = ResponseBody>) -> Option<Respon
     Some(merged)
 }
 
+/// What of a request its answer depends on beside the groups.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    api_version: i16,
+    includes_operations: bool,
+}
+
+impl Asked {
+    /// Of this request.
+    pub fn of(request: &RequestBody, api_version: i16) -> Asked {
+        let includes_operations = match request {
+            RequestBody::DescribeGroups(request) => request.include_authorized_operations,
+            _ => false,
+        };
+        Asked { api_version, includes_operations }
+    }
+}
+
+/// Operations on a group as the bits of `authorized_operations`: without an authorizer, all that there are (KIP-430):
+/// 3 read, 6 delete, 8 describe, 10 and 11 describe and alter configs.
+const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+/// JoinGroup from this version on can say null for a protocol's name.
+const NO_PROTOCOL_VERSION: i16 = 7;
+
+/// The last touches to an answer, in the shape that Kafka gives it.
+pub fn finish(mut response: ResponseBody, asked: Asked) -> ResponseBody {
+    match &mut response {
+        ResponseBody::DescribeGroups(response) if asked.includes_operations => {
+            for group in response.groups.iter_mut().filter(|group| group.error_code == 0) {
+                group.authorized_operations = GROUP_OPERATIONS;
+            }
+        }
+        ResponseBody::JoinGroup(response) if asked.api_version < NO_PROTOCOL_VERSION => {
+            response.protocol_name.get_or_insert_default();
+        }
+        ResponseBody::OffsetCommit(response) => {
+            let is_known = |topic: &OffsetCommitResponseTopic| {
+                !topic.partitions.is_empty() && topic.partitions.iter().all(|it| !is_unknown(it.error_code))
+            };
+            if !response.topics.iter().all(is_known) {
+                let name = |topic: &OffsetCommitResponseTopic| (topic.name.clone(), topic.topic_id);
+                join_alike(&mut response.topics, name, |known, more| known.partitions.extend(more.partitions));
+            }
+        }
+        ResponseBody::OffsetDelete(response) => {
+            let is_known = |topic: &OffsetDeleteResponseTopic| {
+                !topic.partitions.is_empty() && topic.partitions.iter().all(|it| !is_unknown(it.error_code))
+            };
+            if !response.topics.iter().all(is_known) {
+                let name = |topic: &OffsetDeleteResponseTopic| topic.name.clone();
+                join_alike(&mut response.topics, name, |known, more| known.partitions.extend(more.partitions));
+            }
+        }
+        _ => {}
+    }
+    response
+}
+
+/// Whether this is said before the coordinator is asked.
+fn is_unknown(error_code: i16) -> bool {
+    [ErrorCode::UnknownTopicOrPartition.code(), ErrorCode::UnknownTopicId.code()].contains(&error_code)
+}
+
+/// A topic that is named twice is answered once, but only where Kafka adds the coordinator's answers to others.
+fn join_alike<T, K: Ord>(topics: &mut Vec<T>, name: impl Fn(&T) -> K, join: impl Fn(&mut T, T)) {
+    let mut joined: Vec<T> = Vec::with_capacity(topics.len());
+    let mut places = BTreeMap::new();
+    for topic in std::mem::take(topics) {
+        let place = *places.entry(name(&topic)).or_insert(joined.len());
+        match joined.get_mut(place) {
+            Some(known) => join(known, topic),
+            None => joined.push(topic),
+        }
+    }
+    *topics = joined;
+}
+
 /// The answer that gives `error` for everything that the request asks: `COORDINATOR_LOAD_IN_PROGRESS`,
 /// `NOT_COORDINATOR` and the like.
 pub fn error_response(request: &RequestBody, api_version: i16, error: ErrorCode) -> ResponseBody {
     let error_code = error.code();
     match request {
-        RequestBody::JoinGroup(request) => join_error(error, request.member_id.clone()).into(),
+        RequestBody::JoinGroup(_) => join_error(error, StrBytes::default()).into(),
         RequestBody::SyncGroup(_) => SyncGroupResponse { error_code, ..Default::default() }.into(),
         RequestBody::Heartbeat(_) => HeartbeatResponse { error_code, ..Default::default() }.into(),
         RequestBody::LeaveGroup(_) => LeaveGroupResponse { error_code, ..Default::default() }.into(),
@@ -245,4 +325,36 @@ pub(crate) fn with_error(body: ResponseBody, error: ErrorCode) -> ResponseBody {
         other => panic!("{} doesn't wait for writes", other.api_key().name()),
     }
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_named_twice_is_answered_once_beside_an_unknown_one() {
+        let topic = |name: &'static str, errors: &[ErrorCode]| OffsetCommitResponseTopic {
+            name: StrBytes::from_static(name),
+            partitions: errors
+                .iter()
+                .map(|error| OffsetCommitResponsePartition { error_code: error.code(), ..Default::default() })
+                .collect(),
+            ..Default::default()
+        };
+        let finished = |topics| {
+            let asked = Asked { api_version: 8, includes_operations: false };
+            let response = OffsetCommitResponse { topics, ..Default::default() };
+            let ResponseBody::OffsetCommit(response) = finish(response.into(), asked) else { panic!("another answer") };
+            response.topics.iter().map(|it| (it.name.to_string(), it.partitions.len())).collect::<Vec<_>>()
+        };
+        let (fine, refused, unknown) =
+            (ErrorCode::None, ErrorCode::UnknownMemberId, ErrorCode::UnknownTopicOrPartition);
+        let twice = vec![("a".to_owned(), 2), ("a".to_owned(), 1)];
+        assert_eq!(finished(vec![topic("a", &[fine, fine]), topic("a", &[fine])]), twice);
+        assert_eq!(finished(vec![topic("a", &[refused, refused]), topic("a", &[refused])]), twice);
+        let once = vec![("a".to_owned(), 2)];
+        assert_eq!(finished(vec![topic("a", &[fine]), topic("a", &[unknown])]), once);
+        let beside_nothing = vec![("a".to_owned(), 2), ("gone".to_owned(), 0)];
+        assert_eq!(finished(vec![topic("a", &[fine]), topic("gone", &[]), topic("a", &[fine])]), beside_nothing);
+    }
 }

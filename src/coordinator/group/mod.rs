@@ -40,5 +40,5 @@ mod timer;
 pub use api::{Effects, LogRecord, RequestContext, Token, TopicView, TransactionalProducer, Write, WriteToken};
 pub use config::GroupConfig;
 pub use coordinator::GroupCoordinator;
-pub use fanout::{Route, error_response, merge, partition_of_group, split};
+pub use fanout::{Asked, Route, error_response, finish, merge, partition_of_group, split};
 pub use records::ReplayError;

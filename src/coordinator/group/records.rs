@@ -52,10 +52,10 @@ pub(crate) enum GroupType {
 impl GroupType {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            GroupType::Classic => "Classic",
-            GroupType::Consumer => "Consumer",
-            GroupType::Share => "Share",
-            GroupType::Streams => "Streams",
+            GroupType::Classic => "classic",
+            GroupType::Consumer => "consumer",
+            GroupType::Share => "share",
+            GroupType::Streams => "streams",
         }
     }
 

@@ -19,6 +19,9 @@ use super::state::{Group, Membership};
 /// ids get a UUID on top.
 const MAX_STRING_BYTES: usize = i16::MAX as usize - 64;
 
+/// SyncGroup from this version on must say for which protocol it is (KIP-559).
+const PROTOCOL_NAMED_VERSION: i16 = 5;
+
 impl GroupCoordinator {
     pub(crate) fn join_group(&mut self, request: JoinGroupRequest, context: &RequestContext, now: Now) {
         let token = context.token;
@@ -91,6 +94,12 @@ impl GroupCoordinator {
     }
 
     pub(crate) fn sync_group(&mut self, request: SyncGroupRequest, context: &RequestContext) {
+        let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+        if context.api_version >= PROTOCOL_NAMED_VERSION && !names_protocol {
+            let error_code = ErrorCode::InconsistentGroupProtocol.code();
+            self.shared.reply(context.token, SyncGroupResponse { error_code, ..Default::default() });
+            return;
+        }
         let error = if request.group_id.is_empty() { ErrorCode::InvalidGroupId } else { ErrorCode::UnknownMemberId };
         match classic(&mut self.groups, &request.group_id) {
             Some(group) if error != ErrorCode::InvalidGroupId => {

@@ -204,7 +204,7 @@ pub(crate) fn join_error(error: ErrorCode, member_id: StrBytes) -> JoinGroupResp
     JoinGroupResponse {
         error_code: error.code(),
         generation_id: -1,
-        protocol_name: Some(StrBytes::default()),
+        protocol_name: None,
         member_id,
         ..Default::default()
     }

@@ -68,7 +68,7 @@ impl Group {
 
     pub(crate) fn has_members(&self) -> bool {
         match &self.membership {
-            Membership::Classic(group) => !group.is_idle(),
+            Membership::Classic(group) => !group.is_empty(),
             Membership::Other(group) => !group.members.is_empty(),
         }
     }

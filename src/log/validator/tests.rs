@@ -1,7 +1,8 @@
 //! One rule per test, each as a producer would meet it.
 
 use ringlog_protocol::records::{
-    BatchBuilder, BatchOptions, ProducerStamp, RecordHeader, end_transaction_batch, set_base_offset_and_epoch,
+    BATCH_HEADER_LEN, BatchBuilder, BatchOptions, BatchRef, ProducerStamp, RecordHeader, Scratch,
+    end_transaction_batch, set_base_offset_and_epoch,
 };
 use ringlog_types::{PartitionIndex, ProducerEpoch, ProducerId, Random};
 
@@ -13,22 +14,12 @@ fn partition() -> TopicPartition {
     TopicPartition { topic: "t".into(), partition: PartitionIndex(3) }
 }
 
-fn context(topic_partition: &TopicPartition) -> ValidationContext<'_> {
-    ValidationContext {
-        topic_partition,
-        origin: AppendOrigin::Client,
-        is_zstd_allowed: true,
-        compression: TopicCompression::Producer,
-        timestamp_type: TimestampType::CreateTime,
-        timestamp_before_max_ms: i64::MAX,
-        timestamp_after_max_ms: 3_600_000,
-        message_bytes_max: 1 << 20,
-        segment_bytes_max: 1 << 30,
-        is_compacted: false,
-        now: NOW,
-        base_offset: Offset(500),
-        leader_epoch: LeaderEpoch(7),
-    }
+fn rules() -> BatchRules {
+    BatchRules { message_bytes_max: 1 << 20, ..BatchRules::new(&LogConfig::default(), AppendOrigin::Client, NOW) }
+}
+
+fn destination() -> Destination {
+    Destination { base_offset: Offset(500), leader_epoch: LeaderEpoch(7), segment_bytes_max: 1 << 30, now: NOW }
 }
 
 fn batch_with(options: BatchOptions, timestamps: &[i64]) -> Bytes {
@@ -56,12 +47,12 @@ fn edited(batch: &Bytes, edit: impl FnOnce(&mut BatchHeader)) -> Bytes {
     Bytes::from([&header.encode()[..], &batch[BATCH_HEADER_LEN..]].concat())
 }
 
-fn run(batch: &Bytes, context: &ValidationContext<'_>) -> Result<ValidatedBatch, ValidationError> {
-    validate(batch, context, &mut Scratch::new(1 << 20))
+fn run(batch: &Bytes, rules: &BatchRules) -> Result<ValidatedBatch, ValidationError> {
+    validate(batch, &partition(), rules, &destination(), &mut Unpacker::new())
 }
 
-fn code(batch: &Bytes, context: &ValidationContext<'_>) -> ErrorCode {
-    run(batch, context).unwrap_err().code
+fn code(batch: &Bytes, rules: &BatchRules) -> ErrorCode {
+    run(batch, rules).unwrap_err().code
 }
 
 fn offsets_and_times(bytes: &Bytes) -> Vec<(i64, i64)> {
@@ -74,10 +65,9 @@ fn offsets_and_times(bytes: &Bytes) -> Vec<(i64, i64)> {
 
 #[test]
 fn good_batches_are_placed_without_a_copy_of_their_records() {
-    let tp = partition();
     for compression in Compression::ALL {
         let input = batch(compression);
-        let validated = run(&input, &context(&tp)).unwrap();
+        let validated = run(&input, &rules()).unwrap();
         assert!(!validated.is_rewritten);
         assert_eq!(validated.payload.as_ptr(), input[BATCH_HEADER_LEN..].as_ptr());
         let stored = validated.to_contiguous();
@@ -91,10 +81,9 @@ fn good_batches_are_placed_without_a_copy_of_their_records() {
 
 #[test]
 fn log_append_time_is_stamped() {
-    let tp = partition();
     for compression in Compression::ALL {
-        let context = ValidationContext { timestamp_type: TimestampType::LogAppendTime, ..context(&tp) };
-        let validated = run(&batch(compression), &context).unwrap();
+        let rules = BatchRules { timestamp_type: TimestampType::LogAppendTime, ..rules() };
+        let validated = run(&batch(compression), &rules).unwrap();
         assert!(!validated.is_rewritten);
         assert_eq!(offsets_and_times(&validated.to_contiguous()), [(500, NOW.0), (501, NOW.0), (502, NOW.0)]);
         assert_eq!(validated.log_append_time(), NOW);
@@ -103,12 +92,10 @@ fn log_append_time_is_stamped() {
 
 #[test]
 fn the_topics_codec_wins() {
-    let tp = partition();
     for source in Compression::ALL {
         for compression in Compression::ALL {
-            let context =
-                ValidationContext { compression: TopicCompression::Codec { compression, level: None }, ..context(&tp) };
-            let validated = run(&batch(source), &context).unwrap();
+            let rules = BatchRules { compression: TopicCompression::Codec { compression, level: None }, ..rules() };
+            let validated = run(&batch(source), &rules).unwrap();
             assert_eq!(validated.is_rewritten, source != compression);
             assert_eq!(validated.header.compression(), Ok(compression));
             let records = offsets_and_times(&validated.to_contiguous());
@@ -120,45 +107,41 @@ fn the_topics_codec_wins() {
 
 #[test]
 fn a_rewritten_batch_keeps_its_producer() {
-    let tp = partition();
     let compression = TopicCompression::Codec { compression: Compression::Lz4, level: Some(9) };
-    let context = ValidationContext { compression, ..context(&tp) };
+    let rules = BatchRules { compression, ..rules() };
     let producer = ProducerStamp { producer_id: ProducerId(5), producer_epoch: ProducerEpoch(2), base_sequence: 40 };
     let options = BatchOptions { producer, is_transactional: true, ..BatchOptions::default() };
-    let header = run(&batch_with(options, &[NOW.0]), &context).unwrap().header;
+    let header = run(&batch_with(options, &[NOW.0]), &rules).unwrap().header;
     assert_eq!((header.producer_id, header.producer_epoch), (ProducerId(5), ProducerEpoch(2)));
     assert_eq!((header.base_sequence, header.is_transactional()), (40, true));
 }
 
 #[test]
 fn there_must_be_exactly_one_batch() {
-    let tp = partition();
-    let (one, context) = (batch(Compression::None), context(&tp));
-    assert_eq!(code(&Bytes::new(), &context), ErrorCode::InvalidRecord);
-    assert_eq!(code(&one.slice(..one.len() - 1), &context), ErrorCode::InvalidRecord);
-    assert_eq!(code(&Bytes::from([&one[..], &one[..]].concat()), &context), ErrorCode::InvalidRecord);
+    let (one, rules) = (batch(Compression::None), rules());
+    assert_eq!(code(&Bytes::new(), &rules), ErrorCode::InvalidRecord);
+    assert_eq!(code(&one.slice(..one.len() - 1), &rules), ErrorCode::InvalidRecord);
+    assert_eq!(code(&Bytes::from([&one[..], &one[..]].concat()), &rules), ErrorCode::InvalidRecord);
     let with_torn_tail = Bytes::from([&one[..], &one[..70]].concat());
-    assert_eq!(run(&with_torn_tail, &context).unwrap().size_in_bytes(), one.len());
+    assert_eq!(run(&with_torn_tail, &rules).unwrap().size_in_bytes(), one.len());
     let mut old = one.to_vec();
     old[16] = 1;
-    assert_eq!(code(&Bytes::from(old.clone()), &context), ErrorCode::InvalidRecord);
+    assert_eq!(code(&Bytes::from(old.clone()), &rules), ErrorCode::InvalidRecord);
     old[16] = 3;
-    assert_eq!(code(&Bytes::from(old), &context), ErrorCode::CorruptMessage);
+    assert_eq!(code(&Bytes::from(old), &rules), ErrorCode::CorruptMessage);
 }
 
 #[test]
 fn corruption_is_found_before_what_the_header_says() {
-    let tp = partition();
     for (at, value) in [(17, 1u8), (30, 0xff), (57, 0xff), (23, 0xff), (70, 0xaa)] {
         let mut bytes = batch(Compression::None).to_vec();
         bytes[at] ^= value;
-        assert_eq!(code(&Bytes::from(bytes), &context(&tp)), ErrorCode::CorruptMessage, "byte {at}");
+        assert_eq!(code(&Bytes::from(bytes), &rules()), ErrorCode::CorruptMessage, "byte {at}");
     }
 }
 
 #[test]
 fn headers_that_contradict_themselves_are_refused() {
-    let tp = partition();
     let good = batch(Compression::None);
     type Edit = fn(&mut BatchHeader);
     let edits: [Edit; 9] = [
@@ -173,7 +156,7 @@ fn headers_that_contradict_themselves_are_refused() {
         |header| (header.record_count, header.last_offset_delta) = (2, 1),
     ];
     for (index, edit) in edits.into_iter().enumerate() {
-        let error = run(&edited(&good, edit), &context(&tp)).unwrap_err();
+        let error = run(&edited(&good, edit), &rules()).unwrap_err();
         assert_eq!(error.code, ErrorCode::InvalidRecord, "edit {index}: {error}");
         assert_eq!(error.response_message(), None);
     }
@@ -181,45 +164,46 @@ fn headers_that_contradict_themselves_are_refused() {
 
 #[test]
 fn sizes_are_limited() {
-    let tp = partition();
     let input = batch(Compression::None);
-    let exact = ValidationContext { message_bytes_max: input.len(), segment_bytes_max: input.len(), ..context(&tp) };
-    assert!(run(&input, &exact).is_ok());
-    let message = ValidationContext { message_bytes_max: input.len() - 1, ..exact };
+    let exact = BatchRules { message_bytes_max: input.len(), ..rules() };
+    let checked = check(&input, &partition(), &exact, &mut Unpacker::new()).unwrap();
+    let place =
+        |segment_bytes_max| checked.clone().place(&partition(), &Destination { segment_bytes_max, ..destination() });
+    assert!(place(input.len()).is_ok());
+    assert_eq!(place(input.len() - 1).unwrap_err().code, ErrorCode::RecordListTooLarge);
+    let message = BatchRules { message_bytes_max: input.len() - 1, ..exact };
     assert_eq!(code(&input, &message), ErrorCode::MessageTooLarge);
-    let segment = ValidationContext { segment_bytes_max: input.len() - 1, ..exact };
-    assert_eq!(code(&input, &segment), ErrorCode::RecordListTooLarge);
 
     // Small when packed, too large once the topic's codec is applied.
     let mut builder = BatchBuilder::new(BatchOptions { compression: Compression::Gzip, ..BatchOptions::default() });
     builder.append(NOW, None, Some(&[0; 100_000]), &[]);
     let unpacked = TopicCompression::Codec { compression: Compression::None, level: None };
-    let grown = ValidationContext { compression: unpacked, message_bytes_max: 5000, ..context(&tp) };
+    let grown = BatchRules { compression: unpacked, message_bytes_max: 5000, ..rules() };
     let packed = builder.build();
     assert_eq!(code(&packed, &grown), ErrorCode::MessageTooLarge);
-    let bomb = validate(&packed, &ValidationContext { compression: unpacked, ..context(&tp) }, &mut Scratch::new(1000));
-    assert_eq!(bomb.unwrap_err().code, ErrorCode::MessageTooLarge);
+    for compression in [TopicCompression::Producer, unpacked] {
+        let bomb = BatchRules { compression, unpacked_bytes_max: 1000, ..rules() };
+        assert_eq!(code(&packed, &bomb), ErrorCode::MessageTooLarge);
+    }
 }
 
 #[test]
 fn codecs_must_be_known_and_allowed() {
-    let tp = partition();
     let unknown = edited(&batch(Compression::None), |header| header.attributes |= 6);
-    assert_eq!(code(&unknown, &context(&tp)), ErrorCode::UnsupportedCompressionType);
-    let old = ValidationContext { is_zstd_allowed: false, ..context(&tp) };
+    assert_eq!(code(&unknown, &rules()), ErrorCode::UnknownServerError);
+    let old = BatchRules { is_zstd_allowed: false, ..rules() };
     assert_eq!(code(&batch(Compression::Zstd), &old), ErrorCode::UnsupportedCompressionType);
     assert!(run(&batch(Compression::Lz4), &old).is_ok());
 }
 
 #[test]
 fn compacted_topics_need_keys_and_name_the_records_without() {
-    let tp = partition();
-    let context = ValidationContext { is_compacted: true, ..context(&tp) };
+    let rules = BatchRules { is_compacted: true, ..rules() };
     for compression in Compression::ALL {
-        assert!(run(&batch(compression), &context).is_ok());
+        assert!(run(&batch(compression), &rules).is_ok());
         let mut builder = BatchBuilder::new(BatchOptions { compression, ..BatchOptions::default() });
         builder.append(NOW, Some(b"k"), None, &[]).append(NOW, None, Some(b"v"), &[]);
-        let error = run(&builder.build(), &context).unwrap_err();
+        let error = run(&builder.build(), &rules).unwrap_err();
         assert_eq!(error.code, ErrorCode::InvalidRecord);
         let message = "Compacted topic cannot accept message without key in topic partition t-3";
         assert_eq!(error.record_errors, [RecordFault { batch_index: 1, message: message.to_owned() }]);
@@ -233,8 +217,7 @@ fn compacted_topics_need_keys_and_name_the_records_without() {
 
 #[test]
 fn timestamps_must_be_in_range_and_name_the_records_that_are_not() {
-    let tp = partition();
-    let both = ValidationContext { timestamp_before_max_ms: 1000, timestamp_after_max_ms: 2000, ..context(&tp) };
+    let both = BatchRules { timestamp_before_max_ms: 1000, timestamp_after_max_ms: 2000, ..rules() };
     for compression in Compression::ALL {
         let with = |timestamps: &[i64]| batch_with(BatchOptions { compression, ..BatchOptions::default() }, timestamps);
         assert!(run(&with(&[NOW.0 - 1000, NOW.0 + 2000, -1]), &both).is_ok());
@@ -249,10 +232,10 @@ fn timestamps_must_be_in_range_and_name_the_records_that_are_not() {
         );
         assert_eq!(error.record_errors[0].message, expected);
         // With the default settings only the future is limited.
-        assert!(run(&with(&[0, NOW.0]), &context(&tp)).is_ok());
-        assert_eq!(code(&with(&[NOW.0, NOW.0 + 3_600_001]), &context(&tp)), ErrorCode::InvalidTimestamp);
+        assert!(run(&with(&[0, NOW.0]), &rules()).is_ok());
+        assert_eq!(code(&with(&[NOW.0, NOW.0 + 3_600_001]), &rules()), ErrorCode::InvalidTimestamp);
         // The topic's own clock makes them meaningless.
-        let append_time = ValidationContext { timestamp_type: TimestampType::LogAppendTime, ..both };
+        let append_time = BatchRules { timestamp_type: TimestampType::LogAppendTime, ..both };
         assert!(run(&with(&[0, i64::MAX / 2]), &append_time).is_ok());
         let options = BatchOptions { compression, log_append_time: Some(NOW), ..BatchOptions::default() };
         assert_eq!(code(&batch_with(options, &[NOW.0]), &append_time), ErrorCode::InvalidTimestamp);
@@ -261,41 +244,42 @@ fn timestamps_must_be_in_range_and_name_the_records_that_are_not() {
 
 #[test]
 fn a_wrong_max_timestamp_is_corrected_where_records_are_seen() {
-    let tp = partition();
     let input = edited(&batch(Compression::None), |header| header.max_timestamp = NOW);
-    let validated = run(&input, &context(&tp)).unwrap();
+    let validated = run(&input, &rules()).unwrap();
     assert_eq!(validated.header.max_timestamp, TimestampMs(NOW.0 + 5));
     BatchRef::parse(&validated.to_contiguous()).unwrap().verify_crc().unwrap();
-    // An open one: the header of a compressed batch is believed.
     let input = edited(&batch(Compression::Zstd), |header| header.max_timestamp = NOW);
-    assert_eq!(run(&input, &context(&tp)).unwrap().header.max_timestamp, NOW);
+    assert_eq!(run(&input, &rules()).unwrap().header.max_timestamp, TimestampMs(NOW.0 + 5));
+    // Who trusts his producers believes the header.
+    let trusting = BatchRules { looks_inside: false, ..rules() };
+    assert_eq!(run(&input, &trusting).unwrap().header.max_timestamp, NOW);
 }
 
 #[test]
 fn records_numbered_wrong_are_numbered_anew() {
-    let tp = partition();
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for offset in [1, 4] {
         builder.append_at(Offset(offset), NOW, Some(b"k"), None, [].into_iter());
     }
     let input = edited(&builder.build(), |header| header.last_offset_delta = 1);
-    let validated = run(&input, &context(&tp)).unwrap();
+    let validated = run(&input, &rules()).unwrap();
     assert!(validated.is_rewritten);
     assert_eq!(offsets_and_times(&validated.to_contiguous()), [(500, NOW.0), (501, NOW.0)]);
 }
 
 #[test]
 fn control_records_come_from_coordinators_only() {
-    let tp = partition();
     let marker = ringlog_protocol::records::EndTransactionMarker { is_commit: true, coordinator_epoch: 1 };
     let input = end_transaction_batch(Offset(0), LeaderEpoch(7), NOW, ProducerId(1), ProducerEpoch(0), marker);
-    assert_eq!(code(&input, &context(&tp)), ErrorCode::InvalidRecord);
+    assert_eq!(code(&input, &rules()), ErrorCode::InvalidRecord);
     let compression = TopicCompression::Codec { compression: Compression::Gzip, level: None };
-    let coordinator = ValidationContext { origin: AppendOrigin::Coordinator, compression, ..context(&tp) };
+    let coordinator = BatchRules { origin: AppendOrigin::Coordinator, compression, ..rules() };
     assert!(!run(&input, &coordinator).unwrap().is_rewritten);
-    let raft = ValidationContext { origin: AppendOrigin::RaftLeader, message_bytes_max: 1, ..context(&tp) };
+    let raft = BatchRules { origin: AppendOrigin::RaftLeader, message_bytes_max: 1, ..rules() };
     assert!(run(&input, &raft).is_ok());
-    assert_eq!(code(&input, &ValidationContext { leader_epoch: LeaderEpoch(8), ..raft }), ErrorCode::InvalidRecord);
+    let checked = check(&input, &partition(), &raft, &mut Unpacker::new()).unwrap();
+    let elsewhere = Destination { leader_epoch: LeaderEpoch(8), ..destination() };
+    assert_eq!(checked.place(&partition(), &elsewhere).unwrap_err().code, ErrorCode::InvalidRecord);
 }
 
 #[test]
@@ -326,9 +310,7 @@ fn followers_take_what_is_whole_in_order_and_of_a_known_epoch() {
 /// Whatever a producer sends behind a right CRC: no panic, and what is taken can be read.
 #[test]
 fn hostile_batches_are_survived() {
-    let tp = partition();
     let mut random = Random::from_seed(5);
-    let mut scratch = Scratch::new(1 << 20);
     for round in 0..3000u64 {
         let compression = Compression::ALL[(round % 5) as usize];
         let mut bytes = batch(compression).to_vec();
@@ -339,8 +321,8 @@ fn hostile_batches_are_survived() {
         bytes[16] = 2;
         let crc = crc32c::crc32c(&bytes[21..]);
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        let context = ValidationContext { is_compacted: true, ..context(&tp) };
-        if let Ok(validated) = validate(&Bytes::from(bytes), &context, &mut scratch) {
+        let rules = BatchRules { is_compacted: true, ..rules() };
+        if let Ok(validated) = run(&Bytes::from(bytes), &rules) {
             let stored = validated.to_contiguous();
             let expected: Vec<i64> = (500..=validated.header.last_offset().0).collect();
             let offsets: Vec<i64> = offsets_and_times(&stored).iter().map(|record| record.0).collect();

@@ -1,6 +1,7 @@
 //! AlterPartition: a leader asks for another in-sync set (KIP-497, KIP-903).
 
-use ringlog_protocol::messages::alter_partition_request::PartitionData as Asked;
+use ringlog_protocol::ResponseBody;
+use ringlog_protocol::messages::alter_partition_request::PartitionData as AskedPartition;
 use ringlog_protocol::messages::alter_partition_response::{PartitionData, TopicData};
 use ringlog_protocol::messages::{AlterPartitionRequest, AlterPartitionResponse};
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
@@ -8,6 +9,7 @@ use ringlog_types::{ErrorCode, NodeId, TopicIdPartition};
 
 use super::context::{Operation, RequestContext, Resource};
 use super::outcome::Outcome;
+use super::plan::{Asked, Plan, Portion};
 use super::state::{ActiveController, partition_id};
 use crate::image::{LeaderRecoveryState, PartitionImage};
 
@@ -25,23 +27,8 @@ impl ActiveController {
         if !self.is_current_epoch(request.broker_id, request.broker_epoch) {
             return refuse(ErrorCode::StaleBrokerEpoch);
         }
-        let sender = NodeId(request.broker_id);
-        let mut records = Vec::new();
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in &request.topics {
-            let altered = topic.partitions.iter().map(|asked| {
-                let id = partition_id(topic.topic_id, asked.partition_index);
-                let result = self.alter_one(sender, id, asked, context.api_version, &mut records);
-                result.unwrap_or_else(|error| PartitionData {
-                    partition_index: asked.partition_index,
-                    error_code: error.code(),
-                    ..Default::default()
-                })
-            });
-            let partitions = altered.collect();
-            topics.push(TopicData { topic_id: topic.topic_id, partitions });
-        }
-        Outcome::split(records, AlterPartitionResponse { topics, ..Default::default() })
+        let (request, api_version) = (request.clone(), context.api_version);
+        Outcome::asked(Plan::asked(Alterations { request, api_version, next: (0, 0), topics: Vec::new() }))
     }
 
     /// Whether the broker is registered with exactly this epoch.
@@ -53,7 +40,7 @@ impl ActiveController {
         &self,
         sender: NodeId,
         id: TopicIdPartition,
-        asked: &Asked,
+        asked: &AskedPartition,
         api_version: i16,
         records: &mut Vec<RecordAndVersion>,
     ) -> Result<PartitionData, ErrorCode> {
@@ -100,7 +87,7 @@ impl ActiveController {
         &self,
         sender: NodeId,
         partition: &PartitionImage,
-        asked: &Asked,
+        asked: &AskedPartition,
         members: &[(NodeId, i64)],
     ) -> Result<(), ErrorCode> {
         if asked.leader_epoch > partition.leader_epoch.0 || asked.partition_epoch > partition.partition_epoch.0 {
@@ -132,5 +119,52 @@ impl ActiveController {
             broker.is_some_and(|broker| broker.is_active() && (*epoch == -1 || broker.epoch.0 == *epoch))
         };
         if members.iter().all(is_eligible) { Ok(()) } else { Err(ErrorCode::IneligibleReplica) }
+    }
+}
+
+/// AlterPartition, as far as it is decided. Each partition stands for itself.
+#[derive(Debug)]
+struct Alterations {
+    request: AlterPartitionRequest,
+    api_version: i16,
+    /// The places of topic and partition in the request that are to be decided next.
+    next: (usize, usize),
+    topics: Vec<TopicData>,
+}
+
+impl Asked for Alterations {
+    fn decide(&mut self, state: &ActiveController, limit: usize, portion: &mut Portion) -> usize {
+        let sender = NodeId(self.request.broker_id);
+        let mut count = 0;
+        while count < limit
+            && let Some(topic) = self.request.topics.get(self.next.0)
+        {
+            if self.next.1 == 0 {
+                self.topics.push(TopicData { topic_id: topic.topic_id, partitions: Vec::new() });
+            }
+            let altered = topic.partitions.iter().skip(self.next.1).take(limit - count).map(|asked| {
+                let id = partition_id(topic.topic_id, asked.partition_index);
+                let result = state.alter_one(sender, id, asked, self.api_version, &mut portion.records);
+                result.unwrap_or_else(|error| PartitionData {
+                    partition_index: asked.partition_index,
+                    error_code: error.code(),
+                    ..Default::default()
+                })
+            });
+            let altered: Vec<PartitionData> = altered.collect();
+            count += altered.len().max(1);
+            self.next.1 += altered.len();
+            if self.next.1 == topic.partitions.len() {
+                self.next = (self.next.0 + 1, 0);
+            }
+            if let Some(topic) = self.topics.last_mut() {
+                topic.partitions.extend(altered);
+            }
+        }
+        count
+    }
+
+    fn end(self: Box<Self>, _plan: &mut Plan) -> ResponseBody {
+        AlterPartitionResponse { topics: self.topics, ..Default::default() }.into()
     }
 }

@@ -178,7 +178,7 @@ impl ActiveController {
         else {
             return refuse(ErrorCode::StaleBrokerEpoch);
         };
-        self.heartbeats.touch(id, broker.epoch, context.now.monotonic);
+        self.heartbeats.touch(id, broker.epoch, context.received_at);
         let registered_at = self.register_record_offsets.get(&id).copied().unwrap_or(Offset(broker.epoch.0));
         let is_caught_up = request.current_metadata_offset >= registered_at.0;
         let next = self.next_state(&broker, request, is_caught_up);

@@ -57,6 +57,12 @@ impl ActiveController {
                 resource_name: resource.resource_name.clone(),
             });
         }
+        // Kafka fails as a whole at an operation that it doesn't know.
+        let failure = ErrorCode::UnknownServerError.code();
+        if responses.iter().any(|response| response.error_code == failure) {
+            responses.iter_mut().for_each(|it| (it.error_code, it.error_message) = (failure, None));
+            records.clear();
+        }
         if request.validate_only {
             records.clear();
         }
@@ -155,8 +161,7 @@ impl ActiveController {
         sort_as_hash_map(&mut by_key, |it| it.name.as_str());
         let mut edits = Edits::new();
         for config in by_key {
-            let op = AlterOp::from_code(config.config_operation)
-                .ok_or_else(|| invalid(&format!("Unknown operation type {}", config.config_operation)))?;
+            let op = AlterOp::from_code(config.config_operation).ok_or(ErrorCode::UnknownServerError)?;
             let present = self.image.configs.value(target, &config.name).map(|value| &**value);
             let value = config.value.as_deref();
             let after = config_rules::apply(target.resource_type, &config.name, present, op, value)?;

@@ -2,7 +2,7 @@
 
 use ringlog_protocol::ResponseBody;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
-use ringlog_types::{NodeId, Now, Offset};
+use ringlog_types::{MonotonicMs, NodeId, Now, Offset};
 
 use crate::bootstrap::BootstrapMetadata;
 
@@ -140,10 +140,14 @@ pub struct RequestContext<'a> {
     pub authorizer: &'a dyn Authorize,
     /// The clocks.
     pub now: Now,
+    /// When the request came to this node, perhaps a while ago.
+    pub received_at: MonotonicMs,
     /// The offset that the next record appended to the metadata log will get.
     pub next_offset: Offset,
     /// The finalized `kraft.version`, which only Raft knows.
     pub kraft_version: i16,
+    /// Whether that may be raised to a level, which only Raft knows, with its reason if not.
+    pub may_raise_kraft_version: &'a dyn Fn(i16) -> Result<(), String>,
     /// The quorum's voters, which only Raft knows.
     pub voters: &'a [NodeId],
 }
@@ -168,7 +172,7 @@ pub struct ControllerResult {
     /// What to answer once the last record is committed. Without records: once everything appended before is. `None`:
     /// more is to be worked out first, see [`Controller::go_on`](super::Controller::go_on).
     pub response: Option<ResponseBody>,
-    /// A `kraft.version` that Raft must finalize before the answer.
+    /// A `kraft.version` that Raft must finalize before the answer; it said that it can.
     pub kraft_version: Option<i16>,
 }
 

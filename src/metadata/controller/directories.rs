@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ringlog_protocol::ResponseBody;
 use ringlog_protocol::messages::assign_replicas_to_dirs_response::{DirectoryData, PartitionData, TopicData};
 use ringlog_protocol::messages::{AssignReplicasToDirsRequest, AssignReplicasToDirsResponse};
 use ringlog_protocol::metadata_records::{MetadataRecord, PartitionChangeRecord, RecordAndVersion};
@@ -10,7 +11,7 @@ use ringlog_types::{ErrorCode, NodeId, TopicIdPartition, Uuid};
 use super::context::{Operation, RequestContext, Resource, record};
 use super::leadership::LeadershipChange;
 use super::outcome::Outcome;
-use super::plan::Plan;
+use super::plan::{Asked, Plan, Portion};
 use super::state::{ActiveController, partition_id};
 use crate::image::PartitionImage;
 
@@ -32,31 +33,8 @@ impl ActiveController {
         if !self.is_current_epoch(request.broker_id, request.broker_epoch) {
             return refuse(ErrorCode::StaleBrokerEpoch);
         }
-        let broker_id = NodeId(request.broker_id);
-        let mut plan = Plan::default();
-        let mut went_offline = BTreeSet::new();
-        let mut directories = Vec::with_capacity(request.directories.len());
-        for directory in &request.directories {
-            let topics = directory.topics.iter().map(|topic| {
-                let partitions = topic.partitions.iter().map(|partition| {
-                    let id = partition_id(topic.topic_id, partition.partition_index);
-                    let result = self.assign(broker_id, id, directory.id);
-                    let error_code = result.as_ref().err().map_or(0, |error| error.code());
-                    if let Ok(assignment) = result {
-                        went_offline.extend((!assignment.is_online).then_some(id));
-                        assignment.record.into_iter().for_each(|record| plan.record(record));
-                    }
-                    PartitionData { partition_index: partition.partition_index, error_code }
-                });
-                TopicData { topic_id: topic.topic_id, partitions: partitions.collect() }
-            });
-            let topics = topics.collect();
-            directories.push(DirectoryData { id: directory.id, topics });
-        }
-        // First all assignments, then what those to directories that are not online mean.
-        let change = LeadershipChange { remove: Some(broker_id), ..Default::default() };
-        plan.partitions(went_offline, change);
-        Outcome::planned(plan, AssignReplicasToDirsResponse { directories, ..Default::default() })
+        let (request, went_offline, directories) = (request.clone(), BTreeSet::new(), Vec::new());
+        Outcome::asked(Plan::asked(Assignments { request, next: (0, 0, 0), went_offline, directories }))
     }
 
     /// The new directory of one replica. Also of one that lies there already, something may be due.
@@ -110,4 +88,72 @@ impl ActiveController {
 struct Assignment {
     record: Option<RecordAndVersion>,
     is_online: bool,
+}
+
+/// AssignReplicasToDirs, as far as it is decided.
+#[derive(Debug)]
+struct Assignments {
+    request: AssignReplicasToDirsRequest,
+    /// The places of directory, topic and partition in the request that are to be decided next.
+    next: (usize, usize, usize),
+    /// Assigned to directories that are not online.
+    went_offline: BTreeSet<TopicIdPartition>,
+    directories: Vec<DirectoryData>,
+}
+
+impl Assignments {
+    /// Decides about at most `limit` partitions of one topic in one directory. How many there were; `None`: no more.
+    fn decide_first(&mut self, state: &ActiveController, limit: usize, portion: &mut Portion) -> Option<usize> {
+        let broker_id = NodeId(self.request.broker_id);
+        let directory = self.request.directories.get(self.next.0)?;
+        if self.next.1 == 0 && self.next.2 == 0 {
+            self.directories.push(DirectoryData { id: directory.id, topics: Vec::new() });
+        }
+        let answer = self.directories.last_mut()?;
+        let Some(topic) = directory.topics.get(self.next.1) else {
+            self.next = (self.next.0 + 1, 0, 0);
+            return Some(0);
+        };
+        if self.next.2 == 0 {
+            answer.topics.push(TopicData { topic_id: topic.topic_id, partitions: Vec::new() });
+        }
+        let mut count = 0;
+        for partition in topic.partitions.iter().skip(self.next.2).take(limit) {
+            let id = partition_id(topic.topic_id, partition.partition_index);
+            let result = state.assign(broker_id, id, directory.id);
+            let error_code = result.as_ref().err().map_or(0, |error| error.code());
+            if let Ok(assignment) = result {
+                self.went_offline.extend((!assignment.is_online).then_some(id));
+                portion.records.extend(assignment.record);
+            }
+            if let Some(topic) = answer.topics.last_mut() {
+                topic.partitions.push(PartitionData { partition_index: partition.partition_index, error_code });
+            }
+            count += 1;
+        }
+        self.next.2 += count;
+        if self.next.2 == topic.partitions.len() {
+            self.next = (self.next.0, self.next.1 + 1, 0);
+        }
+        Some(count)
+    }
+}
+
+impl Asked for Assignments {
+    fn decide(&mut self, state: &ActiveController, limit: usize, portion: &mut Portion) -> usize {
+        let mut count = 0;
+        while count < limit
+            && let Some(decided) = self.decide_first(state, limit - count, portion)
+        {
+            count += decided.max(1);
+        }
+        count
+    }
+
+    /// First all assignments, then what those to directories that are not online mean.
+    fn end(self: Box<Self>, plan: &mut Plan) -> ResponseBody {
+        let change = LeadershipChange { remove: Some(NodeId(self.request.broker_id)), ..Default::default() };
+        plan.partitions(self.went_offline, change);
+        AssignReplicasToDirsResponse { directories: self.directories, ..Default::default() }.into()
+    }
 }

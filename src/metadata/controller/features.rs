@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringlog_protocol::StrBytes;
+use ringlog_protocol::messages::update_features_request::FeatureUpdateKey;
 use ringlog_protocol::messages::update_features_response::UpdatableFeatureResult;
 use ringlog_protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 use ringlog_protocol::metadata_records::{FeatureLevelRecord, RecordAndVersion};
@@ -53,6 +54,13 @@ impl ActiveController {
                 },
             })
             .collect();
+        // Of a feature that is named more than once the last mention counts.
+        let mut last = BTreeMap::new();
+        for (index, update) in updates.iter().enumerate() {
+            last.insert(update.feature, index);
+        }
+        let mut index = 0..updates.len();
+        updates.retain(|update| index.next().is_some_and(|index| last.get(update.feature) == Some(&index)));
         // Of several errors the first one found is told, and Kafka looks in this order.
         sort_as_hash_map(&mut updates, |update| update.feature);
         let mut records = Vec::new();
@@ -72,13 +80,13 @@ impl ActiveController {
             }
         }
         let results = if context.api_version <= 1 {
-            let result = |update: &Update<'_>| UpdatableFeatureResult {
-                feature: StrBytes::copy_from(update.feature),
+            let result = |update: &FeatureUpdateKey| UpdatableFeatureResult {
+                feature: update.feature.clone(),
                 error_code: 0,
                 // The name of Kafka's code for no error.
                 error_message: Some("NONE".into()),
             };
-            updates.iter().map(result).collect()
+            request.feature_updates.iter().map(result).collect()
         } else {
             Vec::new()
         };
@@ -132,7 +140,11 @@ impl ActiveController {
                 if level < current {
                     return refuse("Can't downgrade the version of this feature.");
                 }
-                *kraft_version = (level > current).then_some(level);
+                if level > current {
+                    let allowed = (context.may_raise_kraft_version)(level);
+                    allowed.map_err(|why| ApiError::new(ErrorCode::InvalidUpdateVersion, why))?;
+                    *kraft_version = Some(level);
+                }
                 return Ok(());
             }
             name => {

@@ -54,10 +54,19 @@ impl HeartbeatManager {
         self.sessions.remove(&id);
     }
 
-    /// A heartbeat came in. Only registered brokers have sessions, which bounds their number.
-    pub(crate) fn touch(&mut self, id: NodeId, epoch: BrokerEpoch, now: MonotonicMs) {
+    /// A heartbeat came in then. Only registered brokers have sessions, which bounds their number.
+    pub(crate) fn touch(&mut self, id: NodeId, epoch: BrokerEpoch, at: MonotonicMs) {
         if self.brokers.contains_key(&id) {
-            self.sessions.insert(id, (epoch, now));
+            let session = self.sessions.entry(id).or_insert((epoch, at));
+            // Of this life of the broker a later one may be known already.
+            *session = if session.0 == epoch { (epoch, session.1.max(at)) } else { (epoch, at) };
+        }
+    }
+
+    /// For so long nobody looked at what came in: that time says nothing about who was silent.
+    pub(crate) fn forgive(&mut self, ms: u64, now: MonotonicMs) {
+        for (_, last_contact) in self.sessions.values_mut() {
+            *last_contact = last_contact.plus_ms(ms).min(now);
         }
     }
 

@@ -1,5 +1,7 @@
 //! What happens to partitions when a broker or a directory comes or goes.
 
+use std::sync::Arc;
+
 use ringlog_protocol::metadata_records::{BrokerRegistrationChangeRecord, RecordAndVersion, UnregisterBrokerRecord};
 use ringlog_types::{NodeId, TopicIdPartition, Uuid};
 
@@ -7,7 +9,7 @@ use super::context::record;
 use super::partition_change::Election;
 use super::plan::Plan;
 use super::state::ActiveController;
-use crate::image::{BrokerImage, PartitionImage};
+use crate::image::{BrokerImage, PartitionImage, TopicImage};
 
 /// Which broker goes or comes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,13 +23,18 @@ pub(crate) struct LeadershipChange {
 }
 
 impl ActiveController {
-    fn partitions_where(&self, wanted: impl Fn(&PartitionImage) -> bool) -> Vec<TopicIdPartition> {
-        let mut ids = Vec::new();
-        for topic in self.image.topics.iter() {
-            let found = topic.partitions.iter().filter(|(_, partition)| wanted(partition));
-            ids.extend(found.map(|(index, _)| TopicIdPartition { topic_id: topic.id, partition: index }));
-        }
-        ids
+    /// Those of the partitions that name `broker` for which `wanted` holds.
+    fn partitions_of(&self, broker: NodeId, wanted: impl Fn(&PartitionImage) -> bool) -> Vec<TopicIdPartition> {
+        let mut topic: Option<&Arc<TopicImage>> = None;
+        let named = self.indexes.hosted.by(broker);
+        let found = named.filter(|id| {
+            // They come topic by topic.
+            if topic.is_none_or(|topic| topic.id != id.topic_id) {
+                topic = self.image.topics.by_id(id.topic_id);
+            }
+            topic.and_then(|topic| topic.partitions.get(&id.partition)).is_some_and(&wanted)
+        });
+        found.collect()
     }
 
     /// Elections and in-sync set changes for these partitions.
@@ -51,17 +58,17 @@ impl ActiveController {
     }
 
     fn leave_in_sync_sets(&self, id: NodeId, plan: &mut Plan) {
-        let partitions = self.partitions_where(|partition| partition.in_sync_replicas().contains(&id));
+        let partitions = self.partitions_of(id, |partition| partition.in_sync_replicas().contains(&id));
         plan.partitions(partitions, LeadershipChange { remove: Some(id), ..Default::default() });
     }
 
     fn partitions_where_eligible(&self, id: NodeId) -> Vec<TopicIdPartition> {
-        self.partitions_where(|partition| partition.eligible_leader_replicas().contains(&id))
+        self.partitions_of(id, |partition| partition.eligible_leader_replicas().contains(&id))
     }
 
     fn leave_uncleanly(&self, id: NodeId, plan: &mut Plan) {
         let change = LeadershipChange { unclean: Some(id), ..Default::default() };
-        plan.partitions(self.partitions_where(|partition| partition.in_sync_replicas().contains(&id)), change);
+        plan.partitions(self.partitions_of(id, |partition| partition.in_sync_replicas().contains(&id)), change);
         plan.partitions(self.partitions_where_eligible(id), change);
     }
 
@@ -119,7 +126,7 @@ impl ActiveController {
             partition.directory(broker.id).is_some_and(|directory| newly.contains(&directory))
         };
         let change = LeadershipChange { remove: Some(broker.id), ..Default::default() };
-        plan.partitions(self.partitions_where(is_hit), change);
+        plan.partitions(self.partitions_of(broker.id, is_hit), change);
         plan.record(registration_change(broker, |change| change.log_dirs = remaining, 2));
     }
 }

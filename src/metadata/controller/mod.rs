@@ -17,7 +17,9 @@ mod elections;
 mod error;
 mod features;
 mod heartbeats;
+mod hosted;
 mod leadership;
+mod limits;
 mod outcome;
 mod partition_change;
 mod partitions;
@@ -41,18 +43,19 @@ use ringlog_protocol::RequestBody;
 use ringlog_protocol::metadata_records::{
     AbortTransactionRecord, BeginTransactionRecord, ConfigRecord, EndTransactionRecord, RecordAndVersion,
 };
-use ringlog_types::{BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now, Offset};
+use ringlog_types::{BrokerEpoch, LeaderEpoch, MonotonicMs, NodeId, Now, Offset};
 
 pub use context::{
     AllowAll, Authorize, ControllerConfig, ControllerError, ControllerResult, Operation, RequestContext, Resource,
     TickResult,
 };
-pub use reassignment::list_reassignments;
+pub use limits::MAX_BATCH_BYTES;
 pub use responses::error_response;
 
 use crate::image::{ConfigResourceType, MetadataChanges, MetadataImage};
 use context::record;
 use outcome::Outcome;
+use plan::Portion;
 use state::{ActiveController, MIN_IN_SYNC_REPLICAS};
 
 /// How many records one operation may make if they must stand in one batch, and how many one batch may hold.
@@ -149,11 +152,11 @@ impl Controller {
 
     /// Notes a heartbeat's arrival before it is handled, so that a slow queue fences nobody. A broker or epoch that is
     /// not registered is ignored.
-    pub fn on_heartbeat_received(&mut self, broker: NodeId, epoch: BrokerEpoch, now: MonotonicMs) {
+    pub fn on_heartbeat_received(&mut self, broker: NodeId, epoch: BrokerEpoch, at: MonotonicMs) {
         if let Some(active) = &mut self.active
             && active.is_current_epoch(broker.0, epoch.0)
         {
-            active.heartbeats.touch(broker, epoch, now);
+            active.heartbeats.touch(broker, epoch, at);
         }
     }
 
@@ -167,17 +170,18 @@ impl Controller {
         let active = self.active.as_mut().ok_or(ControllerError::NotActive)?;
         assert!(active.unfinished.is_none(), "one thing is decided after the other");
         let mut outcome = active.decide(request, context).ok_or(ControllerError::NotMine)?;
-        if outcome.is_atomic && outcome.records.len() > MAX_RECORDS_PER_OPERATION {
-            let refused = error_response(request, ErrorCode::PolicyViolation, context.api_version);
+        let checked = limits::check(outcome.records.iter(), outcome.is_atomic).and_then(|()| outcome.plan.check());
+        if let Err(error) = checked {
+            let refused = responses::refusal(request, error, context.api_version);
             outcome = Outcome::answer(refused.ok_or(ControllerError::NotMine)?);
         }
-        let Outcome { records, is_atomic, response, kraft_version, plan } = outcome;
+        let Outcome { records, is_atomic, kraft_version, plan } = outcome;
         if !plan.is_done() {
-            active.unfinished = Some((plan, Some(response)));
+            active.unfinished = Some(plan);
             return Ok(active.go_on(context.next_offset));
         }
         active.replay_own(&records, context.next_offset);
-        Ok(ControllerResult { records, is_atomic, response: Some(response), kraft_version })
+        Ok(ControllerResult { records, is_atomic, response: plan.answer, kraft_version })
     }
 
     /// Whether the last thing that was decided is not worked out to its end. Until it is, [`Controller::go_on`] is to be
@@ -210,7 +214,7 @@ impl Controller {
             if plan.is_done() {
                 continue;
             }
-            active.unfinished = Some((plan, None));
+            active.unfinished = Some(plan);
             let ControllerResult { records, is_atomic, .. } = active.go_on(offset);
             offset = offset.plus(records.len() as i64);
             if !records.is_empty() {
@@ -227,19 +231,19 @@ impl Controller {
 impl ActiveController {
     /// The next batch of what is unfinished.
     fn go_on(&mut self, next_offset: Offset) -> ControllerResult {
-        let (mut plan, response) = self.unfinished.take().expect("called for what is unfinished");
-        let records = self.work_out(&mut plan, MAX_RECORDS_PER_OPERATION);
+        let mut plan = self.unfinished.take().expect("called for what is unfinished");
+        let Portion { records, is_atomic } = self.work_out(&mut plan, MAX_RECORDS_PER_OPERATION);
         self.replay_own(&records, next_offset);
-        let mut result = ControllerResult { records, is_atomic: false, response: None, kraft_version: None };
+        let mut result = ControllerResult { records, is_atomic, response: None, kraft_version: None };
         if !plan.is_done() {
-            self.unfinished = Some((plan, response));
+            self.unfinished = Some(plan);
             return result;
         }
         if let Some(id) = plan.shutting_down {
             let last = next_offset.plus(result.records.len() as i64 - 1);
             self.heartbeats.on_controlled_shutdown(id, last);
         }
-        result.response = response;
+        result.response = plan.answer;
         result
     }
 

@@ -9,9 +9,8 @@ use super::plan::Plan;
 pub(crate) struct Outcome {
     pub(crate) records: Vec<RecordAndVersion>,
     pub(crate) is_atomic: bool,
-    pub(crate) response: ResponseBody,
     pub(crate) kraft_version: Option<i16>,
-    /// In the place of records, what is to be worked out batch by batch before the answer.
+    /// The answer, and in the place of records what is to be worked out portion by portion before it.
     pub(crate) plan: Plan,
 }
 
@@ -23,13 +22,17 @@ impl Outcome {
 
     /// Records that may be split over batches, as each stands for itself.
     pub(crate) fn split(records: Vec<RecordAndVersion>, response: impl Into<ResponseBody>) -> Outcome {
-        let plan = Plan::default();
-        Outcome { records, is_atomic: false, response: response.into(), kraft_version: None, plan }
+        Outcome { records, ..Outcome::planned(Plan::default(), response) }
     }
 
     /// A change that may concern many partitions.
     pub(crate) fn planned(plan: Plan, response: impl Into<ResponseBody>) -> Outcome {
-        Outcome { plan, ..Outcome::split(Vec::new(), response) }
+        Outcome::asked(plan.answered(response.into()))
+    }
+
+    /// A change that may concern many partitions, each of which has its place in the answer.
+    pub(crate) fn asked(plan: Plan) -> Outcome {
+        Outcome { records: Vec::new(), is_atomic: false, kraft_version: None, plan }
     }
 
     /// An answer that changes nothing.

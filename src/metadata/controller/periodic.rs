@@ -4,12 +4,15 @@ use ringlog_protocol::metadata_records::NoOpRecord;
 use ringlog_types::{MonotonicMs, Now};
 
 use super::context::{ControllerConfig, record};
-use super::elections::MAX_ELECTIONS_PER_RUN;
+use super::partition_change::Election;
 use super::plan::Plan;
 use super::state::ActiveController;
 
 /// How soon a task runs again that found more than one run's work.
 const RUN_AGAIN_MS: u64 = 10;
+
+/// A controller that comes so late to its tasks hasn't listened to brokers either.
+const MAX_LATE_MS: u64 = 500;
 
 /// A periodic task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,10 @@ impl ActiveController {
     pub(crate) fn take_due_task(&mut self, now: MonotonicMs) -> Option<Task> {
         let position = self.deadlines.due.iter().position(|due| due.is_some_and(|due| due <= now))?;
         let task = TASKS[position];
+        let late_ms = self.deadlines.due[position].map_or(0, |due| now.since_ms(due));
+        if task == Task::FenceStaleBrokers && late_ms > MAX_LATE_MS {
+            self.heartbeats.forgive(late_ms, now);
+        }
         self.deadlines.due[position] = period_ms(task, &self.config).map(|period| now.plus_ms(period));
         Some(task)
     }
@@ -75,8 +82,9 @@ impl ActiveController {
             Task::NoOp => vec![record(NoOpRecord::default().into(), 0)],
             Task::FenceStaleBrokers => return self.fence_one_stale_broker(now),
             Task::ElectPreferred | Task::ElectUnclean => {
-                let records = if task == Task::ElectPreferred { self.elect_preferred() } else { self.elect_unclean() };
-                if records.len() >= MAX_ELECTIONS_PER_RUN {
+                let election = if task == Task::ElectPreferred { Election::Preferred } else { Election::Unclean };
+                let (records, is_more) = self.run_elections(election);
+                if is_more {
                     self.run_again_soon(task, now.monotonic);
                 }
                 records

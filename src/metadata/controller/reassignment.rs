@@ -1,9 +1,9 @@
 //! AlterPartitionReassignments and ListPartitionReassignments (KIP-455).
 
-use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
 };
+use ringlog_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use ringlog_protocol::messages::list_partition_reassignments_response::{
     OngoingPartitionReassignment, OngoingTopicReassignment,
 };
@@ -12,13 +12,17 @@ use ringlog_protocol::messages::{
     ListPartitionReassignmentsResponse,
 };
 use ringlog_protocol::metadata_records::RecordAndVersion;
+use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_types::{ErrorCode, NodeId, PartitionIndex};
 
+use super::MAX_RECORDS_PER_OPERATION;
 use super::context::{Operation, RequestContext, Resource};
 use super::error::{ApiError, code_and_text};
 use super::outcome::Outcome;
+use super::plan::{Asked, Plan, Portion};
 use super::state::{ActiveController, partition_id};
-use crate::image::{MetadataImage, PartitionImage};
+use super::{limits, responses};
+use crate::image::PartitionImage;
 
 impl ActiveController {
     pub(crate) fn alter_reassignments(
@@ -34,29 +38,21 @@ impl ActiveController {
                 ..Default::default()
             });
         }
+        // Kafka's answer to nothing is one with nothing said.
+        if request.topics.is_empty() {
+            return Outcome::answer(AlterPartitionReassignmentsResponse::default());
+        }
         // Version 0 can't say it, and then the size may change.
         let may_resize = context.api_version < 1 || request.allow_replication_factor_change;
-        let mut records = Vec::new();
-        let mut responses = Vec::with_capacity(request.topics.len());
-        for topic in &request.topics {
-            let results = topic.partitions.iter().map(|asked| {
-                let target: Option<Vec<NodeId>> =
-                    asked.replicas.as_ref().map(|ids| ids.iter().map(|id| NodeId(*id)).collect());
-                let index = asked.partition_index;
-                let result = self.reassign(&topic.name, index, target.as_deref(), may_resize, &mut records);
-                let (error_code, error_message) = code_and_text(result);
-                ReassignablePartitionResponse { partition_index: index, error_code, error_message }
-            });
-            let partitions = results.collect();
-            responses.push(ReassignableTopicResponse { name: topic.name.clone(), partitions });
-        }
-        let response = AlterPartitionReassignmentsResponse {
-            allow_replication_factor_change: request.allow_replication_factor_change,
-            responses,
-            error_message: None,
-            ..Default::default()
-        };
-        Outcome::atomic(records, response)
+        Outcome::asked(Plan::asked(Reassignments {
+            request: request.clone(),
+            api_version: context.api_version,
+            may_resize,
+            next: (0, 0),
+            records: Vec::new(),
+            responses: Vec::new(),
+            refusal: None,
+        }))
     }
 
     fn reassign(
@@ -149,44 +145,123 @@ impl ActiveController {
                 ..Default::default()
             });
         }
-        Outcome::answer(list_reassignments(&self.image, request))
+        let topics = match &request.topics {
+            Some(asked) => self.asked_reassignments(asked),
+            None => self.running_reassignments(),
+        };
+        Outcome::answer(ListPartitionReassignmentsResponse { topics, error_message: None, ..Default::default() })
+    }
+
+    fn running_reassignments(&self) -> Vec<OngoingTopicReassignment> {
+        let mut topics: Vec<OngoingTopicReassignment> = Vec::new();
+        let mut last = None;
+        for id in &self.indexes.reassigning {
+            let Some(topic) = self.image.topics.by_id(id.topic_id) else { continue };
+            if last.replace(id.topic_id) != Some(id.topic_id) {
+                let name = StrBytes::copy_from(&topic.name);
+                topics.push(OngoingTopicReassignment { name, partitions: Vec::new() });
+            }
+            let running = topic.partitions.get(&id.partition).and_then(|partition| ongoing(id.partition, partition));
+            if let Some(topic) = topics.last_mut() {
+                topic.partitions.extend(running);
+            }
+        }
+        topics
+    }
+
+    fn asked_reassignments(&self, asked: &[ListPartitionReassignmentsTopics]) -> Vec<OngoingTopicReassignment> {
+        let mut topics = Vec::new();
+        for asked in asked {
+            let Some(topic) = self.image.topics.by_name(&asked.name) else { continue };
+            let indexes = asked.partition_indexes.iter().map(|index| PartitionIndex(*index));
+            let found: Vec<_> = indexes.filter_map(|index| ongoing(index, topic.partitions.get(&index)?)).collect();
+            if !found.is_empty() {
+                topics.push(OngoingTopicReassignment { name: asked.name.clone(), partitions: found });
+            }
+        }
+        topics
     }
 }
 
-/// The running reassignments in `image`; standby controllers answer from theirs too.
-pub fn list_reassignments(
-    image: &MetadataImage,
-    request: &ListPartitionReassignmentsRequest,
-) -> ListPartitionReassignmentsResponse {
-    let ongoing = |index: PartitionIndex, partition: &PartitionImage| {
-        let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.0).collect();
-        partition.is_reassigning().then(|| OngoingPartitionReassignment {
-            partition_index: index.0,
-            replicas: numbers(partition.replicas()),
-            adding_replicas: numbers(partition.adding_replicas()),
-            removing_replicas: numbers(partition.removing_replicas()),
-        })
-    };
-    let mut topics: Vec<OngoingTopicReassignment> = Vec::new();
-    match &request.topics {
-        Some(asked) => {
-            for asked in asked {
-                let Some(topic) = image.topics.by_name(&asked.name) else { continue };
-                let indexes = asked.partition_indexes.iter().map(|index| PartitionIndex(*index));
-                let found = indexes.filter_map(|index| ongoing(index, topic.partitions.get(&index)?));
-                topics.push(OngoingTopicReassignment { name: asked.name.clone(), partitions: found.collect() });
+fn ongoing(index: PartitionIndex, partition: &PartitionImage) -> Option<OngoingPartitionReassignment> {
+    let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.0).collect();
+    partition.is_reassigning().then(|| OngoingPartitionReassignment {
+        partition_index: index.0,
+        replicas: numbers(partition.replicas()),
+        adding_replicas: numbers(partition.adding_replicas()),
+        removing_replicas: numbers(partition.removing_replicas()),
+    })
+}
+
+/// AlterPartitionReassignments, as far as it is decided. All of it stands in one batch, or nothing.
+#[derive(Debug)]
+struct Reassignments {
+    request: AlterPartitionReassignmentsRequest,
+    api_version: i16,
+    may_resize: bool,
+    /// The places of topic and partition in the request that are to be decided next.
+    next: (usize, usize),
+    records: Vec<RecordAndVersion>,
+    responses: Vec<ReassignableTopicResponse>,
+    refusal: Option<ApiError>,
+}
+
+impl Asked for Reassignments {
+    fn decide(&mut self, state: &ActiveController, limit: usize, portion: &mut Portion) -> usize {
+        let mut count = 0;
+        // What can't stand in one batch needs no further thought.
+        while count < limit
+            && self.records.len() <= MAX_RECORDS_PER_OPERATION
+            && let Some(topic) = self.request.topics.get(self.next.0)
+        {
+            if self.next.1 == 0 {
+                self.responses.push(ReassignableTopicResponse { name: topic.name.clone(), ..Default::default() });
+            }
+            let asked = topic.partitions.iter().skip(self.next.1).take(limit - count);
+            let results = asked.map(|asked| {
+                let target: Option<Vec<NodeId>> =
+                    asked.replicas.as_ref().map(|ids| ids.iter().map(|id| NodeId(*id)).collect());
+                let index = asked.partition_index;
+                let result = state.reassign(&topic.name, index, target.as_deref(), self.may_resize, &mut self.records);
+                let (error_code, error_message) = code_and_text(result);
+                ReassignablePartitionResponse { partition_index: index, error_code, error_message }
+            });
+            let results: Vec<_> = results.collect();
+            count += results.len().max(1);
+            self.next.1 += results.len();
+            if self.next.1 == topic.partitions.len() {
+                self.next = (self.next.0 + 1, 0);
+            }
+            if let Some(topic) = self.responses.last_mut() {
+                topic.partitions.extend(results);
             }
         }
-        None => {
-            for topic in image.topics.iter() {
-                let found = topic.partitions.iter().filter_map(|(index, partition)| ongoing(index, partition));
-                let name = StrBytes::copy_from(&topic.name);
-                topics.push(OngoingTopicReassignment { name, partitions: found.collect() });
+        let is_all = count < limit || self.records.len() > MAX_RECORDS_PER_OPERATION;
+        if is_all {
+            let records = std::mem::take(&mut self.records);
+            match limits::check(records.iter(), true) {
+                Ok(()) => *portion = Portion { records, is_atomic: true },
+                Err(error) => self.refusal = Some(error),
             }
         }
+        if is_all { count.min(limit - 1) } else { count }
     }
-    topics.retain(|topic| !topic.partitions.is_empty());
-    ListPartitionReassignmentsResponse { topics, error_message: None, ..Default::default() }
+
+    fn end(self: Box<Self>, _plan: &mut Plan) -> ResponseBody {
+        let refused = self.refusal.clone().and_then(|error| {
+            let request = RequestBody::AlterPartitionReassignments(self.request.clone());
+            responses::refusal(&request, error, self.api_version)
+        });
+        refused.unwrap_or_else(|| {
+            let response = AlterPartitionReassignmentsResponse {
+                allow_replication_factor_change: self.request.allow_replication_factor_change,
+                responses: self.responses,
+                error_message: None,
+                ..Default::default()
+            };
+            response.into()
+        })
+    }
 }
 
 /// The size counts without the replicas about to be removed; those being added count.

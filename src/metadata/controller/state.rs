@@ -5,13 +5,13 @@ use std::collections::hash_map::Entry;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use ringlog_protocol::ResponseBody;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_types::{LeaderEpoch, NodeId, Now, Offset, PartitionIndex, Random, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 
 use super::context::ControllerConfig;
 use super::heartbeats::HeartbeatManager;
+use super::hosted::HostedPartitions;
 use super::partition_change::{ChangeContext, Election, PartitionChange};
 use super::periodic::Deadlines;
 use super::plan::Plan;
@@ -31,6 +31,8 @@ pub(crate) struct PartitionIndexes {
     pub(crate) imbalanced: BTreeSet<TopicIdPartition>,
     /// Partitions with a running reassignment.
     pub(crate) reassigning: BTreeSet<TopicIdPartition>,
+    /// By the brokers that they name.
+    pub(crate) hosted: HostedPartitions,
     /// One topic for each name that metrics show, with the others that would have the same: as a rule none, as their
     /// creation is refused.
     metric_names: FxHashMap<MetricName, BTreeSet<Arc<str>>>,
@@ -62,7 +64,8 @@ impl Hash for MetricName {
 
 impl PartitionIndexes {
     fn of(image: &MetadataImage) -> PartitionIndexes {
-        let mut indexes = PartitionIndexes::default();
+        let mut indexes =
+            PartitionIndexes { hosted: HostedPartitions::of(&image.topics), ..PartitionIndexes::default() };
         indexes.metric_names.reserve(image.topics.len());
         for topic in image.topics.iter() {
             indexes.on_topic_created(&topic.name);
@@ -144,8 +147,11 @@ pub(crate) struct ActiveController {
     pub(crate) register_record_offsets: FxHashMap<NodeId, Offset>,
     pub(crate) random: Random,
     pub(crate) deadlines: Deadlines,
-    /// A change that is being worked out, and the answer that waits for its end.
-    pub(crate) unfinished: Option<(Plan, Option<ResponseBody>)>,
+    /// Where the periodic elections go on that have more to do than one run may.
+    pub(crate) preferred_cursor: Option<TopicIdPartition>,
+    pub(crate) unclean_cursor: Option<TopicIdPartition>,
+    /// A change that is being worked out.
+    pub(crate) unfinished: Option<Plan>,
 }
 
 impl ActiveController {
@@ -170,6 +176,8 @@ impl ActiveController {
             register_record_offsets,
             random: Random::from_seed(seed),
             deadlines: Deadlines::new(&config, now.monotonic),
+            preferred_cursor: None,
+            unclean_cursor: None,
             unfinished: None,
             config,
             epoch,
@@ -198,12 +206,14 @@ impl ActiveController {
                 return;
             }
         };
-        if let Some(old) = self.image.topics.partition(id) {
+        let old = self.image.topics.partition(id).cloned();
+        if let Some(old) = &old {
             self.indexes.remove(id, old);
         }
         self.replay_into_image(record, changes);
         if let Some(new) = self.image.topics.partition(id) {
             self.indexes.add(id, new);
+            self.indexes.hosted.update(id, old.as_ref(), new);
         }
     }
 
@@ -215,6 +225,7 @@ impl ActiveController {
                     for (index, partition) in topic.partitions.iter() {
                         self.indexes.remove(TopicIdPartition { topic_id: topic.id, partition: index }, partition);
                     }
+                    self.indexes.hosted.on_topic_deleted(topic.id, topic.partitions.iter());
                 }
             }
             MetadataRecord::Topic(record) => self.indexes.on_topic_created(&record.name.as_str().into()),

@@ -3,6 +3,7 @@
 mod details;
 mod invariants;
 mod leadership;
+mod portions;
 mod requests;
 
 use ringlog_protocol::messages::broker_registration_request::{Feature, Listener};
@@ -28,6 +29,8 @@ struct Harness {
     log: Vec<RecordAndVersion>,
     replica: MetadataImage,
     now_ms: u64,
+    /// In how many portions the last request was worked out.
+    portions: usize,
 }
 
 /// The highest version of each request.
@@ -49,6 +52,7 @@ impl Harness {
             log: Vec::new(),
             replica: MetadataImage::empty(),
             now_ms: 1_000,
+            portions: 0,
         };
         let (now, next) = (harness.now(), harness.next_offset());
         let first = harness.controller.activate(MetadataImage::empty(), false, LeaderEpoch(1), next, now);
@@ -92,12 +96,17 @@ impl Harness {
             is_forwarded: true,
             authorizer: &AllowAll,
             now: self.now(),
+            received_at: self.now().monotonic,
             next_offset: self.next_offset(),
             kraft_version: 1,
+            may_raise_kraft_version: &|_| Ok(()),
             voters: &[NodeId(1)],
         };
         let mut result = self.controller.handle(&request, &context).expect("the controller is active");
+        self.portions = 0;
         let response = loop {
+            self.portions += 1;
+            assert!(result.records.len() <= MAX_RECORDS_PER_OPERATION);
             self.append(result.records);
             match result.response {
                 Some(response) => break response,
@@ -168,8 +177,9 @@ impl Harness {
     /// Kills a broker: its session runs out while the others go on.
     fn kill(&mut self, id: i32) {
         let others: Vec<i32> = self.replica.cluster.brokers.keys().map(|it| it.0).filter(|it| *it != id).collect();
-        for _ in 0..10 {
-            self.now_ms += 1_000;
+        // Often enough for a controller that looks at its deadlines.
+        for _ in 0..40 {
+            self.now_ms += 250;
             for other in &others {
                 let is_fenced = self.replica.cluster.broker(NodeId(*other)).unwrap().is_fenced;
                 if !is_fenced {

@@ -12,7 +12,9 @@ use ringlog_protocol::messages::{
 use ringlog_protocol::metadata_records::{
     ClearElrRecord, ConfigRecord, PartitionRecord, RecordAndVersion, RemoveTopicRecord, TopicRecord,
 };
-use ringlog_types::{CLUSTER_METADATA_TOPIC, ErrorCode, NodeId, PartitionIndex, Uuid, validate_topic_name};
+use ringlog_types::{
+    CLUSTER_METADATA_TOPIC, ErrorCode, NodeId, PartitionIndex, Uuid, sort_as_hash_map, validate_topic_name,
+};
 
 use super::MAX_RECORDS_PER_OPERATION;
 use super::config_rules;
@@ -107,8 +109,12 @@ impl ActiveController {
         context: &RequestContext<'_>,
     ) -> Result<NewTopic, ApiError> {
         self.check_name(topic, new_names, context)?;
-        if let Some(config) = topic.configs.iter().find(|config| config.value.is_none()) {
-            let text = format!("Null value not supported for topic configs: {}", config.name);
+        let mut without: Vec<&str> =
+            topic.configs.iter().filter(|config| config.value.is_none()).map(|config| config.name.as_str()).collect();
+        if !without.is_empty() {
+            sort_as_hash_map(&mut without, |name| name);
+            without.dedup();
+            let text = format!("Null value not supported for topic configs: {}", without.join(","));
             return Err(ApiError::new(ErrorCode::InvalidConfig, text));
         }
         let configs = topic_configs(topic);

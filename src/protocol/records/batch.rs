@@ -1,6 +1,7 @@
 //! Views of whole batches.
 
 use super::header::ATTRIBUTES_START;
+use super::unpack::Unpacker;
 use super::{BATCH_HEADER_LEN, BatchError, BatchHeader, Compression, RecordIter};
 
 /// The buffer that compressed records are unpacked to, with a limit. Keep one and use it again.
@@ -8,12 +9,13 @@ use super::{BATCH_HEADER_LEN, BatchError, BatchHeader, Compression, RecordIter};
 pub struct Scratch {
     buffer: Vec<u8>,
     limit: usize,
+    unpacker: Unpacker,
 }
 
 impl Scratch {
     /// A buffer that no batch may grow over `limit` bytes: a larger one is [`super::DecompressError::TooLarge`].
     pub fn new(limit: usize) -> Scratch {
-        Scratch { buffer: Vec::new(), limit }
+        Scratch { buffer: Vec::new(), limit, unpacker: Unpacker::new() }
     }
 
     /// Gives back memory above `bytes`, after an unusually large batch.
@@ -68,7 +70,8 @@ impl<'a> BatchRef<'a> {
             Compression::None => self.payload(),
             compression => {
                 scratch.buffer.clear();
-                compression.decompress_into(self.payload(), scratch.limit, &mut scratch.buffer)?;
+                scratch.unpacker.begin(compression, scratch.limit);
+                scratch.unpacker.rest_into(self.payload(), &mut scratch.buffer)?;
                 scratch.buffer.as_slice()
             }
         };

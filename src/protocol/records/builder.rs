@@ -93,6 +93,14 @@ fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
+/// Bytes that a record takes in a batch whose value is so long, in bytes, and which has neither key nor headers, nor a
+/// timestamp other than the batch's.
+pub fn value_record_len(offset_delta: i32, value_len: usize) -> usize {
+    let value = varint_len(i32::try_from(value_len).unwrap_or(i32::MAX)) + value_len;
+    let body = 1 + varlong_len(0) + varint_len(offset_delta) + nullable_len(None) + value + varint_len(0);
+    varint_len(i32::try_from(body).unwrap_or(i32::MAX)) + body
+}
+
 impl BatchBuilder {
     /// An empty batch.
     pub fn new(options: BatchOptions) -> BatchBuilder {

@@ -1,10 +1,8 @@
-//! The five codecs, in the framing that Kafka's Java client writes and reads.
-//!
-//! Decompression is bounded: it stops at the caller's limit, however small the input is that claims more.
+//! The five codecs, in the framing that Kafka's Java client writes.
 
-mod snappy;
+use std::io::Write;
 
-use std::io::{Read, Write};
+use super::unpack::{Unpacker, snappy_header};
 
 /// How a batch's records are compressed (attribute bits 0 to 2; `compression.type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -29,6 +27,9 @@ pub enum DecompressError {
     /// The bytes aren't what the codec says they are.
     #[error("{} data is corrupt", .0.name())]
     Corrupt(Compression),
+    /// A block of nothing within an LZ4 frame, where Kafka's readers end.
+    #[error("an lz4 block is empty")]
+    EmptyBlock,
     /// Unpacked, they would take more than the caller allows.
     #[error("decompressed records take more than {limit} bytes")]
     TooLarge {
@@ -37,8 +38,8 @@ pub enum DecompressError {
     },
 }
 
-/// The largest window that a Zstandard frame may ask for: 2^27 bytes, the library's own default.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// What snappy-java puts in one block unless told otherwise.
+const SNAPPY_BLOCK_LEN: usize = 32 * 1024;
 const GZIP_LEVEL_DEFAULT: u32 = 6;
 
 impl Compression {
@@ -79,35 +80,10 @@ impl Compression {
     /// Unpacks `input`, which may give at most `limit` bytes.
     pub fn decompress(self, input: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
         let mut out = Vec::new();
-        self.decompress_into(input, limit, &mut out)?;
+        let mut unpacker = Unpacker::new();
+        unpacker.begin(self, limit);
+        unpacker.rest_into(input, &mut out)?;
         Ok(out)
-    }
-
-    /// Unpacks `input` to the end of `out`, at most `limit` bytes of it. After an error `out` holds part of the data.
-    pub fn decompress_into(self, input: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
-        match self {
-            Compression::None if input.len() > limit => Err(DecompressError::TooLarge { limit }),
-            Compression::None => {
-                out.extend_from_slice(input);
-                Ok(())
-            }
-            Compression::Gzip => self.read_bounded(flate2::bufread::MultiGzDecoder::new(input), limit, out),
-            Compression::Snappy => snappy::decompress(input, limit, out),
-            Compression::Lz4 => self.read_bounded(lz4_flex::frame::FrameDecoder::new(input), limit, out),
-            Compression::Zstd => {
-                let corrupt = DecompressError::Corrupt(self);
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(|_| corrupt)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| corrupt)?;
-                self.read_bounded(decoder, limit, out)
-            }
-        }
-    }
-
-    fn read_bounded(self, reader: impl Read, limit: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
-        let before = out.len();
-        let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        reader.take(bound).read_to_end(out).map_err(|_| DecompressError::Corrupt(self))?;
-        if out.len() - before > limit { Err(DecompressError::TooLarge { limit }) } else { Ok(()) }
     }
 
     /// Packs `input`; `level` as in [`Self::compress_into`].
@@ -132,14 +108,14 @@ impl Compression {
                 encoder.write_all(input).expect(IN_MEMORY);
                 encoder.finish().expect(IN_MEMORY);
             }
-            Compression::Snappy => snappy::compress(input, out),
+            Compression::Snappy => pack_snappy(input, out),
             Compression::Lz4 => {
-                let info = lz4_flex::frame::FrameInfo::new()
-                    .block_size(lz4_flex::frame::BlockSize::Max64KB)
-                    .block_mode(lz4_flex::frame::BlockMode::Independent);
-                let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, out);
+                let mut settings = lz4::EncoderBuilder::new();
+                settings.block_size(lz4::BlockSize::Max64KB).block_mode(lz4::BlockMode::Independent);
+                settings.checksum(lz4::ContentChecksum::NoChecksum);
+                let mut encoder = settings.build(out).expect("these settings are known");
                 encoder.write_all(input).expect(IN_MEMORY);
-                encoder.finish().expect(IN_MEMORY);
+                encoder.finish().1.expect(IN_MEMORY);
             }
             Compression::Zstd => {
                 let range = zstd::compression_level_range();
@@ -149,5 +125,18 @@ impl Compression {
                 encoder.finish().expect(IN_MEMORY);
             }
         }
+    }
+}
+
+fn pack_snappy(input: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&snappy_header());
+    let mut encoder = snap::raw::Encoder::new();
+    for block in input.chunks(SNAPPY_BLOCK_LEN) {
+        let length_at = out.len();
+        let start = length_at + 4;
+        out.resize(start + snap::raw::max_compress_len(block.len()), 0);
+        let len = encoder.compress(block, &mut out[start..]).expect("the room is what snappy asks for");
+        out.truncate(start + len);
+        out[length_at..start].copy_from_slice(&(len as u32).to_be_bytes());
     }
 }

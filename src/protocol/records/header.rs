@@ -27,6 +27,8 @@ const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
 const TRANSACTIONAL_BIT: i16 = 1 << 4;
 const CONTROL_BIT: i16 = 1 << 5;
 const DELETE_HORIZON_BIT: i16 = 1 << 6;
+/// Bits that mean something. Kafka drops the others where it changes attributes.
+const KNOWN_BITS: i16 = 0x7f;
 
 /// Why bytes are no usable batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,7 +137,14 @@ impl BatchHeader {
         let Some(bytes) = bytes.first_chunk::<BATCH_HEADER_LEN>() else {
             return Err(Self::fault_of_short(bytes));
         };
-        let header = BatchHeader {
+        let header = BatchHeader::decode(bytes);
+        header.check()?;
+        Ok(header)
+    }
+
+    /// The fields as they are, unchecked.
+    pub fn decode(bytes: &[u8; BATCH_HEADER_LEN]) -> BatchHeader {
+        BatchHeader {
             base_offset: Offset(i64::from_be_bytes(field(bytes, 0))),
             batch_length: i32::from_be_bytes(field(bytes, 8)),
             partition_leader_epoch: LeaderEpoch(i32::from_be_bytes(field(bytes, 12))),
@@ -149,9 +158,7 @@ impl BatchHeader {
             producer_epoch: ProducerEpoch(i16::from_be_bytes(field(bytes, 51))),
             base_sequence: i32::from_be_bytes(field(bytes, 53)),
             record_count: i32::from_be_bytes(field(bytes, 57)),
-        };
-        header.check()?;
-        Ok(header)
+        }
     }
 
     fn fault_of_short(bytes: &[u8]) -> BatchError {
@@ -169,7 +176,8 @@ impl BatchHeader {
         BatchError::Incomplete { needed: BATCH_HEADER_LEN, available: bytes.len() }
     }
 
-    fn check(&self) -> Result<(), BatchError> {
+    /// What [`BatchHeader::parse`] checks.
+    pub fn check(&self) -> Result<(), BatchError> {
         // The magic comes first: another format has another header, so no other field means anything.
         if self.magic != MAGIC {
             return Err(BatchError::UnsupportedMagic(self.magic));
@@ -279,13 +287,17 @@ impl BatchHeader {
     pub fn set_max_timestamp(&mut self, timestamp_type: TimestampType, max_timestamp: TimestampMs) {
         let head_crc = |header: &BatchHeader| crc32c::crc32c(&header.encode()[ATTRIBUTES_START..]);
         let before = head_crc(self);
-        self.attributes = match timestamp_type {
-            TimestampType::CreateTime => self.attributes & !TIMESTAMP_TYPE_BIT,
-            TimestampType::LogAppendTime => self.attributes | TIMESTAMP_TYPE_BIT,
-        };
+        self.attributes = with_timestamp_type(self.attributes, timestamp_type);
         self.max_timestamp = max_timestamp;
         let change = before ^ head_crc(self);
         self.crc ^= crc32c::crc32c_combine(change, 0, self.size_in_bytes() - BATCH_HEADER_LEN);
+    }
+}
+
+fn with_timestamp_type(attributes: i16, timestamp_type: TimestampType) -> i16 {
+    match timestamp_type {
+        TimestampType::CreateTime => attributes & KNOWN_BITS & !TIMESTAMP_TYPE_BIT,
+        TimestampType::LogAppendTime => attributes & KNOWN_BITS | TIMESTAMP_TYPE_BIT,
     }
 }
 
@@ -330,13 +342,14 @@ pub fn set_log_append_time(batch: &mut [u8], timestamp: TimestampMs) {
 /// If `batch` is shorter than a header.
 pub fn set_max_timestamp(batch: &mut [u8], timestamp_type: TimestampType, timestamp: TimestampMs) {
     assert!(batch.len() >= BATCH_HEADER_LEN, "a batch has at least a header");
-    let low = batch[ATTRIBUTES_START + 1];
-    let bit = TIMESTAMP_TYPE_BIT as u8;
-    let new_low = if timestamp_type == TimestampType::LogAppendTime { low | bit } else { low & !bit };
-    if new_low == low && batch[35..43] == timestamp.0.to_be_bytes() {
+    let attributes = i16::from_be_bytes([batch[ATTRIBUTES_START], batch[ATTRIBUTES_START + 1]]);
+    let is_append_time = attributes & TIMESTAMP_TYPE_BIT != 0;
+    if is_append_time == (timestamp_type == TimestampType::LogAppendTime) && batch[35..43] == timestamp.0.to_be_bytes()
+    {
         return;
     }
-    batch[ATTRIBUTES_START + 1] = new_low;
+    let attributes = with_timestamp_type(attributes, timestamp_type);
+    batch[ATTRIBUTES_START..ATTRIBUTES_START + 2].copy_from_slice(&attributes.to_be_bytes());
     batch[35..43].copy_from_slice(&timestamp.0.to_be_bytes());
     let crc = crc32c::crc32c(&batch[ATTRIBUTES_START..]);
     batch[CRC_START..ATTRIBUTES_START].copy_from_slice(&crc.to_be_bytes());

@@ -14,10 +14,12 @@ mod header;
 mod record;
 #[cfg(test)]
 mod tests;
+mod unpack;
 pub mod varint;
+mod walk;
 
 pub use batch::{BatchIter, BatchRef, Scratch};
-pub use builder::{BatchBuilder, BatchOptions, ProducerStamp};
+pub use builder::{BatchBuilder, BatchOptions, ProducerStamp, value_record_len};
 pub use compression::{Compression, DecompressError};
 pub use control::{ControlRecordType, EndTransactionMarker, control_batch, end_transaction_batch};
 pub use header::{
@@ -25,6 +27,8 @@ pub use header::{
     set_base_offset_and_epoch, set_log_append_time, set_max_timestamp,
 };
 pub use record::{RecordError, RecordHeader, RecordHeaders, RecordIter, RecordRef};
+pub use unpack::{UNREAD_MAX, Unpacker};
+pub use walk::{RecordSketch, RecordWalk};
 
 /// The sequence number `count` after `sequence`: it wraps from 2147483647 to 0 (KIP-98).
 #[inline]

@@ -17,15 +17,12 @@ pub enum RecordError {
     /// The number of headers is negative or more than the record's bytes can hold.
     #[error("header count {0} is out of range")]
     InvalidHeaderCount(i32),
+    /// The batch ends before its records do.
+    #[error("the records end before it does")]
+    CutOff,
     /// The record's fields end before its length does.
     #[error("{0} bytes of the record are left over")]
     TrailingBytes(usize),
-    /// Base offset and delta pass 64 bits.
-    #[error("offset delta {0} is out of range")]
-    InvalidOffsetDelta(i32),
-    /// Base timestamp and delta pass 64 bits.
-    #[error("timestamp delta {0} is out of range")]
-    InvalidTimestampDelta(i64),
 }
 
 /// A record, as a view into its batch (or into the [`super::Scratch`] it was decompressed to).
@@ -112,16 +109,16 @@ fn read_header<'a>(input: &mut &'a [u8]) -> Result<RecordHeader<'a>, RecordError
 }
 
 /// A record before offset and timestamp are made absolute.
-struct RawRecord<'a> {
-    timestamp_delta: i64,
-    offset_delta: i32,
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
+pub(super) struct RawRecord<'a> {
+    pub(super) timestamp_delta: i64,
+    pub(super) offset_delta: i32,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
     headers: RecordHeaders<'a>,
     size_in_bytes: usize,
 }
 
-fn read_record<'a>(input: &mut &'a [u8]) -> Result<RawRecord<'a>, RecordError> {
+pub(super) fn read_record<'a>(input: &mut &'a [u8]) -> Result<RawRecord<'a>, RecordError> {
     let before = input.len();
     let len = read_varint(input)?;
     let mut body = take(input, len)?;
@@ -164,17 +161,14 @@ impl<'a> RecordIter<'a> {
 
     fn read(&mut self) -> Result<RecordRef<'a>, RecordError> {
         let raw = read_record(&mut self.input)?;
-        let offset = self.header.base_offset.0.checked_add(i64::from(raw.offset_delta));
+        // Both wrap, as in Java.
+        let offset = self.header.base_offset.0.wrapping_add(i64::from(raw.offset_delta));
         let timestamp = match self.header.timestamp_type() {
             TimestampType::LogAppendTime => self.header.max_timestamp,
-            TimestampType::CreateTime => TimestampMs(
-                (self.header.base_timestamp.0)
-                    .checked_add(raw.timestamp_delta)
-                    .ok_or(RecordError::InvalidTimestampDelta(raw.timestamp_delta))?,
-            ),
+            TimestampType::CreateTime => TimestampMs(self.header.base_timestamp.0.wrapping_add(raw.timestamp_delta)),
         };
         Ok(RecordRef {
-            offset: Offset(offset.ok_or(RecordError::InvalidOffsetDelta(raw.offset_delta))?),
+            offset: Offset(offset),
             timestamp,
             key: raw.key,
             value: raw.value,

@@ -172,3 +172,16 @@ fn hostile_bytes_are_survived() {
         }
     }
 }
+
+#[test]
+fn the_length_of_a_record_is_known_before_it_is_written() {
+    for lens in [&[0][..], &[1, 62, 63, 64, 8_190, 8_191, 8_192], &[5; 200], &[1_048_576, 3]] {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        let mut expected = BATCH_HEADER_LEN;
+        for (index, len) in lens.iter().enumerate() {
+            builder.append(TimestampMs(77), None, Some(&vec![7; *len]), &[]);
+            expected += value_record_len(index as i32, *len);
+        }
+        assert_eq!(builder.build().len(), expected, "{lens:?}");
+    }
+}

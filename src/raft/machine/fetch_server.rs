@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ringlog_protocol::Records;
 use ringlog_protocol::messages::{FetchRequest, FetchResponse, fetch_response};
-use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, Now, Offset};
+use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Now, Offset};
 
 use super::Raft;
+use super::parked::{Parked, ParkedFetches};
 use super::state::{Position, State};
 use super::wire;
 use crate::effects::{Action, Effects};
@@ -15,8 +16,8 @@ use crate::event::{ReadFailed, ReadToken, ReplyToken};
 use crate::snapshot_name::SnapshotId;
 use crate::voters::ReplicaKey;
 
-/// Fetches that may be parked; beyond it they are answered empty at once. A peer has one in flight.
-const MAX_PARKED: usize = 1024;
+/// Waiting fetches that one step answers at most: with thousands of brokers, raft has other things to do in between.
+const MAX_ANSWERS_PER_STEP: usize = 256;
 /// A fetch never waits longer than this, whatever it asks for.
 const MAX_WAIT_MS: u64 = 60_000;
 /// A fetch gets at most this many bytes, unless its first batch is larger.
@@ -32,15 +33,6 @@ pub(super) struct Asker {
     pub api_version: i16,
 }
 
-/// A fetch that waits for records or a higher high watermark.
-#[derive(Debug)]
-struct Parked {
-    listener: String,
-    offset: Offset,
-    max_bytes: u32,
-    deadline: MonotonicMs,
-}
-
 /// What an answer still needs bytes for.
 #[derive(Debug)]
 pub(super) enum ReadPurpose {
@@ -48,11 +40,10 @@ pub(super) enum ReadPurpose {
     Snapshot { id: SnapshotId, position: i64 },
 }
 
-/// A read under way.
+/// A read under way, for one asker or for several with the same question; each with the listener that it came by.
 #[derive(Debug)]
 pub(super) struct Reading {
-    pub token: ReplyToken,
-    pub listener: String,
+    pub askers: Vec<(ReplyToken, String)>,
     pub epoch: LeaderEpoch,
     pub purpose: ReadPurpose,
 }
@@ -60,16 +51,12 @@ pub(super) struct Reading {
 /// Requests that are not answered yet.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    parked: BTreeMap<ReplyToken, Parked>,
+    pub parked: ParkedFetches,
     reading: BTreeMap<ReadToken, Reading>,
     next_read: u64,
 }
 
 impl Waiting {
-    pub fn next_deadline(&self) -> Option<MonotonicMs> {
-        self.parked.values().map(|parked| parked.deadline).min()
-    }
-
     pub fn begin_read(&mut self, reading: Reading) -> ReadToken {
         let token = ReadToken(self.next_read);
         self.next_read += 1;
@@ -79,11 +66,6 @@ impl Waiting {
 
     pub fn finish_read(&mut self, token: ReadToken) -> Option<Reading> {
         self.reading.remove(&token)
-    }
-
-    pub fn forget(&mut self, token: ReplyToken) {
-        self.parked.remove(&token);
-        self.reading.retain(|_, reading| reading.token != token);
     }
 }
 
@@ -128,11 +110,13 @@ impl Raft {
         match self.log.position(offset, LeaderEpoch(asked.last_fetched_epoch)) {
             Position::Valid => {}
             Position::Snapshot(id) => {
+                self.on_shorter_log(key, offset);
                 let mut data = self.fetch_data(ErrorCode::None);
                 data.snapshot_id = fetch_response::SnapshotId { end_offset: id.end_offset.0, epoch: id.epoch.0 };
                 return Some(wire::fetch_response(&self.leader_info(&from.listener), data));
             }
             Position::Diverging { epoch, end_offset } => {
+                self.on_shorter_log(key, offset.min(end_offset));
                 let mut data = self.fetch_data(ErrorCode::None);
                 data.diverging_epoch = fetch_response::EpochEndOffset { epoch: epoch.0, end_offset: end_offset.0 };
                 return Some(wire::fetch_response(&self.leader_info(&from.listener), data));
@@ -141,20 +125,32 @@ impl Raft {
         self.on_valid_fetch(key, offset, now, fx);
         let parked = Parked {
             listener: from.listener.clone(),
+            epoch: self.epoch,
             offset,
             max_bytes: u32::try_from(request.max_bytes).unwrap_or(0).min(MAX_FETCH_BYTES),
             deadline: now.monotonic.plus_ms((request.max_wait_ms as u64).min(MAX_WAIT_MS)),
         };
-        let known = self.leader_high_watermark().map_or(NO_HIGH_WATERMARK, |offset| offset.0);
-        let must_wait = self.log.end <= offset
-            && request.max_wait_ms > 0
-            && asked.high_watermark >= known
-            && self.waiting.parked.len() < MAX_PARKED;
-        if must_wait {
-            self.waiting.parked.insert(from.token, parked);
+        let voter = self.voter_id(key);
+        let known = self.leader_high_watermark();
+        let news_from = if voter.is_some() { self.log.end } else { known.unwrap_or(Offset(0)) };
+        let knows_high_watermark = asked.high_watermark >= known.map_or(NO_HIGH_WATERMARK, |offset| offset.0);
+        if offset >= news_from && knows_high_watermark && request.max_wait_ms > 0 {
+            self.waiting.parked.park(voter, from.token, parked, self.config.max_parked_fetches);
             return None;
         }
-        self.answer_parked(from.token, parked, fx)
+        self.answer_or_read(from.token, parked, fx)
+    }
+
+    /// The voter that asks, if it is one.
+    fn voter_id(&self, key: ReplicaKey) -> Option<NodeId> {
+        let State::Leader(leader) = &self.state else { return None };
+        leader.is_voter(key).then_some(key.id)
+    }
+
+    fn on_shorter_log(&mut self, key: ReplicaKey, end_offset: Offset) {
+        if let State::Leader(leader) = &mut self.state {
+            leader.on_shorter_log(key, end_offset);
+        }
     }
 
     /// Who fetches from a valid position has everything below it.
@@ -203,70 +199,61 @@ impl Raft {
         wire::fetch_response(&self.leader_info(listener), data)
     }
 
-    /// Records if there are any (which takes a read), else an empty answer.
-    fn answer_parked(&mut self, token: ReplyToken, parked: Parked, fx: &mut Effects) -> Option<FetchResponse> {
-        if self.log.end > parked.offset {
-            let reading = Reading { token, listener: parked.listener, epoch: self.epoch, purpose: ReadPurpose::Fetch };
-            let read = self.waiting.begin_read(reading);
-            fx.push(Action::ReadLog { token: read, from: parked.offset, max_bytes: parked.max_bytes });
-            return None;
-        }
-        Some(wire::fetch_response(&self.leader_info(&parked.listener), self.fetch_data(ErrorCode::None)))
+    fn empty_answer(&self, listener: &str) -> FetchResponse {
+        wire::fetch_response(&self.leader_info(listener), self.fetch_data(ErrorCode::None))
     }
 
-    fn answer_where(&mut self, mut is_due: impl FnMut(&Parked) -> bool, fx: &mut Effects) {
-        let due: Vec<ReplyToken> =
-            self.waiting.parked.iter().filter(|(_, parked)| is_due(parked)).map(|(token, _)| *token).collect();
-        for token in due {
-            if let Some(parked) = self.waiting.parked.remove(&token)
-                && let Some(response) = self.answer_parked(token, parked, fx)
-            {
+    /// Records if there are any (which takes a read), else an empty answer.
+    fn answer_or_read(&mut self, token: ReplyToken, parked: Parked, fx: &mut Effects) -> Option<FetchResponse> {
+        if self.log.end > parked.offset {
+            self.read_log(vec![(token, parked.listener)], parked.offset, parked.max_bytes, fx);
+            return None;
+        }
+        Some(self.empty_answer(&parked.listener))
+    }
+
+    fn read_log(&mut self, askers: Vec<(ReplyToken, String)>, from: Offset, max_bytes: u32, fx: &mut Effects) {
+        let token = self.waiting.begin_read(Reading { askers, epoch: self.epoch, purpose: ReadPurpose::Fetch });
+        fx.push(Action::ReadLog { token, from, max_bytes });
+    }
+
+    /// Answers a portion of the fetches that have waited for long enough, or for what there is now. Those with the same
+    /// question share one read.
+    pub(super) fn answer_parked(&mut self, now: Now, fx: &mut Effects) {
+        self.waiting.parked.expire(now.monotonic);
+        let mut reads: BTreeMap<(Offset, u32), Vec<(ReplyToken, String)>> = BTreeMap::new();
+        for _ in 0..MAX_ANSWERS_PER_STEP {
+            let Some((token, parked)) = self.waiting.parked.take_due() else { break };
+            if let Err(error) = self.check_leader(parked.epoch.0) {
+                let response = self.fetch_error(&parked.listener, error);
+                self.reply(token, response, fx);
+            } else if self.log.end > parked.offset {
+                reads.entry((parked.offset, parked.max_bytes)).or_default().push((token, parked.listener));
+            } else {
+                let response = self.empty_answer(&parked.listener);
                 self.reply(token, response, fx);
             }
         }
-    }
-
-    /// The log grew, or the high watermark rose (which everybody wants to know at once).
-    pub(super) fn answer_ready_fetches(&mut self, all: bool, fx: &mut Effects) {
-        let end = self.log.end;
-        self.answer_where(|parked| all || parked.offset < end, fx);
-    }
-
-    pub(super) fn answer_expired_fetches(&mut self, now: Now, fx: &mut Effects) {
-        self.answer_where(|parked| parked.deadline <= now.monotonic, fx);
-    }
-
-    /// Leadership is over: nobody waits for it any longer.
-    pub(super) fn fail_waiting(&mut self, error: ErrorCode, fx: &mut Effects) {
-        for (token, parked) in std::mem::take(&mut self.waiting.parked) {
-            let response = self.fetch_error(&parked.listener, error);
-            self.reply(token, response, fx);
+        for ((from, max_bytes), askers) in reads {
+            self.read_log(askers, from, max_bytes, fx);
         }
     }
 
     pub(super) fn on_log_read(&mut self, token: ReadToken, result: Result<Vec<Bytes>, ReadFailed>, fx: &mut Effects) {
         let Some(reading) = self.waiting.finish_read(token) else { return };
-        let response = match result {
-            _ if reading.epoch != self.epoch || !self.is_leader() => {
-                self.fetch_error(&reading.listener, ErrorCode::NotLeaderOrFollower)
-            }
-            Ok(chunks) => {
-                let mut data = self.fetch_data(ErrorCode::None);
-                data.records = Some(Records::from_chunks(chunks));
-                wire::fetch_response(&self.leader_info(&reading.listener), data)
-            }
-            // The segment may just have been deleted; the position is judged anew when the peer asks again.
-            Err(ReadFailed) => self.fetch_error(&reading.listener, ErrorCode::BrokerNotAvailable),
-        };
-        self.reply(reading.token, response, fx);
-    }
-
-    pub(super) fn on_abandoned(&mut self, token: ReplyToken) {
-        self.waiting.forget(token);
-        if let State::Leader(leader) = &mut self.state
-            && let Some(change) = &mut leader.change
-        {
-            change.forget(token);
+        let is_led = reading.epoch == self.epoch && self.is_leader();
+        for (asker, listener) in reading.askers {
+            let response = match &result {
+                _ if !is_led => self.fetch_error(&listener, ErrorCode::NotLeaderOrFollower),
+                Ok(chunks) => {
+                    let mut data = self.fetch_data(ErrorCode::None);
+                    data.records = Some(Records::from_chunks(chunks.clone()));
+                    wire::fetch_response(&self.leader_info(&listener), data)
+                }
+                // The segment may just have been deleted; the position is judged anew when the peer asks again.
+                Err(ReadFailed) => self.fetch_error(&listener, ErrorCode::BrokerNotAvailable),
+            };
+            self.reply(asker, response, fx);
         }
     }
 }

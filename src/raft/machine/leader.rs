@@ -6,12 +6,8 @@ use bytes::Bytes;
 use ringlog_types::{MonotonicMs, NodeId, Now, Offset, TimestampMs};
 
 use super::membership::PendingChange;
+use super::observers::Observers;
 use crate::voters::{ReplicaKey, Voter, VoterSet};
-
-/// Observers that a leader remembers at most; the one silent for longest makes room.
-const MAX_OBSERVERS: usize = 10_000;
-/// An observer is forgotten after this silence.
-const OBSERVER_EXPIRY_MS: u64 = 300_000;
 
 /// One replica's progress.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +23,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn new(key: ReplicaKey) -> Progress {
+    pub fn new(key: ReplicaKey) -> Progress {
         Progress {
             key,
             end_offset: None,
@@ -37,7 +33,13 @@ impl Progress {
         }
     }
 
-    fn on_fetch(&mut self, offset: Offset, leader_end: Offset, now: Now) {
+    /// Whether a voter is that replica: one whose directory isn't known is, by its id.
+    fn is_of(&self, key: ReplicaKey) -> bool {
+        self.key.directory_id.is_none() || self.key.directory_id == key.directory_id
+    }
+
+    /// It has everything below `offset`, and no more, whatever it said before: its disk may have been replaced.
+    pub fn on_fetch(&mut self, offset: Offset, leader_end: Offset, now: Now) {
         if offset >= leader_end {
             self.last_caught_up = now.wall;
         } else if let (Some(end), Some(last)) = (self.leader_end_at_last_fetch, self.last_fetch)
@@ -46,7 +48,7 @@ impl Progress {
             self.last_caught_up = last.wall;
         }
         self.leader_end_at_last_fetch = Some(leader_end);
-        self.end_offset = Some(self.end_offset.map_or(offset, |known| known.max(offset)));
+        self.end_offset = Some(offset);
         self.last_fetch = Some(now);
     }
 }
@@ -56,7 +58,7 @@ impl Progress {
 pub(super) struct OpenBatch {
     pub first_offset: Offset,
     pub records: Vec<Bytes>,
-    /// Upper bound of the batch's bytes.
+    /// The batch's bytes.
     pub size: usize,
     pub deadline: MonotonicMs,
 }
@@ -68,7 +70,7 @@ pub(super) struct Leader {
     /// First known when this epoch's first record is on a majority.
     pub high_watermark: Option<Offset>,
     pub voters: BTreeMap<NodeId, Progress>,
-    pub observers: BTreeMap<ReplicaKey, Progress>,
+    pub observers: Observers,
     /// When each voter gets its next BeginQuorumEpoch.
     pub begin_at: BTreeMap<NodeId, MonotonicMs>,
     /// Voters heard of since the check-quorum timer was set.
@@ -89,7 +91,7 @@ impl Leader {
             epoch_start,
             high_watermark: None,
             voters: voters.iter().map(|voter| (voter.key.id, Progress::new(voter.key))).collect(),
-            observers: BTreeMap::new(),
+            observers: Observers::default(),
             begin_at: BTreeMap::new(),
             heard: BTreeSet::new(),
             check_quorum_deadline: now.plus_ms(check_quorum_ms),
@@ -119,30 +121,33 @@ impl Leader {
             let progress = known.map_or_else(|| Progress::new(voter.key), |p| Progress { key: voter.key, ..p });
             self.voters.insert(voter.key.id, progress);
         }
-        self.observers.extend(old.into_values().map(|progress| (progress.key, progress)));
+        old.into_values().for_each(|progress| self.observers.insert(progress));
         self.begin_at.retain(|id, _| voters.get(*id).is_some());
     }
 
     /// Whether `key` is one of the voters; a voter whose directory isn't known is one by its id.
     fn voter_mut(&mut self, key: ReplicaKey) -> Option<&mut Progress> {
-        self.voters
-            .get_mut(&key.id)
-            .filter(|progress| progress.key.directory_id.is_none() || progress.key.directory_id == key.directory_id)
+        self.voters.get_mut(&key.id).filter(|progress| progress.is_of(key))
     }
 
     /// A valid fetch: the position is the acknowledgement.
     pub fn on_fetch(&mut self, key: ReplicaKey, offset: Offset, leader_end: Offset, now: Now) {
+        match self.voter_mut(key) {
+            Some(progress) => progress.on_fetch(offset, leader_end, now),
+            None => self.observers.on_fetch(key, offset, leader_end, now),
+        }
+    }
+
+    /// A voter's log can't be continued where it says that it ends: it has no more than that, whatever it said before.
+    pub fn on_shorter_log(&mut self, key: ReplicaKey, end_offset: Offset) {
         if let Some(progress) = self.voter_mut(key) {
-            progress.on_fetch(offset, leader_end, now);
-            return;
+            progress.end_offset = progress.end_offset.map(|known| known.min(end_offset));
         }
-        if !self.observers.contains_key(&key) && self.observers.len() >= MAX_OBSERVERS {
-            let oldest = self.observers.iter().min_by_key(|(_, p)| p.last_fetch.map(|at| at.monotonic));
-            if let Some(oldest) = oldest.map(|(key, _)| *key) {
-                self.observers.remove(&oldest);
-            }
-        }
-        self.observers.entry(key).or_insert_with(|| Progress::new(key)).on_fetch(offset, leader_end, now);
+    }
+
+    /// Whether that replica votes.
+    pub fn is_voter(&self, key: ReplicaKey) -> bool {
+        self.voters.get(&key.id).is_some_and(|progress| progress.is_of(key))
     }
 
     /// Our own durable log end.
@@ -178,12 +183,6 @@ impl Leader {
         }
         self.high_watermark = Some(candidate);
         Some(candidate)
-    }
-
-    pub fn expire_observers(&mut self, now: MonotonicMs) {
-        self.observers.retain(|_, progress| {
-            progress.last_fetch.is_some_and(|at| now.since_ms(at.monotonic) < OBSERVER_EXPIRY_MS)
-        });
     }
 
     /// The other voters, best informed first.

@@ -17,7 +17,6 @@ use super::state::State;
 use super::wire::{self, LeaderInfo};
 use crate::control_records::ControlRecord;
 use crate::effects::{Destination, Effects};
-use crate::event::ReplyToken;
 use crate::voters::{Endpoint, Endpoints, ReplicaKey, VersionRange, Voter, VoterSet};
 
 /// A newcomer must have fetched within this time.
@@ -42,15 +41,6 @@ enum Stage {
     Committing { offset: Offset },
 }
 
-impl PendingChange {
-    /// The asker is gone.
-    pub fn forget(&mut self, token: ReplyToken) {
-        if self.asker.as_ref().is_some_and(|(asker, _)| asker.token == token) {
-            self.asker = None;
-        }
-    }
-}
-
 /// Why `kraft.version` can't be raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KRaftVersionError {
@@ -65,9 +55,12 @@ pub enum KRaftVersionError {
         /// Wanted level.
         to: i16,
     },
-    /// That voter has not told of its directory and versions, or doesn't speak the level.
-    #[error("voter {0} doesn't support the level, or has not said so yet")]
-    UnpreparedVoter(NodeId),
+    /// A voter has not told of its directory and versions, or doesn't speak the level. The words are Kafka's.
+    #[error("Invalid upgrade of kraft.version to KRAFT_VERSION_{level} because not all of the voters support it")]
+    UnpreparedVoter {
+        /// The wanted level.
+        level: i16,
+    },
 }
 
 fn endpoints<'a>(listeners: impl Iterator<Item = (&'a StrBytes, &'a StrBytes, u16)>) -> Endpoints {
@@ -140,7 +133,7 @@ impl Raft {
             client_software_name: StrBytes::from_static("ringlog"),
             client_software_version: StrBytes::from_static(env!("CARGO_PKG_VERSION")),
         };
-        if !self.send(to, Asked::ApiVersions, versions, now, fx) {
+        if !self.send(to, Asked::ApiVersions { newcomer: key }, versions, now, fx) {
             return Err(refusal::unreachable(key));
         }
         let newcomer = Voter { key, endpoints, kraft_version: VersionRange::STATIC };
@@ -156,10 +149,16 @@ impl Raft {
         }
     }
 
-    /// What the newcomer speaks; `None`: it gave no answer.
-    pub(super) fn on_newcomer_versions(&mut self, response: Option<&ApiVersionsResponse>, now: Now, fx: &mut Effects) {
+    /// What that newcomer speaks; `None`: it gave no answer.
+    pub(super) fn on_newcomer_versions(
+        &mut self,
+        key: ReplicaKey,
+        response: Option<&ApiVersionsResponse>,
+        now: Now,
+        fx: &mut Effects,
+    ) {
         let State::Leader(leader) = &mut self.state else { return };
-        let is_asking = |change: &PendingChange| matches!(change.stage, Stage::AskingVersions { .. });
+        let is_asking = |change: &PendingChange| matches!(&change.stage, Stage::AskingVersions { newcomer, .. } if newcomer.key == key);
         if !leader.change.as_ref().is_some_and(is_asking) {
             return;
         }
@@ -433,22 +432,20 @@ impl Raft {
         }
     }
 
-    /// Raises `kraft.version` (UpdateFeatures): from then on the voters stand in the log. The offset to wait for, or
-    /// `None` if the level is that already.
-    pub fn upgrade_kraft_version(
-        &mut self,
-        level: i16,
-        validate_only: bool,
-        now: Now,
-    ) -> Result<(Option<Offset>, Effects), KRaftVersionError> {
-        let mut fx = Effects::default();
+    /// Whether [`Raft::upgrade_kraft_version`] can raise `kraft.version` to that level now.
+    pub fn may_upgrade_kraft_version(&self, level: i16) -> Result<(), KRaftVersionError> {
+        self.voters_of_level(level).map(|_| ())
+    }
+
+    /// The voter set to be written with a level; `None` if the level is that already.
+    fn voters_of_level(&self, level: i16) -> Result<Option<VoterSet>, KRaftVersionError> {
         let from = self.kraft_version();
         let State::Leader(leader) = &self.state else { return Err(KRaftVersionError::NotLeader) };
         if leader.high_watermark.is_none() {
             return Err(KRaftVersionError::NotLeader);
         }
         if level == from {
-            return Ok((None, fx));
+            return Ok(None);
         }
         if level != 1 {
             return Err(KRaftVersionError::InvalidLevel { from, to: level });
@@ -464,13 +461,21 @@ impl Raft {
             voters.push(
                 reported
                     .filter(|voter| voter.kraft_version.contains(level) && voter.key.directory_id.is_some())
-                    .ok_or(KRaftVersionError::UnpreparedVoter(id))?,
+                    .ok_or(KRaftVersionError::UnpreparedVoter { level })?,
             );
         }
-        let voters = VoterSet::new(voters).expect("a voter set's ids are distinct");
-        if validate_only {
-            return Ok((None, fx));
-        }
+        Ok(Some(VoterSet::new(voters).expect("a voter set's ids are distinct")))
+    }
+
+    /// Raises `kraft.version` (UpdateFeatures): from then on the voters stand in the log. The offset to wait for, or
+    /// `None` if the level is that already.
+    pub fn upgrade_kraft_version(
+        &mut self,
+        level: i16,
+        now: Now,
+    ) -> Result<(Option<Offset>, Effects), KRaftVersionError> {
+        let mut fx = Effects::default();
+        let Some(voters) = self.voters_of_level(level)? else { return Ok((None, fx)) };
         let records = vec![ControlRecord::KRaftVersion(level), ControlRecord::Voters(voters)];
         self.append_control(records, now, &mut fx);
         let offset = self.log.end.plus(-1);

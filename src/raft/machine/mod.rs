@@ -7,6 +7,8 @@ mod fetch_client;
 mod fetch_server;
 mod leader;
 mod membership;
+mod observers;
+mod parked;
 mod poll;
 mod proposals;
 mod rebuilding;
@@ -28,6 +30,7 @@ use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random};
 
 use self::fetch_server::Waiting;
 pub use self::membership::KRaftVersionError;
+pub use self::proposals::MAX_BATCH_LEN;
 use self::rebuilding::Rebuilding;
 use self::requests::Requests;
 use self::state::{KnownLeader, LogState, State};
@@ -55,23 +58,42 @@ pub struct LoadedState {
     pub snapshots: Vec<SnapshotId>,
     /// Control records of the latest snapshot and of the whole log after it.
     pub history: ControlHistory,
-    /// Records that this node may have acknowledged are gone (damage that no torn write explains). Until it has all
-    /// from a leader that is committed it neither votes nor stands: its log says nothing about what it once had.
-    pub is_rebuilding: bool,
+    /// Whether the rest is all that this node ever told others.
+    pub memory: Memory,
+}
+
+/// What a node knows of its own past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// All that it told others.
+    Whole,
+    /// Records that it may have acknowledged are gone (damage that no torn write explains). Until it has all from a
+    /// leader that is committed it neither votes nor stands: its log says nothing about what it once had.
+    LostRecords,
+    /// Nothing is there: the whole quorum is new, or this node's disk was replaced and records, vote and epoch are gone,
+    /// on which others may count. This is as [`Memory::LostRecords`], but that it takes part in elections among
+    /// candidates whose logs are as empty as its own; with the first one it knows that the quorum is new.
+    Blank,
 }
 
 impl LoadedState {
-    /// The snapshot that lies beyond the log, if so: before [`Raft::new`] the log must be emptied to begin at its
-    /// end. Happens when a node stopped between fetching a snapshot and emptying its log, or noting its epoch.
+    /// The newest snapshot, if the log doesn't hold what it covers: before [`Raft::new`] the log must be emptied to begin
+    /// at its end. Happens when a node stopped between fetching a snapshot and emptying its log, or noting its epoch.
+    /// Snapshots hold what is committed, so a log that parts from one before its end holds nothing that is from there on,
+    /// whatever its epochs.
     pub fn log_must_restart_at(&self) -> Option<SnapshotId> {
         let latest = self.snapshots.iter().copied().max()?;
-        let last_epoch = self.epochs.latest().unwrap_or(LeaderEpoch(0));
-        let is_beyond = latest.epoch > last_epoch && latest.end_offset > self.log_start_offset
-            || latest.epoch == last_epoch && latest.end_offset > self.log_end_offset;
+        let is_beyond = latest.end_offset > self.log_end_offset;
         let is_empty = self.log_start_offset == self.log_end_offset && latest.end_offset == self.log_end_offset;
-        // The epochs are still those of the log before.
-        let has_other_epochs = is_empty && self.epochs.latest().is_some_and(|epoch| epoch != latest.epoch);
-        (is_beyond || has_other_epochs).then_some(latest)
+        let epoch = if is_empty {
+            // Those of the log before, if there are any.
+            self.epochs.latest()
+        } else if self.log_start_offset < latest.end_offset {
+            self.epochs.epoch_of(latest.end_offset.plus(-1))
+        } else {
+            None
+        };
+        (is_beyond || epoch.is_some_and(|epoch| epoch != latest.epoch)).then_some(latest)
     }
 }
 
@@ -118,8 +140,10 @@ pub struct Raft {
     announced: Option<RoleChange>,
     /// A fetched snapshot that the driver is putting in the place of log and state.
     installing: Option<SnapshotId>,
-    /// See [`LoadedState::is_rebuilding`].
+    /// See [`Memory`].
     rebuilding: Option<Rebuilding>,
+    /// It began as [`Memory::Blank`], and is still so.
+    is_blank: bool,
     /// The epoch whose leader's process is gone, as far as we can tell; `None` again once it answers a fetch.
     suspected: Option<LeaderEpoch>,
     /// Voters that said, in this epoch, that they know of no leader either.
@@ -163,7 +187,6 @@ impl Raft {
                 let asked = fetch_server::Asker { token, listener, api_version };
                 self.on_request(asked, request, now, fx);
             }
-            Event::RequestAbandoned { token } => self.on_abandoned(token),
             Event::Response { token, result } => self.on_response(token, result, now, fx),
             Event::LogFlushed => self.on_flushed(now, fx),
             Event::LogRead { token, result } => self.on_log_read(token, result, fx),

@@ -26,6 +26,7 @@ impl Raft {
         if self.is_leader() {
             self.poll_leader(now, fx);
         }
+        self.answer_parked(now, fx);
         self.send_due(now, fx);
         self.flush_if_due(now, fx);
         self.deadline = self.compute_deadline(now.monotonic);
@@ -36,7 +37,7 @@ impl Raft {
         // A node that is leaving doesn't stand, nor one whose log is just being replaced. Nor does one stand with records
         // that aren't durable: it would keep the votes that it got with them, and lead without them after a power failure.
         let is_settled = self.installing.is_none() && self.log.flushed == self.log.end;
-        let may_stand = self.is_voter() && self.may_vote() && !self.is_shutting_down && is_settled;
+        let may_stand = self.is_voter() && self.may_stand() && !self.is_shutting_down && is_settled;
         let is_past = |deadline: MonotonicMs| deadline <= now.monotonic;
         match &self.state {
             State::Unattached { election_deadline } if may_stand && is_past(*election_deadline) => {
@@ -68,12 +69,11 @@ impl Raft {
 
     fn poll_leader(&mut self, now: Now, fx: &mut Effects) {
         let State::Leader(leader) = &mut self.state else { return };
-        leader.expire_observers(now.monotonic);
+        leader.observers.expire(now.monotonic);
         if leader.open_batch.as_ref().is_some_and(|open| open.deadline <= now.monotonic) {
             self.drain_open_batch(now, fx);
         }
         self.poll_change(now, fx);
-        self.answer_expired_fetches(now, fx);
     }
 
     fn send_due(&mut self, now: Now, fx: &mut Effects) {
@@ -146,7 +146,11 @@ impl Raft {
     }
 
     fn compute_deadline(&self, now: MonotonicMs) -> Option<MonotonicMs> {
+        if self.waiting.parked.has_due() {
+            return Some(now);
+        }
         let mut deadlines: Vec<MonotonicMs> = self.requests.next_deadline(now).into_iter().collect();
+        deadlines.extend(self.waiting.parked.next_deadline());
         deadlines.extend(self.patience_ends());
         deadlines.extend(self.doubts_leader_from());
         match &self.state {
@@ -170,7 +174,6 @@ impl Raft {
                 }
                 deadlines.extend(leader.open_batch.as_ref().map(|open| open.deadline));
                 deadlines.extend(leader.change.as_ref().map(|change| change.deadline));
-                deadlines.extend(self.waiting.next_deadline());
             }
             State::Resigned(resigned) => deadlines.push(resigned.deadline),
         }

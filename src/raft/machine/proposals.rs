@@ -1,7 +1,7 @@
 //! The leader's log: proposals, batches, flushes, high watermark.
 
 use bytes::Bytes;
-use ringlog_protocol::records::{BatchBuilder, BatchOptions};
+use ringlog_protocol::records::{BATCH_HEADER_LEN, BatchBuilder, BatchOptions, value_record_len};
 use ringlog_types::{LeaderEpoch, Now, Offset};
 
 use super::leader::OpenBatch;
@@ -11,11 +11,7 @@ use crate::control_records::{ControlRecord, control_batch};
 use crate::effects::{Action, Effects};
 
 /// A data batch is at most this long, in bytes.
-const MAX_BATCH_LEN: usize = 8 * 1024 * 1024;
-/// The batch's header.
-const BATCH_OVERHEAD: usize = 61;
-/// What a record takes at most besides its payload.
-const RECORD_OVERHEAD: usize = 24;
+pub const MAX_BATCH_LEN: usize = 8 * 1024 * 1024;
 
 impl Raft {
     pub(super) fn append_proposal(
@@ -26,21 +22,27 @@ impl Raft {
         fx: &mut Effects,
     ) -> Result<Proposed, ProposeError> {
         assert!(!records.is_empty(), "a proposal has records");
-        let size: usize = records.iter().map(|record| record.len() + RECORD_OVERHEAD).sum();
+        let size_behind = |open: usize| -> usize {
+            let record_len = |(index, record): (usize, &Bytes)| value_record_len((open + index) as i32, record.len());
+            records.iter().enumerate().map(record_len).sum()
+        };
+        let alone = BATCH_HEADER_LEN + size_behind(0);
         if !self.is_leader() || epoch != self.epoch {
             return Err(ProposeError::NotLeader(epoch));
         }
-        if size + BATCH_OVERHEAD > MAX_BATCH_LEN {
-            return Err(ProposeError::TooLarge(size));
+        if alone > MAX_BATCH_LEN {
+            return Err(ProposeError::TooLarge(alone));
         }
         let first_offset = self.next_offset();
         let State::Leader(leader) = &mut self.state else { return Err(ProposeError::NotLeader(epoch)) };
-        let open_size = leader.open_batch.as_ref().map_or(0, |open| open.size);
-        if self.log.unflushed_bytes + open_size + size > self.config.max_unflushed_bytes.max(MAX_BATCH_LEN) {
+        let open = leader.open_batch.as_ref().map_or((0, 0), |open| (open.size, open.records.len()));
+        let mut size = size_behind(open.1);
+        if self.log.unflushed_bytes + open.0 + size > self.config.max_unflushed_bytes.max(MAX_BATCH_LEN) {
             return Err(ProposeError::Overloaded);
         }
-        if open_size + size > MAX_BATCH_LEN {
+        if open.0 + size > MAX_BATCH_LEN {
             self.drain_open_batch(now, fx);
+            size = size_behind(0);
         }
         let State::Leader(leader) = &mut self.state else { return Err(ProposeError::NotLeader(epoch)) };
         // With nothing under way there is nothing to wait for: what comes while this batch is being committed gathers
@@ -50,7 +52,7 @@ impl Raft {
         let open = leader.open_batch.get_or_insert_with(|| OpenBatch {
             first_offset,
             records: Vec::new(),
-            size: BATCH_OVERHEAD,
+            size: BATCH_HEADER_LEN,
             deadline,
         });
         open.records.extend_from_slice(records);
@@ -92,6 +94,8 @@ impl Raft {
         let check_quorum_ms = self.check_quorum_ms();
         if changes_voters && let State::Leader(leader) = &mut self.state {
             leader.set_voters(self.history.voters(), now.monotonic.plus_ms(check_quorum_ms));
+            // Who waits as an observer may be a voter now, whose fetch commits this.
+            self.waiting.parked.wake_all();
         }
         self.append_as_leader(batch, end_offset, fx);
     }
@@ -99,7 +103,7 @@ impl Raft {
     fn append_as_leader(&mut self, batches: Bytes, end_offset: Offset, fx: &mut Effects) {
         self.log.epochs.assign(self.epoch, self.log.end);
         self.append(batches, end_offset, fx);
-        self.answer_ready_fetches(false, fx);
+        self.waiting.parked.wake_voters(self.log.end);
     }
 
     /// To the end of the log, on any node.
@@ -149,7 +153,7 @@ impl Raft {
         if high_watermark >= self.log.end {
             self.drain_open_batch(now, fx);
         }
-        self.answer_ready_fetches(true, fx);
+        self.waiting.parked.wake_all();
         self.on_committed(high_watermark, now, fx);
     }
 

@@ -5,6 +5,10 @@
 //! log, and the leader's log of one epoch only grows: so the mark to reach is that log's end, asked for with
 //! DescribeQuorum after our log continued the leader's. What it acknowledged to leaders of earlier epochs is either in
 //! this leader's log or can't be committed any more.
+//!
+//! A voter on whose disk nothing is may have lost records in the same way, and its epoch and vote besides. But when a
+//! quorum begins all of its voters are like that, and have to elect somebody. So such a voter takes part in elections
+//! among empty logs; with the first one it knows that it didn't forget anything.
 
 use ringlog_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse, describe_quorum_request};
 use ringlog_types::{ErrorCode, Now, Offset};
@@ -81,6 +85,15 @@ impl Raft {
             && self.log.flushed >= leader_end
             && self.installing.is_none()
         {
+            self.rebuilding = None;
+            self.is_blank = false;
+            fx.push(Action::Rebuilt);
+        }
+    }
+
+    /// This node took part in an election of nodes without records: the quorum is new.
+    pub(super) fn end_blankness(&mut self, fx: &mut Effects) {
+        if std::mem::take(&mut self.is_blank) {
             self.rebuilding = None;
             fx.push(Action::Rebuilt);
         }

@@ -38,7 +38,10 @@ pub(super) enum Asked {
     },
     /// Where the leader's log ends, by DescribeQuorum.
     LeaderEnd,
-    ApiVersions,
+    /// Of somebody who is to become a voter.
+    ApiVersions {
+        newcomer: ReplicaKey,
+    },
     AddVoter,
     RemoveVoter,
     UpdateVoter,

@@ -93,8 +93,8 @@ impl Raft {
                 self.on_snapshot_response(pending, id, position, response, now, fx);
             }
             (Asked::LeaderEnd, ResponseBody::DescribeQuorum(response)) => self.on_leader_end(pending, &response, now),
-            (Asked::ApiVersions, ResponseBody::ApiVersions(response)) => {
-                self.on_newcomer_versions(Some(&response), now, fx);
+            (Asked::ApiVersions { newcomer }, ResponseBody::ApiVersions(response)) => {
+                self.on_newcomer_versions(newcomer, Some(&response), now, fx);
             }
             (Asked::UpdateVoter, ResponseBody::UpdateRaftVoter(response)) => {
                 self.on_update_response(pending, &response, now, fx);
@@ -112,7 +112,7 @@ impl Raft {
             Asked::Vote { voter, is_pre_vote } if error == SendError::UnsupportedVersion && is_pre_vote => {
                 self.on_vote_failure(pending, voter.id, ErrorCode::UnsupportedVersion.code(), now, fx);
             }
-            Asked::ApiVersions => self.on_newcomer_versions(None, now, fx),
+            Asked::ApiVersions { newcomer } => self.on_newcomer_versions(newcomer, None, now, fx),
             Asked::UpdateVoter if error == SendError::UnsupportedVersion => {
                 if let State::Follower(follower) = &mut self.state {
                     follower.has_updated = true;

@@ -58,8 +58,7 @@ impl Raft {
         }
         let max_bytes = u32::try_from(request.max_bytes).unwrap_or(0).min(self.config.fetch_snapshot_max_bytes).max(1);
         let reading = Reading {
-            token: from.token,
-            listener: from.listener,
+            askers: vec![(from.token, from.listener)],
             epoch: self.epoch,
             purpose: ReadPurpose::Snapshot { id, position },
         };
@@ -73,29 +72,30 @@ impl Raft {
         result: Result<SnapshotChunk, SnapshotReadError>,
         fx: &mut Effects,
     ) {
-        let Some(reading) = self.waiting.finish_read(token) else { return };
-        let ReadPurpose::Snapshot { id, position } = reading.purpose else {
+        let Some(Reading { askers, epoch, purpose }) = self.waiting.finish_read(token) else { return };
+        let ReadPurpose::Snapshot { id, position } = purpose else {
             panic!("a log read was answered with a snapshot's bytes");
         };
+        let Some((asker, listener)) = askers.into_iter().next() else { return };
         let response = match result {
-            _ if reading.epoch != self.epoch || !self.is_leader() => {
-                self.snapshot_error(&reading.listener, id, position, ErrorCode::NotLeaderOrFollower)
+            _ if epoch != self.epoch || !self.is_leader() => {
+                self.snapshot_error(&listener, id, position, ErrorCode::NotLeaderOrFollower)
             }
             Ok(chunk) => {
                 let mut data = snapshot_data(id, position, ErrorCode::None);
                 data.size = i64::try_from(chunk.size).unwrap_or(i64::MAX);
                 data.unaligned_records = Some(Records::from(chunk.bytes));
-                wire::snapshot_response(&self.leader_info(&reading.listener), data)
+                wire::snapshot_response(&self.leader_info(&listener), data)
             }
             Err(error) => {
                 let error = match error {
                     SnapshotReadError::NotFound => ErrorCode::SnapshotNotFound,
                     SnapshotReadError::PositionOutOfRange => ErrorCode::PositionOutOfRange,
                 };
-                self.snapshot_error(&reading.listener, id, position, error)
+                self.snapshot_error(&listener, id, position, error)
             }
         };
-        self.reply(reading.token, response, fx);
+        self.reply(asker, response, fx);
     }
 
     fn snapshot_error(&self, listener: &str, id: SnapshotId, position: i64, error: ErrorCode) -> FetchSnapshotResponse {

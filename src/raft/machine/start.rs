@@ -8,7 +8,7 @@ use super::fetch_server::Waiting;
 use super::rebuilding::Rebuilding;
 use super::requests::Requests;
 use super::state::{Election, KnownLeader, LogState, Resigned, State};
-use super::{LoadedState, Raft};
+use super::{LoadedState, Memory, Raft};
 use crate::config::RaftConfig;
 use crate::effects::Effects;
 use crate::voters::Endpoints;
@@ -51,7 +51,8 @@ impl Raft {
             waiting: Waiting::default(),
             announced: None,
             installing: None,
-            rebuilding: loaded.is_rebuilding.then_some(Rebuilding::Unknown),
+            rebuilding: (loaded.memory != Memory::Whole).then_some(Rebuilding::Unknown),
+            is_blank: loaded.memory == Memory::Blank,
             suspected: None,
             leaderless: BTreeSet::new(),
             told_high_watermark: None,
@@ -81,7 +82,7 @@ impl Raft {
             let deadline = self.new_election_deadline(now);
             self.state = State::Resigned(Resigned { deadline, unacknowledged, preferred: Vec::new() });
         } else if leader_id.is_none()
-            && self.may_vote()
+            && self.may_stand()
             && self.is_voter()
             && self.voted.is_some_and(|vote| vote.id == me.id && is_same_directory(vote, me))
         {
@@ -96,7 +97,7 @@ impl Raft {
                 self.become_follower(self.epoch, KnownLeader { id: leader_id, endpoints }, now, fx);
             }
         }
-        let is_alone = self.may_vote() && self.is_voter() && self.voters().len() == 1;
+        let is_alone = self.may_stand() && self.is_voter() && self.voters().len() == 1;
         if is_alone && !matches!(self.state, State::Leader(_) | State::Candidate(_)) {
             self.become_prospective(now, fx);
         }

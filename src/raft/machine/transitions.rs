@@ -1,6 +1,6 @@
 //! From one state to another.
 
-use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now};
+use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now, Offset};
 
 use super::Raft;
 use super::leader::Leader;
@@ -44,7 +44,7 @@ impl Raft {
             fx.push(crate::Action::AbandonSnapshot { id: download.id });
         }
         if was_leader {
-            self.fail_waiting(ErrorCode::NotLeaderOrFollower, fx);
+            self.waiting.parked.wake_all();
             if let State::Leader(leader) = old
                 && let Some(change) = leader.change
             {
@@ -96,9 +96,18 @@ impl Raft {
         self.enter(State::Follower(follower), fx);
     }
 
-    /// Whether this node's log may be asked about: what it says is all that this node ever acknowledged.
-    pub(super) fn may_vote(&self) -> bool {
-        self.rebuilding.is_none()
+    /// Whether this node's log may decide about a candidate whose log ends there: what it says is all that this node
+    /// ever acknowledged; or nobody in that election has ever had a record.
+    pub(super) fn may_vote_for(&self, last_epoch: LeaderEpoch, end_offset: Offset) -> bool {
+        let is_empty = |epoch: LeaderEpoch, end: Offset| (epoch, end) == (LeaderEpoch(0), Offset(0));
+        let (own_epoch, own_end) = self.last_epoch_and_end();
+        self.rebuilding.is_none() || self.is_blank && is_empty(own_epoch, own_end) && is_empty(last_epoch, end_offset)
+    }
+
+    /// Whether this node may ask for votes, as far as its log is concerned.
+    pub(super) fn may_stand(&self) -> bool {
+        let (last_epoch, end) = self.last_epoch_and_end();
+        self.may_vote_for(last_epoch, end)
     }
 
     /// Whether the leader's process seems to be gone.
@@ -188,6 +197,7 @@ impl Raft {
         let check_quorum_ms = self.check_quorum_ms();
         let leader = Leader::new(self.voters(), self.log.end, now.monotonic, check_quorum_ms);
         self.enter(State::Leader(Box::new(leader)), fx);
+        self.end_blankness(fx);
         let change = ControlRecord::LeaderChange {
             leader_id: self.config.node_id,
             voter_ids: self.voters().iter().map(|voter| voter.key.id).collect(),

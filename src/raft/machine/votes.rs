@@ -1,7 +1,7 @@
 //! Vote and PreVote, both sides (KIP-595, KIP-853, KIP-996).
 
 use ringlog_protocol::messages::{VoteRequest, VoteResponse};
-use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Now};
+use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Now, Offset};
 
 use super::Raft;
 use super::fetch_server::Asker;
@@ -48,8 +48,13 @@ impl Raft {
         }
         let asker = ReplicaKey::from_wire(asked.replica_id, asked.replica_directory_id);
         let is_fresh = self.is_fresh(asked.last_offset_epoch, asked.last_offset);
-        let is_granted =
-            if asked.pre_vote { self.grants_pre_vote(is_fresh) } else { self.grant_vote(asker, is_fresh, now) };
+        let may_vote = self.may_vote_for(LeaderEpoch(asked.last_offset_epoch), Offset(asked.last_offset));
+        let is_granted = may_vote
+            && if asked.pre_vote {
+                self.grants_pre_vote(is_fresh, now)
+            } else {
+                self.grant_vote(asker, is_fresh, now, fx)
+            };
         wire::vote_response(&self.leader_info(&from.listener), ErrorCode::None, is_granted)
     }
 
@@ -60,24 +65,22 @@ impl Raft {
     }
 
     /// Whether we would vote, if it came to that. Changes nothing.
-    fn grants_pre_vote(&self, is_fresh: bool) -> bool {
-        if !self.may_vote() {
-            return false;
-        }
+    fn grants_pre_vote(&self, is_fresh: bool, now: Now) -> bool {
         match &self.state {
             State::Leader(_) => false,
-            // Who is in touch with its leader doesn't help to replace it.
-            State::Follower(follower) => is_fresh && (!follower.has_fetched || self.suspects_leader()),
+            // Who is in touch with its leader doesn't help to replace it. Time alone ends that for an observer, which others
+            // may count among the voters: it stands in no election.
+            State::Follower(follower) => {
+                let is_in_touch = follower.has_fetched && follower.fetch_deadline > now.monotonic;
+                is_fresh && (!is_in_touch || self.suspects_leader())
+            }
             State::Unattached { .. } | State::Prospective(_) | State::Candidate(_) | State::Resigned(_) => is_fresh,
         }
     }
 
     /// One vote per epoch.
-    fn grant_vote(&mut self, asker: ReplicaKey, is_fresh: bool, now: Now) -> bool {
+    fn grant_vote(&mut self, asker: ReplicaKey, is_fresh: bool, now: Now, fx: &mut Effects) -> bool {
         let has_leader = self.leader.is_some();
-        if !self.may_vote() {
-            return false;
-        }
         let (State::Unattached { .. } | State::Prospective(_)) = &self.state else { return false };
         if let Some(voted) = self.voted {
             return voted.id == asker.id && (voted.directory_id.is_none() || voted.directory_id == asker.directory_id);
@@ -86,6 +89,7 @@ impl Raft {
             return false;
         }
         self.voted = Some(asker);
+        self.end_blankness(fx);
         let deadline = self.new_election_deadline(now);
         match &mut self.state {
             State::Unattached { election_deadline } => *election_deadline = deadline,

@@ -7,7 +7,7 @@ use ringlog_protocol::messages::*;
 use ringlog_protocol::records::{BatchBuilder, BatchIter, BatchOptions};
 use ringlog_protocol::{Records, RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::{
-    Action, ControlHistory, Effects, Endpoint, Endpoints, Event, LeaderEpochs, LoadedState, Raft, RaftConfig,
+    Action, ControlHistory, Effects, Endpoint, Endpoints, Event, LeaderEpochs, LoadedState, Memory, Raft, RaftConfig,
     ReadFailed, ReplyToken, RequestToken, SendError, SnapshotChunk, SnapshotReadError, Step, VoterSet,
 };
 use ringlog_types::{
@@ -370,7 +370,8 @@ impl Attacked {
             epochs: LeaderEpochs::default(),
             snapshots: Vec::new(),
             history: ControlHistory::new(voters),
-            is_rebuilding: seed.is_multiple_of(5),
+            memory: [Memory::Whole, Memory::Whole, Memory::LostRecords, Memory::Whole, Memory::Blank]
+                [seed as usize % 5],
         };
         let mut config = RaftConfig::new(NodeId(1), DIRECTORY, "cluster");
         config.endpoints = Endpoints::from([("CONTROLLER".to_owned(), endpoint(1))]);

@@ -3,7 +3,8 @@
 use ringlog_protocol::records::BatchIter;
 use ringlog_raft::snapshot::{self, SnapshotError, SnapshotWriter, bootstrap_snapshot};
 use ringlog_raft::{
-    ControlHistory, Endpoint, Endpoints, QuorumState, ReplicaKey, SnapshotId, VersionRange, Voter, VoterSet,
+    ControlHistory, Endpoint, Endpoints, EpochStart, LeaderEpochs, LoadedState, Memory, QuorumState, ReplicaKey,
+    SnapshotId, VersionRange, Voter, VoterSet,
 };
 use ringlog_types::{LeaderEpoch, NodeId, Offset, TimestampMs};
 
@@ -137,5 +138,48 @@ fn the_log_of_a_dynamic_quorum_names_its_voters() {
 fn quorum_state_files_of_kafka_come_back() {
     for file in [&include_bytes!("data/quorum-state-0")[..], include_bytes!("data/quorum-state-1")] {
         assert_eq!(QuorumState::from_json(file).unwrap().to_json().as_bytes(), file);
+    }
+}
+
+fn loaded(log: (i64, i64), epochs: &[(i32, i64)], snapshots: &[(i64, i32)]) -> LoadedState {
+    let epochs =
+        epochs.iter().map(|&(epoch, start)| EpochStart { epoch: LeaderEpoch(epoch), start_offset: Offset(start) });
+    LoadedState {
+        quorum_state: None,
+        log_start_offset: Offset(log.0),
+        log_end_offset: Offset(log.1),
+        epochs: LeaderEpochs::new(epochs),
+        snapshots: snapshots.iter().map(|&(end, epoch)| snapshot_id(end, epoch)).collect(),
+        history: ControlHistory::default(),
+        memory: Memory::Whole,
+    }
+}
+
+fn snapshot_id(end_offset: i64, epoch: i32) -> SnapshotId {
+    SnapshotId { end_offset: Offset(end_offset), epoch: LeaderEpoch(epoch) }
+}
+
+#[test]
+fn a_log_that_parts_from_its_snapshot_begins_anew_behind_it() {
+    for (log, epochs, snapshots, restart) in [
+        // As an orderly stop leaves it, with and without the beginning.
+        ((0, 60), &[(1, 0), (4, 30)][..], &[(0, 0), (40, 4)][..], None),
+        ((40, 60), &[(4, 40)], &[(40, 3), (50, 4)], None),
+        ((40, 60), &[(5, 40)], &[(40, 4)], None),
+        ((20, 60), &[(5, 40)], &[(40, 4)], None),
+        ((40, 40), &[], &[(40, 4)], None),
+        ((0, 0), &[], &[(0, 0)], None),
+        // A snapshot was fetched, and the node stopped before it took the log's place: of a log that was behind, or of
+        // one to whose epoch's leader nobody listened, shorter or longer than the snapshot.
+        ((0, 60), &[(1, 0), (4, 30)], &[(100, 4)], Some((100, 4))),
+        ((0, 60), &[(1, 0), (4, 30)], &[(100, 6)], Some((100, 6))),
+        ((0, 60), &[(1, 0), (5, 50)], &[(100, 4)], Some((100, 4))),
+        ((0, 120), &[(1, 0), (5, 50)], &[(100, 4)], Some((100, 4))),
+        ((0, 120), &[(1, 0), (3, 50)], &[(100, 4)], Some((100, 4))),
+        // The log is empty already, but its epochs are those of before.
+        ((100, 100), &[(1, 0), (5, 50)], &[(100, 4)], Some((100, 4))),
+    ] {
+        let found = loaded(log, epochs, snapshots).log_must_restart_at();
+        assert_eq!(found, restart.map(|(end, epoch)| snapshot_id(end, epoch)), "{log:?} {epochs:?} {snapshots:?}");
     }
 }

@@ -11,7 +11,7 @@ use ringlog_protocol::{RequestBody, ResponseBody};
 use ringlog_quorum::snapshots::SnapshotPolicy;
 use ringlog_quorum::{ControllerRequest, Input, LoadedSnapshot, NodeFault, QuorumNode, Work};
 use ringlog_raft::{ReadFailed, ReplyToken, SnapshotId};
-use ringlog_types::{NodeId, Offset};
+use ringlog_types::{BrokerEpoch, MonotonicMs, NodeId, Offset};
 
 use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo};
 use super::peers::{Calls, Peers};
@@ -20,8 +20,8 @@ use super::ring::{Channel, End, Ring};
 use super::snapshot_files;
 use super::time::{MS, Us};
 
-/// Requests taken before their effects are carried out.
-const MAX_REQUESTS_PER_TURN: usize = 64;
+/// How much of each sort of input is taken before the effects are carried out.
+const MAX_INPUTS_PER_TURN: usize = 64;
 const FINISHED_CAPACITY: usize = 64;
 const MAILBOX_CAPACITY: usize = 1024;
 /// How long answers wait until all cores have taken the new metadata over.
@@ -71,6 +71,8 @@ pub(crate) struct Inboxes {
     pub controller: Rc<Channel<Command>>,
     pub raft: Rc<Channel<(Box<ControllerRequest>, Reply)>>,
     pub calls: Rc<Calls>,
+    /// Heartbeats that came in since the driver looked.
+    pub heartbeats: Rc<RefCell<BTreeMap<NodeId, (BrokerEpoch, MonotonicMs)>>>,
     /// Requests that wait for an answer.
     pub open: Rc<RefCell<BTreeSet<super::network::CallId>>>,
     /// Who leads, as far as the node knows.
@@ -84,6 +86,7 @@ impl Inboxes {
             controller: Channel::new(ring, MAILBOX_CAPACITY),
             raft: Channel::new(ring, MAILBOX_CAPACITY),
             calls: Rc::default(),
+            heartbeats: Rc::default(),
             open: Rc::default(),
             leader: Rc::default(),
             is_loaded: Rc::default(),
@@ -97,6 +100,7 @@ pub(crate) struct Driver {
     is_controller: bool,
     controller_inbox: Rc<Channel<Command>>,
     raft_inbox: Rc<Channel<(Box<ControllerRequest>, Reply)>>,
+    heartbeats: Rc<RefCell<BTreeMap<NodeId, (BrokerEpoch, MonotonicMs)>>>,
     finished: Rc<Channel<Finished>>,
     leader: Rc<Cell<Option<NodeId>>>,
     node: QuorumNode,
@@ -133,6 +137,7 @@ impl Driver {
             is_controller,
             controller_inbox: inboxes.controller.clone(),
             raft_inbox: inboxes.raft.clone(),
+            heartbeats: inboxes.heartbeats.clone(),
             finished,
             leader: inboxes.leader.clone(),
             node,
@@ -166,30 +171,60 @@ impl Driver {
     async fn serve(&mut self) -> Result<(), DriverFault> {
         self.do_work().await?;
         loop {
-            match self.next(self.node.takes_requests()).await {
-                Wake::Command(Command::Stop) => return Ok(()),
-                Wake::Command(Command::Request(request, reply)) => {
-                    self.on_request(request, reply);
-                    for _ in 1..MAX_REQUESTS_PER_TURN {
-                        if !self.node.takes_requests() {
-                            break;
-                        }
-                        match self.controller_inbox.try_recv() {
-                            Some(Command::Request(request, reply)) => self.on_request(request, reply),
-                            Some(Command::Stop) => return Ok(()),
-                            None => break,
-                        }
-                    }
-                }
-                Wake::RaftRequest(request, reply) => self.on_request(request, reply),
-                Wake::Finished(finished) => self.on_finished(finished)?,
-                Wake::Deadline => self.tick().await,
-                Wake::Clean => self.begin_cleaning(),
+            let wake = self.next(self.node.takes_requests()).await;
+            if self.take_in(wake)? || self.take_what_is_there()? {
+                return Ok(());
             }
+            self.tick_if_due().await;
             self.do_work().await?;
             if self.node.is_going_on() {
                 self.ring.step().await;
             }
+        }
+    }
+
+    /// Whether that was the end.
+    fn take_in(&mut self, wake: Wake) -> Result<bool, DriverFault> {
+        match wake {
+            Wake::Command(Command::Stop) => return Ok(true),
+            Wake::Command(Command::Request(request, reply)) | Wake::RaftRequest(request, reply) => {
+                self.on_request(request, reply);
+            }
+            Wake::Finished(finished) => self.on_finished(finished)?,
+            Wake::Deadline => {}
+            Wake::Clean => self.begin_cleaning(),
+        }
+        Ok(false)
+    }
+
+    /// Some of whatever came in meanwhile.
+    fn take_what_is_there(&mut self) -> Result<bool, DriverFault> {
+        for _ in 0..MAX_INPUTS_PER_TURN {
+            let Some(finished) = self.finished.try_recv() else { break };
+            self.on_finished(finished)?;
+        }
+        for _ in 0..MAX_INPUTS_PER_TURN {
+            let Some((request, reply)) = self.raft_inbox.try_recv() else { break };
+            self.on_request(request, reply);
+        }
+        for _ in 0..MAX_INPUTS_PER_TURN {
+            if !self.node.takes_requests() {
+                break;
+            }
+            match self.controller_inbox.try_recv() {
+                Some(Command::Request(request, reply)) => self.on_request(request, reply),
+                Some(Command::Stop) => return Ok(true),
+                None => break,
+            }
+        }
+        Ok(false)
+    }
+
+    async fn tick_if_due(&mut self) {
+        if self.ring.is_due(self.node.next_deadline()) {
+            let heartbeats = self.heartbeats.take().into_iter();
+            self.node.on_heartbeats_received(heartbeats.map(|(id, (epoch, at))| (id, epoch, at)));
+            self.tick().await;
         }
     }
 
@@ -440,12 +475,10 @@ impl Driver {
             if ring.now().monotonic >= deadline {
                 break;
             }
-            match ring.timeout_at(deadline, self.next(false)).await {
-                Some(Wake::RaftRequest(request, reply)) => self.on_request(request, reply),
-                Some(Wake::Finished(finished)) => self.on_finished(finished)?,
-                Some(Wake::Deadline) => self.tick().await,
-                Some(Wake::Command(_) | Wake::Clean) | None => {}
+            if let Some(wake) = ring.timeout_at(deadline, self.next(false)).await {
+                self.take_in(wake)?;
             }
+            self.tick_if_due().await;
             self.do_work().await?;
         }
         // Nothing may be half done when the executor ends.

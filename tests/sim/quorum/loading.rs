@@ -12,7 +12,7 @@ use ringlog_log::{Log, LogConfig, Recovered, RecoveryInput, SegmentOnDisk};
 use ringlog_protocol::records::BatchIter;
 use ringlog_quorum::durable_mark::{self, DurableMark, DurableMarkError};
 use ringlog_quorum::snapshot_load::SnapshotLoadError;
-use ringlog_quorum::start::{Found, Refusal, Verdict, is_alone, judge};
+use ringlog_quorum::start::{Elections, Found, Refusal, Verdict, is_alone, judge};
 use ringlog_quorum::{LoadedNode, LoadedSnapshot};
 use ringlog_raft::control_records::ControlRecordError;
 use ringlog_raft::quorum_state::QuorumStateError;
@@ -62,16 +62,16 @@ pub(crate) async fn load(
         snapshot.load_history(&mut history);
     }
     let found = directory.found(raft, &history);
-    let is_rebuilding = match judge(&found) {
-        Verdict::Continue { mark, is_rebuilding } => {
+    let memory = match judge(&found) {
+        Verdict::Continue { mark, memory } => {
             directory.write_mark(mark).await?;
-            is_rebuilding
+            memory
         }
-        Verdict::StartOver { mark, is_rebuilding } => {
+        Verdict::StartOver { mark, memory } => {
             directory.write_mark(Some(mark)).await?;
             directory.start_over().await?;
             history = ControlHistory::new(static_voters.clone());
-            is_rebuilding
+            memory
         }
         Verdict::Refuse(source) => return Err(source.into()),
     };
@@ -87,7 +87,7 @@ pub(crate) async fn load(
         epochs: log.epochs(),
         snapshots: log.snapshots.borrow().keys().copied().collect(),
         history,
-        is_rebuilding,
+        memory,
     };
     if let Some(id) = state.log_must_restart_at() {
         log.restart(id.end_offset, Some(id.epoch)).await?;
@@ -154,6 +154,8 @@ impl Directory {
             mark: self.mark,
             is_controller: raft.is_controller,
             is_alone: is_alone(history.voters(), raft.key(), &raft.bootstrap_servers, own_endpoint),
+            is_voter: history.voters().is_voter(raft.key()),
+            elections: self.quorum_state.as_ref().map(|state| Elections::of(state, raft.node_id)),
         }
     }
 

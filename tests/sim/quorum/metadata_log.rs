@@ -21,6 +21,8 @@ use super::segment_store::{ReadError, SegmentStore};
 
 /// How much of the log is read at once; in a node it is a megabyte.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
+/// Nothing was written for so long: the file is cut to its records.
+const IDLE_MS: u64 = 20;
 /// What lies before the records in a batch: base offset and length.
 const BATCH_PREFIX_BYTES: usize = 12;
 
@@ -63,6 +65,8 @@ pub(crate) struct MetadataLog {
     mark_written_at: Cell<MonotonicMs>,
     mark_turn: Turns,
     files_turn: Turns,
+    written_at: Cell<MonotonicMs>,
+    is_cut_due: Cell<bool>,
     generation: Cell<u64>,
 }
 
@@ -86,6 +90,8 @@ impl MetadataLog {
             mark_written_at: Cell::new(ring.now().monotonic),
             mark_turn: Turns::new(&ring),
             files_turn: Turns::new(&ring),
+            written_at: Cell::new(ring.now().monotonic),
+            is_cut_due: Cell::new(false),
             generation: Cell::new(0),
         }
     }
@@ -137,19 +143,43 @@ impl MetadataLog {
         let turn = self.files_turn.acquire().await;
         self.flush_in_turn().await?;
         drop(turn);
+        self.cut_padding_when_idle();
         self.write_mark_now_and_then();
         Ok(())
     }
 
     /// Writes everything that was appended before, as a node does that nobody counts on.
-    pub(crate) async fn write_out(&self) -> Result<(), MetadataLogError> {
-        let _turn = self.files_turn.acquire().await;
+    pub(crate) async fn write_out(self: &Rc<Self>) -> Result<(), MetadataLogError> {
+        let turn = self.files_turn.acquire().await;
         self.write_changed_epochs().await?;
         self.store.write_out().await.map_err(io_fault("log"))?;
         for roll in self.store.take_finished() {
             self.store.finish(&roll).await.map_err(io_fault("log"))?;
         }
+        drop(turn);
+        self.cut_padding_when_idle();
         Ok(())
+    }
+
+    /// Once nothing is written for a moment, the file ends with its last record.
+    fn cut_padding_when_idle(self: &Rc<Self>) {
+        self.written_at.set(self.ring().now().monotonic);
+        if self.is_cut_due.replace(true) {
+            return;
+        }
+        let log = self.clone();
+        self.ring().spawn_detached(async move {
+            let mut idle_at = log.written_at.get().plus_ms(IDLE_MS);
+            while log.ring().now().monotonic < idle_at {
+                log.ring().sleep_ms(idle_at.since_ms(log.ring().now().monotonic)).await;
+                idle_at = log.written_at.get().plus_ms(IDLE_MS);
+            }
+            log.is_cut_due.set(false);
+            let _turn = log.files_turn.acquire().await;
+            if log.store.cut_padding().await.is_err() {
+                log.ring().shared.note(log.ring().node, || "the metadata log can't be cut to its records".to_owned());
+            }
+        });
     }
 
     async fn flush_in_turn(&self) -> Result<(), MetadataLogError> {
@@ -191,9 +221,9 @@ impl MetadataLog {
         self.write_small(durable_mark::FILE_NAME, mark.to_json().as_bytes()).await
     }
 
-    /// What had been lost is there again.
+    /// What had been lost is there again, or it is known that nothing was.
     pub(crate) async fn end_rebuilding(&self) -> Result<(), MetadataLogError> {
-        let mark = DurableMark { rebuilding: false, ..self.mark.get() };
+        let mark = DurableMark { rebuilding: false, blank: false, ..self.mark.get() };
         self.write_mark(mark).await
     }
 
@@ -314,6 +344,7 @@ impl MetadataLog {
 
     /// Leaves the files as an orderly stop leaves them. Everything must have been flushed.
     pub(crate) async fn close(&self) -> Result<(), MetadataLogError> {
+        let _turn = self.files_turn.acquire().await;
         self.store.trim().await.map_err(io_fault("log"))?;
         let (base_offset, offsets, times, producers) = {
             let mut log = self.log.borrow_mut();

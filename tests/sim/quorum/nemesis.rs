@@ -104,11 +104,13 @@ pub(crate) struct Nemesis {
     kind: Kind,
     is_over: bool,
     last_port_at: Us,
+    /// Its disk is to be replaced as soon as that may happen.
+    to_wipe: Option<usize>,
 }
 
 impl Nemesis {
     pub(crate) fn new(plan: &Plan) -> Nemesis {
-        Nemesis { random: plan.stream("faults"), kind: plan.kind, is_over: false, last_port_at: 0 }
+        Nemesis { random: plan.stream("faults"), kind: plan.kind, is_over: false, last_port_at: 0, to_wipe: None }
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -154,6 +156,9 @@ impl World {
         let node = self.victim();
         let trouble = self.nemesis.trouble();
         self.shared.note(node, || format!("*** {trouble:?}"));
+        if let Some(node) = self.nemesis.to_wipe {
+            self.wipe(node);
+        }
         match trouble {
             Trouble::Crash => {
                 let crash = self.any_crash();
@@ -350,11 +355,25 @@ impl World {
             place.is_some_and(|place| {
                 let view = &checks.nodes[place];
                 let is_same = directory.is_none_or(|directory| directory == view.directory);
-                place != node && is_same && !view.is_damaged && !view.is_rebuilding
+                place != node && is_same && !view.is_damaged && !view.is_rebuilding && !view.is_wiped
             })
         };
         let is_voter = voters.holds(checks.nodes[node].id, checks.nodes[node].directory);
         !is_voter || voters.iter().filter(is_unhurt).count() > voters.len() / 2
+    }
+
+    /// Whether a voter whom others know by its id alone may come back without any memory. With its records go its vote
+    /// and its epoch, of which nobody can tell it again; so this happens while the others have records, and all nodes
+    /// know of the leader in office.
+    fn may_forget(&self, node: usize) -> bool {
+        let checks = self.shared.checks.borrow();
+        let Some(epoch) = self.leader().filter(|leader| *leader != node).map(|leader| checks.nodes[leader].epoch)
+        else {
+            return false;
+        };
+        let mut others = checks.nodes.iter().enumerate().filter(|(other, view)| *other != node && view.is_controller);
+        others.all(|(_, view)| view.log.end() > 0)
+            && checks.nodes.iter().all(|view| view.acted_epoch <= epoch && (!view.is_running || view.epoch == epoch))
     }
 
     /// Bits turn in old bytes of the log, or in a snapshot. Never in what may be torn anyway: that is another matter.
@@ -402,8 +421,12 @@ impl World {
 
     /// The machine comes back with a new, empty disk.
     fn wipe(&mut self, node: usize) {
-        let is_dynamic = matches!(self.shared.plan.format, Format::Dynamic { .. });
-        if !is_dynamic || !self.hosts[node].is_controller || !self.may_hurt(node) {
+        let is_static = self.shared.plan.format == Format::Static;
+        if !self.hosts[node].is_controller || !self.may_hurt(node) {
+            return;
+        }
+        self.nemesis.to_wipe = (is_static && !self.may_forget(node)).then_some(node);
+        if self.nemesis.to_wipe.is_some() {
             return;
         }
         if self.hosts[node].is_running() {

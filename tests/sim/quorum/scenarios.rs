@@ -107,9 +107,16 @@ impl World {
     /// of the logs they follow.
     fn has_possible_majority(&self) -> bool {
         let checks = self.shared.checks.borrow();
+        // Who has no memory votes among others without any.
+        let may_vote = |view: &super::check::NodeView, log: (i32, i64)| {
+            !view.is_rebuilding || view.is_blank && view.log.end() == 0 && log == (0, 0)
+        };
+        let committed = (0, checks.committed.end());
         let is_there = |id: i32, directory: Option<ringlog_types::Uuid>| {
             checks.nodes.iter().any(|view| {
-                view.id == id && directory.is_none_or(|directory| directory == view.directory) && !view.is_rebuilding
+                view.id == id
+                    && directory.is_none_or(|directory| directory == view.directory)
+                    && may_vote(view, committed)
             })
         };
         // As in Kafka, who isn't a voter by its own log doesn't stand; so a leader that removed itself and restarted before
@@ -117,9 +124,9 @@ impl World {
         let can_win = |candidate: &super::check::NodeView| {
             let (set, log) = (candidate.log.voters(), (candidate.log.last_epoch(), candidate.log.end()));
             let votes = checks.nodes.iter().filter(|it| {
-                set.holds(it.id, it.directory) && !it.is_rebuilding && (it.log.last_epoch(), it.log.end()) <= log
+                set.holds(it.id, it.directory) && may_vote(it, log) && (it.log.last_epoch(), it.log.end()) <= log
             });
-            set.holds(candidate.id, candidate.directory) && !candidate.is_rebuilding && votes.count() > set.len() / 2
+            set.holds(candidate.id, candidate.directory) && may_vote(candidate, log) && votes.count() > set.len() / 2
         };
         if !checks.nodes.iter().any(can_win) {
             return false;

@@ -203,11 +203,17 @@ impl SegmentStore {
         if file_len != end {
             self.files.set_len(&file, end).await?;
         }
-        let mut store = self.store.borrow_mut();
-        let tail = store.active();
-        tail.create = false;
-        tail.file_len = end;
+        if let Some(tail) = self.store.borrow_mut().tail(base_offset) {
+            tail.create = false;
+            tail.file_len = end;
+        }
         Ok(())
+    }
+
+    /// Cuts the active file to its bytes, if it is longer and nothing waits to be written.
+    pub(crate) async fn cut_padding(&self) -> Result<(), DiskError> {
+        let has_padding = self.store.borrow().padding().is_some();
+        if has_padding { self.trim().await } else { Ok(()) }
     }
 
     /// A segment's file is about to go.

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use ringlog_protocol::ApiKey;
+use ringlog_protocol::{ApiKey, RequestBody};
 use ringlog_quorum::ControllerRequest;
+use ringlog_types::{BrokerEpoch, NodeId};
 
 use super::check::Fault;
 use super::clients::Clients;
@@ -274,10 +275,16 @@ impl World {
         }
         let request = decode_request(api, version, body);
         self.shared.checks.borrow_mut().on_request_received(&self.shared, node, call, &request);
+        let now = self.hosts[node].clock.now(self.shared.now());
+        if let RequestBody::BrokerHeartbeat(heartbeat) = &request {
+            let noted = (BrokerEpoch(heartbeat.broker_epoch), now.monotonic);
+            process.inboxes.heartbeats.borrow_mut().insert(NodeId(heartbeat.broker_id), noted);
+        }
         let reply = Reply::new(&process.ring, call, version, &request, &process.inboxes.open);
         let request = ControllerRequest {
             api_version: version,
             listener: LISTENER.to_owned(),
+            received_at: Some(now.monotonic),
             ..ControllerRequest::internal(request)
         };
         if request.is_for_raft() {

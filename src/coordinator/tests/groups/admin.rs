@@ -5,7 +5,7 @@ use ringlog_protocol::messages::*;
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_types::{ErrorCode, PartitionIndex};
 
-use crate::harness::{Harness, text};
+use crate::harness::{Harness, join, text};
 
 fn simple_commit(harness: &mut Harness, group: &str) {
     use offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -41,8 +41,8 @@ fn groups_are_listed_by_state_and_type() {
         groups.sort();
         groups
     };
-    let busy = "busy 'consumer' Stable Classic".to_owned();
-    let simple = "simple '' Empty Classic".to_owned();
+    let busy = "busy 'consumer' Stable classic".to_owned();
+    let simple = "simple '' Empty classic".to_owned();
     assert_eq!(list(&[], &[]), [busy.clone(), simple.clone()]);
     assert_eq!(list(&["stable"], &[]), [busy]);
     assert_eq!(list(&["Empty"], &["classic"]), [simple]);
@@ -92,6 +92,20 @@ fn only_empty_groups_are_deleted() {
     harness.fail_over();
     assert_eq!(harness.state("simple"), "Dead");
     assert_eq!(harness.state("busy"), "Stable");
+}
+
+#[test]
+fn an_id_that_was_given_out_does_not_keep_a_group_from_being_deleted() {
+    let mut harness = Harness::new();
+    simple_commit(&mut harness, "g");
+    let reserved: JoinGroupResponse = harness.call(join("g", ""), 9);
+    assert_eq!(reserved.error_code, ErrorCode::MemberIdRequired.code());
+    let request = DeleteGroupsRequest { groups_names: vec![text("g")] };
+    let response: DeleteGroupsResponse = harness.call(request, 2);
+    assert_eq!(response.results[0].error_code, 0);
+    assert_eq!(harness.state("g"), "Dead");
+    let late: JoinGroupResponse = harness.call(join("g", &reserved.member_id), 9);
+    assert_eq!(late.error_code, ErrorCode::UnknownMemberId.code());
 }
 
 #[test]

@@ -254,6 +254,8 @@ pub fn sync(group: &str, generation: i32, member: &StrBytes, members: &[StrBytes
         group_id: text(group),
         generation_id: generation,
         member_id: member.clone(),
+        protocol_type: Some(text("consumer")),
+        protocol_name: Some(text("range")),
         assignments: assignments.collect(),
         ..Default::default()
     }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use ringlog_protocol::records::BatchIter;
 use ringlog_raft::snapshot::{self, SnapshotWriter};
 use ringlog_raft::{
-    Action, ControlHistory, Effects, Endpoint, Endpoints, EpochStart, Event, LeaderEpochs, LoadedState, QuorumState,
-    Raft, RaftConfig, ReadFailed, ReplyToken, SnapshotChunk, SnapshotId, SnapshotReadError, Step, VoterSet,
+    Action, ControlHistory, Effects, Endpoint, Endpoints, EpochStart, Event, LeaderEpochs, LoadedState, Memory,
+    QuorumState, Raft, RaftConfig, ReadFailed, ReplyToken, SnapshotChunk, SnapshotId, SnapshotReadError, Step,
+    VoterSet,
 };
 use ringlog_types::{LeaderEpoch, NodeId, Now, Offset, Random, TimestampMs, Uuid};
 
@@ -65,7 +66,7 @@ impl Disk {
             ),
             snapshots: self.snapshots.keys().copied().collect(),
             history,
-            is_rebuilding: false,
+            memory: Memory::Whole,
         };
         assert_eq!(loaded.log_must_restart_at(), None);
         loaded

@@ -6,8 +6,8 @@ use ringlog_protocol::records::BatchIter;
 use ringlog_protocol::{RequestBody, StrBytes};
 use ringlog_raft::control_records::ControlRecord;
 use ringlog_raft::{
-    Action, Effects, EpochStart, Event, LeaderEpochs, LoadedState, ProposeError, QuorumState, QuorumStateVersion, Raft,
-    ReplicaKey, ReplyToken, RequestToken, SendError, Step, snapshot,
+    Action, Effects, EpochStart, Event, LeaderEpochs, LoadedState, Memory, ProposeError, QuorumState,
+    QuorumStateVersion, Raft, ReplicaKey, ReplyToken, RequestToken, SendError, Step, snapshot,
 };
 use ringlog_types::{CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random};
 
@@ -203,14 +203,14 @@ fn voters_that_all_know_no_leader_need_not_wait_for_one() {
 #[test]
 fn a_node_that_lost_records_neither_votes_nor_stands_until_it_has_them_again() {
     let mut loaded = empty(&[1, 2, 3]);
-    loaded.is_rebuilding = true;
+    loaded.memory = Memory::LostRecords;
     let (mut raft, _) = start(config(1), loaded);
     for pre_vote in [true, false] {
         let asked = vote(&Vote { epoch: 3, id: 2, last: (2, 10), pre_vote });
         assert!(!vote_answer(ask(&mut raft, asked, at(1))).2);
     }
     assert!(done(raft.step(Event::Tick, at(9_000))).sent.iter().all(|(_, it)| !matches!(it, RequestBody::Vote(_))));
-    let alone = LoadedState { is_rebuilding: true, ..empty(&[1]) };
+    let alone = LoadedState { memory: Memory::LostRecords, ..empty(&[1]) };
     assert!(!start(config(1), alone).1.became_leader);
 }
 

@@ -3,7 +3,7 @@
 use ringlog_protocol::messages::{DescribeQuorumResponse, FetchResponse, describe_quorum_response, fetch_response};
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::{
-    Action, EpochStart, Event, LeaderEpochs, LoadedState, QuorumState, QuorumStateVersion, Raft, RaftConfig,
+    Action, EpochStart, Event, LeaderEpochs, LoadedState, Memory, QuorumState, QuorumStateVersion, Raft, RaftConfig,
     ReplyToken, RequestToken, SnapshotId, Step,
 };
 use ringlog_types::{CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random};
@@ -96,27 +96,35 @@ fn a_follower_never_cuts_what_its_snapshot_covers() {
     assert!(actions.iter().any(|action| matches!(action, Action::Fatal(_))), "{actions:?}");
 }
 
+/// A leader tells of itself.
+fn told_of_leader(leader_id: i32, epoch: i32) -> Event {
+    let request = begin(leader_id, epoch).into();
+    Event::Request { token: ReplyToken(1), listener: "CONTROLLER".to_owned(), api_version: 1, request }
+}
+
+/// A leader's answer to a fetch that nothing can be added to.
+fn nothing_new(leader_id: i32, leader_epoch: i32) -> FetchResponse {
+    FetchResponse {
+        responses: vec![fetch_response::FetchableTopicResponse {
+            topic_id: CLUSTER_METADATA_TOPIC_ID,
+            partitions: vec![fetch_response::PartitionData {
+                current_leader: fetch_response::LeaderIdAndEpoch { leader_id, leader_epoch },
+                high_watermark: 0,
+                ..fetch_response::PartitionData::default()
+            }],
+            ..fetch_response::FetchableTopicResponse::default()
+        }],
+        ..FetchResponse::default()
+    }
+}
+
 /// A leader may still count what was acknowledged to it before it was lost.
 #[test]
 fn a_node_that_lost_records_has_them_again_where_the_leaders_log_ended() {
     for (leader_end, is_done) in [(0, true), (3, false)] {
-        let (mut raft, _) = start(config(1), LoadedState { is_rebuilding: true, ..empty(&[1, 2, 3]) });
-        let request = begin(2, 6).into();
-        let told = Event::Request { token: ReplyToken(1), listener: "CONTROLLER".to_owned(), api_version: 1, request };
-        let fetch = token_to(raft.step(told, at(1)), 2, |it| matches!(it, RequestBody::Fetch(_)));
-        let nothing = FetchResponse {
-            responses: vec![fetch_response::FetchableTopicResponse {
-                topic_id: CLUSTER_METADATA_TOPIC_ID,
-                partitions: vec![fetch_response::PartitionData {
-                    current_leader: fetch_response::LeaderIdAndEpoch { leader_id: 2, leader_epoch: 6 },
-                    high_watermark: 0,
-                    ..fetch_response::PartitionData::default()
-                }],
-                ..fetch_response::FetchableTopicResponse::default()
-            }],
-            ..FetchResponse::default()
-        };
-        let answer = Event::Response { token: fetch, result: Ok(nothing.into()) };
+        let (mut raft, _) = start(config(1), LoadedState { memory: Memory::LostRecords, ..empty(&[1, 2, 3]) });
+        let fetch = token_to(raft.step(told_of_leader(2, 6), at(1)), 2, |it| matches!(it, RequestBody::Fetch(_)));
+        let answer = Event::Response { token: fetch, result: Ok(nothing_new(2, 6).into()) };
         let asked = token_to(raft.step(answer, at(2)), 2, |it| matches!(it, RequestBody::DescribeQuorum(_)));
         let leader = describe_quorum_response::ReplicaState {
             replica_id: 2,
@@ -192,4 +200,16 @@ fn who_knows_no_leader_waits_for_no_server_that_hangs() {
     }
     asked.sort_unstable();
     assert_eq!(asked, [1, 2, 3]);
+}
+
+/// It is no voter by its own log, but by that of the candidate, who needs its vote; and their leader is gone for good.
+#[test]
+fn an_observer_whose_leader_is_silent_helps_to_elect_another() {
+    let mut raft = start(RaftConfig { directory_id: ringlog_types::Uuid([4; 16]), ..config(1) }, empty(&[2, 3, 5])).0;
+    let token = token_to(raft.step(told_of_leader(2, 6), at(1)), 2, |it| matches!(it, RequestBody::Fetch(_)));
+    let _ = raft.step(Event::Response { token, result: Ok(nothing_new(2, 6).into()) }, at(2));
+    let mut request = vote(&Vote { epoch: 6, id: 3, last: (4, 10), pre_vote: true });
+    request.topics[0].partitions[0].voter_directory_id = ringlog_types::Uuid([4; 16]);
+    assert!(!vote_answer(ask(&mut raft, request.clone(), at(1_900))).2, "it heard of its leader just now");
+    assert!(vote_answer(ask(&mut raft, request, at(2_100))).2);
 }

@@ -4,3 +4,5 @@ mod elections;
 mod followers;
 mod leaders;
 mod node;
+mod observers;
+mod wiped;

@@ -2,14 +2,14 @@
 
 use ringlog_protocol::messages::{
     BeginQuorumEpochRequest, FetchRequest, VoteRequest, VoteResponse, begin_quorum_epoch_request, fetch_request,
-    vote_request,
+    vote_request, vote_response,
 };
 use ringlog_protocol::records::{BatchIter, BatchRef};
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::control_records::ControlRecord;
 use ringlog_raft::{
-    Action, ControlHistory, Effects, Endpoint, Endpoints, EpochStart, Event, LeaderEpochs, LoadedState, QuorumState,
-    QuorumStateVersion, Raft, RaftConfig, ReplyToken, RequestToken, SnapshotId, Step, VoterSet,
+    Action, ControlHistory, Effects, Endpoint, Endpoints, EpochStart, Event, LeaderEpochs, LoadedState, Memory,
+    QuorumState, QuorumStateVersion, Raft, RaftConfig, ReplyToken, RequestToken, SnapshotId, Step, VoterSet,
 };
 use ringlog_types::{
     CLUSTER_METADATA_TOPIC_ID, LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random, TimestampMs, Uuid,
@@ -42,7 +42,7 @@ pub fn empty(voters: &[i32]) -> LoadedState {
         epochs: LeaderEpochs::default(),
         snapshots: Vec::new(),
         history: ControlHistory::new(voters),
-        is_rebuilding: false,
+        memory: Memory::Whole,
     }
 }
 
@@ -217,4 +217,51 @@ pub fn token_to(fx: Effects, id: i32, wanted: impl Fn(&RequestBody) -> bool) -> 
         _ => None,
     });
     token.expect("a request")
+}
+
+/// Node 1 as leader of epoch 1 among these voters, its own first record on its disk.
+pub fn elected(voters: &[i32]) -> Raft {
+    elected_from(empty(voters))
+}
+
+/// The same from what it found on its disk.
+pub fn elected_from(loaded: LoadedState) -> Raft {
+    let (mut raft, _) = start(config(1), loaded);
+    let mut sent = actions_of(raft.step(Event::Tick, at(5_000)));
+    while !raft.is_leader() {
+        let asked = sent.iter().find_map(|action| match action {
+            Action::Send { token, request, .. } => match &**request {
+                RequestBody::Vote(request) => Some((*token, request.topics[0].partitions[0].pre_vote)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let (token, pre_vote) = asked.expect("somebody is asked for a vote");
+        sent.retain(|action| !matches!(action, Action::Send { token: other, .. } if *other == token));
+        let partition = vote_response::PartitionData {
+            vote_granted: true,
+            leader_id: -1,
+            leader_epoch: raft.epoch().0,
+            ..vote_response::PartitionData::default()
+        };
+        let topic_name = StrBytes::from_static("__cluster_metadata");
+        let topics = vec![vote_response::TopicData { topic_name, partitions: vec![partition] }];
+        let response = VoteResponse { topics, ..VoteResponse::default() };
+        let fx = raft.step(Event::Response { token, result: Ok(response.into()) }, at(5_001));
+        let more = actions_of(fx);
+        if !pre_vote || raft.epoch() > LeaderEpoch(0) {
+            sent.retain(|_| !pre_vote);
+        }
+        sent.extend(more);
+    }
+    let _ = raft.step(Event::LogFlushed, at(5_002));
+    raft
+}
+
+/// A fetch of that replica, whose directory has the same number unless it has got a new disk.
+pub fn fetch_of(id: i32, directory: u8, epoch: i32, offset: i64, last_epoch: i32) -> FetchRequest {
+    let mut request = fetch(epoch, offset, last_epoch);
+    request.replica_state.replica_id = id;
+    request.topics[0].partitions[0].replica_directory_id = Uuid([directory; 16]);
+    request
 }

@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -28,8 +29,13 @@ import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.record.internal.MemoryRecords;
+import org.apache.kafka.common.record.internal.Record;
+import org.apache.kafka.common.record.internal.RecordBatch;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.apache.kafka.common.utils.BufferSupplier;
+import org.apache.kafka.common.utils.CloseableIterator;
 
 /**
  * Kafka's own client. Records go in and out as lines of JSON with bytes in base64:
@@ -41,6 +47,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  * member BOOTSTRAP TOPIC GROUP          a member of a group until standard input ends: {"assigned": [..]}, {"record": ..}
  * load BOOTSTRAP TOPIC                  numbered records for ever, until standard input ends: PARTITION NUMBER OFFSET
  * dump BOOTSTRAP ISOLATION TOPIC...     everything in these topics as one JSON object
+ * records                               batches in base64 from standard input: how many records a reader finds, or why none
  * </pre>
  */
 public final class Client {
@@ -54,6 +61,7 @@ public final class Client {
             case "member" -> member(args[1], args[2], args[3]);
             case "load" -> load(args[1], args[2]);
             case "dump" -> dump(args[1], args[2], List.of(args).subList(3, args.length));
+            case "records" -> records();
             default -> throw new IllegalArgumentException(args[0]);
         }
     }
@@ -191,6 +199,33 @@ public final class Client {
             }
         }
         System.out.println(JSON.writeValueAsString(all));
+    }
+
+    /** Reads each batch to its end as a consumer does. */
+    private static void records() throws Exception {
+        BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = input.readLine(); line != null; line = input.readLine()) {
+            String found;
+            try {
+                int count = 0;
+                MemoryRecords all = MemoryRecords.readableRecords(ByteBuffer.wrap(Base64.getDecoder().decode(line)));
+                for (RecordBatch batch : all.batches()) {
+                    batch.ensureValid();
+                    try (CloseableIterator<Record> records = batch.streamingIterator(BufferSupplier.NO_CACHING)) {
+                        while (records.hasNext()) {
+                            Record record = records.next();
+                            record.ensureValid();
+                            record.headers();
+                            count++;
+                        }
+                    }
+                }
+                found = Integer.toString(count);
+            } catch (Throwable error) {
+                found = error.getClass().getSimpleName() + ": " + error.getMessage();
+            }
+            System.out.println(found.replace('\n', ' '));
+        }
     }
 
     private static AtomicBoolean endOfInput() {

@@ -113,6 +113,8 @@ public final class Runner {
             Class.forName(className).getMethod("main", String[].class).invoke(null, (Object) args);
             return 0;
         } catch (InvocationTargetException failure) {
+            // As the virtual machine says it when a main method fails.
+            System.err.print("Exception in thread \"main\" ");
             failure.getCause().printStackTrace();
             return 1;
         } catch (ReflectiveOperationException failure) {

@@ -63,7 +63,7 @@ impl Checks {
             holds!(Checker::Elections, *leader == view.id, "leads epoch {epoch}, as {leader} does");
             return Ok(());
         }
-        holds!(Checker::Elections, !view.is_rebuilding, "leads epoch {epoch} while it rebuilds its log");
+        holds!(Checker::Elections, view.may_vote(), "leads epoch {epoch} while it rebuilds its log");
         let (end, committed) = (view.log.end(), self.committed.end_before_epoch(epoch));
         holds!(
             Checker::Elections,
@@ -98,7 +98,7 @@ impl Checks {
     pub(super) fn check_vote(&mut self, shared: &Rc<Shared>, node: usize, epoch: i32, candidate: VoterKey) -> Found {
         let view = &self.nodes[node];
         let voter = (view.id, view.directory);
-        holds!(Checker::Elections, !view.is_rebuilding, "votes in epoch {epoch} while it rebuilds its log");
+        holds!(Checker::Elections, view.may_vote(), "votes in epoch {epoch} while it rebuilds its log");
         let given = *self.elections.votes.entry((voter, epoch)).or_insert(candidate);
         holds!(
             Checker::Elections,
@@ -128,7 +128,7 @@ impl Checks {
             asked.log
         );
         if asked.is_pre_vote {
-            holds!(Checker::Elections, !self.nodes[node].is_rebuilding, "grants a pre-vote while it rebuilds its log");
+            holds!(Checker::Elections, self.nodes[node].may_vote(), "grants a pre-vote while it rebuilds its log");
             return self.check_pre_vote(shared, node, asked);
         }
         self.check_vote(shared, node, asked.epoch, asked.candidate)

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use ringlog_log::names::{FileKind, FileState, QUORUM_STATE_FILE, SegmentFile};
 use ringlog_protocol::records::{BatchIter, BatchRef};
 use ringlog_quorum::{LoadedNode, QuorumNode};
-use ringlog_raft::{SnapshotFile, SnapshotId};
+use ringlog_raft::{Memory, SnapshotFile, SnapshotId};
 use ringlog_types::Offset;
 
 use super::voters::{VoterView, voters_of_batch};
-use super::{Checker, Checks, Found, holds};
+use super::{Checker, Checks, Found, NodeView, holds};
 use crate::quorum::metadata_log::MetadataLog;
 use crate::quorum::shared::Shared;
 use crate::quorum::time::Us;
@@ -327,7 +327,10 @@ impl Checks {
         for (id, directory) in voters.iter() {
             let Some(voter) = self.nodes.iter().position(|view| view.id == *id) else { continue };
             let is_same = directory.is_none_or(|directory| directory == self.nodes[voter].directory);
-            let of_old_disk = directory.and_then(|directory| self.nodes[voter].lost.get(&directory).copied());
+            let of_old_disk = match directory {
+                Some(directory) => self.nodes[voter].lost.get(directory).copied(),
+                None => self.acknowledged_by_old_disks(node, voter),
+            };
             if is_same && self.holds_durably(shared, voter, end) || of_old_disk.is_some_and(|lost| lost >= end) {
                 holders.push(*id);
             }
@@ -348,6 +351,14 @@ impl Checks {
             self.committed.entries.push(entry);
         }
         Ok(())
+    }
+
+    /// What a voter without a known directory had acknowledged before it got its present disk: the leader can't know
+    /// better until it hears of it again.
+    fn acknowledged_by_old_disks(&self, leader: usize, voter: usize) -> Option<i64> {
+        let NodeView { id, directory, lost, .. } = &self.nodes[voter];
+        let is_heard = self.nodes[leader].heard.contains_key(&(*id, *directory));
+        lost.values().copied().max().filter(|_| !is_heard)
     }
 
     /// Whether a voter has everything below `end`, or had it before its disk was damaged.
@@ -421,8 +432,9 @@ impl Checks {
         let epoch = state.quorum_state.as_ref().map_or(0, |state| state.epoch.0);
         let epoch = epoch.max(state.epochs.latest().map_or(0, |epoch| epoch.0));
         let view = &mut self.nodes[node];
-        view.is_rebuilding = state.is_rebuilding;
-        if !state.is_rebuilding {
+        view.is_rebuilding = state.memory != Memory::Whole;
+        view.is_blank = state.memory == Memory::Blank;
+        if state.memory == Memory::Whole {
             let (acted, promised) = (view.acted_epoch, view.promised);
             holds!(Checker::Durability, epoch >= acted, "comes back at epoch {epoch} after it acted in {acted}");
             holds!(

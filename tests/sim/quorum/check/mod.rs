@@ -91,8 +91,12 @@ pub(crate) struct NodeView {
     /// The same of directories whose disk is gone.
     pub lost: BTreeMap<Uuid, i64>,
     pub is_rebuilding: bool,
+    /// The same, as its directory was empty.
+    pub is_blank: bool,
     /// Bits of its files have rotted, and it hasn't made that good yet.
     pub is_damaged: bool,
+    /// It got a new disk, votes by its id alone, and has not fetched again what it had.
+    pub is_wiped: bool,
     /// The epoch that it leads, and since when.
     pub leads: Option<(i32, Us)>,
     /// When each node was last heard of by this one, as leader.
@@ -100,6 +104,13 @@ pub(crate) struct NodeView {
     /// The last offset of the newest image that it handed out.
     pub published: i64,
     pub image_digest: ImageDigest,
+}
+
+impl NodeView {
+    /// Whether it knows all that it ever said, whatever it believes itself.
+    fn may_vote(&self) -> bool {
+        !self.is_wiped && (!self.is_rebuilding || self.is_blank)
+    }
 }
 
 /// See the module's text.
@@ -191,6 +202,7 @@ impl Checks {
             life: view.life,
             high_watermark: -1,
             log: NodeLog::new(view.log.initial_voters.clone()),
+            is_wiped: view.log.voters().knows_no_directory(view.id),
             ..NodeView::default()
         };
     }
@@ -280,6 +292,7 @@ impl Checks {
             },
             Work::Rebuilt => {
                 self.nodes[node].is_rebuilding = machine.raft().is_rebuilding();
+                (self.nodes[node].is_blank, self.nodes[node].is_wiped) = (false, false);
                 Ok(())
             }
             _ => Ok(()),

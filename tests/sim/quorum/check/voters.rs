@@ -50,6 +50,11 @@ impl VoterView {
         self.0.len()
     }
 
+    /// Whether that node votes whatever its directory.
+    pub(crate) fn knows_no_directory(&self, id: i32) -> bool {
+        self.0.get(&id).is_some_and(|seat| seat.directory.is_none())
+    }
+
     /// Whether that node votes; a directory that isn't known is any.
     pub(crate) fn holds(&self, id: i32, directory: Uuid) -> bool {
         self.0.get(&id).is_some_and(|seat| seat.directory.is_none_or(|known| known == directory))
