@@ -96,6 +96,14 @@ pub struct ClaimedListener {
     port: ClaimedPort,
 }
 
+#[cfg(test)]
+impl ClaimedListener {
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+}
+
 /// Takes the ports of all listeners. Blocks for as long as names are looked up and ports are waited for; `None` when the
 /// node is asked to stop meanwhile.
 pub fn claim_all(config: &ServerConfig, stop: &StopRequest) -> Result<Option<Vec<ClaimedListener>>, ListenFault> {

@@ -190,7 +190,14 @@ impl TestNode {
             if in_order {
                 let epoch = broker_lifecycle::stop(&shard).await;
                 log_manager::close_all(&shard, epoch.map(|epoch| epoch.0)).await;
-                controller::stop(shard).await;
+                controller::stop(shard.clone()).await;
+            }
+            // As a process that ends, or is killed, gives its ports back.
+            shard.controller_closing.set();
+            for listener in &shard.node.listeners {
+                while ring::port_holder(listener.address()) != ring::PortHolder::Nobody {
+                    ring::yield_now().await;
+                }
             }
         };
         let options = ExecutorOptions { io_memory_bytes: 8 << 20, ..ExecutorOptions::default() };

@@ -219,6 +219,7 @@ fn who_is_not_the_leader_says_so_when_voters_are_to_change() {
                 the topic partition.";
     let code = ErrorCode::NotLeaderOrFollower.code();
     let add = AddRaftVoterRequest {
+        cluster_id: None,
         voter_id: 4,
         voter_directory_id: DIRECTORY,
         listeners: vec![add_raft_voter_request::Listener {
@@ -230,8 +231,12 @@ fn who_is_not_the_leader_says_so_when_voters_are_to_change() {
     };
     let Some(ResponseBody::AddRaftVoter(added)) = ask(&mut unattached(), add, at(1)).reply else { panic!("no answer") };
     assert_eq!((added.error_code, added.error_message.as_deref()), (code, Some(text)));
-    let remove =
-        RemoveRaftVoterRequest { voter_id: 2, voter_directory_id: DIRECTORY, ..RemoveRaftVoterRequest::default() };
+    let remove = RemoveRaftVoterRequest {
+        cluster_id: None,
+        voter_id: 2,
+        voter_directory_id: DIRECTORY,
+        ..RemoveRaftVoterRequest::default()
+    };
     let Some(ResponseBody::RemoveRaftVoter(removed)) = ask(&mut unattached(), remove, at(1)).reply else {
         panic!("no answer")
     };
