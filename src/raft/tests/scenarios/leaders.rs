@@ -231,12 +231,7 @@ fn who_is_not_the_leader_says_so_when_voters_are_to_change() {
     };
     let Some(ResponseBody::AddRaftVoter(added)) = ask(&mut unattached(), add, at(1)).reply else { panic!("no answer") };
     assert_eq!((added.error_code, added.error_message.as_deref()), (code, Some(text)));
-    let remove = RemoveRaftVoterRequest {
-        cluster_id: None,
-        voter_id: 2,
-        voter_directory_id: DIRECTORY,
-        ..RemoveRaftVoterRequest::default()
-    };
+    let remove = RemoveRaftVoterRequest { cluster_id: None, voter_id: 2, voter_directory_id: DIRECTORY };
     let Some(ResponseBody::RemoveRaftVoter(removed)) = ask(&mut unattached(), remove, at(1)).reply else {
         panic!("no answer")
     };
