@@ -47,7 +47,7 @@ pub(crate) fn check(directory: &Path, files: &StorageFiles) -> Vec<Finding> {
     }
     if let Some((free, all)) = files.space {
         let percent = free as f64 * 100.0 / all.max(1) as f64;
-        let why = "a full disk takes the log directory offline";
+        let why = "records for a full disk are refused";
         let remedy = "Free space, add a directory to log.dirs, or shorten retention.bytes and retention.ms.";
         findings.push(
             Finding::new(

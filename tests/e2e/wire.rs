@@ -117,9 +117,13 @@ pub fn create_topic(node: &Node, topic: &str, partitions: i32) -> Result<()> {
     let made = response.topics.first().context("the topic's answer")?;
     ensure!(made.error_code == 0, "creating {topic}: {:?} {:?}", error(made.error_code)?, made.error_message);
     let mut connection = connect(node, PATIENCE)?;
-    wait_until("the topic's last partition", PATIENCE, || {
-        let answer = fetched(&mut connection, topic, partitions - 1, 1)?;
-        Ok((answer.error_code == 0).then_some(()))
+    // Logs are made in no particular order.
+    wait_until("the topic's partitions", PATIENCE, || {
+        let request = fetch(topic, 0..partitions, 1);
+        let answer = connection.call_in_version(&request, FETCH_VERSION, Duration::ZERO)?;
+        let answers: Vec<_> = answer.responses.iter().flat_map(|topic| &topic.partitions).collect();
+        let all_serve = answers.len() == partitions as usize && answers.iter().all(|answer| answer.error_code == 0);
+        Ok(all_serve.then_some(()))
     })
 }
 
