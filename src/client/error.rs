@@ -163,7 +163,12 @@ impl ClientError {
     pub fn check(code: i16, message: Option<&str>, context: impl FnOnce() -> String) -> Result<(), ClientError> {
         match code {
             0 => Ok(()),
-            code => Err(ClientError::Broker { context: context(), code, message: message.map(str::to_owned) }),
+            // Some of Kafka's answers have an empty text, which says nothing: the code's own is better.
+            code => Err(ClientError::Broker {
+                context: context(),
+                code,
+                message: message.filter(|text| !text.is_empty()).map(str::to_owned),
+            }),
         }
     }
 

@@ -496,7 +496,7 @@ fn updated_voter(request: &UpdateRaftVoterRequest) -> Voter {
 fn code_and_text(outcome: Result<(), Refusal>) -> (i16, Option<StrBytes>) {
     match outcome {
         Ok(()) => (0, None),
-        Err(Refusal { code, text }) => (code.code(), Some(text).filter(|text| !text.is_empty()).map(StrBytes::from)),
+        Err(Refusal { code, text }) => (code.code(), Some(text.into())),
     }
 }
 

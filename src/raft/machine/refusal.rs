@@ -9,7 +9,8 @@ pub(super) const NOT_LEADER: &str = "For requests intended only for the leader, 
                                      not the current leader. For requests intended for any replica, this error indicates \
                                      that the broker is not a replica of the topic partition.";
 
-/// What the asker is told. With an empty text the answer has none, and the asker's client says what the code means.
+/// What the asker is told. Without a text of its own the answer's text is empty, as Kafka's is, and who prints it says what
+/// the code means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub code: ErrorCode,
@@ -18,11 +19,7 @@ pub(super) struct Refusal {
 
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Refusal {
-        let text = match code {
-            ErrorCode::RequestTimedOut => "The request timed out.",
-            ErrorCode::NotLeaderOrFollower => NOT_LEADER,
-            _ => "",
-        };
+        let text = if code == ErrorCode::RequestTimedOut { "The request timed out." } else { "" };
         Refusal { code, text: text.to_owned() }
     }
 }

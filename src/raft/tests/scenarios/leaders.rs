@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use ringlog_protocol::messages::{
     AddRaftVoterRequest, ApiVersionsResponse, DescribeQuorumRequest, DescribeQuorumResponse, FetchResponse,
-    FetchSnapshotRequest, RemoveRaftVoterRequest, add_raft_voter_request, api_versions_response,
-    describe_quorum_request, fetch_snapshot_request,
+    FetchSnapshotRequest, add_raft_voter_request, api_versions_response, describe_quorum_request,
+    fetch_snapshot_request,
 };
 use ringlog_protocol::records::BatchIter;
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
@@ -209,31 +209,4 @@ fn who_led_alone_for_long_still_leads_when_a_second_voter_comes() {
     // One that falls silent for good is missed in the end.
     done(raft.step(Event::Tick, at(70_000)));
     assert!(!raft.is_leader());
-}
-
-/// Kafka's words, which its tools print; an answer with an empty text would leave them without any.
-#[test]
-fn who_is_not_the_leader_says_so_when_voters_are_to_change() {
-    let text = "For requests intended only for the leader, this error indicates that the broker is not the current \
-                leader. For requests intended for any replica, this error indicates that the broker is not a replica of \
-                the topic partition.";
-    let code = ErrorCode::NotLeaderOrFollower.code();
-    let add = AddRaftVoterRequest {
-        cluster_id: None,
-        voter_id: 4,
-        voter_directory_id: DIRECTORY,
-        listeners: vec![add_raft_voter_request::Listener {
-            name: StrBytes::from_static("CONTROLLER"),
-            host: StrBytes::from_static("sim"),
-            port: 9094,
-        }],
-        ..AddRaftVoterRequest::default()
-    };
-    let Some(ResponseBody::AddRaftVoter(added)) = ask(&mut unattached(), add, at(1)).reply else { panic!("no answer") };
-    assert_eq!((added.error_code, added.error_message.as_deref()), (code, Some(text)));
-    let remove = RemoveRaftVoterRequest { cluster_id: None, voter_id: 2, voter_directory_id: DIRECTORY };
-    let Some(ResponseBody::RemoveRaftVoter(removed)) = ask(&mut unattached(), remove, at(1)).reply else {
-        panic!("no answer")
-    };
-    assert_eq!((removed.error_code, removed.error_message.as_deref()), (code, Some(text)));
 }
