@@ -1,5 +1,5 @@
-//! How the process's file descriptors are divided: what the node itself needs comes first, then segment files and
-//! connections get equal parts. Neither can take the other's, so that a node with all the connections it can have still
+//! How the process's file descriptors are divided: what the node itself needs comes first, then segment files get
+//! a third of the rest and connections the other two. Neither can take the other's, so that a node with all the connections it can have still
 //! opens files.
 
 /// What one core needs for its rings.
@@ -14,7 +14,10 @@ const PASSING_PER_NODE: usize = 32;
 const LEAST_FILES_PER_CORE: usize = 4;
 const LEAST_CONNECTIONS: usize = 8;
 /// One part in so many of the connections is for the controller listener.
-const CONTROLLER_PART: usize = 4;
+const CONTROLLER_PART: usize = 8;
+/// And one in so many of all that is left for both is for segment files: those that are used least are closed when others
+/// are needed, a client that is refused can't work.
+const FILES_PART: usize = 3;
 
 /// What the node is made of, as far as it counts.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +69,7 @@ pub fn divide(limit: usize, needs: Needs) -> Result<Descriptors, TooFew> {
     if limit < least {
         return Err(TooFew { limit, least });
     }
-    let files_per_core = ((limit - own) / 2 / cores).max(LEAST_FILES_PER_CORE);
+    let files_per_core = ((limit - own) / FILES_PART / cores).max(LEAST_FILES_PER_CORE);
     let connections = limit - own - files_per_core * cores;
     let controller_connections = if controller_listeners > 0 { connections / CONTROLLER_PART } else { 0 };
     let broker_connections = if broker_listeners > 0 { connections - controller_connections } else { 0 };
@@ -97,9 +100,9 @@ mod tests {
     #[test]
     fn a_usual_limit_leaves_room_for_both() {
         let parts = divide(1_048_576, NODE).expect("enough");
-        assert!(parts.files_per_core > 250_000 && parts.broker_connections > 350_000, "{parts:?}");
+        assert!(parts.files_per_core > 150_000 && parts.broker_connections > 350_000, "{parts:?}");
         let parts = divide(150, NODE).expect("enough");
-        assert!(parts.files_per_core >= 15 && parts.broker_connections >= 20, "{parts:?}");
+        assert!(parts.files_per_core >= 12 && parts.broker_connections >= 20, "{parts:?}");
     }
 
     #[test]
