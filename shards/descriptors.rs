@@ -1,6 +1,6 @@
-//! How the process's file descriptors are divided: what the node itself needs comes first, then segment files get
-//! a third of the rest and connections the other two. Neither can take the other's, so that a node with all the connections it can have still
-//! opens files.
+//! How the process's file descriptors are divided: what the node itself needs comes first, then segment files get a third
+//! of the rest and connections the other two. Neither can take the other's, so that a node with all the connections it
+//! can have still opens files.
 
 /// What one core needs for its rings.
 const PER_CORE: usize = 4;
