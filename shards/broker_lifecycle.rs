@@ -33,7 +33,7 @@ use crate::shard::Shard;
 const FIRST_BACKOFF_MS: u64 = 10;
 /// One try to register takes no longer, whatever keeps the controller.
 const REGISTRATION_TRY_MS: u64 = 5_000;
-/// How long a registration waits for the cluster's features.
+/// How long a registration waits for the cluster's features, and how long it is tried again when they don't fit.
 const FEATURES_WAIT_MS: u64 = 2_000;
 /// The longest wait between attempts.
 const MAX_BACKOFF_MS: u64 = 2_000;
@@ -287,6 +287,7 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
     let mut backoff = Backoff::new();
     let mut is_waiting = false;
     let refused = Lasting::after(session_timeout_ms(shard));
+    let unsupported = Lasting::after(FEATURES_WAIT_MS);
     loop {
         let left_ms = deadline.since_ms(ring::now().monotonic).max(1);
         let own = ControllerRequest::internal(registration(shard));
@@ -302,8 +303,9 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
                 shard.broker.heard_at.set(Some(now));
                 return Ok(BrokerEpoch(response.broker_epoch));
             }
-            // The levels that the cluster has may not have come yet.
-            ErrorCode::UnsupportedVersion if !knows_features(shard) => {}
+            // The levels that the cluster has may not have come yet, or not all of them.
+            ErrorCode::UnsupportedVersion
+                if !knows_features(shard) || unsupported.holds(ring::now().monotonic).is_none() => {}
             ErrorCode::InconsistentClusterId | ErrorCode::InvalidRegistration | ErrorCode::UnsupportedVersion => {
                 return Err(LifecycleFault::Refused { error, reason: refusal(shard, error) });
             }
