@@ -5,6 +5,7 @@ mod e2e;
 mod hang;
 mod kafka;
 mod mutants;
+mod orphans;
 mod paths;
 mod setup;
 mod sim;
