@@ -9,6 +9,8 @@
 //! 4. [`acknowledge`] waits for that, or for the request's timeout.
 //! 5. The future that [`begin`] returned collects the answers into the response.
 
+mod repeated;
+
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -23,7 +25,6 @@ use ringlog_protocol::messages::produce_response::{
 };
 use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, MonotonicMs, PartitionIndex, TopicIdPartition, TopicPartition, is_internal_topic};
-use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use crate::dispatch::RequestContext;
@@ -74,7 +75,7 @@ pub async fn begin(
     }
     let (mut response, mut by_home) = split_by_home(shard, context, request);
     check_batches(shard, context, wanted, &mut response, &mut by_home).await;
-    let dropped = if has_repeated(&response) { drop_repeated(&mut by_home, &mut response) } else { Places::default() };
+    let repeated = repeated::find(&response).then(|| repeated::drop_earlier(&mut by_home, &mut response));
     let mut pending: SmallVec<[LocalFuture<Vec<Part>>; 4]> = SmallVec::new();
     for (home, parts) in by_home {
         pending.push(shard.begin_on(home, move |shard| append_here(shard, parts, wanted)).await);
@@ -86,76 +87,12 @@ pub async fn begin(
                 answer(&mut response.responses[topic].partition_responses[partition], part.outcome);
             }
         }
-        if !dropped.is_empty() || has_repeated(&response) {
-            unite_repeated(&mut response, &dropped);
+        if let Some(dropped) = repeated {
+            repeated::unite(&mut response, &dropped);
         }
         response.responses.retain(|topic| !topic.partition_responses.is_empty());
         response
     })
-}
-
-/// Places in a response: topic and partition.
-type Places = FxHashSet<(usize, usize)>;
-
-/// Whether a topic or a partition is named more than once.
-fn has_repeated(response: &ProduceResponse) -> bool {
-    let topics = &response.responses;
-    let is_unique = |topic: &TopicProduceResponse| {
-        let partitions = &topic.partition_responses;
-        let mut seen = FxHashSet::default();
-        partitions.len() <= 1 || partitions.iter().all(|partition| seen.insert(partition.index))
-    };
-    let mut seen = FxHashSet::default();
-    !topics.iter().all(is_unique)
-        || (topics.len() > 1 && !topics.iter().all(|topic| seen.insert((&topic.name, topic.topic_id))))
-}
-
-/// Of batches for the same partition Kafka appends only the last one that isn't refused before it comes to the log. The
-/// refused ones are answered here; the places of the others that go nowhere are returned.
-fn drop_repeated(by_home: &mut ByHome, response: &mut ProduceResponse) -> Places {
-    let (mut dropped, mut seen) = (Places::default(), FxHashSet::default());
-    for (_, parts) in by_home {
-        let mut kept = Vec::with_capacity(parts.len());
-        for part in std::mem::take(parts).into_iter().rev() {
-            let (topic, partition) = part.place;
-            match part.checked {
-                Some(Err(fault)) if fault.is_of_request => {
-                    let fault = ProduceFault::from(fault.code);
-                    answer(&mut response.responses[topic].partition_responses[partition], Err(fault));
-                }
-                _ if !seen.insert(part.id) => drop(dropped.insert(part.place)),
-                _ => kept.push(part),
-            }
-        }
-        kept.reverse();
-        *parts = kept;
-    }
-    dropped
-}
-
-/// One answer for each partition: an error that was found before the log was looked for, if there is one.
-fn unite_repeated(response: &mut ProduceResponse, dropped: &Places) {
-    let mut topics: Vec<TopicProduceResponse> = Vec::new();
-    let mut places = FxHashMap::default();
-    for (topic_place, topic) in std::mem::take(&mut response.responses).into_iter().enumerate() {
-        let key = (topic.name.clone(), topic.topic_id);
-        let place = *places.entry(key).or_insert(topics.len());
-        if place == topics.len() {
-            topics.push(TopicProduceResponse { partition_responses: Vec::new(), ..topic.clone() });
-        }
-        for (partition_place, partition) in topic.partition_responses.into_iter().enumerate() {
-            if dropped.contains(&(topic_place, partition_place)) {
-                continue;
-            }
-            let united = &mut topics[place].partition_responses;
-            match united.iter_mut().find(|known| known.index == partition.index) {
-                Some(known) if known.error_code == 0 || partition.error_code != 0 => *known = partition,
-                Some(_) => {}
-                None => united.push(partition),
-            }
-        }
-    }
-    response.responses = topics;
 }
 
 type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;

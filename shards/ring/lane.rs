@@ -1,15 +1,13 @@
 //! A thread of its own for work that takes a while and must be done in order.
 
-use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 
 use crate::apart::leave_the_executors_cpu;
 use crate::outside::outside_channel;
-use crate::trouble::patiently;
+use crate::trouble::patiently_elsewhere;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -40,17 +38,8 @@ impl Lane {
         T: Send + 'static,
         W: FnMut() -> io::Result<T> + Send + 'static,
     {
-        let work = Rc::new(Cell::new(Some(work)));
-        patiently(|| {
-            let work = Rc::clone(&work);
-            async move {
-                let Some(mut now) = work.take() else { return Err(io::Error::other("panicked")) };
-                let (outcome, again) = self.run_once(move || (now(), now)).await?;
-                work.set(Some(again));
-                outcome
-            }
-        })
-        .await
+        let run = |mut work: W| self.run_once(move || (work(), work));
+        patiently_elsewhere(work, run).await
     }
 
     async fn run_once<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {

@@ -4,7 +4,7 @@
 //! and try again for a while ([`patiently`]); before each try, who holds descriptors that can be spared is asked to
 //! let some go ([`on_shortage`]).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 
@@ -68,6 +68,23 @@ where
         wait_ms *= 2;
     }
     attempt().await
+}
+
+/// The same for work that is sent elsewhere: `run` does it there and brings it back, to be sent again.
+pub(crate) async fn patiently_elsewhere<T, W, F>(work: W, run: impl Fn(W) -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<(io::Result<T>, W)>>,
+{
+    let (work, run) = (Cell::new(Some(work)), &run);
+    let work = &work;
+    patiently(|| async move {
+        // It doesn't come back from a panic.
+        let now = work.take().ok_or_else(|| io::Error::other("panicked"))?;
+        let (outcome, again) = run(now).await?;
+        work.set(Some(again));
+        outcome
+    })
+    .await
 }
 
 #[cfg(test)]

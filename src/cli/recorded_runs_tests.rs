@@ -4,6 +4,11 @@
 //! output, after `!` to standard error, and after `=` the exit code if it isn't 0. `\` marks a line without its end.
 //! Stack traces were left out.
 
+#[path = "../../tests/data/command_lines.rs"]
+mod command_lines;
+
+use command_lines::words;
+
 use super::features::{self, FeaturesArgs};
 use super::metadata_quorum::{self, MetadataQuorumArgs};
 use super::output::Captured;
@@ -27,18 +32,6 @@ fn run(tool: &str, arguments: &[String]) -> (Captured, u8) {
         Ok(exit_code) => (out, exit_code),
         Err(Refusal { exit_code, stdout, stderr }) => (Captured { stdout, stderr }, exit_code),
     }
-}
-
-/// Words between blanks; single quotes hold one together.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (number, part) in line.split('\'').enumerate() {
-        match number % 2 {
-            1 => words.push(part.to_owned()),
-            _ => words.extend(part.split_whitespace().map(str::to_owned)),
-        }
-    }
-    words
 }
 
 /// In the form of the record.

@@ -324,12 +324,8 @@ fn check_support(new: &ConfigMap) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Kafka's pools of threads that can be resized while a broker runs.
-const THREAD_POOLS: &[&str] =
-    &["background.threads", "num.io.threads", "num.recovery.threads.per.data.dir", "num.replica.fetchers"];
-
-/// Numbers of threads may at most double, and halve, at a time. Nothing here has such pools, but scripts go by the refusal.
-fn check_threads(new: &ConfigMap, per_broker: bool, layers: &BrokerLayers<'_>) -> Result<(), ValidationError> {
+/// What the broker's whole configuration is, and would come to.
+fn before_and_after(new: &ConfigMap, per_broker: bool, layers: &BrokerLayers<'_>) -> (Values, Values) {
     let mut after = *layers;
     if per_broker {
         after.per_broker = new;
@@ -338,7 +334,16 @@ fn check_threads(new: &ConfigMap, per_broker: bool, layers: &BrokerLayers<'_>) -
     }
     let mut ignored = Vec::new();
     let before = Values::parse(&layers.merged(), &mut ignored);
-    let values = Values::parse(&after.merged(), &mut ignored);
+    (before, Values::parse(&after.merged(), &mut ignored))
+}
+
+/// Kafka's pools of threads that can be resized while a broker runs.
+const THREAD_POOLS: &[&str] =
+    &["background.threads", "num.io.threads", "num.recovery.threads.per.data.dir", "num.replica.fetchers"];
+
+/// Numbers of threads may at most double, and halve, at a time. Nothing here has such pools, but scripts go by the refusal.
+fn check_threads(new: &ConfigMap, per_broker: bool, layers: &BrokerLayers<'_>) -> Result<(), ValidationError> {
+    let (before, values) = before_and_after(new, per_broker, layers);
     let wrong = |text: String| {
         let exception = "org.apache.kafka.common.config.ConfigException";
         invalid_request(format!("Invalid value {exception}: {text} for configuration Invalid dynamic configuration"))
@@ -366,15 +371,7 @@ fn check_threads(new: &ConfigMap, per_broker: bool, layers: &BrokerLayers<'_>) -
 
 /// Checks what the broker's whole configuration would come to.
 fn check_result(new: &ConfigMap, per_broker: bool, layers: &BrokerLayers<'_>) -> Result<(), ValidationError> {
-    let mut after = *layers;
-    if per_broker {
-        after.per_broker = new;
-    } else {
-        after.cluster_default = new;
-    }
-    let mut ignored = Vec::new();
-    let before = Values::parse(&layers.merged(), &mut ignored);
-    let values = Values::parse(&after.merged(), &mut ignored);
+    let (before, values) = before_and_after(new, per_broker, layers);
     let (mut errors_before, mut errors) = (Vec::new(), Vec::new());
     checks::consistency(&before, &mut errors_before);
     checks::consistency(&values, &mut errors);

@@ -3,6 +3,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
 
+#[path = "../data/command_lines.rs"]
+mod command_lines;
+
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
@@ -15,6 +18,8 @@ use ringlog_e2e_tests::node::{Kind, Node};
 use ringlog_e2e_tests::paths;
 use ringlog_e2e_tests::tool::Tool;
 use rustix::process::Signal;
+
+use command_lines::words;
 
 /// `$B` is the node; `$T` begins the names of each side's own topics; `$D` is a folder with a good configuration, `bad`
 /// and `odd`. `<` parts the input.
@@ -198,18 +203,6 @@ fn run(arguments: &[&str], input: &str) -> Result<Outcome> {
     let outcome = Tool::start(arguments, input)?.finish()?;
     ensure!(outcome.status == 0, "{arguments:?}: {outcome:?}");
     Ok(outcome)
-}
-
-/// Words between blanks; single quotes hold one together.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (number, part) in line.split('\'').enumerate() {
-        match number % 2 {
-            1 => words.push(part.to_owned()),
-            _ => words.extend(part.split_whitespace().map(str::to_owned)),
-        }
-    }
-    words
 }
 
 /// The outcome without what can't be the same: names of topics, ids, help, and what is logged by the way.

@@ -1,17 +1,15 @@
 //! Tasks and the queues that share an executor's time.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use glommio::{Latency, Shares, TaskQueueHandle};
 
-use crate::trouble::patiently;
+use crate::trouble::patiently_elsewhere;
 
 /// A running task: a future of its value. Dropping it cancels the task at its next `await`; see [`Task::detach`].
 #[must_use = "dropping a task cancels it"]
@@ -90,17 +88,7 @@ where
     T: Send + 'static,
     W: FnMut() -> io::Result<T> + Send + 'static,
 {
-    let work = Rc::new(Cell::new(Some(work)));
-    patiently(|| {
-        let work = Rc::clone(&work);
-        async move {
-            let Some(mut now) = work.take() else { return Err(io::Error::other("panicked")) };
-            let (outcome, again) = blocking(move || Ok((now(), now))).await?;
-            work.set(Some(again));
-            outcome
-        }
-    })
-    .await
+    patiently_elsewhere(work, |mut work: W| blocking(move || Ok((work(), work)))).await
 }
 
 /// Runs `work` on the executor's helper thread. One at a time per executor: for rare, quick system calls.

@@ -1,0 +1,74 @@
+//! A Produce that names a partition more than once, or a topic: answered as Kafka does, which keeps what it is sent by
+//! partition.
+
+use ringlog_protocol::messages::produce_response::{ProduceResponse, TopicProduceResponse};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{ByHome, answer};
+use crate::replica::ProduceFault;
+
+/// Places in a response: topic and partition.
+pub(super) type Places = FxHashSet<(usize, usize)>;
+
+/// Whether a topic or a partition is named more than once.
+pub(super) fn find(response: &ProduceResponse) -> bool {
+    let topics = &response.responses;
+    let is_unique = |topic: &TopicProduceResponse| {
+        let partitions = &topic.partition_responses;
+        // Most clients name them in order.
+        let mut seen = FxHashSet::default();
+        partitions.is_sorted_by(|one, next| one.index < next.index)
+            || partitions.iter().all(|partition| seen.insert(partition.index))
+    };
+    let mut seen = FxHashSet::default();
+    !topics.iter().all(is_unique)
+        || (topics.len() > 1 && !topics.iter().all(|topic| seen.insert((&topic.name, topic.topic_id))))
+}
+
+/// Of batches for the same partition Kafka appends only the last one that isn't refused before it comes to the log. The
+/// refused ones are answered here; the places of the others that go nowhere are returned.
+pub(super) fn drop_earlier(by_home: &mut ByHome, response: &mut ProduceResponse) -> Places {
+    let (mut dropped, mut seen) = (Places::default(), FxHashSet::default());
+    for (_, parts) in by_home {
+        let mut kept = Vec::with_capacity(parts.len());
+        for part in std::mem::take(parts).into_iter().rev() {
+            let (topic, partition) = part.place;
+            match part.checked {
+                Some(Err(fault)) if fault.is_of_request => {
+                    let fault = ProduceFault::from(fault.code);
+                    answer(&mut response.responses[topic].partition_responses[partition], Err(fault));
+                }
+                _ if !seen.insert(part.id) => drop(dropped.insert(part.place)),
+                _ => kept.push(part),
+            }
+        }
+        kept.reverse();
+        *parts = kept;
+    }
+    dropped
+}
+
+/// One answer for each partition: an error that was found before the log was looked for, if there is one.
+pub(super) fn unite(response: &mut ProduceResponse, dropped: &Places) {
+    let mut topics: Vec<TopicProduceResponse> = Vec::new();
+    let mut places = FxHashMap::default();
+    for (topic_place, topic) in std::mem::take(&mut response.responses).into_iter().enumerate() {
+        let key = (topic.name.clone(), topic.topic_id);
+        let place = *places.entry(key).or_insert(topics.len());
+        if place == topics.len() {
+            topics.push(TopicProduceResponse { partition_responses: Vec::new(), ..topic.clone() });
+        }
+        for (partition_place, partition) in topic.partition_responses.into_iter().enumerate() {
+            if dropped.contains(&(topic_place, partition_place)) {
+                continue;
+            }
+            let united = &mut topics[place].partition_responses;
+            match united.iter_mut().find(|known| known.index == partition.index) {
+                Some(known) if known.error_code == 0 || partition.error_code != 0 => *known = partition,
+                Some(_) => {}
+                None => united.push(partition),
+            }
+        }
+    }
+    response.responses = topics;
+}
