@@ -1,14 +1,14 @@
 //! Files of snapshots: this node's own ones are written, fetched ones are put together, old ones go.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_quorum::LoadedSnapshot;
-use ringlog_quorum::snapshot_load::{self, SnapshotLoadError};
+use ringlog_quorum::snapshot_load::{SnapshotLoadError, SnapshotLoading};
 use ringlog_quorum::snapshots::{SnapshotAge, SnapshotJob, SnapshotPolicy, SnapshotWriteError, next_to_delete};
 use ringlog_raft::snapshot_name::{DELETED_SUFFIX, PART_SUFFIX};
 use ringlog_raft::{SnapshotChunk, SnapshotId, SnapshotReadError, snapshot};
@@ -18,12 +18,12 @@ use tracing::{error, info, warn};
 
 use super::metadata_log::{MetadataLog, MetadataLogError, SnapshotInfo};
 
-/// The largest snapshot that is loaded: a cluster of a million partitions needs about a tenth.
-const SNAPSHOT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Suffix of a snapshot that was found damaged; kept for whoever wants to know why.
 const DAMAGED_SUFFIX: &str = ".checkpoint.damaged";
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 1024 * 1024;
+/// Bytes read before they are looked at.
+const READ_BYTES: usize = 1024 * 1024;
 /// Enough of a snapshot to hold its header.
 const HEADER_BYTES: usize = 64 * 1024;
 
@@ -130,15 +130,22 @@ pub async fn remove_part(log: &MetadataLog, id: SnapshotId) {
     }
 }
 
-/// Reads, checks and replays a file; says in the log how far it is, as large ones take seconds.
+/// Reads, checks and replays a file, piece by piece; says in the log how far it is, as large ones take seconds.
 fn load_file(path: &Path, id: SnapshotId) -> io::Result<Result<LoadedSnapshot, SnapshotLoadError>> {
-    let size = fs::metadata(path)?.len();
-    if size > SNAPSHOT_BYTES {
-        return Err(io::ErrorKind::FileTooLarge.into());
+    let mut file = fs::File::open(path)?;
+    info!(snapshot = %id, bytes = file.metadata()?.len(), "loading a snapshot of the metadata");
+    let mut loading = SnapshotLoading::begin(id);
+    // What begins a batch that isn't all there yet stays for the next turn.
+    let mut bytes = Vec::with_capacity(READ_BYTES);
+    loop {
+        let is_last = file.by_ref().take(READ_BYTES as u64).read_to_end(&mut bytes)? == 0;
+        let on_progress = |records| info!(snapshot = %id, records, "still loading the snapshot");
+        match loading.read(&bytes, is_last, on_progress) {
+            Ok(_) if is_last => return Ok(loading.finish()),
+            Ok(read) => drop(bytes.drain(..read)),
+            Err(fault) => return Ok(Err(fault)),
+        }
     }
-    info!(snapshot = %id, bytes = size, "loading a snapshot of the metadata");
-    let file = fs::read(path)?;
-    Ok(snapshot_load::load(id, &file, |records| info!(snapshot = %id, records, "still loading the snapshot")))
 }
 
 // ---- Found at start ----

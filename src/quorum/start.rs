@@ -2,7 +2,7 @@
 //!
 //! The driver reads them in this order, and asks here what they mean:
 //!
-//! 1. Snapshots, newest first, until one loads ([`crate::snapshot_load::load`]); damaged ones are set aside.
+//! 1. Snapshots, newest first, until one loads ([`crate::snapshot_load::SnapshotLoading`]); damaged ones are set aside.
 //! 2. The log, by the recovery of `ringlog-log`, which finds where whole batches end.
 //! 3. [`judge`]: whether log and snapshot fit together, and whether records are missing that had been acknowledged.
 //!    Before anything is cut or removed for that, the mark must say so durably.

@@ -92,7 +92,7 @@ pub enum Work {
         /// The bytes.
         bytes: Bytes,
     },
-    /// The part file is complete: load it ([`crate::snapshot_load::load`]) and fsync it, beside; answer with
+    /// The part file is complete: load it ([`crate::snapshot_load::SnapshotLoading`]) and fsync it, beside; answer with
     /// [`Input::SnapshotChecked`](crate::Input::SnapshotChecked). A damaged one is removed.
     CheckSnapshot {
         /// Which.

@@ -19,6 +19,9 @@ use crate::voters::{Voter, VoterSet};
 pub const MAX_BATCH_RECORDS: i32 = 1024;
 /// Bytes in a data batch at most, unless one record is larger.
 pub const MAX_BATCH_LEN: usize = 8 * 1024 * 1024;
+/// Bytes of a batch that is worth waiting for when a snapshot is read: the header of a damaged one may claim anything. No
+/// batch of a metadata log, of which each record of a snapshot once was a part, comes near.
+const LONGEST_BATCH_LEN: usize = 4 * MAX_BATCH_LEN;
 /// Bytes that a record takes at most besides its payload.
 const RECORD_OVERHEAD: usize = 32;
 
@@ -145,37 +148,12 @@ pub enum SnapshotError {
     NoValue(Offset),
 }
 
-/// Checks a whole snapshot and hands each framed data record to `on_record`, in order. Records are handed out before
-/// the footer was seen: discard them on an error, or call with an empty closure first.
-pub fn read(file: &[u8], mut on_record: impl FnMut(&[u8])) -> Result<SnapshotSummary, SnapshotError> {
-    let mut reader = Reader::default();
-    let mut scratch = Scratch::new(MAX_BATCH_LEN * 2);
-    let mut batches = BatchIter::new(file);
-    loop {
-        let position = batches.position();
-        let Some(batch) = batches.next() else { break };
-        let batch = batch.map_err(|error| SnapshotError::Batch { position, error })?;
-        batch.verify_crc().map_err(|error| SnapshotError::Batch { position, error })?;
-        if batch.header.base_offset != reader.next_offset || reader.has_footer {
-            return Err(SnapshotError::OutOfOrder { position });
-        }
-        reader.next_offset = batch.header.next_offset();
-        if batch.header.is_control() {
-            reader.on_control(&batch, position)?;
-        } else {
-            reader.on_data(&batch, position, &mut scratch, &mut on_record)?;
-        }
-    }
-    let Some(last_contained_log_timestamp) = reader.header else { return Err(SnapshotError::NoHeader) };
-    if !reader.has_footer {
-        return Err(SnapshotError::NoFooter);
-    }
-    Ok(SnapshotSummary {
-        last_contained_log_timestamp,
-        kraft_version: reader.kraft_version,
-        voters: reader.voters,
-        record_count: reader.record_count,
-    })
+/// Checks a whole snapshot that is in memory and hands each framed data record to `on_record`, in order; see
+/// [`SnapshotReader`].
+pub fn read(file: &[u8], on_record: impl FnMut(&[u8])) -> Result<SnapshotSummary, SnapshotError> {
+    let mut reader = SnapshotReader::default();
+    reader.read(file, true, on_record)?;
+    reader.finish()
 }
 
 /// The time of the last record that a snapshot covers, from the beginning of its file; `None` if that is damaged.
@@ -188,29 +166,88 @@ pub fn read_header(beginning: &[u8]) -> Option<TimestampMs> {
     }
 }
 
-struct Reader {
+/// Reads a snapshot piece by piece, so that a large one is never whole in memory. Records are handed out before the
+/// footer was seen: discard them when [`SnapshotReader::read`] or [`SnapshotReader::finish`] fails.
+#[derive(Debug)]
+pub struct SnapshotReader {
+    /// Bytes of whole batches so far.
+    position: usize,
     next_offset: Offset,
     header: Option<TimestampMs>,
     has_footer: bool,
     kraft_version: Option<i16>,
     voters: Option<VoterSet>,
     record_count: u64,
+    scratch: Scratch,
 }
 
-impl Default for Reader {
-    fn default() -> Reader {
-        Reader {
+impl Default for SnapshotReader {
+    fn default() -> SnapshotReader {
+        SnapshotReader {
+            position: 0,
             next_offset: Offset(0),
             header: None,
             has_footer: false,
             kraft_version: None,
             voters: None,
             record_count: 0,
+            scratch: Scratch::new(MAX_BATCH_LEN * 2),
         }
     }
 }
 
-impl Reader {
+impl SnapshotReader {
+    /// Hands each framed data record of the next bytes to `on_record`, in order. Returns how many of the bytes were
+    /// read: the others begin a batch that isn't all there, and come first in the next call, with more after them. There
+    /// are none if this `is_last`.
+    pub fn read(
+        &mut self,
+        bytes: &[u8],
+        is_last: bool,
+        mut on_record: impl FnMut(&[u8]),
+    ) -> Result<usize, SnapshotError> {
+        let begun_at = self.position;
+        for batch in BatchIter::new(bytes) {
+            let position = self.position;
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(BatchError::Incomplete { needed, .. }) if !is_last && needed <= LONGEST_BATCH_LEN => break,
+                Err(error) => return Err(SnapshotError::Batch { position, error }),
+            };
+            batch.verify_crc().map_err(|error| SnapshotError::Batch { position, error })?;
+            if batch.header.base_offset != self.next_offset || self.has_footer {
+                return Err(SnapshotError::OutOfOrder { position });
+            }
+            self.next_offset = batch.header.next_offset();
+            if batch.header.is_control() {
+                self.on_control(&batch, position)?;
+            } else {
+                self.on_data(&batch, position, &mut on_record)?;
+            }
+            self.position += batch.bytes.len();
+        }
+        Ok(self.position - begun_at)
+    }
+
+    /// Data records so far.
+    pub fn record_count(&self) -> u64 {
+        self.record_count
+    }
+
+    /// All was read: what the control records say.
+    pub fn finish(self) -> Result<SnapshotSummary, SnapshotError> {
+        let Some(last_contained_log_timestamp) = self.header else { return Err(SnapshotError::NoHeader) };
+        if !self.has_footer {
+            return Err(SnapshotError::NoFooter);
+        }
+        Ok(SnapshotSummary {
+            last_contained_log_timestamp,
+            kraft_version: self.kraft_version,
+            voters: self.voters,
+            record_count: self.record_count,
+        })
+    }
+
     fn on_control(&mut self, batch: &BatchRef<'_>, position: usize) -> Result<(), SnapshotError> {
         let records = ControlRecord::parse_batch(batch).map_err(|error| SnapshotError::Control { position, error })?;
         for (_, record) in records {
@@ -236,14 +273,13 @@ impl Reader {
         &mut self,
         batch: &BatchRef<'_>,
         position: usize,
-        scratch: &mut Scratch,
         on_record: &mut impl FnMut(&[u8]),
     ) -> Result<(), SnapshotError> {
         if self.header.is_none() {
             return Err(SnapshotError::NoHeader);
         }
         let fault = |error| SnapshotError::Batch { position, error };
-        for record in batch.records(scratch).map_err(fault)? {
+        for record in batch.records(&mut self.scratch).map_err(fault)? {
             let record = record.map_err(fault)?;
             on_record(record.value.ok_or(SnapshotError::NoValue(record.offset))?);
             self.record_count += 1;

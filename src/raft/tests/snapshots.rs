@@ -88,6 +88,39 @@ fn every_damage_is_found() {
     assert_eq!(snapshot::read(&doubled, |_| {}), Err(SnapshotError::OutOfOrder { position: STANDALONE.len() }));
 }
 
+/// As it is read from a file: what begins a batch stays for the next turn.
+fn read_in_pieces(file: &[u8], piece_len: usize) -> Result<(snapshot::SnapshotSummary, Vec<Vec<u8>>), SnapshotError> {
+    let (mut reader, mut records, mut held) = (snapshot::SnapshotReader::default(), Vec::new(), Vec::new());
+    for piece in file.chunks(piece_len).chain([&[][..]]) {
+        held.extend_from_slice(piece);
+        let read = reader.read(&held, piece.is_empty(), |record| records.push(record.to_vec()))?;
+        held.drain(..read);
+    }
+    Ok((reader.finish()?, records))
+}
+
+#[test]
+fn pieces_of_any_size_make_the_same_snapshot() {
+    let whole = read_in_pieces(IMAGE, IMAGE.len()).unwrap();
+    for piece_len in [1, 7, 61, 1000, IMAGE.len() - 1] {
+        assert_eq!(read_in_pieces(IMAGE, piece_len).unwrap(), whole, "pieces of {piece_len}");
+    }
+    for length in (0..IMAGE.len()).step_by(11) {
+        assert!(read_in_pieces(&IMAGE[..length], 64).is_err(), "cut at {length}");
+    }
+    let doubled = [STANDALONE, STANDALONE].concat();
+    let out_of_order = SnapshotError::OutOfOrder { position: STANDALONE.len() };
+    assert_eq!(read_in_pieces(&doubled, 10), Err(out_of_order));
+}
+
+#[test]
+fn nobody_waits_for_what_a_damaged_header_claims() {
+    let mut damaged = STANDALONE.to_vec();
+    damaged[8..12].copy_from_slice(&i32::MAX.to_be_bytes());
+    let outcome = snapshot::SnapshotReader::default().read(&damaged, false, |_| {});
+    assert!(matches!(outcome, Err(SnapshotError::Batch { position: 0, .. })), "{outcome:?}");
+}
+
 fn is_in_leader_epoch(position: usize) -> bool {
     let mut batches = BatchIter::new(IMAGE);
     let mut start = 0;

@@ -107,7 +107,7 @@ pub(crate) async fn check_part(log: &MetadataLog, id: SnapshotId) -> Option<(Box
 
 async fn load_part(log: &MetadataLog, id: SnapshotId, part: &str) -> Option<(Box<LoadedSnapshot>, SnapshotInfo)> {
     let content = log.files.read_whole(part).await?;
-    let loaded = snapshot_load::load(id, &content, |_| {}).ok()?;
+    let loaded = snapshot_load::load(id, &content).ok()?;
     log.files.sync(part).await.ok()?;
     let ring = log.ring();
     ring.shared.checks.borrow_mut().on_snapshot(ring.node, id, &content, false);
@@ -128,7 +128,7 @@ pub(crate) async fn load(
 ) -> Result<Result<Option<LoadedSnapshot>, SnapshotLoadError>, DiskError> {
     let name = id.file_name();
     let content = files.read(&name, 0, usize::MAX).await?;
-    match snapshot_load::load(id, &content, |_| {}) {
+    match snapshot_load::load(id, &content) {
         Ok(loaded) => Ok(Ok(Some(loaded))),
         Err(SnapshotLoadError::Damaged(_)) => {
             files.rename(&name, &format!("{id}{DAMAGED_SUFFIX}")).await?;
