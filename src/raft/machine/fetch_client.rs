@@ -97,8 +97,9 @@ impl Raft {
                 return false;
             }
             let id = SnapshotId { end_offset: Offset(snapshot.end_offset), epoch: LeaderEpoch(snapshot.epoch) };
-            return self.begin_download(id, now);
+            return self.begin_download(id, now, fx);
         }
+        self.forget_paused_download(fx);
         let is_sound = match &partition.records {
             Some(records) if !records.is_empty() => self.append_fetched(records.clone().into_contiguous(), fx),
             _ => true,

@@ -33,7 +33,7 @@ pub use self::membership::KRaftVersionError;
 pub use self::proposals::MAX_BATCH_LEN;
 use self::rebuilding::Rebuilding;
 use self::requests::Requests;
-use self::state::{KnownLeader, LogState, State};
+use self::state::{Download, KnownLeader, LogState, State};
 use crate::config::RaftConfig;
 use crate::control_history::ControlHistory;
 use crate::effects::{Action, Effects, RoleChange};
@@ -140,6 +140,9 @@ pub struct Raft {
     announced: Option<RoleChange>,
     /// A fetched snapshot that the driver is putting in the place of log and state.
     installing: Option<SnapshotId>,
+    /// One that was broken off when its leader wasn't followed any more; it goes on when it is followed again and still
+    /// names this snapshot.
+    paused_download: Option<Download>,
     /// See [`Memory`].
     rebuilding: Option<Rebuilding>,
     /// It began as [`Memory::Blank`], and is still so.

@@ -103,18 +103,30 @@ impl Raft {
     }
 
     /// The leader sends us to a snapshot. Whether that makes sense.
-    pub(super) fn begin_download(&mut self, id: SnapshotId, now: Now) -> bool {
+    pub(super) fn begin_download(&mut self, id: SnapshotId, now: Now, fx: &mut Effects) -> bool {
         // What a snapshot of ours covers is committed, even while the high watermark isn't known yet.
         let own = self.log.latest_snapshot().map(|own| own.end_offset);
         let is_behind = self.high_watermark.max(own).is_some_and(|known| id.end_offset < known);
         let fetch_deadline = now.monotonic.plus_ms(self.config.fetch_timeout_ms);
-        let State::Follower(follower) = &mut self.state else { return false };
+        let (Some(from), State::Follower(follower)) = (self.leader.as_ref().map(|leader| leader.id), &mut self.state)
+        else {
+            return false;
+        };
         if is_behind || id == SnapshotId::BOOTSTRAP {
             return false;
         }
-        follower.download = Some(Download { id, position: 0 });
+        let paused = self.paused_download.take_if(|paused| (paused.id, paused.from) == (id, from));
+        follower.download = Some(paused.unwrap_or(Download { id, from, size: None, position: 0 }));
         follower.fetch_deadline = fetch_deadline;
+        self.forget_paused_download(fx);
         true
+    }
+
+    /// Nothing comes of it any more.
+    pub(super) fn forget_paused_download(&mut self, fx: &mut Effects) {
+        if let Some(paused) = self.paused_download.take() {
+            fx.push(Action::AbandonSnapshot { id: paused.id });
+        }
     }
 
     pub(super) fn on_snapshot_response(
@@ -148,16 +160,18 @@ impl Raft {
         let end = position + bytes.len() as u64;
         let is_sound = told == id && partition.position == position as i64 && !bytes.is_empty();
         let Ok(size) = u64::try_from(partition.size) else { return self.abandon_download(fx) };
-        if !is_sound || end > size {
+        let fetch_deadline = now.monotonic.plus_ms(self.config.fetch_timeout_ms);
+        let State::Follower(follower) = &mut self.state else { return };
+        let Some(download) = follower.download else { return };
+        let is_same_file = download.size.is_none_or(|known| known == size);
+        if !is_sound || end > size || !is_same_file {
             self.abandon_download(fx);
             return self.back_off(pending, now);
         }
-        let fetch_deadline = now.monotonic.plus_ms(self.config.fetch_timeout_ms);
-        let State::Follower(follower) = &mut self.state else { return };
         follower.fetch_deadline = fetch_deadline;
         follower.has_fetched = true;
         fx.push(Action::WriteSnapshot { id, position, bytes });
-        follower.download = Some(Download { id, position: end });
+        follower.download = Some(Download { size: Some(size), position: end, ..download });
         if end == size {
             follower.download = None;
             self.installing = Some(id);

@@ -51,6 +51,7 @@ impl Raft {
             waiting: Waiting::default(),
             announced: None,
             installing: None,
+            paused_download: None,
             rebuilding: (loaded.memory != Memory::Whole).then_some(Rebuilding::Unknown),
             is_blank: loaded.memory == Memory::Blank,
             suspected: None,

@@ -101,6 +101,10 @@ pub(super) struct Follower {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Download {
     pub id: SnapshotId,
+    /// Whose file it is: snapshots of the same id differ from node to node.
+    pub from: NodeId,
+    /// Of the file, once it was told.
+    pub size: Option<u64>,
     /// Bytes that are there already.
     pub position: u64,
 }

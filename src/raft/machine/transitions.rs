@@ -41,7 +41,10 @@ impl Raft {
         self.requests.reset();
         self.leaderless.clear();
         if let State::Follower(Follower { download: Some(download), .. }) = &old {
-            fx.push(crate::Action::AbandonSnapshot { id: download.id });
+            self.paused_download = Some(*download);
+        }
+        if self.is_leader() {
+            self.forget_paused_download(fx);
         }
         if was_leader {
             self.waiting.parked.wake_all();

@@ -4,13 +4,13 @@ use ringlog_protocol::messages::{DescribeQuorumResponse, FetchResponse, describe
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::{
     Action, EpochStart, Event, LeaderEpochs, LoadedState, Memory, QuorumState, QuorumStateVersion, Raft, RaftConfig,
-    ReplyToken, RequestToken, SnapshotId, Step,
+    RequestToken, SnapshotId, Step,
 };
 use ringlog_types::{CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random};
 
 use super::node::{
-    Done, Vote, actions_of, ask, at, begin, config, done, empty, fetch, start, token_of, token_to, unattached, vote,
-    vote_answer,
+    Done, Vote, actions_of, ask, at, begin, config, done, empty, fetch, start, token_of, token_to, told_of_leader,
+    unattached, vote, vote_answer,
 };
 
 #[test]
@@ -94,12 +94,6 @@ fn a_follower_never_cuts_what_its_snapshot_covers() {
     let (mut raft, token) = reopened_behind_a_snapshot();
     let actions = diverging(&mut raft, token, 0, 20);
     assert!(actions.iter().any(|action| matches!(action, Action::Fatal(_))), "{actions:?}");
-}
-
-/// A leader tells of itself.
-fn told_of_leader(leader_id: i32, epoch: i32) -> Event {
-    let request = begin(leader_id, epoch).into();
-    Event::Request { token: ReplyToken(1), listener: "CONTROLLER".to_owned(), api_version: 1, request }
 }
 
 /// A leader's answer to a fetch that nothing can be added to.

@@ -1,5 +1,6 @@
 //! The rules of one node, event by event.
 
+mod downloads;
 mod elections;
 mod followers;
 mod leaders;

@@ -265,3 +265,9 @@ pub fn fetch_of(id: i32, directory: u8, epoch: i32, offset: i64, last_epoch: i32
     request.topics[0].partitions[0].replica_directory_id = Uuid([directory; 16]);
     request
 }
+
+/// A leader tells of itself.
+pub fn told_of_leader(leader_id: i32, epoch: i32) -> Event {
+    let request = begin(leader_id, epoch).into();
+    Event::Request { token: ReplyToken(1), listener: "CONTROLLER".to_owned(), api_version: 1, request }
+}
