@@ -132,13 +132,13 @@ pub async fn remove_part(log: &MetadataLog, id: SnapshotId) {
 
 /// Reads, checks and replays a file, piece by piece; says in the log how far it is, as large ones take seconds.
 fn load_file(path: &Path, id: SnapshotId) -> io::Result<Result<LoadedSnapshot, SnapshotLoadError>> {
-    let mut file = fs::File::open(path)?;
+    let file = fs::File::open(path)?;
     info!(snapshot = %id, bytes = file.metadata()?.len(), "loading a snapshot of the metadata");
     let mut loading = SnapshotLoading::begin(id);
     // What begins a batch that isn't all there yet stays for the next turn.
     let mut bytes = Vec::with_capacity(READ_BYTES);
     loop {
-        let is_last = file.by_ref().take(READ_BYTES as u64).read_to_end(&mut bytes)? == 0;
+        let is_last = (&file).take(READ_BYTES as u64).read_to_end(&mut bytes)? == 0;
         let on_progress = |records| info!(snapshot = %id, records, "still loading the snapshot");
         match loading.read(&bytes, is_last, on_progress) {
             Ok(_) if is_last => return Ok(loading.finish()),

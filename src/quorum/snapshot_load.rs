@@ -64,7 +64,7 @@ impl SnapshotLoading {
         let read = self.reader.read(bytes, is_last, |value| {
             records.record(value);
             count += 1;
-            if count % PROGRESS_RECORDS == 0 {
+            if count.is_multiple_of(PROGRESS_RECORDS) {
                 on_progress(count);
             }
         });

@@ -15,9 +15,44 @@ use ringlog_client::{Client, Consumer, ConsumerOptions, StartOffset, Subscriptio
 use ringlog_e2e_tests::child::LineProcess;
 use ringlog_e2e_tests::jvm::{self, Jvm};
 use ringlog_e2e_tests::node::{Kind, Node};
+use ringlog_e2e_tests::wire;
+use ringlog_types::ErrorCode;
 
 const PARTITIONS: i32 = 3;
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Whoever reads the log has to see that it isn't the torn end of every kill.
+#[test]
+fn whole_records_that_are_cut_off_behind_damage_are_warned_of() -> Result<()> {
+    const RECORDS: i64 = 40;
+    let mut node = Node::start_new("cut", Kind::under_test(), "log.segment.bytes=1048576")?;
+    wire::create_topic(&node, "cut", 1)?;
+    let mut connection = wire::connect(&node, PATIENCE)?;
+    for _ in 0..RECORDS {
+        let answer = wire::produced_to(&mut connection, "cut", 0, 60_000)?;
+        ensure!(answer == ErrorCode::None, "{answer:?}");
+    }
+    node.kill()?;
+    let directory = node.folder().join("data/cut-0");
+    let first = directory.join("00000000000000000000.log");
+    let mut bytes = fs::read(&first)?;
+    // Within the second record.
+    bytes[90_000] ^= 1;
+    fs::write(&first, bytes)?;
+    node.start()?;
+    let words = node.words()?;
+    let warning = words.lines().find(|line| line.contains(" WARN cut the log")).context("a warning")?;
+    let lost: i64 = value_of(warning, "records_min")?.parse()?;
+    ensure!(value_of(warning, "from")? == "1" && (1..RECORDS).contains(&lost), "{warning}");
+    ensure!(warning.contains(&*directory.to_string_lossy()), "{warning}");
+    node.stop()
+}
+
+/// What stands behind `key=` in a line of the log.
+fn value_of<'a>(line: &'a str, key: &str) -> Result<&'a str> {
+    let (_, after) = line.split_once(&format!(" {key}=")).with_context(|| format!("no {key} in {line}"))?;
+    Ok(after.split_whitespace().next().unwrap_or_default())
+}
 
 /// What the producer was told, by partition: the offset of each number.
 type Acknowledged = BTreeMap<i32, BTreeMap<i64, i64>>;
