@@ -117,6 +117,12 @@ impl RecordAndVersion {
         self.record.encode_framed(self.version)
     }
 
+    /// The same by way of a buffer that many records share: for those that are of use together, and not for long.
+    pub fn encode_framed_by(&self, buffer: &mut Encoder) -> Result<Bytes, EncodeError> {
+        self.record.write_framed(buffer, self.version)?;
+        Ok(buffer.take_contiguous())
+    }
+
     /// How long that is, in bytes.
     pub fn framed_len(&self) -> Result<usize, EncodeError> {
         let mut count = Encoder::counting();

@@ -8,7 +8,7 @@ use ringlog_metadata::image::Publication;
 use ringlog_metadata::{Controller, ControllerConfig, MetadataChanges, MetadataImage, MetadataLoader};
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_protocol::records::{BatchIter, Scratch};
-use ringlog_protocol::{EncodeError, ResponseBody};
+use ringlog_protocol::{EncodeError, Encoder, ResponseBody};
 use ringlog_raft::{
     Action, ControlHistory, Effects, Event, Raft, RaftConfig, ReadFailed, ReadToken, ReplyToken, RequestToken,
     RoleChange, SendError, SnapshotChunk, SnapshotId, SnapshotReadError, Step, VoterSet,
@@ -611,17 +611,21 @@ impl QuorumNode {
     }
 }
 
+/// Room for records that are encoded together.
+const ENCODING_BYTES: usize = 16 * 1024;
+
 /// Framed records in units that fit into a batch; all in one if they must stand together.
 fn batches(
     records: &[RecordAndVersion],
     is_atomic: bool,
 ) -> impl Iterator<Item = Result<Vec<Bytes>, EncodeError>> + '_ {
     let mut left = records;
+    let mut buffer = Encoder::with_capacity(ENCODING_BYTES);
     std::iter::from_fn(move || {
         let mut chunk = Vec::new();
         let mut bytes = 0;
         while let Some((first, rest)) = left.split_first() {
-            let value = match first.encode_framed() {
+            let value = match first.encode_framed_by(&mut buffer) {
                 Ok(value) => value,
                 Err(error) => {
                     left = &[];

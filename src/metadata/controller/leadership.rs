@@ -1,15 +1,14 @@
 //! What happens to partitions when a broker or a directory comes or goes.
 
-use std::sync::Arc;
-
 use ringlog_protocol::metadata_records::{BrokerRegistrationChangeRecord, RecordAndVersion, UnregisterBrokerRecord};
 use ringlog_types::{NodeId, TopicIdPartition, Uuid};
 
 use super::context::record;
+use super::hosted;
 use super::partition_change::Election;
 use super::plan::Plan;
 use super::state::ActiveController;
-use crate::image::{BrokerImage, PartitionImage, TopicImage};
+use crate::image::{BrokerImage, PartitionImage};
 
 /// Which broker goes or comes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,14 +24,10 @@ pub(crate) struct LeadershipChange {
 impl ActiveController {
     /// Those of the partitions that name `broker` for which `wanted` holds.
     fn partitions_of(&self, broker: NodeId, wanted: impl Fn(&PartitionImage) -> bool) -> Vec<TopicIdPartition> {
-        let mut topic: Option<&Arc<TopicImage>> = None;
-        let named = self.indexes.hosted.by(broker);
-        let found = named.filter(|id| {
-            // They come topic by topic.
-            if topic.is_none_or(|topic| topic.id != id.topic_id) {
-                topic = self.image.topics.by_id(id.topic_id);
-            }
-            topic.and_then(|topic| topic.partitions.get(&id.partition)).is_some_and(&wanted)
+        let topics = self.indexes.hosted.by(broker).filter_map(|topic| self.image.topics.by_id(topic));
+        let found = topics.flat_map(|topic| {
+            let named = topic.partitions.iter().filter(|(_, it)| hosted::names(it, broker) && wanted(it));
+            named.map(|(partition, _)| TopicIdPartition { topic_id: topic.id, partition })
         });
         found.collect()
     }

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 
 use super::context::ControllerConfig;
 use super::heartbeats::HeartbeatManager;
-use super::hosted::HostedPartitions;
+use super::hosted::HostedTopics;
 use super::partition_change::{ChangeContext, Election, PartitionChange};
 use super::periodic::Deadlines;
 use super::plan::Plan;
@@ -32,7 +32,7 @@ pub(crate) struct PartitionIndexes {
     /// Partitions with a running reassignment.
     pub(crate) reassigning: BTreeSet<TopicIdPartition>,
     /// By the brokers that they name.
-    pub(crate) hosted: HostedPartitions,
+    pub(crate) hosted: HostedTopics,
     /// One topic for each name that metrics show, with the others that would have the same: as a rule none, as their
     /// creation is refused.
     metric_names: FxHashMap<MetricName, BTreeSet<Arc<str>>>,
@@ -64,8 +64,7 @@ impl Hash for MetricName {
 
 impl PartitionIndexes {
     fn of(image: &MetadataImage) -> PartitionIndexes {
-        let mut indexes =
-            PartitionIndexes { hosted: HostedPartitions::of(&image.topics), ..PartitionIndexes::default() };
+        let mut indexes = PartitionIndexes { hosted: HostedTopics::of(&image.topics), ..PartitionIndexes::default() };
         indexes.metric_names.reserve(image.topics.len());
         for topic in image.topics.iter() {
             indexes.on_topic_created(&topic.name);
@@ -213,7 +212,7 @@ impl ActiveController {
         self.replay_into_image(record, changes);
         if let Some(new) = self.image.topics.partition(id) {
             self.indexes.add(id, new);
-            self.indexes.hosted.update(id, old.as_ref(), new);
+            self.indexes.hosted.update(id.topic_id, old.as_ref(), new);
         }
     }
 
@@ -225,7 +224,7 @@ impl ActiveController {
                     for (index, partition) in topic.partitions.iter() {
                         self.indexes.remove(TopicIdPartition { topic_id: topic.id, partition: index }, partition);
                     }
-                    self.indexes.hosted.on_topic_deleted(topic.id, topic.partitions.iter());
+                    self.indexes.hosted.on_topic_deleted(&topic);
                 }
             }
             MetadataRecord::Topic(record) => self.indexes.on_topic_created(&record.name.as_str().into()),

@@ -59,6 +59,12 @@ impl Encoder {
         Records::from_chunks(self.finish()).into_contiguous()
     }
 
+    /// What was written since the last call, in one piece; the room that is left stays for what follows.
+    pub fn take_contiguous(&mut self) -> Bytes {
+        self.cut();
+        Records::from_chunks(std::mem::take(&mut self.chunks)).into_contiguous()
+    }
+
     /// The first fault, if there was any.
     pub fn fault(&self) -> Option<EncodeError> {
         self.fault.clone()

@@ -1,7 +1,7 @@
 //! Requests on their way: one awaited per destination, timeouts, back-off after failures.
 //!
-//! Who answers what can't be used is asked again after `controller.quorum.retry.backoff.ms`. Where no connection came
-//! about, or one was lost, the waits grow as in Kafka's client, and outlast transitions: a peer that isn't there is to
+//! Who answers what can't be used is asked again after `controller.quorum.retry.backoff.ms`, and once more who answered
+//! before and whose connection was lost. Where no connection comes about, the waits grow as in Kafka's client, and outlast transitions: a peer that isn't there is to
 //! cost nothing, however restless the quorum is without it.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use crate::event::RequestToken;
 use crate::snapshot_name::SnapshotId;
 use crate::voters::{Endpoint, ReplicaKey};
 
-/// Failures to connect are forgotten so long after they would have been tried again.
+/// What is known of a way is forgotten so long after it was used, or could have been.
 const FORGOTTEN_AFTER_MS: u64 = 10_000;
 
 /// What was asked.
@@ -58,10 +58,10 @@ pub(super) struct Pending {
     deadline: MonotonicMs,
 }
 
-/// Connecting has failed.
+/// What is known of the way to a place.
 #[derive(Debug, Clone, Copy)]
-struct Unconnected {
-    /// How often in a row.
+struct Connection {
+    /// How often in a row connecting has failed, or the connection was lost. None: something was answered.
     failures: u32,
     /// When it may be tried again.
     until: MonotonicMs,
@@ -73,7 +73,7 @@ pub(super) struct Requests {
     next_token: u64,
     pending: BTreeMap<RequestToken, Pending>,
     backing_off: BTreeMap<Destination, MonotonicMs>,
-    unconnected: BTreeMap<Endpoint, Unconnected>,
+    connections: BTreeMap<Endpoint, Connection>,
 }
 
 impl Requests {
@@ -88,7 +88,7 @@ impl Requests {
     }
 
     pub fn is_backing_off(&self, to: &Destination, now: MonotonicMs) -> bool {
-        let is_unconnected = || self.unconnected.get(&to.endpoint).is_some_and(|connection| connection.until > now);
+        let is_unconnected = || self.connections.get(&to.endpoint).is_some_and(|connection| connection.until > now);
         self.backing_off.get(to).is_some_and(|until| *until > now) || is_unconnected()
     }
 
@@ -128,16 +128,21 @@ impl Requests {
         self.backing_off.insert(to, until);
     }
 
-    /// There is no connection to that place: it was refused or lost, or this node is a stranger there.
+    /// There is no connection to that place: it was refused or lost, or this node is a stranger there. One that had
+    /// been answering may be tried again at once: how it fails then tells whether its process is gone.
     pub fn on_unconnected(&mut self, to: &Endpoint, now: MonotonicMs, random: &mut Random) {
-        let failures = self.unconnected.get(to).map_or(0, |connection| connection.failures).saturating_add(1);
-        let until = now.plus_ms(ExponentialBackoff::RECONNECT.wait_ms(failures, random));
-        self.unconnected.insert(to.clone(), Unconnected { failures, until });
+        let mut wait_ms = |failures| ExponentialBackoff::RECONNECT.wait_ms(failures, random);
+        let (failures, wait_ms) = match self.connections.get(to) {
+            Some(Connection { failures: 0, .. }) => (1, 0),
+            Some(Connection { failures, .. }) => (failures.saturating_add(1), wait_ms(*failures)),
+            None => (2, wait_ms(1)),
+        };
+        self.connections.insert(to.clone(), Connection { failures, until: now.plus_ms(wait_ms) });
     }
 
     /// Something was answered from there.
-    pub fn on_connected(&mut self, to: &Endpoint) {
-        self.unconnected.remove(to);
+    pub fn on_connected(&mut self, to: &Endpoint, now: MonotonicMs) {
+        self.connections.insert(to.clone(), Connection { failures: 0, until: now });
     }
 
     /// Forgets everything that is awaited, as at each transition.
@@ -149,7 +154,7 @@ impl Requests {
     /// Takes out those that took too long.
     pub fn expire(&mut self, now: MonotonicMs) -> Vec<Pending> {
         self.backing_off.retain(|_, until| *until > now);
-        self.unconnected.retain(|_, connection| connection.until.plus_ms(FORGOTTEN_AFTER_MS) > now);
+        self.connections.retain(|_, connection| connection.until.plus_ms(FORGOTTEN_AFTER_MS) > now);
         let expired: Vec<_> =
             self.pending.iter().filter(|(_, pending)| pending.deadline <= now).map(|(token, _)| *token).collect();
         expired.into_iter().filter_map(|token| self.pending.remove(&token)).collect()
@@ -159,7 +164,7 @@ impl Requests {
     pub fn next_deadline(&self, now: MonotonicMs) -> Option<MonotonicMs> {
         let pending = self.pending.values().map(|pending| pending.deadline).min();
         let unconnected =
-            self.unconnected.values().map(|connection| connection.until).filter(|until| *until > now).min();
+            self.connections.values().map(|connection| connection.until).filter(|until| *until > now).min();
         pending.into_iter().chain(self.backing_off.values().copied().min()).chain(unconnected).min()
     }
 }

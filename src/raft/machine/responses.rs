@@ -63,7 +63,7 @@ impl Raft {
                 if is_stranger(top_level_error(&response)) {
                     self.requests.on_unconnected(&pending.to.endpoint, now.monotonic, &mut self.random);
                 } else {
-                    self.requests.on_connected(&pending.to.endpoint);
+                    self.requests.on_connected(&pending.to.endpoint, now.monotonic);
                 }
                 self.on_answer(&pending, response, now, fx);
             }

@@ -4,7 +4,7 @@ use ringlog_protocol::messages::{DescribeQuorumResponse, FetchResponse, describe
 use ringlog_protocol::{RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::{
     Action, EpochStart, Event, LeaderEpochs, LoadedState, Memory, QuorumState, QuorumStateVersion, Raft, RaftConfig,
-    RequestToken, SnapshotId, Step,
+    RequestToken, SendError, SnapshotId, Step,
 };
 use ringlog_types::{CLUSTER_METADATA_TOPIC_ID, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, Random};
 
@@ -110,6 +110,22 @@ fn nothing_new(leader_id: i32, leader_epoch: i32) -> FetchResponse {
         }],
         ..FetchResponse::default()
     }
+}
+
+/// How the second connection fails tells whether the process is gone: elections wait for that. What never was there can
+/// wait longer.
+#[test]
+fn a_leader_whose_connection_is_lost_is_asked_again_without_a_long_wait() {
+    let mut raft = unattached();
+    let fetch = token_to(raft.step(told_of_leader(2, 6), at(1)), 2, |request| matches!(request, RequestBody::Fetch(_)));
+    let answer = Event::Response { token: fetch, result: Ok(nothing_new(2, 6).into()) };
+    let fetch = token_to(raft.step(answer, at(2)), 2, |request| matches!(request, RequestBody::Fetch(_)));
+    let _ = raft.step(Event::Response { token: fetch, result: Err(SendError::Disconnected) }, at(3));
+    let again = raft.step(Event::Tick, at(3 + 20));
+    let fetch = token_to(again, 2, |request| matches!(request, RequestBody::Fetch(_)));
+    let _ = raft.step(Event::Response { token: fetch, result: Err(SendError::Disconnected) }, at(24));
+    let waits = done(raft.step(Event::Tick, at(24 + 20)));
+    assert!(waits.sent.is_empty(), "{waits:?}");
 }
 
 /// A leader may still count what was acknowledged to it before it was lost.
