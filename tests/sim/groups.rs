@@ -357,6 +357,8 @@ impl GroupWorld {
             group_id: CONSUMERS.into(),
             generation_id: generation,
             member_id: member.id.clone(),
+            protocol_type: response.protocol_type.clone(),
+            protocol_name: response.protocol_name.clone(),
             assignments: response.members.iter().map(|member| assignment(&member.member_id)).collect(),
             ..Default::default()
         };
