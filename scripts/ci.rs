@@ -83,17 +83,27 @@ pub fn run_command(command: &mut Command) -> Result<()> {
 }
 
 /// How many lines about failures are repeated at the end, of one command.
-const FAILURES_TOLD: usize = 20;
+const FAILURES_TOLD: usize = 80;
+/// How many lines of them are the reasons that one failed test gave.
+const REASONS_TOLD: usize = 8;
 
 fn run_and_note(command: &mut Command, failures: &mut Vec<String>) -> io::Result<ExitStatus> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     if let Some(output) = child.stdout.take() {
+        let mut reasons_left = 0;
         for line in BufReader::new(output).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).into_owned();
             println!("{line}");
+            reasons_left = match line.as_str() {
+                line if line.starts_with("---- ") && line.ends_with(" stdout ----") => REASONS_TOLD,
+                line if line.to_lowercase().starts_with("stack backtrace") => 0,
+                _ => reasons_left,
+            };
             // Tests end with the word, simulations begin with it.
             let is_failure = line.ends_with("FAILED") || line.starts_with("FAILED") || line.starts_with("Diff in");
-            if is_failure && failures.len() < FAILURES_TOLD {
+            let is_reason = reasons_left > 0 && !line.is_empty();
+            reasons_left -= usize::from(is_reason);
+            if (is_failure || is_reason) && failures.len() < FAILURES_TOLD {
                 failures.push(line);
             }
         }

@@ -188,6 +188,9 @@ impl Memory {
     }
 }
 
+/// What Kafka's brokers call themselves when they read from their own logs: neither a consumer nor a follower.
+const FUTURE_LOCAL_REPLICA: i32 = -3;
+
 impl Wanted {
     fn of(request: &FetchRequest, version: i16) -> Wanted {
         let (replica, epoch) = if version >= 15 {
@@ -197,7 +200,7 @@ impl Wanted {
         };
         Wanted {
             follower: (replica >= 0).then_some((NodeId(replica), BrokerEpoch(epoch))),
-            isolation: if request.isolation_level == 1 {
+            isolation: if request.isolation_level == 1 && replica != FUTURE_LOCAL_REPLICA {
                 IsolationLevel::ReadCommitted
             } else {
                 IsolationLevel::ReadUncommitted

@@ -32,6 +32,7 @@ use crate::mesh::LocalFuture;
 use crate::metadata_publisher::topic_config;
 use crate::replica::{AppendRules, Appended, ProduceFault, Replica, Told};
 use crate::shard::Shard;
+use repeated::Places;
 
 /// Records for one partition, on their way to its home and, to be freed where they were received, back.
 struct Part {
@@ -73,9 +74,9 @@ pub async fn begin(
         let response = refuse_all(request, &fault);
         return Box::pin(async move { response });
     }
-    let (mut response, mut by_home) = split_by_home(shard, context, request);
-    check_batches(shard, context, wanted, &mut response, &mut by_home).await;
-    let repeated = repeated::find(&response).then(|| repeated::drop_earlier(&mut by_home, &mut response));
+    let (mut response, mut by_home) = split_by_home(shard, request);
+    let refused = check_batches(shard, context, wanted, &mut response, &mut by_home).await;
+    let repeated = repeated::find(&response).then(|| repeated::drop_earlier(&mut by_home));
     let mut pending: SmallVec<[LocalFuture<Vec<Part>>; 4]> = SmallVec::new();
     for (home, parts) in by_home {
         pending.push(shard.begin_on(home, move |shard| append_here(shard, parts, wanted)).await);
@@ -88,7 +89,7 @@ pub async fn begin(
             }
         }
         if let Some(dropped) = repeated {
-            repeated::unite(&mut response, &dropped);
+            repeated::unite(&mut response, &refused, &dropped);
         }
         response.responses.retain(|topic| !topic.partition_responses.is_empty());
         response
@@ -128,13 +129,15 @@ fn refuse_all(request: ProduceRequest, fault: &RequestFault) -> ProduceResponse 
         topic_id: topic.topic_id,
         partition_responses: topic.partition_data.iter().map(|data| partition(data.index)).collect(),
     });
-    ProduceResponse { responses: topics.collect(), ..ProduceResponse::default() }
+    let mut response = ProduceResponse { responses: topics.collect(), ..ProduceResponse::default() };
+    if repeated::find(&response) {
+        repeated::unite(&mut response, &Places::default(), &Places::default());
+    }
+    response
 }
 
 /// Prepares a response of the request's shape, with an error where a partition isn't known, and sorts the rest.
-fn split_by_home(shard: &Shard, context: &RequestContext, request: ProduceRequest) -> (ProduceResponse, ByHome) {
-    // What coordinators keep is theirs; Kafka lets only clients of this name write to it.
-    let may_write_internal = context.client_id.as_deref() == Some(ADMIN_CLIENT_ID);
+fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, ByHome) {
     let image = shard.image();
     let mut by_home = ByHome::new();
     let mut response = ProduceResponse::default();
@@ -153,9 +156,6 @@ fn split_by_home(shard: &Shard, context: &RequestContext, request: ProduceReques
                 None => unanswered.error_code = unknown.code(),
                 Some(topic) if !topic.partitions.contains_key(&partition) => {
                     unanswered.error_code = ErrorCode::UnknownTopicOrPartition.code();
-                }
-                Some(topic) if !may_write_internal && is_internal_topic(&topic.name) => {
-                    unanswered.error_code = ErrorCode::InvalidTopicException.code();
                 }
                 Some(topic) => {
                     let id = TopicIdPartition { topic_id: topic.id, partition };
@@ -179,41 +179,53 @@ fn split_by_home(shard: &Shard, context: &RequestContext, request: ProduceReques
     (response, by_home)
 }
 
-/// Checks every batch. With acks that mean nothing those that Kafka wouldn't look at further are answered here.
+/// Checks every batch. Those that no log is asked for are answered here; the places of those that are refused for what the
+/// request holds are returned.
 async fn check_batches(
     shard: &Shard,
     context: &RequestContext,
     wanted: Wanted,
     response: &mut ProduceResponse,
     by_home: &mut ByHome,
-) {
+) -> Places {
     let image = shard.image();
     let is_acks_valid = (-1..=1).contains(&wanted.acks);
+    // What coordinators keep is theirs; Kafka lets only clients of this name write to it.
+    let may_write_internal = context.client_id.as_deref() == Some(ADMIN_CLIENT_ID);
     let now = ring::now().wall;
-    for part in by_home.iter_mut().flat_map(|(_, parts)| parts) {
-        let Some(topic) = image.topics.by_id(part.id.topic_id) else { continue };
-        let config = topic_config(shard, &image, topic);
-        let rules = BatchRules {
-            is_zstd_allowed: context.api_version >= ZSTD_SINCE,
-            looks_inside: shard.node.config.ringlog.check_compressed_batches,
-            unpacked_bytes_max: shard.node.config.network.request_max_bytes as usize,
-            ..BatchRules::new(&config, AppendOrigin::Client, now)
-        };
-        let name = TopicPartition { topic: topic.name.clone(), partition: part.id.partition };
-        let checked = shard.batch_checks.check(&part.records, &name, &rules).await;
-        ring::yield_if_needed().await;
-        part.checked = Some(checked);
-    }
-    if !is_acks_valid {
-        for part in by_home.drain(..).flat_map(|(_, parts)| parts) {
-            let fault = match part.checked {
-                Some(Err(fault)) if fault.is_of_request => fault.code,
-                _ => ErrorCode::InvalidRequiredAcks,
+    let mut refused = Places::default();
+    for (_, parts) in &mut *by_home {
+        for mut part in std::mem::take(parts) {
+            let Some(topic) = image.topics.by_id(part.id.topic_id) else { continue };
+            let config = topic_config(shard, &image, topic);
+            let rules = BatchRules {
+                is_zstd_allowed: context.api_version >= ZSTD_SINCE,
+                looks_inside: shard.node.config.ringlog.check_compressed_batches,
+                unpacked_bytes_max: shard.node.config.network.request_max_bytes as usize,
+                ..BatchRules::new(&config, AppendOrigin::Client, now)
+            };
+            let name = TopicPartition { topic: topic.name.clone(), partition: part.id.partition };
+            let checked = shard.batch_checks.check(&part.records, &name, &rules).await;
+            ring::yield_if_needed().await;
+            let fault = match &checked {
+                Err(fault) if fault.is_of_request => {
+                    refused.insert(part.place);
+                    fault.code
+                }
+                _ if !is_acks_valid => ErrorCode::InvalidRequiredAcks,
+                _ if !may_write_internal && is_internal_topic(&topic.name) => ErrorCode::InvalidTopicException,
+                _ => {
+                    part.checked = Some(checked);
+                    parts.push(part);
+                    continue;
+                }
             };
             let (topic, partition) = part.place;
             answer(&mut response.responses[topic].partition_responses[partition], Err(fault.into()));
         }
     }
+    by_home.retain(|(_, parts)| !parts.is_empty());
+    refused
 }
 
 /// On the home core: appends at once, then waits for what `wanted` asks.

@@ -390,8 +390,7 @@ impl SegmentStore {
         Ok(())
     }
 
-    /// Returns the file's length afterwards. When this ends no write is under way any more, whether they succeeded or
-    /// not.
+    /// Returns the file's length afterwards. When this ends no write is under way any more.
     async fn write_job(&self, file: &File, job: &Job) -> io::Result<u64> {
         let mut running = SmallVec::<[ring::Task<io::Result<u64>>; 8]>::new();
         for (place, write) in job.writes.iter().enumerate() {
@@ -399,12 +398,7 @@ impl SegmentStore {
             let (file, write) = (file.clone(), write.clone());
             running.push(ring::spawn(async move { write.run(&file, head).await }));
         }
-        let mut written: io::Result<u64> = Ok(0);
-        for write in running {
-            let one = write.await;
-            written = written.and_then(|len| one.map(|other| len.max(other)));
-        }
-        let written = written?;
+        let written = farthest(running).await?;
         if job.sealed {
             self.grown(job.base_offset).await;
         }
@@ -759,6 +753,16 @@ impl Write {
         }
         Ok(ringlog_types::align_up(position + bytes.len() as u64, BLOCK_BYTES as u64))
     }
+}
+
+/// The farthest end of these writes, or what the first of them failed with. None of them runs any more when this ends.
+async fn farthest(running: SmallVec<[ring::Task<io::Result<u64>>; 8]>) -> io::Result<u64> {
+    let mut end = Ok(0);
+    for write in running {
+        let one = write.await;
+        end = end.and_then(|end: u64| one.map(|other| end.max(other)));
+    }
+    end
 }
 
 /// A sync that failed may have lost what it should have kept, and the next one wouldn't tell: whatever the reason, that

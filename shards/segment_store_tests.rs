@@ -93,6 +93,32 @@ fn what_was_appended_is_read_whatever_is_in_memory() {
 }
 
 #[test]
+fn a_write_that_fails_is_not_told_before_its_siblings_have_ended() {
+    on_executor("failing-write", |_| async {
+        let (go_on, ended) = (ring::Notify::default(), Rc::new(Cell::new(false)));
+        let failing = ring::spawn(async { Err(io::Error::other("the disk")) });
+        let slow = {
+            let (go_on, ended) = (go_on.clone(), ended.clone());
+            ring::spawn(async move {
+                go_on.wait().await;
+                ended.set(true);
+                Ok(7)
+            })
+        };
+        let told = ring::spawn({
+            let ended = ended.clone();
+            async move { (farthest(smallvec::smallvec![failing, slow]).await, ended.get()) }
+        });
+        for _ in 0..20 {
+            ring::yield_now().await;
+        }
+        go_on.notify_all();
+        let (outcome, had_ended) = told.await;
+        assert!(outcome.is_err() && had_ended);
+    });
+}
+
+#[test]
 fn appends_go_on_while_a_pass_writes() {
     on_executor("segment-store-concurrent", |directory| async move {
         let store = SegmentStore::new(context(64 << 20), directory, Offset(0), 0, None);

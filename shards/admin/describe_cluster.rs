@@ -34,7 +34,6 @@ pub fn respond(
     let served = if listener.is_controller { CONTROLLERS } else { BROKERS };
     let mut response = DescribeClusterResponse {
         endpoint_type: served,
-        cluster_id: StrBytes::copy_from(&shard.node.cluster_id),
         cluster_authorized_operations: OPERATIONS_NOT_ASKED,
         ..Default::default()
     };
@@ -45,6 +44,7 @@ pub fn respond(
         return response;
     }
     let image = shard.image();
+    response.cluster_id = StrBytes::copy_from(&shard.node.cluster_id);
     response.controller_id = controller.0;
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;

@@ -4,8 +4,7 @@
 use ringlog_protocol::messages::produce_response::{ProduceResponse, TopicProduceResponse};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{ByHome, answer};
-use crate::replica::ProduceFault;
+use super::ByHome;
 
 /// Places in a response: topic and partition.
 pub(super) type Places = FxHashSet<(usize, usize)>;
@@ -26,20 +25,16 @@ pub(super) fn find(response: &ProduceResponse) -> bool {
 }
 
 /// Of batches for the same partition Kafka appends only the last one that isn't refused before it comes to the log. The
-/// refused ones are answered here; the places of the others that go nowhere are returned.
-pub(super) fn drop_earlier(by_home: &mut ByHome, response: &mut ProduceResponse) -> Places {
+/// places of the others, which go nowhere, are returned.
+pub(super) fn drop_earlier(by_home: &mut ByHome) -> Places {
     let (mut dropped, mut seen) = (Places::default(), FxHashSet::default());
     for (_, parts) in by_home {
         let mut kept = Vec::with_capacity(parts.len());
         for part in std::mem::take(parts).into_iter().rev() {
-            let (topic, partition) = part.place;
-            match part.checked {
-                Some(Err(fault)) if fault.is_of_request => {
-                    let fault = ProduceFault::from(fault.code);
-                    answer(&mut response.responses[topic].partition_responses[partition], Err(fault));
-                }
-                _ if !seen.insert(part.id) => drop(dropped.insert(part.place)),
-                _ => kept.push(part),
+            if seen.insert(part.id) {
+                kept.push(part);
+            } else {
+                dropped.insert(part.place);
             }
         }
         kept.reverse();
@@ -48,10 +43,12 @@ pub(super) fn drop_earlier(by_home: &mut ByHome, response: &mut ProduceResponse)
     dropped
 }
 
-/// One answer for each partition: an error that was found before the log was looked for, if there is one.
-pub(super) fn unite(response: &mut ProduceResponse, dropped: &Places) {
+/// One answer for each partition: what was `refused` before the log was looked for, if something was, and else what became
+/// of the last.
+pub(super) fn unite(response: &mut ProduceResponse, refused: &Places, dropped: &Places) {
     let mut topics: Vec<TopicProduceResponse> = Vec::new();
     let mut places = FxHashMap::default();
+    let mut refused_partitions = FxHashSet::default();
     for (topic_place, topic) in std::mem::take(&mut response.responses).into_iter().enumerate() {
         let key = (topic.name.clone(), topic.topic_id);
         let place = *places.entry(key).or_insert(topics.len());
@@ -62,10 +59,15 @@ pub(super) fn unite(response: &mut ProduceResponse, dropped: &Places) {
             if dropped.contains(&(topic_place, partition_place)) {
                 continue;
             }
+            let is_refused = refused.contains(&(topic_place, partition_place));
+            if is_refused {
+                refused_partitions.insert((place, partition.index));
+            } else if refused_partitions.contains(&(place, partition.index)) {
+                continue;
+            }
             let united = &mut topics[place].partition_responses;
             match united.iter_mut().find(|known| known.index == partition.index) {
-                Some(known) if known.error_code == 0 || partition.error_code != 0 => *known = partition,
-                Some(_) => {}
+                Some(known) => *known = partition,
                 None => united.push(partition),
             }
         }

@@ -21,7 +21,8 @@ mod answers {
 
     /// Of both nodes: nothing happens but what is asked for.
     pub const SETTINGS: &str = "auto.create.topics.enable=false\ngroup.initial.rebalance.delay.ms=0\n\
-         offsets.topic.num.partitions=3\ngroup.min.session.timeout.ms=100\nlog.cleaner.enable=false\nlog.retention.ms=-1\n";
+         offsets.topic.num.partitions=3\ngroup.min.session.timeout.ms=100\nlog.cleaner.enable=false\nlog.retention.ms=-1\n\
+         log.initial.task.delay.ms=86400000\n";
 }
 
 use std::env;

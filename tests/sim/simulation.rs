@@ -10,10 +10,11 @@ const FOUND_SEEDS: [u64; 4] = [104_468_923_833_170, 182_726_890_201_055, 202_518
 /// Seeds of the metadata quorum that always run.
 const QUORUM_SEEDS: u64 = 100;
 /// Those that found a fault once: a leader that moved and wasn't found, epochs of a broker's log that its file got wrong,
-/// a partition that began without a replica in sync, decisions that contradict each other, a broker's rotten epoch, and a
-/// record that was acknowledged, lost, and counted.
-const FOUND_FAULTS: [u64; 7] =
-    [602_459, 607_683, 607_005, 1_000_003, 61_277_421_774_273, 246_029_342_532_225, 80_096_676_466_425];
+/// a partition that began without a replica in sync, decisions that contradict each other, a broker's rotten epoch, a
+/// record that was acknowledged, lost, and counted, and a leader that was elected uncleanly by the very change that said
+/// that its predecessor had recovered.
+const FOUND_FAULTS: [u64; 8] =
+    [602_459, 607_683, 607_005, 1_000_003, 61_277_421_774_273, 246_029_342_532_225, 80_096_676_466_425, 1_928];
 /// A vote kept with records that a power failure took, a cut at the wrong place, a leader that stopped and stayed; and
 /// a snapshot of the leader before, which a checker took for news of the present one.
 const FOUND_ELECTIONS: [u64; 4] = [502_453, 508_705, 310_360, 269_927_049_243_218];

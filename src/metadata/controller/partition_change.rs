@@ -212,10 +212,9 @@ impl<'a> PartitionChange<'a> {
             // The new leader may lack committed records, so nobody else counts as in sync.
             change.isr = Some(vec![leader.0]);
             self.in_sync_replicas = vec![leader];
-            // Who was recovering stays so; unless, as in Kafka, this very change says that it has recovered.
-            if self.partition.leader_recovery_state != LeaderRecoveryState::Recovering {
-                change.leader_recovery_state = LeaderRecoveryState::Recovering as i8;
-            }
+            // Whatever the old leader says of itself in this very change, the new one has to recover. (Kafka's controller
+            // writes what the old one said.)
+            self.leader_recovery_state = LeaderRecoveryState::Recovering;
         } else if self.eligible_leader_replicas.contains(&leader) {
             self.in_sync_replicas = vec![leader];
             self.eligible_leader_replicas.retain(|id| *id != leader);

@@ -70,6 +70,12 @@ impl ActiveController {
                 Err(error) => *result = Err(error),
             }
         }
+        // Kafka's cryptography takes no empty key and fails, of which it tells no more.
+        for upsertion in request.upsertions.iter().filter(|it| it.salted_password.is_empty()) {
+            if let Some(result @ Ok(_)) = results.get_mut(&*upsertion.name) {
+                *result = Err(ErrorCode::UnknownServerError.into());
+            }
+        }
         let mut records = Vec::new();
         let answers = results.into_iter().map(|(user, result)| {
             let result = result.map(|made| records.extend(made));

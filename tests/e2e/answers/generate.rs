@@ -76,7 +76,13 @@ impl Generator {
     pub fn body(&mut self, api: &'static Api, version: i16) -> Value {
         self.odd = if self.percent(45) { 1 + self.below(2) } else { 0 };
         let place = Place { api: api.name, version, around: &[] };
-        self.fields(&api.request.fields, &place)
+        let mut body = self.fields(&api.request.fields, &place);
+        if let (true, Value::Struct(fields)) = (api.name == "AlterUserScramCredentials", &mut body) {
+            // Kafka's brokers lose what is added while the last credentials of a mechanism are removed.
+            let emptied = self.pick(&["Deletions", "Upsertions"]);
+            fields.iter_mut().filter(|(name, _)| *name == emptied).for_each(|(_, value)| *value = Value::List(Vec::new()));
+        }
+        body
     }
 
     fn fields(&mut self, fields: &[Field], place: &Place<'_>) -> Value {
@@ -102,6 +108,15 @@ impl Generator {
         if place.api == "JoinGroup" {
             items.dedup_by(|one, other| one.get("Name") == other.get("Name"));
             items.truncate(2);
+        } else if place.api == "AlterConfigs" && field.name == "Resources" {
+            // Kafka never answers a request that names a resource twice.
+            let mut named = Vec::new();
+            items.retain(|item| {
+                let resource = (item.get("ResourceType").cloned(), item.get("ResourceName").cloned());
+                let is_new = !named.contains(&resource);
+                named.push(resource);
+                is_new
+            });
         } else if self.odd > 0 && !items.is_empty() && self.percent(15) {
             self.odd -= 1;
             items.push(items[0].clone());

@@ -3,6 +3,8 @@
 use ringlog_protocol::messages::alter_partition_request::{BrokerState, PartitionData, TopicData};
 use ringlog_protocol::messages::{AlterPartitionRequest, AlterPartitionResponse};
 
+use ringlog_protocol::metadata_records::{MetadataRecord, PartitionChangeRecord};
+
 use super::*;
 use crate::image::LeaderRecoveryState;
 
@@ -219,4 +221,42 @@ fn large_changes_are_worked_out_in_portions() {
     harness.start(11, 2, harness.epoch(11));
     assert_eq!(count(&harness, &|it| it.leader == NodeId(11)), 27_000);
     invariants::check(&harness);
+}
+
+#[test]
+fn who_is_elected_uncleanly_recovers_whatever_the_old_leader_said_of_itself() {
+    use crate::controller::partition_change::Election;
+    let mut harness = Harness::new();
+    for id in [11, 12] {
+        harness.start(id, 1, -1);
+    }
+    harness.create(vec![assigned("a", &[&[11, 12]])]);
+    let topic_id = harness.replica.topics.by_name("a").unwrap().id;
+    let id = TopicIdPartition { topic_id, partition: PartitionIndex(0) };
+    for was_recovering in [true, false] {
+        let old = if was_recovering { LeaderRecoveryState::Recovering } else { LeaderRecoveryState::Recovered };
+        let active = harness.controller.active.as_mut().unwrap();
+        let alone = PartitionChangeRecord {
+            partition_id: 0,
+            topic_id,
+            isr: Some(vec![11]),
+            leader_recovery_state: old as i8,
+            ..PartitionChangeRecord::default()
+        };
+        let mut delta = MetadataDelta::new(&harness.replica);
+        delta.replay(&MetadataRecord::PartitionChange(alone)).unwrap();
+        active.image = delta.apply(Provenance::EMPTY).0;
+        // It says that it has recovered, and can't lead any more, say because its directory is offline.
+        let change = active.change_partition(id, &|id| id != NodeId(11), |change| {
+            change.in_sync_replicas = vec![NodeId(11)];
+            change.leader_recovery_state = LeaderRecoveryState::Recovered;
+            change.election = Election::Unclean;
+        });
+        let Some(RecordAndVersion { record: MetadataRecord::PartitionChange(change), .. }) = change else {
+            panic!("nothing changes")
+        };
+        let after = active.image.topics.by_id(topic_id).unwrap().partitions.get(&id.partition).unwrap().merge(&change).unwrap();
+        assert_eq!((after.leader, ids(after.in_sync_replicas())), (NodeId(12), vec![12]));
+        assert_eq!(after.leader_recovery_state, LeaderRecoveryState::Recovering);
+    }
 }

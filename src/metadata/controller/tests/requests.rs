@@ -629,18 +629,19 @@ fn quotas_acls_credentials_and_tokens_are_recorded() {
     assert_eq!(deleted.filter_results[0].matching_acls.len(), 1);
     assert!(harness.replica.acls.entries.is_empty());
 
-    let upsertion = |iterations| alter_user_scram_credentials_request::ScramCredentialUpsertion {
+    let upsertion = |iterations, password: &str| alter_user_scram_credentials_request::ScramCredentialUpsertion {
         name: "alice".into(),
         mechanism: 1,
         iterations,
         salt: "salt".into(),
-        salted_password: "password".into(),
+        salted_password: bytes::Bytes::copy_from_slice(password.as_bytes()),
     };
-    for (iterations, expected) in [(100, Some("Too few iterations")), (4096, None)] {
-        let upsertions = vec![upsertion(iterations)];
+    let cases = [(100, "password", 93, Some("Too few iterations")), (4096, "", -1, None), (4096, "password", 0, None)];
+    for (iterations, password, code, text) in cases {
+        let upsertions = vec![upsertion(iterations, password)];
         let request = AlterUserScramCredentialsRequest { upsertions, ..Default::default() };
         let response: AlterUserScramCredentialsResponse = harness.send(request);
-        assert_eq!(response.results[0].error_message.as_deref(), expected);
+        assert_eq!((response.results[0].error_code, response.results[0].error_message.as_deref()), (code, text));
     }
     assert_eq!(harness.replica.scram.credentials.len(), 1);
 
