@@ -72,14 +72,20 @@ fn cargo_in<'a>(folder: &Path, arguments: impl IntoIterator<Item = &'a str>) -> 
 
 /// Runs a command, and fails as it fails. In CI the error repeats what the command called failed.
 pub fn run_command(command: &mut Command) -> Result<()> {
-    let mut failures = Vec::new();
+    let mut failures = Failures::default();
     let status = if env::var_os("CI").is_some() { run_and_note(command, &mut failures) } else { command.status() };
     let status = status.with_context(|| format!("running {command:?}"))?;
-    if !status.success() {
-        failures.insert(0, format!("{command:?} ended with {status}"));
-        bail!(failures.join("\n    "));
-    }
-    Ok(())
+    if status.success() { Ok(()) } else { bail!(failures.told(command, status)) }
+}
+
+/// Runs a command beside others: what it prints is printed in one piece, when it has ended.
+pub fn run_beside_others(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("running {command:?}"))?;
+    let mut failures = Failures::default();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().for_each(|line| failures.see(line));
+    print!("{}{text}", String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { bail!(failures.told(command, output.status)) }
 }
 
 /// How many lines about failures are repeated at the end, of one command.
@@ -87,25 +93,42 @@ const FAILURES_TOLD: usize = 80;
 /// How many lines of them are the reasons that one failed test gave.
 const REASONS_TOLD: usize = 8;
 
-fn run_and_note(command: &mut Command, failures: &mut Vec<String>) -> io::Result<ExitStatus> {
+/// What of a command's output is told again.
+#[derive(Default)]
+struct Failures {
+    lines: Vec<String>,
+    reasons_left: usize,
+}
+
+impl Failures {
+    fn see(&mut self, line: &str) {
+        if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.reasons_left = REASONS_TOLD;
+        } else if line.to_lowercase().starts_with("stack backtrace") {
+            self.reasons_left = 0;
+        }
+        // Tests end with the word, simulations begin with it.
+        let is_failure = line.ends_with("FAILED") || line.starts_with("FAILED") || line.starts_with("Diff in");
+        let is_reason = self.reasons_left > 0 && !line.is_empty();
+        self.reasons_left -= usize::from(is_reason);
+        if (is_failure || is_reason) && self.lines.len() < FAILURES_TOLD {
+            self.lines.push(line.to_owned());
+        }
+    }
+
+    fn told(self, command: &Command, status: ExitStatus) -> String {
+        let ended = format!("{command:?} ended with {status}");
+        std::iter::once(ended).chain(self.lines).collect::<Vec<_>>().join("\n    ")
+    }
+}
+
+fn run_and_note(command: &mut Command, failures: &mut Failures) -> io::Result<ExitStatus> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     if let Some(output) = child.stdout.take() {
-        let mut reasons_left = 0;
         for line in BufReader::new(output).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).into_owned();
             println!("{line}");
-            reasons_left = match line.as_str() {
-                line if line.starts_with("---- ") && line.ends_with(" stdout ----") => REASONS_TOLD,
-                line if line.to_lowercase().starts_with("stack backtrace") => 0,
-                _ => reasons_left,
-            };
-            // Tests end with the word, simulations begin with it.
-            let is_failure = line.ends_with("FAILED") || line.starts_with("FAILED") || line.starts_with("Diff in");
-            let is_reason = reasons_left > 0 && !line.is_empty();
-            reasons_left -= usize::from(is_reason);
-            if (is_failure || is_reason) && failures.len() < FAILURES_TOLD {
-                failures.push(line);
-            }
+            failures.see(&line);
         }
     }
     child.wait()

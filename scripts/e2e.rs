@@ -3,11 +3,20 @@
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::ci::{cargo, run_command, target_folder};
-use crate::{kafka, paths, setup};
+use crate::ci::{cargo, run_beside_others, run_command, target_folder};
+use crate::{kafka, paths, setup, tidy};
+
+/// Where the tests are.
+const PACKAGE: &str = "ringlog-e2e-tests";
+/// How many programs run at a time in CI.
+const LANES: usize = 2;
+/// Those that take longest begin first: one with clusters beside one without.
+const LONGEST: [&str; 6] = ["mixed_quorum", "hostile", "directories", "quorum", "console_tools", "network"];
 
 /// What each client needs, and how to tell that it is there.
 const PROGRAMS: &[(&str, &str, &str)] = &[
@@ -39,17 +48,66 @@ pub fn run(arguments: &[String]) -> Result<()> {
             target_folder()?.join("quick").join("ringlog")
         }
     };
-    let mut command = Command::new(paths::cargo());
-    command.args(["test", "-p", "ringlog-e2e-tests", "--no-fail-fast"]);
+    let with_what_it_needs = |mut command: Command| -> Result<Command> {
+        command.current_dir(paths::root()).env("RINGLOG_BIN", &node).env("RINGLOG_PYTHON", &python);
+        command.env("RINGLOG_XTASK", env::current_exe()?).env("KAFKA_DIR", &kafka);
+        Ok(command)
+    };
+    if arguments.is_empty() && env::var_os("CI").is_some() {
+        return run_in_lanes(|program| with_what_it_needs(tests(&["--test", program])));
+    }
     // A first word that names one of the test programs picks that one.
     let named = arguments.first().filter(|name| test_program(name).is_file());
-    if let Some(name) = named {
-        command.args(["--test", name]);
-    }
-    command.arg("--").args(&arguments[usize::from(named.is_some())..]).current_dir(paths::root());
-    command.env("RINGLOG_BIN", node).env("RINGLOG_PYTHON", python);
-    command.env("RINGLOG_XTASK", env::current_exe()?).env("KAFKA_DIR", kafka);
-    run_command(&mut command)
+    let mut command = match named {
+        Some(name) => tests(&["--test", name]),
+        None => tests(&[]),
+    };
+    command.arg("--").args(&arguments[usize::from(named.is_some())..]);
+    run_command(&mut with_what_it_needs(command)?)
+}
+
+fn tests(arguments: &[&str]) -> Command {
+    let mut command = Command::new(paths::cargo());
+    command.args(["test", "-p", PACKAGE, "--no-fail-fast"]).args(arguments);
+    command
+}
+
+/// Runs all programs, some at a time: they wait most of their time.
+fn run_in_lanes(command: impl Fn(&str) -> Result<Command> + Sync) -> Result<()> {
+    run_command(&mut tests(&["--no-run"]))?;
+    let mut programs = programs()?;
+    programs.sort_by_key(|name| LONGEST.iter().position(|it| it == name).unwrap_or(LONGEST.len()));
+    let queue = Mutex::new(programs.into_iter());
+    let failed = Mutex::new(Vec::new());
+    let lane = || {
+        loop {
+            let next = queue.lock().expect("no other lane panics").next();
+            let Some(name) = next else { return };
+            if let Err(error) = command(&name).and_then(|mut command| run_beside_others(&mut command)) {
+                failed.lock().expect("no other lane panics").push(format!("{name}: {error:#}"));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(lane);
+        }
+    });
+    let failed = failed.into_inner().expect("no lane panicked");
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
+}
+
+/// The names of all test programs.
+fn programs() -> Result<Vec<String>> {
+    let metadata = tidy::metadata()?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists packages")?;
+    let package = packages.iter().find(|package| package["name"] == PACKAGE).context("the package of the tests")?;
+    let targets = package["targets"].as_array().context("a package has targets")?;
+    let is_test = |target: &&serde_json::Value| {
+        target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|it| it == "test"))
+    };
+    Ok(targets.iter().filter(is_test).filter_map(|target| Some(target["name"].as_str()?.to_owned())).collect())
 }
 
 fn test_program(name: &str) -> PathBuf {

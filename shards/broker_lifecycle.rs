@@ -153,6 +153,7 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
     let epoch = register(shard).await?;
     shard.broker.epoch.set(Some(epoch));
     catch_up(shard, epoch).await;
+    tell_unserved_features(shard);
     // Before the broker is named to clients as one to use.
     listener::open(shard, false).await?;
     let state = unfence(shard, epoch).await;
@@ -342,6 +343,10 @@ async fn learn_features(shard: &Rc<Shard>) {
         }
     };
     let _ = ring::timeout_ms(FEATURES_WAIT_MS, known).await;
+}
+
+/// Says what the cluster has and this broker doesn't.
+fn tell_unserved_features(shard: &Shard) {
     let image = shard.image();
     let finalized = NOT_SERVED.iter().map(|name| (name, image.features.level(name))).filter(|(_, level)| *level > 0);
     let finalized: Vec<String> = finalized.map(|(name, level)| format!("{name}={level}")).collect();

@@ -49,6 +49,8 @@ struct Part {
 const PARTS_PER_TURN: usize = 64;
 /// Clients that may write to internal topics.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
+/// The first version of Produce that names topics by their ids (KIP-516).
+const TOPIC_ID_SINCE: i16 = 13;
 /// The first version of Produce that knows zstd.
 const ZSTD_SINCE: i16 = 7;
 
@@ -74,7 +76,7 @@ pub async fn begin(
         let response = refuse_all(request, &fault);
         return Box::pin(async move { response });
     }
-    let (mut response, mut by_home) = split_by_home(shard, request);
+    let (mut response, mut by_home) = split_by_home(shard, context, request);
     let refused = check_batches(shard, context, wanted, &mut response, &mut by_home).await;
     let repeated = repeated::find(&response).then(|| repeated::drop_earlier(&mut by_home));
     let mut pending: SmallVec<[LocalFuture<Vec<Part>>; 4]> = SmallVec::new();
@@ -137,13 +139,13 @@ fn refuse_all(request: ProduceRequest, fault: &RequestFault) -> ProduceResponse 
 }
 
 /// Prepares a response of the request's shape, with an error where a partition isn't known, and sorts the rest.
-fn split_by_home(shard: &Shard, request: ProduceRequest) -> (ProduceResponse, ByHome) {
+fn split_by_home(shard: &Shard, context: &RequestContext, request: ProduceRequest) -> (ProduceResponse, ByHome) {
     let image = shard.image();
     let mut by_home = ByHome::new();
     let mut response = ProduceResponse::default();
     response.responses.reserve(request.topic_data.len());
     for (topic_place, topic) in request.topic_data.into_iter().enumerate() {
-        let by_id = !topic.topic_id.is_zero();
+        let by_id = context.api_version >= TOPIC_ID_SINCE;
         let known = if by_id { image.topics.by_id(topic.topic_id) } else { image.topics.by_name(&topic.name) };
         let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
         let mut answers = Vec::with_capacity(topic.partition_data.len());

@@ -12,8 +12,9 @@ use ringlog_e2e_tests::metadata_log;
 use ringlog_e2e_tests::node::{Kind, Roles};
 use ringlog_e2e_tests::topics::{self, Creator, TopicPlan};
 
-/// Snapshots soon, so that there is one to be damaged.
-const SETTINGS: &str = "metadata.log.max.record.bytes.between.snapshots=20000";
+/// Snapshots soon, so that there is one to be damaged; and no election because the machine stood still for a moment.
+const SETTINGS: &str =
+    "metadata.log.max.record.bytes.between.snapshots=20000\ncontroller.quorum.fetch.timeout.ms=10000";
 /// What is said of a snapshot whose checksums are wrong.
 const SET_ASIDE: &str = "the snapshot is damaged and is set aside";
 /// What is said of a log that ends below what had been durable.

@@ -36,7 +36,8 @@ pub fn meant(api: &str, version: i16, request: &Value, kafka: &Outcome, ringlog:
     let text = |value: &Value| format!("{value:?}");
     match api {
         "CreateTopics" | "AlterConfigs" | "IncrementalAlterConfigs"
-            if without_texts(kafka) == without_texts(ringlog) && (text(kafka).contains(" config name: ") || text(kafka).contains("metrics configuration: ")) =>
+            if without_texts(kafka) == without_texts(ringlog)
+                && (text(kafka).contains(" config name: ") || text(kafka).contains("metrics configuration: ")) =>
         {
             Some("which of several unknown settings is named follows from a hash code")
         }
@@ -50,6 +51,9 @@ pub fn meant(api: &str, version: i16, request: &Value, kafka: &Outcome, ringlog:
         }
         "CreateDelegationToken" if request.get("OwnerPrincipalType") == Some(&Value::Null) => {
             Some("an owner of no type is none, where Kafka fails")
+        }
+        "DescribeTopicPartitions" if names_nothing(request) => {
+            Some("a topic without a name is an invalid one, where Kafka fails")
         }
         "Metadata" if kafka.get("Brokers").map(Value::list).is_some_and(|brokers| brokers.is_empty()) => {
             Some("a topic with neither name nor id is passed over, where Kafka fails")
@@ -105,6 +109,12 @@ fn has_negative_limit(request: &Value) -> bool {
         is_negative |= matches!(name, "MaxBytes" | "PartitionMaxBytes") && value.int().is_some_and(|limit| limit < 0);
     });
     is_negative
+}
+
+fn names_nothing(request: &Value) -> bool {
+    let mut is_nothing = false;
+    request.clone().visit("", &mut |name, value| is_nothing |= name == "Name" && value.text() == Some(""));
+    is_nothing
 }
 
 fn names_id_zero(request: &Value) -> bool {

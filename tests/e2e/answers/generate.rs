@@ -80,7 +80,10 @@ impl Generator {
         if let (true, Value::Struct(fields)) = (api.name == "AlterUserScramCredentials", &mut body) {
             // Kafka's brokers lose what is added while the last credentials of a mechanism are removed.
             let emptied = self.pick(&["Deletions", "Upsertions"]);
-            fields.iter_mut().filter(|(name, _)| *name == emptied).for_each(|(_, value)| *value = Value::List(Vec::new()));
+            fields
+                .iter_mut()
+                .filter(|(name, _)| *name == emptied)
+                .for_each(|(_, value)| *value = Value::List(Vec::new()));
         }
         body
     }

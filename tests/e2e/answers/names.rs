@@ -20,8 +20,6 @@ pub struct Names {
     lives: BTreeMap<String, u8>,
     /// Own ids of members, in the order in which they came.
     members: Vec<String>,
-    /// Own numbers of fetch sessions, in the order in which they came.
-    sessions: Vec<i64>,
 }
 
 /// The common id of a topic: each of its lives has another.
@@ -62,7 +60,8 @@ impl Names {
                 }
             }
             Value::Int(number) if name == "SessionId" && *number != 0 => {
-                *number = index_of(&mut self.sessions, number) as i64 + 1;
+                // Nobody goes on with one.
+                *number = 1;
             }
             _ => {}
         });
@@ -83,7 +82,7 @@ impl Names {
 
     /// A request, under own names.
     pub fn make_own(&self, request: &mut Value) {
-        request.visit("", &mut |name, value| match value {
+        request.visit("", &mut |_, value| match value {
             Value::Id(id) => {
                 if let Some((own, _)) = self.ids.iter().find(|(_, common)| common == id) {
                     *id = *own;
@@ -94,10 +93,6 @@ impl Names {
                 if let Some(own) = number.and_then(|number| self.members.get(number)) {
                     text.clone_from(own);
                 }
-            }
-            Value::Int(number) if name == "SessionId" && *number > 0 => {
-                let own = usize::try_from(*number - 1).ok().and_then(|index| self.sessions.get(index));
-                *number = own.copied().unwrap_or(*number);
             }
             _ => {}
         });

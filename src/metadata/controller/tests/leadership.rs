@@ -255,7 +255,8 @@ fn who_is_elected_uncleanly_recovers_whatever_the_old_leader_said_of_itself() {
         let Some(RecordAndVersion { record: MetadataRecord::PartitionChange(change), .. }) = change else {
             panic!("nothing changes")
         };
-        let after = active.image.topics.by_id(topic_id).unwrap().partitions.get(&id.partition).unwrap().merge(&change).unwrap();
+        let after =
+            active.image.topics.by_id(topic_id).unwrap().partitions.get(&id.partition).unwrap().merge(&change).unwrap();
         assert_eq!((after.leader, ids(after.in_sync_replicas())), (NodeId(12), vec![12]));
         assert_eq!(after.leader_recovery_state, LeaderRecoveryState::Recovering);
     }

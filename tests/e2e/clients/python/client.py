@@ -83,8 +83,13 @@ class Watch(ConsumerRebalanceListener):
 def member(bootstrap, topic, group):
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    # A topic that this client asked for while another request for metadata was under way is missed until the next one.
     consumer = KafkaConsumer(
-        bootstrap_servers=bootstrap, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False
+        bootstrap_servers=bootstrap,
+        group_id=group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        metadata_max_age_ms=5_000,
     )
     consumer.subscribe([topic], listener=Watch())
     while not ended.is_set():
