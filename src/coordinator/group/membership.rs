@@ -340,39 +340,38 @@ impl ClassicGroup {
         shared: &mut Shared,
         now: Now,
     ) -> LeaveGroupResponse {
-        let mut rebalance = false;
+        let mut has_left = false;
         let mut members = Vec::new();
         for identity in leaving_members(request, version) {
-            let result = self.leave_one(&identity, shared, now);
-            rebalance |= result == Ok(true);
+            let result = self.leave_one(&identity, shared);
+            has_left |= result.is_ok();
             members.push(MemberResponse {
                 member_id: identity.member_id,
                 group_instance_id: identity.group_instance_id,
                 error_code: result.err().unwrap_or(ErrorCode::None).code(),
             });
         }
-        if rebalance {
+        // As in Kafka also if it was only an id that had been given out.
+        if has_left {
             self.after_removal(shared, now);
         }
         leave_response(members, version)
     }
 
-    /// Whether a member, not just a reserved id, has left.
-    fn leave_one(&mut self, identity: &MemberIdentity, shared: &mut Shared, now: Now) -> Result<bool, ErrorCode> {
+    fn leave_one(&mut self, identity: &MemberIdentity, shared: &mut Shared) -> Result<(), ErrorCode> {
         let instance = identity.group_instance_id.as_ref();
         let id = if identity.member_id.is_empty() {
             // An administrator removes whoever has the instance id now.
             let current = instance.and_then(|instance| self.static_members.get(instance));
             current.cloned().ok_or(ErrorCode::UnknownMemberId)?
         } else if self.pending_members.remove(&identity.member_id).is_some() {
-            self.maybe_complete_join(shared, now);
-            return Ok(false);
+            return Ok(());
         } else {
             self.validate_member(&identity.member_id, instance)?;
             identity.member_id.clone()
         };
         self.expel(&id, shared);
-        Ok(true)
+        Ok(())
     }
 
     /// Keeps the session of a member that commits offsets, as a heartbeat does.

@@ -46,7 +46,7 @@ impl ActiveController {
                 feature: &update.feature,
                 level: update.max_version_level,
                 upgrade_type: match (context.api_version, update.upgrade_type) {
-                    (0, _) if update.allow_downgrade => Some(UpgradeType::SafeDowngrade),
+                    // Version 0 may say that downgrades are allowed. Kafka's controller doesn't look at that.
                     (0, _) | (_, 1) => Some(UpgradeType::Upgrade),
                     (_, 2) => Some(UpgradeType::SafeDowngrade),
                     (_, 3) => Some(UpgradeType::UnsafeDowngrade),

@@ -273,8 +273,10 @@ impl Generator {
         self.usually(&usual, odd).to_owned()
     }
 
-    fn group(&mut self) -> String {
-        self.usually(GROUPS, &["nobody", "", "ü", " "]).to_owned()
+    fn group(&mut self, place: &Place<'_>) -> String {
+        // Kafka remembers a group, until it starts again, to which only what it refused was committed.
+        let odd: &[&str] = if place.api == "OffsetCommit" { &[""] } else { &["nobody", "", "ü", " "] };
+        self.usually(GROUPS, odd).to_owned()
     }
 
     fn member(&mut self) -> String {
@@ -309,7 +311,7 @@ impl Generator {
                 &["", "nonsense", "connection_creation_rate"],
             ),
             (_, "Topic" | "TopicName" | "Name") => return self.topic(place),
-            (_, "GroupId" | "Groups" | "GroupsNames" | "Key" | "CoordinatorKeys") => return self.group(),
+            (_, "GroupId" | "Groups" | "GroupsNames" | "Key" | "CoordinatorKeys") => return self.group(place),
             (_, "MemberId") => return self.member(),
             (_, "GroupInstanceId") => self.usually(&["static-1"], &["", "static-2"]),
             (_, "ProtocolType") => self.usually(&["consumer"], &["", "connect"]),

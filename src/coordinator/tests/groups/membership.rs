@@ -138,6 +138,19 @@ fn the_last_member_leaves_an_empty_group_of_a_higher_generation() {
 }
 
 #[test]
+fn who_leaves_with_an_id_that_was_only_given_out_makes_the_others_join_again() {
+    let mut harness = Harness::new();
+    let members = harness.stable("g", 1);
+    let reserved: JoinGroupResponse = harness.call(join("g", ""), 9);
+    assert_eq!(reserved.error_code, ErrorCode::MemberIdRequired.code());
+    assert_eq!(harness.leave("g", &text("stranger")), ErrorCode::UnknownMemberId.code());
+    assert_eq!(harness.state("g"), "Stable");
+    assert_eq!(harness.leave("g", &reserved.member_id), 0);
+    assert_eq!(harness.state("g"), "PreparingRebalance");
+    assert_eq!(harness.heartbeat("g", 1, &members[0]), ErrorCode::RebalanceInProgress);
+}
+
+#[test]
 fn members_that_do_not_sync_are_expelled() {
     let mut harness = Harness::new();
     let (leader, first) = harness.join_new("g");

@@ -440,6 +440,15 @@ fn features_change_only_as_every_node_can() {
         update_all(h, &[("eligible.leader.replicas.version", 9), ("share.version", 9), ("group.version", 9)], 1),
         no("Invalid update version 9 for feature group.version. Local controller 1 only supports versions 0-1")
     );
+    let allowed = update_features_request::FeatureUpdateKey {
+        feature: "transaction.version".into(),
+        max_version_level: 0,
+        allow_downgrade: true,
+        ..Default::default()
+    };
+    let request = UpdateFeaturesRequest { feature_updates: vec![allowed], ..Default::default() };
+    let response: UpdateFeaturesResponse = h.send_at(request, 0);
+    assert_eq!(response.error_code, ErrorCode::InvalidUpdateVersion.code());
     assert_eq!(update(h, "share.version", 1, 1), (ErrorCode::None, None));
     assert_eq!(update(h, "transaction.version", 0, 2), (ErrorCode::None, None));
     assert_eq!(h.replica.features.level("transaction.version"), 0);
