@@ -139,7 +139,7 @@ fn alter(node: &Node, key: &str, value: &str) -> Result<()> {
 /// One request to so many partitions that their frames don't fit into the memory for them.
 #[test]
 fn a_produce_to_more_partitions_than_there_is_memory_for() -> Result<()> {
-    const PARTITIONS: i32 = 9_000;
+    const PARTITIONS: i32 = 5_000;
     // However slow the disk is at so many files, the broker isn't fenced meanwhile.
     let settings = "ringlog.shards=1\nringlog.frames.memory.bytes=8388608\nbroker.session.timeout.ms=120000\n";
     let mut node = Node::start_new("wide", Kind::Ringlog, settings)?;
