@@ -195,38 +195,44 @@ async fn check_batches(
     // What coordinators keep is theirs; Kafka lets only clients of this name write to it.
     let may_write_internal = context.client_id.as_deref() == Some(ADMIN_CLIENT_ID);
     let now = ring::now().wall;
-    let mut refused = Places::default();
-    for (_, parts) in &mut *by_home {
-        for mut part in std::mem::take(parts) {
-            let Some(topic) = image.topics.by_id(part.id.topic_id) else { continue };
-            let config = topic_config(shard, &image, topic);
-            let rules = BatchRules {
-                is_zstd_allowed: context.api_version >= ZSTD_SINCE,
-                looks_inside: shard.node.config.ringlog.check_compressed_batches,
-                unpacked_bytes_max: shard.node.config.network.request_max_bytes as usize,
-                ..BatchRules::new(&config, AppendOrigin::Client, now)
-            };
-            let name = TopicPartition { topic: topic.name.clone(), partition: part.id.partition };
-            let checked = shard.batch_checks.check(&part.records, &name, &rules).await;
-            ring::yield_if_needed().await;
-            let fault = match &checked {
-                Err(fault) if fault.is_of_request => {
-                    refused.insert(part.place);
-                    fault.code
+    let (mut refused, mut is_any_answered) = (Places::default(), false);
+    for part in by_home.iter_mut().flat_map(|(_, parts)| parts) {
+        let fault = match image.topics.by_id(part.id.topic_id) {
+            // It was there when its partitions were looked up, in the same metadata.
+            None => ErrorCode::UnknownTopicOrPartition,
+            Some(topic) => {
+                let config = topic_config(shard, &image, topic);
+                let rules = BatchRules {
+                    is_zstd_allowed: context.api_version >= ZSTD_SINCE,
+                    looks_inside: shard.node.config.ringlog.check_compressed_batches,
+                    unpacked_bytes_max: shard.node.config.network.request_max_bytes as usize,
+                    ..BatchRules::new(&config, AppendOrigin::Client, now)
+                };
+                let name = TopicPartition { topic: topic.name.clone(), partition: part.id.partition };
+                let checked = shard.batch_checks.check(&part.records, &name, &rules).await;
+                ring::yield_if_needed().await;
+                match &checked {
+                    Err(fault) if fault.is_of_request => {
+                        refused.insert(part.place);
+                        fault.code
+                    }
+                    _ if !is_acks_valid => ErrorCode::InvalidRequiredAcks,
+                    _ if !may_write_internal && is_internal_topic(&topic.name) => ErrorCode::InvalidTopicException,
+                    _ => {
+                        part.checked = Some(checked);
+                        continue;
+                    }
                 }
-                _ if !is_acks_valid => ErrorCode::InvalidRequiredAcks,
-                _ if !may_write_internal && is_internal_topic(&topic.name) => ErrorCode::InvalidTopicException,
-                _ => {
-                    part.checked = Some(checked);
-                    parts.push(part);
-                    continue;
-                }
-            };
-            let (topic, partition) = part.place;
-            answer(&mut response.responses[topic].partition_responses[partition], Err(fault.into()));
-        }
+            }
+        };
+        let (topic, partition) = part.place;
+        answer(&mut response.responses[topic].partition_responses[partition], Err(fault.into()));
+        is_any_answered = true;
     }
-    by_home.retain(|(_, parts)| !parts.is_empty());
+    if is_any_answered {
+        by_home.iter_mut().for_each(|(_, parts)| parts.retain(|part| part.checked.is_some()));
+        by_home.retain(|(_, parts)| !parts.is_empty());
+    }
     refused
 }
 
@@ -294,7 +300,7 @@ impl Appending {
             }
             match (shard.served(part.id), part.checked.take()) {
                 (Err(why), _) => part.outcome = Err(why.error_code().into()),
-                // Its topic has gone since the request came in.
+                // Nobody has checked it: those were answered before.
                 (Ok(_), None) => {}
                 (Ok(replica), Some(checked)) if !replica.has_room_for_checked(&checked) => {
                     part.checked = Some(checked);

@@ -74,3 +74,57 @@ pub(super) fn unite(response: &mut ProduceResponse, refused: &Places, dropped: &
     }
     response.responses = topics;
 }
+
+#[cfg(test)]
+mod tests {
+    use ringlog_protocol::messages::produce_response::PartitionProduceResponse;
+    use ringlog_types::ErrorCode;
+
+    use super::*;
+
+    /// Answers of one topic, named once for each list: partitions with their errors.
+    fn response(mentions: &[&[(i32, ErrorCode)]]) -> ProduceResponse {
+        let partition = |(index, error): &(i32, ErrorCode)| PartitionProduceResponse {
+            index: *index,
+            error_code: error.code(),
+            ..PartitionProduceResponse::default()
+        };
+        let topic = |answers: &&[(i32, ErrorCode)]| TopicProduceResponse {
+            name: "t".into(),
+            partition_responses: answers.iter().map(partition).collect(),
+            ..TopicProduceResponse::default()
+        };
+        ProduceResponse { responses: mentions.iter().map(topic).collect(), ..ProduceResponse::default() }
+    }
+
+    fn united(
+        mentions: &[&[(i32, ErrorCode)]],
+        refused: &[(usize, usize)],
+        dropped: &[(usize, usize)],
+    ) -> ProduceResponse {
+        let mut response = response(mentions);
+        unite(&mut response, &refused.iter().copied().collect(), &dropped.iter().copied().collect());
+        response
+    }
+
+    #[test]
+    fn what_was_refused_before_the_log_was_looked_for_stands_else_the_last_answer() {
+        const FINE: ErrorCode = ErrorCode::None;
+        const REFUSED: ErrorCode = ErrorCode::UnsupportedCompressionType;
+        const LATER: ErrorCode = ErrorCode::OutOfOrderSequenceNumber;
+        // Whether it comes first or last, in one mention of the topic or in two.
+        assert_eq!(united(&[&[(0, REFUSED), (0, LATER)]], &[(0, 0)], &[]), response(&[&[(0, REFUSED)]]));
+        assert_eq!(united(&[&[(0, LATER)], &[(0, REFUSED)]], &[(1, 0)], &[]), response(&[&[(0, REFUSED)]]));
+        assert_eq!(
+            united(&[&[(0, REFUSED), (1, FINE), (0, FINE)]], &[(0, 0)], &[]),
+            response(&[&[(0, REFUSED), (1, FINE)]])
+        );
+        // Those that weren't appended since another one followed say nothing.
+        assert_eq!(united(&[&[(0, FINE), (0, LATER)]], &[], &[(0, 0)]), response(&[&[(0, LATER)]]));
+        // An error of the whole request is told once.
+        assert_eq!(
+            united(&[&[(0, LATER), (0, LATER)], &[(1, LATER)]], &[], &[]),
+            response(&[&[(0, LATER), (1, LATER)]])
+        );
+    }
+}

@@ -1,8 +1,8 @@
 //! Requests on their way: one awaited per destination, timeouts, back-off after failures.
 //!
 //! Who answers what can't be used is asked again after `controller.quorum.retry.backoff.ms`, and once more who answered
-//! before and whose connection was lost. Where no connection comes about, the waits grow as in Kafka's client, and outlast transitions: a peer that isn't there is to
-//! cost nothing, however restless the quorum is without it.
+//! before and whose connection was lost. Where no connection comes about, the waits grow as in Kafka's client, and
+//! outlast transitions: a peer that isn't there is to cost nothing, however restless the quorum is without it.
 
 use std::collections::BTreeMap;
 
@@ -142,7 +142,11 @@ impl Requests {
 
     /// Something was answered from there.
     pub fn on_connected(&mut self, to: &Endpoint, now: MonotonicMs) {
-        self.connections.insert(to.clone(), Connection { failures: 0, until: now });
+        let answering = Connection { failures: 0, until: now };
+        match self.connections.get_mut(to) {
+            Some(known) => *known = answering,
+            None => drop(self.connections.insert(to.clone(), answering)),
+        }
     }
 
     /// Forgets everything that is awaited, as at each transition.
