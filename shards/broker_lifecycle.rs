@@ -450,7 +450,10 @@ async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want, limit_ms: 
         offline_log_dirs: offline_directories(shard),
         cordoned_log_dirs: if want.fence { None } else { Some(Vec::new()) },
     };
-    let response = controller::request_within(shard, ControllerRequest::internal(request), limit_ms).await;
+    let asked = controller::request_within(shard, ControllerRequest::internal(request), limit_ms);
+    // What a controller has begun is waited for otherwise, however slow its disk is. A heartbeat counts as soon as it has
+    // arrived, and the next one has to come within the session.
+    let response = ring::timeout_ms(limit_ms, asked).await.map_err(|_| ErrorCode::RequestTimedOut)?;
     let response = BrokerHeartbeatResponse::try_from(response).map_err(|_| ErrorCode::UnknownServerError)?;
     let error = error_of(response.error_code);
     if !is_no_answer(error) {

@@ -36,7 +36,7 @@ use crate::replica::Replica;
 use crate::shard::{Node, Shard};
 
 /// Partitions that are looked at before other tasks get a turn.
-const PARTITIONS_PER_TURN: usize = 64;
+const PARTITIONS_PER_TURN: usize = 16;
 
 /// How often logs are tried again that could not be made: the disk was full.
 const CLAIM_AGAIN_MS: u64 = 1_000;
@@ -261,6 +261,7 @@ impl Update<'_> {
             return;
         }
         for replica in &replicas {
+            ring::yield_if_needed().await;
             self.shard.publisher.departed.borrow_mut().insert(replica.id, why);
             coordinator::on_closed(self.shard, replica);
         }

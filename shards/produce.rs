@@ -46,7 +46,7 @@ struct Part {
 }
 
 /// Parts that are appended before looking whether others want to run.
-const PARTS_PER_TURN: usize = 64;
+const PARTS_PER_TURN: usize = 8;
 /// Clients that may write to internal topics.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
 /// The first version of Produce that names topics by their ids (KIP-516).

@@ -193,10 +193,8 @@ impl Driver {
             }
             self.tick_if_due();
             self.do_work().await?;
-            if self.node.is_going_on() {
-                // Peers and disk are not to wait for the end of a large change.
-                ring::yield_if_needed().await;
-            }
+            // Peers, disk and the partitions of this core are not to wait for the end of a large change.
+            ring::yield_if_needed().await;
         }
     }
 
@@ -213,18 +211,24 @@ impl Driver {
         Ok(Turn::GoOn)
     }
 
-    /// Some of whatever came in meanwhile.
+    /// Some of whatever came in meanwhile: of each sort at least one, and no more when others want to run.
     fn take_what_is_there(&mut self) -> Result<Turn, DriverFault> {
-        for _ in 0..MAX_INPUTS_PER_TURN {
+        for taken in 0..MAX_INPUTS_PER_TURN {
+            if taken > 0 && ring::needs_preempt() {
+                break;
+            }
             let Some(finished) = self.finished.try_recv() else { break };
             self.on_finished(finished)?;
         }
-        for _ in 0..MAX_INPUTS_PER_TURN {
+        for taken in 0..MAX_INPUTS_PER_TURN {
+            if taken > 0 && ring::needs_preempt() {
+                break;
+            }
             let Some((request, reply)) = self.inboxes.raft.try_recv() else { break };
             self.on_request(request, reply);
         }
-        for _ in 0..MAX_INPUTS_PER_TURN {
-            if !self.node.takes_requests() {
+        for taken in 0..MAX_INPUTS_PER_TURN {
+            if !self.node.takes_requests() || (taken > 0 && ring::needs_preempt()) {
                 break;
             }
             match self.inboxes.controller.try_recv() {
@@ -319,6 +323,7 @@ impl Driver {
     async fn do_work(&mut self) -> Result<(), DriverFault> {
         while let Some(work) = self.node.next_work() {
             self.carry_out(work).await?;
+            ring::yield_if_needed().await;
         }
         self.log.note_peers(self.node.raft().voters().len() > 1).await?;
         self.handle.kraft_version.set(self.node.raft().kraft_version());
