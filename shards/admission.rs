@@ -2,7 +2,7 @@
 //! are accepted.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use ringlog_metadata::image::ConfigResource;
@@ -127,14 +127,11 @@ fn overrides(shard: &Rc<Shard>, text: &str) -> Rc<FxHashMap<IpAddr, usize>> {
 }
 
 async fn look_up(shard: Rc<Shard>, text: String, names: Vec<(String, usize)>) {
-    let look = move || {
-        let addresses = |(host, count): (String, usize)| {
-            let found = (host.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
-            found.into_iter().map(move |address| (address.ip().to_canonical(), count))
-        };
-        Ok(names.into_iter().flat_map(addresses).collect::<Vec<_>>())
-    };
-    let Ok(found) = ring::blocking_apart("resolve", look).await else { return };
+    let mut found = Vec::new();
+    for (host, count) in names {
+        let addresses = ring::lookup(&host, 0).await.unwrap_or_default();
+        found.extend(addresses.into_iter().map(|address| (address.ip().to_canonical(), count)));
+    }
     let mut overrides = shard.admission.overrides.borrow_mut();
     if overrides.text == text {
         let mut by_ip = (*overrides.by_ip).clone();

@@ -18,9 +18,9 @@
 //! asks all cores to stop. Then the node stops in the order above, as far as it had got; what takes too long for that is
 //! left to the next start, which recovers from it as from a crash.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ringlog_config::ServerConfig;
 use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, MeshBuilder, Stopped};
@@ -38,10 +38,10 @@ use crate::{broker_lifecycle, controller, coordinator, listener, metadata_publis
 /// From this many cores on the controller has one of its own.
 const CORES_FOR_OWN_CONTROLLER: usize = 4;
 /// How long a node whose start failed may take to stop in order.
-const FAILED_START_LIMIT: Duration = Duration::from_millis(1_500);
+const FAILED_START_LIMIT_MS: u64 = 1_500;
 /// How long one may take that was asked to stop while it started, or can't go on: a leader of the quorum hands over
 /// meanwhile.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT_MS: u64 = 10_000;
 
 /// Why a node doesn't start. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -69,21 +69,25 @@ pub enum StartFault {
 /// A node that serves.
 pub struct RunningNode {
     executors: Executors<()>,
+    /// Its log directories, absolute.
+    pub log_dirs: Vec<PathBuf>,
+    /// How many cores host partitions.
+    pub shards: usize,
 }
 
 impl RunningNode {
     /// Waits until it has stopped, as [`StopRequest::request`] asks it to. A node that can't go on is stopped, and the
-    /// error says why; threads of it may still be there then, and the process is to end.
-    pub fn join(mut self) -> Result<(), StartFault> {
-        let outcome = self.executors.wait_for_end();
+    /// error says why; threads of it may still be there then, and the process is to end. Blocks, see [`start`].
+    pub async fn join(mut self) -> Result<(), StartFault> {
+        let outcome = self.executors.end().await;
         if outcome.is_err() {
             self.executors.stop_handle().stop();
-            if !self.executors.wait_until_ended(STOP_LIMIT) {
-                warn!("the node can't be stopped in order within {STOP_LIMIT:?}: the next start recovers");
+            if !self.executors.end_within(STOP_LIMIT_MS).await {
+                warn!("the node can't be stopped in order within {STOP_LIMIT_MS} ms: the next start recovers");
                 return Ok(outcome?);
             }
         }
-        self.executors.join();
+        self.executors.join().await;
         let stalls = ring::stall_stats();
         info!(
             stalls = stalls.stalls,
@@ -97,8 +101,9 @@ impl RunningNode {
 
 /// Starts a node and returns once it serves clients; `None` if it is asked to stop before. `seed` is for ids and jitter.
 ///
-/// After a fault, threads of the node may still be there: the process is to end.
-pub fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Result<Option<RunningNode>, StartFault> {
+/// After a fault, threads of the node may still be there: the process is to end. This is for a process's main thread,
+/// which it blocks ([`ring::block_on`]).
+pub async fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Result<Option<RunningNode>, StartFault> {
     let started_at = ring::now().monotonic;
     ring::probe()?;
     let cpus = ring::usable_cpus().map_err(StartFault::Limits)?;
@@ -109,10 +114,10 @@ pub fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Result<Opti
     };
     let open_files = usize::try_from(ring::raise_nofile()).unwrap_or(usize::MAX);
     let descriptors = descriptors(open_files, peers, &config, config.log_dirs.len())?;
-    let locked = log_manager::check_and_lock(&config)?;
-    let Some(listeners) = listener::claim_all(&config, stop)? else { return Ok(None) };
-    let log_dirs = locked.take_over(&config)?;
+    let locked = log_manager::check_and_lock(&config).await?;
+    let Some(listeners) = listener::claim_all(&config, stop).await? else { return Ok(None) };
     let mut random = Random::from_seed(seed);
+    let log_dirs = locked.take_over(&config, &mut random).await?;
     let node = Arc::new(Node {
         id: config.node_id,
         cluster_id: log_dirs.cluster_id.clone(),
@@ -126,10 +131,7 @@ pub fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Result<Opti
         log_dirs,
     });
     announce(&node, &cpus);
-    let subject = ringlog_tuning::Subject {
-        log_dirs: node.log_dirs.directories.iter().map(|directory| directory.path.clone()).collect(),
-        shards,
-    };
+    let log_dirs = node.log_dirs.directories.iter().map(|directory| directory.path.clone()).collect();
     let mesh = MeshBuilder::new(peers, MESH_CAPACITY);
     let executors = (0..peers).map(|index| {
         let options = ExecutorOptions {
@@ -143,20 +145,17 @@ pub fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Result<Opti
     });
     let mut executors = Executors::start(executors.collect())?;
     stop.attach(executors.stop_handle());
-    match executors.wait_until_ready() {
-        Ok(()) => {
-            check_host(subject);
-            Ok(Some(RunningNode { executors }))
-        }
+    match executors.ready().await {
+        Ok(()) => Ok(Some(RunningNode { executors, log_dirs, shards })),
         Err(ring::StartError::Stopped) => {
-            if !executors.wait_until_ended(STOP_LIMIT) {
-                warn!("the start can't be undone in order within {STOP_LIMIT:?}: the next one recovers");
+            if !executors.end_within(STOP_LIMIT_MS).await {
+                warn!("the start can't be undone in order within {STOP_LIMIT_MS} ms: the next one recovers");
             }
             Ok(None)
         }
         Err(fault) => {
             executors.stop_handle().stop();
-            executors.wait_until_ended(FAILED_START_LIMIT);
+            executors.end_within(FAILED_START_LIMIT_MS).await;
             Err(StartFault::Executor(fault))
         }
     }
@@ -195,18 +194,6 @@ fn announce(node: &Node, cpus: &[usize]) {
         log.dirs = directories.join(","),
         "starting"
     );
-}
-
-/// Warns of what slows the node down on this host. Once, on a thread of its own: clients are served already.
-fn check_host(subject: ringlog_tuning::Subject) {
-    let check = move || {
-        for finding in ringlog_tuning::warnings(&ringlog_tuning::check(&subject)) {
-            warn!("{finding}");
-        }
-    };
-    if let Err(fault) = std::thread::Builder::new().name("host-check".to_owned()).spawn(check) {
-        warn!("the host can't be checked: {fault}");
-    }
 }
 
 async fn run_core(context: ExecutorContext, node: Arc<Node>, mesh: MeshBuilder<Message>, seed: u64) {

@@ -9,7 +9,6 @@
 //! All of it goes to the active controller, wherever that is, in the same requests.
 
 use std::cell::Cell;
-use std::process;
 use std::rc::Rc;
 
 use ringlog_metadata::features::{FEATURES, METADATA_VERSION, NOT_SERVED};
@@ -476,7 +475,7 @@ async fn halt_without_directories(shard: Rc<Shard>) {
     while !broker.is_stopping.get() {
         if shard.log_dirs.must_halt(&shard) {
             error!("all log directories failed, or the one of the metadata log: the process ends");
-            process::exit(1);
+            ring::halt(1);
         }
         futures_lite::future::or(broker.stopping.wait(), shard.log_dirs.failures_changed.wait()).await;
     }

@@ -27,7 +27,7 @@ mod fetch_room;
 #[path = "../tests/data/fixtures.rs"]
 mod fixtures;
 mod flag;
-
+mod format;
 mod frames;
 mod lasting;
 mod listener;
@@ -59,5 +59,7 @@ mod stop;
 mod test_metadata;
 
 pub use boot::{RunningNode, StartFault, start};
+pub use format::{DirectoryFormat, format_directory};
 pub use placement::shard_of;
+pub use ringlog_ring::{block_on, fs::now as files_now};
 pub use stop::StopRequest;

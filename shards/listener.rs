@@ -3,10 +3,8 @@
 //! Ports are claimed before anything else of the node starts ([`claim_all`]), so that one which can't be had refuses the
 //! start while nothing is changed yet; they are listened at when the node can serve ([`open`]).
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
 
 use ringlog_config::{Listener, ServerConfig};
 use ringlog_ring::{self as ring, ClaimedPort, ListeningSocket, PortHolder, SocketOptions};
@@ -26,13 +24,13 @@ const SAY_EVERY_MS: u64 = 60_000;
 /// How long open connections may take to finish at a stop.
 const DRAIN_MS: u64 = 1_000;
 /// How long the name of a listener's host may be looked up.
-const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
+const RESOLVE_LIMIT_MS: u64 = 10_000;
 /// How long a port is tried for at which another process listens: one that is just ending, if all is well.
-const HELD_LIMIT: Duration = Duration::from_secs(1);
+const HELD_LIMIT_MS: u64 = 1_000;
 /// How long one is tried for that some connection has.
-const CONNECTED_LIMIT: Duration = Duration::from_secs(5);
-/// How often it is tried, and how soon a request to stop is seen.
-const TRY_EVERY: Duration = Duration::from_millis(50);
+const CONNECTED_LIMIT_MS: u64 = 5_000;
+/// How often it is tried.
+const TRY_EVERY_MS: u64 = 50;
 /// How often one is tried that was claimed, and so may be there any moment.
 const REOPEN_MS: u64 = 20;
 
@@ -106,52 +104,43 @@ impl ClaimedListener {
 
 /// Takes the ports of all listeners. Blocks for as long as names are looked up and ports are waited for; `None` when the
 /// node is asked to stop meanwhile.
-pub fn claim_all(config: &ServerConfig, stop: &StopRequest) -> Result<Option<Vec<ClaimedListener>>, ListenFault> {
+pub async fn claim_all(config: &ServerConfig, stop: &StopRequest) -> Result<Option<Vec<ClaimedListener>>, ListenFault> {
     let mut claimed = Vec::new();
     for listener in &config.listeners {
-        let Some(address) = resolve(listener, stop)? else { return Ok(None) };
-        let Some(port) = claim(listener, address, stop)? else { return Ok(None) };
+        let Some(address) = resolve(listener, stop).await? else { return Ok(None) };
+        let Some(port) = claim(listener, address, stop).await? else { return Ok(None) };
         let is_controller = config.is_controller_listener(&listener.name);
         claimed.push(ClaimedListener { name: listener.name.clone(), is_controller, port });
     }
     Ok(Some(claimed))
 }
 
-/// The address of a listener. The system's resolver can't be interrupted: it runs on a thread that is left behind.
-#[allow(clippy::disallowed_methods, reason = "before executors run, on the thread that starts them")]
-fn resolve(listener: &Listener, stop: &StopRequest) -> Result<Option<SocketAddr>, ListenFault> {
+/// The address of a listener. The system's resolver can't be interrupted: it is left behind when it takes too long.
+async fn resolve(listener: &Listener, stop: &StopRequest) -> Result<Option<SocketAddr>, ListenFault> {
     let host = if listener.host.is_empty() { "0.0.0.0" } else { listener.host.as_str() };
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return Ok(Some(SocketAddr::new(address, listener.port)));
-    }
     let no_address =
         |reason: String| ListenFault::NoAddress { listener: listener.name.clone(), host: host.to_owned(), reason };
-    let (sender, found) = mpsc::channel();
-    let name = (host.to_owned(), listener.port);
-    let look_up = move || {
-        let _ = sender.send(name.to_socket_addrs().map(|mut addresses| addresses.next()));
-    };
-    std::thread::Builder::new()
-        .name("resolve".to_owned())
-        .spawn(look_up)
-        .map_err(|fault| no_address(fault.to_string()))?;
-    let begun = Instant::now();
-    loop {
-        match found.recv_timeout(TRY_EVERY) {
-            Ok(Ok(Some(address))) => return Ok(Some(address)),
-            Ok(Ok(None)) => return Err(no_address("the name is known, but no address of it".to_owned())),
-            Ok(Err(fault)) => return Err(no_address(fault.to_string())),
-            Err(_) if stop.is_requested() => return Ok(None),
-            Err(RecvTimeoutError::Timeout) if begun.elapsed() < RESOLVE_LIMIT => {}
-            Err(_) => return Err(no_address(format!("no answer for {} s", RESOLVE_LIMIT.as_secs()))),
-        }
+    let found = futures_lite::future::or(async { Some(ring::lookup(host, listener.port).await) }, async {
+        stop.wait().await;
+        None
+    });
+    match ring::timeout_outside_ms(RESOLVE_LIMIT_MS, found).await {
+        Ok(None) => Ok(None),
+        Ok(Some(Ok(addresses))) => match addresses.first() {
+            Some(address) => Ok(Some(*address)),
+            None => Err(no_address("the name is known, but no address of it".to_owned())),
+        },
+        Ok(Some(Err(fault))) => Err(no_address(fault.to_string())),
+        Err(_) => Err(no_address(format!("no answer for {} s", RESOLVE_LIMIT_MS / 1_000))),
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "before executors run, on the thread that starts them")]
-fn claim(listener: &Listener, address: SocketAddr, stop: &StopRequest) -> Result<Option<ClaimedPort>, ListenFault> {
-    let begun = Instant::now();
+async fn claim(
+    listener: &Listener,
+    address: SocketAddr,
+    stop: &StopRequest,
+) -> Result<Option<ClaimedPort>, ListenFault> {
+    let begun = ring::now().monotonic;
     let mut has_told = false;
     loop {
         let source = match ClaimedPort::claim(address) {
@@ -160,18 +149,18 @@ fn claim(listener: &Listener, address: SocketAddr, stop: &StopRequest) -> Result
         };
         let is_taken = source.kind() == std::io::ErrorKind::AddrInUse;
         let holder = if is_taken { ring::port_holder(address) } else { PortHolder::Nobody };
-        let limit = match holder {
-            PortHolder::Nobody => CONNECTED_LIMIT,
-            PortHolder::Hidden | PortHolder::Process { .. } => HELD_LIMIT,
+        let limit_ms = match holder {
+            PortHolder::Nobody => CONNECTED_LIMIT_MS,
+            PortHolder::Hidden | PortHolder::Process { .. } => HELD_LIMIT_MS,
         };
-        if !is_taken || begun.elapsed() >= limit {
+        if !is_taken || ring::now().monotonic >= begun.plus_ms(limit_ms) {
             return Err(ListenFault::Bind { listener: listener.name.clone(), address, source, holder });
         }
         if !has_told {
             has_told = true;
             info!(listener = listener.name, %address, "the port is in use, waiting for it for a moment");
         }
-        if stop.wait_for(TRY_EVERY) {
+        if ring::timeout_outside_ms(TRY_EVERY_MS, stop.wait()).await.is_ok() {
             return Ok(None);
         }
     }
@@ -204,8 +193,7 @@ async fn listen(shard: &Shard, listener: &ClaimedListener, count: usize) -> Resu
         send_buffer_bytes: buffer(network.send_buffer_bytes),
         receive_buffer_bytes: buffer(network.receive_buffer_bytes),
     };
-    let limit_ms = u64::try_from(HELD_LIMIT.as_millis()).unwrap_or(0);
-    let deadline = ring::now().monotonic.plus_ms(limit_ms);
+    let deadline = ring::now().monotonic.plus_ms(HELD_LIMIT_MS);
     loop {
         let source = match listener.port.listen(options, count) {
             Ok(sockets) => return Ok(sockets),

@@ -181,7 +181,7 @@ mod tests {
             context.ready();
             test(inside).await;
         };
-        Executors::start(vec![(ExecutorOptions::default(), run)]).unwrap().join();
+        ring::block_on(Executors::start(vec![(ExecutorOptions::default(), run)]).unwrap().join());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

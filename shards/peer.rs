@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -299,9 +299,9 @@ impl NameLookups {
         running.insert(host.to_owned(), lookup.clone());
         let (name, answered) = (host.to_owned(), lookup.clone());
         ring::spawn_detached(async move {
-            let look_up = move || Ok((name.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect());
-            let found = ring::blocking_apart("resolve", look_up).await;
-            let addresses = found.map_err(|fault| fault.to_string());
+            let found = ring::lookup(&name, 0).await;
+            let addresses = found.map(|found| found.into_iter().map(|address| address.ip()).collect());
+            let addresses = addresses.map_err(|fault| fault.to_string());
             *answered.found.borrow_mut() = Some(Found { addresses, at: ring::now().monotonic });
             answered.changed.notify_all();
         });

@@ -269,7 +269,7 @@ impl SegmentStore {
     pub async fn write_file(&self, offset: Offset, kind: FileKind, bytes: Vec<u8>) -> io::Result<()> {
         let _turn = self.context.index_turns.acquire(1).await;
         let path = self.path(SegmentFile::live(offset, kind).to_string());
-        ring::blocking_apart("write-index", move || ring::fs::write_atomically_now(&path, &bytes)).await
+        ring::fs::run_apart("write-index", async move |fs| fs.write_atomically(&path, &bytes).await).await
     }
 
     /// The offset index of a sealed segment.

@@ -1,5 +1,5 @@
 use ringlog_log::{Log, LogConfig};
-use ringlog_ring::{ExecutorContext, ExecutorOptions, Executors};
+use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors};
 use ringlog_types::{Random, TimestampMs};
 
 use super::*;
@@ -18,7 +18,7 @@ fn on_executor<Fut: Future<Output = ()> + 'static>(
         test(inside).await;
     };
     let executors = Executors::start(vec![(ExecutorOptions::default(), run)]).unwrap();
-    executors.join();
+    ring::block_on(executors.join());
     std::fs::remove_dir_all(&directory).unwrap();
 }
 

@@ -1,7 +1,8 @@
 //! The request to stop a node, which may come at any moment: before there is a node, while it starts, while it serves.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use ringlog_ring as ring;
 
@@ -10,14 +11,12 @@ use ringlog_ring as ring;
 pub struct StopRequest(Arc<Shared>);
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    requested: Condvar,
-}
+struct Shared(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     is_requested: bool,
+    waiters: Vec<Waker>,
     /// The running executors.
     executors: Option<ring::StopHandle>,
 }
@@ -25,12 +24,15 @@ struct State {
 impl StopRequest {
     /// Asks. A node that is starting ends soon, one that serves stops in order.
     pub fn request(&self) {
-        let mut state = self.state();
-        state.is_requested = true;
-        if let Some(executors) = &state.executors {
-            executors.stop();
-        }
-        self.0.requested.notify_all();
+        let waiters = {
+            let mut state = self.state();
+            state.is_requested = true;
+            if let Some(executors) = &state.executors {
+                executors.stop();
+            }
+            std::mem::take(&mut state.waiters)
+        };
+        waiters.into_iter().for_each(Waker::wake);
     }
 
     /// Whether somebody has asked.
@@ -38,10 +40,19 @@ impl StopRequest {
         self.state().is_requested
     }
 
-    /// Waits for the request, for so long at most; whether it was made. Blocks: not for executors.
-    pub fn wait_for(&self, limit: Duration) -> bool {
-        let waited = self.0.requested.wait_timeout_while(self.state(), limit, |state| !state.is_requested);
-        waited.unwrap_or_else(PoisonError::into_inner).0.is_requested
+    /// Waits for the request.
+    pub async fn wait(&self) {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if state.is_requested {
+                return Poll::Ready(());
+            }
+            if !state.waiters.iter().any(|waiter| waiter.will_wake(context.waker())) {
+                state.waiters.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Hands the request on to these executors, also if it was made before.
@@ -54,6 +65,6 @@ impl StopRequest {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,6 @@
 //! before the leader has taken over its log. Raft's requests never wait: without them no leader could take over anything.
 
 use std::cell::Cell;
-use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -176,7 +175,7 @@ impl Driver {
             Err(fault) => {
                 // Going on would mean to decide on metadata that isn't kept. Kafka halts as well.
                 error!("the metadata log or the controller failed, the process ends: {fault}");
-                process::exit(1);
+                ring::halt(1);
             }
         }
     }

@@ -24,7 +24,7 @@ pub fn host_or_name(host: &str) -> String {
     if !host.is_empty() {
         return host.to_owned();
     }
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = ringlog_ring::hostname();
     match name.trim() {
         "" => "localhost".to_owned(),
         name => name.to_owned(),

@@ -1,8 +1,6 @@
 //! Files of snapshots: this node's own ones are written, fetched ones are put together, old ones go.
 
-use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -13,6 +11,7 @@ use ringlog_quorum::snapshots::{SnapshotAge, SnapshotJob, SnapshotPolicy, Snapsh
 use ringlog_raft::snapshot_name::{DELETED_SUFFIX, PART_SUFFIX};
 use ringlog_raft::{SnapshotChunk, SnapshotId, SnapshotReadError, snapshot};
 use ringlog_ring as ring;
+use ringlog_ring::fs::Fs;
 use ringlog_types::{Now, Offset, TimestampMs};
 use tracing::{error, info, warn};
 
@@ -34,26 +33,34 @@ pub async fn write(log: &Rc<MetadataLog>, job: SnapshotJob) -> io::Result<Snapsh
     let id = job.id;
     let last_contained = job.image.provenance.last_contained_timestamp;
     let directory = log.directory.clone();
-    let size = ring::blocking_apart("write-snapshot", move || write_file(&directory, &job)).await?;
+    let size = ring::fs::run_apart("write-snapshot", async move |fs| write_file(&fs, &directory, &job).await).await?;
     let info = SnapshotInfo { size, last_contained_ms: Some(last_contained.0) };
     log.snapshots.borrow_mut().insert(id, info);
     info!(snapshot = %id, bytes = size, "snapshot of the metadata written");
     Ok(id)
 }
 
-fn write_file(directory: &Path, job: &SnapshotJob) -> io::Result<u64> {
+async fn write_file(fs: &Fs, directory: &Path, job: &SnapshotJob) -> io::Result<u64> {
     let part = directory.join(format!("{}-{}{PART_SUFFIX}", job.id, job.nonce));
-    let mut file = io::BufWriter::with_capacity(WRITE_BYTES, fs::File::create(&part)?);
-    job.write_to(|bytes| file.write_all(&bytes)).map_err(|fault| match fault {
+    let mut file = fs.create(&part).await?;
+    let mut gathered = Vec::with_capacity(WRITE_BYTES);
+    let mut write = |bytes: Bytes| {
+        if gathered.len() + bytes.len() > WRITE_BYTES {
+            file.append(&gathered)?;
+            gathered.clear();
+        }
+        gathered.extend_from_slice(&bytes);
+        Ok(())
+    };
+    job.write_to(&mut write).map_err(|fault| match fault {
         SnapshotWriteError::Encode(fault) => io::Error::other(fault),
         SnapshotWriteError::Write(fault) => fault,
     })?;
-    let file = file.into_inner()?;
-    file.set_permissions(fs::Permissions::from_mode(0o400))?;
-    file.sync_all()?;
-    let size = file.metadata()?.len();
-    fs::rename(&part, directory.join(job.id.file_name()))?;
-    fs::File::open(directory)?.sync_all()?;
+    file.append(&gathered)?;
+    file.set_read_only().await?;
+    file.sync().await?;
+    let size = file.len().await?;
+    fs.rename_and_sync(&part, &directory.join(job.id.file_name())).await?;
     Ok(size)
 }
 
@@ -91,12 +98,11 @@ pub async fn write_part(
     bytes: Bytes,
 ) -> Result<(), MetadataLogError> {
     let path = part_path(log, id);
-    let write = move || {
-        let mut options = fs::File::options();
-        options.create(true).truncate(position == 0).write(true);
-        options.open(&path)?.write_all_at(&bytes, position)
+    let write = async move |fs: Fs| {
+        let file = if position == 0 { fs.create(&path).await? } else { fs.open_to_write(&path).await? };
+        file.write_all_at(position, &bytes).await
     };
-    ring::blocking(write).await.map_err(|error| log.io_fault(error))
+    ring::fs::run(write).await.map_err(|error| log.io_fault(error))
 }
 
 /// Checks a part file that is complete, makes it durable and loads it. One that is damaged is removed.
@@ -104,16 +110,16 @@ pub async fn check_part(log: &MetadataLog, id: SnapshotId) -> Option<(Box<Loaded
     let path = part_path(log, id);
     let check = {
         let path = path.clone();
-        move || {
-            let loaded = load_file(&path, id)?.map_err(io::Error::other)?;
-            let file = fs::File::open(&path)?;
-            file.set_permissions(fs::Permissions::from_mode(0o400))?;
-            file.sync_all()?;
+        async move |fs: Fs| {
+            let loaded = load_file(&fs, &path, id).await?.map_err(io::Error::other)?;
+            let file = fs.open_to_write(&path).await?;
+            file.set_read_only().await?;
+            file.sync().await?;
             let last_contained_ms = Some(loaded.summary.last_contained_log_timestamp.0);
-            Ok((Box::new(loaded), SnapshotInfo { size: file.metadata()?.len(), last_contained_ms }))
+            Ok((Box::new(loaded), SnapshotInfo { size: file.len().await?, last_contained_ms }))
         }
     };
-    match ring::blocking_apart("load-snapshot", check).await {
+    match ring::fs::run_apart("load-snapshot", check).await {
         Ok(loaded) => Some(loaded),
         Err(fault) => {
             error!(snapshot = %id, "the fetched snapshot can't be used: {fault}");
@@ -131,14 +137,20 @@ pub async fn remove_part(log: &MetadataLog, id: SnapshotId) {
 }
 
 /// Reads, checks and replays a file, piece by piece; says in the log how far it is, as large ones take seconds.
-fn load_file(path: &Path, id: SnapshotId) -> io::Result<Result<LoadedSnapshot, SnapshotLoadError>> {
-    let file = fs::File::open(path)?;
-    info!(snapshot = %id, bytes = file.metadata()?.len(), "loading a snapshot of the metadata");
+async fn load_file(fs: &Fs, path: &Path, id: SnapshotId) -> io::Result<Result<LoadedSnapshot, SnapshotLoadError>> {
+    let file = fs.open(path).await?;
+    info!(snapshot = %id, bytes = file.len().await?, "loading a snapshot of the metadata");
     let mut loading = SnapshotLoading::begin(id);
     // What begins a batch that isn't all there yet stays for the next turn.
     let mut bytes = Vec::with_capacity(READ_BYTES);
+    let mut position = 0;
     loop {
-        let is_last = (&file).take(READ_BYTES as u64).read_to_end(&mut bytes)? == 0;
+        let kept = bytes.len();
+        bytes.resize(kept + READ_BYTES, 0);
+        let count = file.read_up_to(position, &mut bytes[kept..]).await?;
+        bytes.truncate(kept + count);
+        position += count as u64;
+        let is_last = count == 0;
         let on_progress = |records| info!(snapshot = %id, records, "still loading the snapshot");
         match loading.read(&bytes, is_last, on_progress) {
             Ok(_) if is_last => return Ok(loading.finish()),
@@ -155,9 +167,9 @@ pub async fn load(directory: &Path, id: SnapshotId) -> io::Result<Result<Option<
     let path = directory.join(id.file_name());
     let read = {
         let path = path.clone();
-        move || load_file(&path, id)
+        async move |fs: Fs| load_file(&fs, &path, id).await
     };
-    match ring::blocking_apart("load-snapshot", read).await? {
+    match ring::fs::run_apart("load-snapshot", read).await? {
         Ok(loaded) => Ok(Ok(Some(loaded))),
         Err(SnapshotLoadError::Damaged(fault)) => {
             error!(snapshot = %path.display(), "the snapshot is damaged and is set aside: {fault}");

@@ -159,10 +159,12 @@ impl TestNode {
         F: Future<Output = ()> + 'static,
     {
         let (config, _) = ServerConfig::from_properties(&self.config).expect("a valid configuration");
-        let log_dirs = log_manager::check_and_lock(&config).expect("formatted");
-        let log_dirs = log_dirs.take_over(&config).expect("markers that can be removed");
-        let listeners =
-            listener::claim_all(&config, &StopRequest::default()).expect("free ports").expect("not stopped");
+        let log_dirs = ring::block_on(async {
+            let locked = log_manager::check_and_lock(&config).await.expect("formatted");
+            locked.take_over(&config, &mut Random::from_seed(1)).await.expect("markers that can be removed")
+        });
+        let claimed = ring::block_on(listener::claim_all(&config, &StopRequest::default()));
+        let listeners = claimed.expect("free ports").expect("not stopped");
         let node = Arc::new(Node {
             id: config.node_id,
             cluster_id: log_dirs.cluster_id.clone(),
@@ -202,7 +204,7 @@ impl TestNode {
         };
         let options = ExecutorOptions { io_memory_bytes: 8 << 20, ..ExecutorOptions::default() };
         let executors = Executors::start(vec![(options, main)]).expect("an executor");
-        executors.join();
+        ring::block_on(executors.join());
     }
 
     fn metadata_file(&self, name: &str) -> PathBuf {

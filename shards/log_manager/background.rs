@@ -1,7 +1,6 @@
 //! What each shard does for its logs all the time, as one task: retention, `flush.ms`, expiry of producers, removal of
 //! deleted files, and of padding behind what was written. Shard 0 has another that writes the checkpoints.
 
-use std::fs;
 use std::io;
 use std::rc::Rc;
 
@@ -256,16 +255,19 @@ async fn retire_all(shard: &Rc<Shard>, replica: &Rc<Replica>, delay_ms: i64) -> 
 async fn retire(shard: &Rc<Shard>, replica: &Rc<Replica>, segment: &DeletedSegment, delay_ms: i64) -> io::Result<()> {
     replica.store.forget(segment.base_offset);
     let (directory, offset) = (replica.store.directory(), segment.base_offset);
-    let renamed = ring::blocking_again(move || {
+    let renamed = ring::fs::run_again(async move |fs| {
         let mut renamed = Vec::new();
         for kind in FileKind::ALL {
             let live = SegmentFile::live(offset, kind);
             let deleted = directory.join(SegmentFile { state: FileState::Deleted, ..live }.to_string());
-            match fs::rename(directory.join(live.to_string()), &deleted) {
+            match fs.rename(&directory.join(live.to_string()), &deleted).await {
                 Ok(()) => renamed.push(deleted),
                 // Not there, or renamed by an attempt that failed later.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !deleted.exists() => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => renamed.push(deleted),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if fs.exists(&deleted).await? {
+                        renamed.push(deleted);
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }

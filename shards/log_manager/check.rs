@@ -1,7 +1,6 @@
 //! Before the start: are the log directories formatted, ours, and free?
 
-use std::fs;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ringlog_config::ServerConfig;
@@ -9,7 +8,8 @@ use ringlog_log::clean_shutdown::parse_clean_shutdown;
 use ringlog_log::meta_properties::MetaProperties;
 use ringlog_log::names::{CLEAN_SHUTDOWN_FILE, LOCK_FILE, META_PROPERTIES_FILE, partition_directory};
 use ringlog_ring as ring;
-use ringlog_types::{BrokerEpoch, CLUSTER_METADATA_TOPIC, PartitionIndex, Uuid};
+use ringlog_ring::fs::Fs;
+use ringlog_types::{BrokerEpoch, CLUSTER_METADATA_TOPIC, PartitionIndex, Random, Uuid};
 use tracing::{error, info};
 
 use super::directory::{CheckedLogDirs, LogDirectory};
@@ -35,15 +35,16 @@ pub struct LockedLogDirs {
     metadata_directory: usize,
 }
 
-/// Checks every directory of the configuration and locks it. Blocks; call it before executors run.
+/// Checks every directory of the configuration and locks it. Blocks; for the thread that starts executors.
 ///
 /// Of several directories, one that the file system refuses is left out with an error in the log, as long as it isn't the
 /// metadata log's and another is left. Everything else that is wrong refuses the start.
-pub fn check_and_lock(config: &ServerConfig) -> Result<LockedLogDirs, LogDirFault> {
+pub async fn check_and_lock(config: &ServerConfig) -> Result<LockedLogDirs, LogDirFault> {
+    let fs = ring::fs::now();
     let (paths, metadata_directory) = configured_paths(config)?;
     let mut found = Vec::new();
     for (place, (path, hosts_partitions)) in paths.iter().enumerate() {
-        match look_at(path, *hosts_partitions, config) {
+        match look_at(&fs, path, *hosts_partitions, config).await {
             Ok(directory) => found.push(Ok(directory)),
             Err(fault @ LogDirFault::Io { .. }) if place != metadata_directory => {
                 found.push(Err((path.clone(), *hosts_partitions, fault.to_string())));
@@ -56,7 +57,7 @@ pub fn check_and_lock(config: &ServerConfig) -> Result<LockedLogDirs, LogDirFaul
         return Err(LogDirFault::NoneUsable(reasons.collect::<Vec<_>>().join("; ")));
     }
     let cluster_id = check_together(&found)?;
-    check_metadata_log(&found, &paths[metadata_directory].0)?;
+    check_metadata_log(&fs, &found, &paths[metadata_directory].0).await?;
     for (_, _, reason) in found.iter().filter_map(|looked| looked.as_ref().err()) {
         error!("{reason}; the node starts without this directory");
     }
@@ -64,19 +65,22 @@ pub fn check_and_lock(config: &ServerConfig) -> Result<LockedLogDirs, LogDirFaul
 }
 
 impl LockedLogDirs {
-    /// Reads and removes the clean-shutdown markers: to be called when nothing speaks against the start any more.
-    pub fn take_over(self, config: &ServerConfig) -> Result<CheckedLogDirs, LogDirFault> {
+    /// Reads and removes the clean-shutdown markers: to be called when nothing speaks against the start any more. Blocks.
+    pub async fn take_over(self, config: &ServerConfig, random: &mut Random) -> Result<CheckedLogDirs, LogDirFault> {
+        let fs = ring::fs::now();
         let LockedLogDirs { cluster_id, found, metadata_directory } = self;
         let mut markers = Vec::new();
         for directory in &found {
             let has_marker = |found: &&Found| found.hosts_partitions && config.roles.broker;
-            let marker = directory.as_ref().ok().filter(has_marker).map(|found| read_marker(&found.path));
-            markers.push(marker.transpose()?.flatten());
+            markers.push(match directory.as_ref().ok().filter(has_marker) {
+                Some(found) => read_marker(&fs, &found.path).await?,
+                None => None,
+            });
         }
         let mut directories = Vec::new();
         for (directory, marker) in found.into_iter().zip(markers) {
             directories.push(match directory {
-                Ok(directory) => take_over(directory, marker)?,
+                Ok(directory) => take_over(&fs, directory, marker, random).await?,
                 Err((path, hosts_partitions, reason)) => LogDirectory {
                     path,
                     id: Uuid([0; 16]),
@@ -113,9 +117,9 @@ fn configured_paths(config: &ServerConfig) -> Result<(Vec<(PathBuf, bool)>, usiz
     Ok((paths, place))
 }
 
-fn look_at(path: &Path, hosts_partitions: bool, config: &ServerConfig) -> Result<Found, LogDirFault> {
+async fn look_at(fs: &Fs, path: &Path, hosts_partitions: bool, config: &ServerConfig) -> Result<Found, LogDirFault> {
     let properties_path = path.join(META_PROPERTIES_FILE);
-    let bytes = match read_small(&properties_path) {
+    let bytes = match read_small(fs, &properties_path).await {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(LogDirFault::NotFormatted(path.to_path_buf()));
@@ -128,27 +132,31 @@ fn look_at(path: &Path, hosts_partitions: bool, config: &ServerConfig) -> Result
         let (found, expected) = (properties.node_id, config.node_id);
         return Err(LogDirFault::NodeIdMismatch { path: path.to_path_buf(), found, expected });
     }
-    let lock = ring::fs::lock_file(&path.join(LOCK_FILE)).map_err(|fault| match fault {
+    let lock = fs.lock(&path.join(LOCK_FILE)).await.map_err(|fault| match fault {
         ring::fs::LockError::Held(_) => LogDirFault::InUse(path.to_path_buf()),
         ring::fs::LockError::Io(file, source) => LogDirFault::Io { path: file, what: "can't be locked", source },
     })?;
-    probe_writes(path).map_err(LogDirFault::io(path, "can't be written to"))?;
+    probe_writes(fs, path).await.map_err(LogDirFault::io(path, "can't be written to"))?;
     Ok(Found { path: path.to_path_buf(), hosts_partitions, properties, lock })
 }
 
-fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+async fn read_small(fs: &Fs, path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs.open(path).await?;
+    let mut bytes = vec![0; file.len().await?.min(SMALL_FILE_BYTES_MAX) as usize];
+    file.read_exact_at(0, &mut bytes).await?;
     Ok(bytes)
 }
 
 /// A full disk, or one that went read-only, is better found before the start than by the first record.
-fn probe_writes(path: &Path) -> io::Result<()> {
+async fn probe_writes(fs: &Fs, path: &Path) -> io::Result<()> {
     let probe = path.join(PROBE_FILE);
-    let mut file = fs::File::create(&probe)?;
-    let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_data());
+    let mut file = fs.create(&probe).await?;
+    let written = match file.append(&[0; 4096]) {
+        Ok(()) => file.sync().await,
+        failed => failed,
+    };
     drop(file);
-    let removed = fs::remove_file(&probe);
+    let removed = fs.remove_file(&probe).await;
     written.and(removed)
 }
 
@@ -178,10 +186,10 @@ fn check_together(found: &[Looked]) -> Result<String, LogDirFault> {
     first.ok_or_else(|| LogDirFault::NoneUsable("none is formatted".to_owned()))
 }
 
-fn check_metadata_log(found: &[Looked], expected: &Path) -> Result<(), LogDirFault> {
+async fn check_metadata_log(fs: &Fs, found: &[Looked], expected: &Path) -> Result<(), LogDirFault> {
     let name = partition_directory(CLUSTER_METADATA_TOPIC, PartitionIndex(0));
     for directory in found.iter().flatten().filter(|directory| directory.path != expected) {
-        if directory.path.join(&name).is_dir() {
+        if fs.is_dir(&directory.path.join(&name)).await.unwrap_or(false) {
             return Err(LogDirFault::StrayMetadataLog {
                 found: directory.path.clone(),
                 expected: expected.to_path_buf(),
@@ -192,18 +200,23 @@ fn check_metadata_log(found: &[Looked], expected: &Path) -> Result<(), LogDirFau
 }
 
 /// Removes the marker, and gives the directory an id if an old tool gave it none.
-fn take_over(mut found: Found, clean_shutdown: Option<BrokerEpoch>) -> Result<LogDirectory, LogDirFault> {
+async fn take_over(
+    fs: &Fs,
+    mut found: Found,
+    clean_shutdown: Option<BrokerEpoch>,
+    random: &mut Random,
+) -> Result<LogDirectory, LogDirFault> {
     if found.properties.directory_id.is_none() {
-        let id = random_id().map_err(LogDirFault::io(Path::new("/dev/urandom"), "can't be read"))?;
+        let id = Uuid::random(random);
         found.properties.directory_id = Some(id);
         let path = found.path.join(META_PROPERTIES_FILE);
         let text = found.properties.format(ring::now().wall);
-        ring::fs::write_atomically_now(&path, text.as_bytes()).map_err(LogDirFault::io(&path, "can't be written"))?;
+        fs.write_atomically(&path, text.as_bytes()).await.map_err(LogDirFault::io(&path, "can't be written"))?;
         info!(directory = %found.path.display(), %id, "gave the directory an id");
     }
     if clean_shutdown.is_some() {
         let path = found.path.join(CLEAN_SHUTDOWN_FILE);
-        remove_marker(&path).map_err(LogDirFault::io(&path, "can't be removed"))?;
+        remove_marker(fs, &path).await.map_err(LogDirFault::io(&path, "can't be removed"))?;
     }
     Ok(LogDirectory {
         path: found.path,
@@ -216,9 +229,9 @@ fn take_over(mut found: Found, clean_shutdown: Option<BrokerEpoch>) -> Result<Lo
 }
 
 /// What the clean-shutdown marker says; `None` if there is none.
-fn read_marker(directory: &Path) -> Result<Option<BrokerEpoch>, LogDirFault> {
+async fn read_marker(fs: &Fs, directory: &Path) -> Result<Option<BrokerEpoch>, LogDirFault> {
     let path = directory.join(CLEAN_SHUTDOWN_FILE);
-    match read_small(&path) {
+    match read_small(fs, &path).await {
         Ok(bytes) => Ok(Some(parse_clean_shutdown(&bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(LogDirFault::io(&path, "can't be read")(error)),
@@ -226,18 +239,7 @@ fn read_marker(directory: &Path) -> Result<Option<BrokerEpoch>, LogDirFault> {
 }
 
 /// The marker must be gone from the device before anything is written: it would vouch for what a crash left.
-fn remove_marker(path: &Path) -> io::Result<()> {
-    fs::remove_file(path)?;
-    fs::File::open(path.parent().unwrap_or(path))?.sync_all()
-}
-
-fn random_id() -> io::Result<Uuid> {
-    let mut source = fs::File::open("/dev/urandom")?;
-    loop {
-        let mut bytes = [0; 16];
-        source.read_exact(&mut bytes)?;
-        if let Some(id) = Uuid::from_random_bytes(bytes) {
-            return Ok(id);
-        }
-    }
+async fn remove_marker(fs: &Fs, path: &Path) -> io::Result<()> {
+    fs.remove_file(path).await?;
+    fs.sync_dir(path.parent().unwrap_or(path)).await
 }

@@ -15,6 +15,7 @@ use ringlog_log::names::{
     LOG_START_OFFSET_CHECKPOINT_FILE, RECOVERY_POINT_CHECKPOINT_FILE, REPLICATION_OFFSET_CHECKPOINT_FILE,
 };
 use ringlog_ring as ring;
+use ringlog_ring::fs::Fs;
 use ringlog_types::{Offset, TopicIdPartition, TopicPartition};
 use rustc_hash::{FxHashMap, FxHasher};
 use tracing::info;
@@ -219,7 +220,8 @@ async fn write_directory(shard: &Rc<Shard>, place: usize, marks: Vec<Marks>, kin
     let path = shard.node.log_dirs.directories[place].path.clone();
     let contents = &shard.log_dirs.checkpoints.contents;
     let last = FILES.map(|name| contents.borrow().get(&(place, name)).copied());
-    let written = ring::blocking_apart("checkpoints", move || Ok(write_now(&path, marks, kinds, last))).await?;
+    let written =
+        ring::fs::run_apart("checkpoints", async move |fs| Ok(write_now(&fs, &path, marks, kinds, last).await)).await?;
     let (hashes, outcome) = written;
     for (name, hash) in FILES.into_iter().zip(hashes) {
         if let Some(hash) = hash {
@@ -237,7 +239,13 @@ const FILES: [&str; 3] =
 /// Hashes of what the files hold now where that is known.
 type Hashes = [Option<u64>; 3];
 
-fn write_now(path: &Path, mut marks: Vec<Marks>, kinds: Kinds, mut hashes: Hashes) -> (Hashes, io::Result<()>) {
+async fn write_now(
+    fs: &Fs,
+    path: &Path,
+    mut marks: Vec<Marks>,
+    kinds: Kinds,
+    mut hashes: Hashes,
+) -> (Hashes, io::Result<()>) {
     marks.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let offsets: [fn(&Marks) -> Option<Offset>; 3] =
         [|marks| marks.log_start, |marks| Some(marks.recovery_point), |marks| Some(marks.high_watermark)];
@@ -253,7 +261,7 @@ fn write_now(path: &Path, mut marks: Vec<Marks>, kinds: Kinds, mut hashes: Hashe
         let hash = Some(hasher.finish());
         if hashes[place] != hash {
             hashes[place] = None;
-            if let Err(error) = ring::fs::write_atomically_now(&path.join(FILES[place]), text.as_bytes()) {
+            if let Err(error) = fs.write_atomically(&path.join(FILES[place]), text.as_bytes()).await {
                 return (hashes, Err(error));
             }
             hashes[place] = hash;

@@ -5,8 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -15,6 +14,7 @@ use ringlog_log::clean_shutdown::format_clean_shutdown;
 use ringlog_log::names::{CLEAN_SHUTDOWN_FILE, FileKind, LOCK_FILE, SegmentFile};
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
 use ringlog_ring as ring;
+use ringlog_ring::fs::Fs;
 use ringlog_types::{BrokerEpoch, Offset};
 use tracing::{error, info, warn};
 
@@ -224,24 +224,24 @@ impl EndFiles {
 
     /// Writes those that aren't there as they should be. They are synced with the whole file system later.
     async fn write(self, directory: PathBuf) -> io::Result<()> {
-        ring::blocking(move || {
+        ring::fs::run(async move |fs| {
             for (file, bytes) in &self.files {
-                write_if_other(&directory.join(file.to_string()), bytes)?;
+                write_if_other(&fs, &directory.join(file.to_string()), bytes).await?;
             }
-            let Some(stale) = self.stale else { return Ok(()) };
-            match fs::remove_file(directory.join(stale.to_string())) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
+            match self.stale {
+                Some(stale) => fs.remove_file_if_there(&directory.join(stale.to_string())).await.map(drop),
+                None => Ok(()),
             }
         })
         .await
     }
 }
 
-fn write_if_other(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let is_same_size = fs::metadata(path).is_ok_and(|found| found.len() == bytes.len() as u64);
-    if is_same_size && fs::read(path).is_ok_and(|found| found == bytes) {
+async fn write_if_other(fs: &Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let len = bytes.len() as u64;
+    let is_same_size = fs.metadata(path).await.is_ok_and(|found| found.len == len);
+    if is_same_size && fs.read(path, len).await.is_ok_and(|found| found == bytes) {
         return Ok(());
     }
-    fs::File::create(path)?.write_all(bytes)
+    fs.write(path, bytes).await
 }

@@ -155,7 +155,8 @@ fn remove_from_failed(shard: &Shard, lost: Vec<Rc<Replica>>) {
         })
         .collect();
     ring::spawn_detached(async move {
-        let removed = ring::blocking_apart("remove-offline", move || Ok(names::remove_offline(&names))).await;
+        let removed =
+            ring::fs::run_apart("remove-offline", async move |fs| Ok(names::remove_offline(&fs, &names).await)).await;
         for (directory, error) in removed.unwrap_or_else(|error| vec![(std::path::PathBuf::new(), error)]) {
             let directory = directory.display();
             warn!(

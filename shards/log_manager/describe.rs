@@ -61,7 +61,7 @@ impl LogDirs {
         for (place, directory) in shard.node.log_dirs.directories.iter().enumerate() {
             if directory.hosts_partitions {
                 let is_online = directory.is_usable() && !self.has_failed(place);
-                let space = if is_online { ring::fs::space(&directory.path).ok() } else { None };
+                let space = if is_online { ring::fs::space(&directory.path).await.ok() } else { None };
                 let bytes = |bytes: Option<u64>| bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
                 let of_directory = logs.iter().filter(|(found, _)| is_online && *found == place);
                 described.push(DirectoryDescription {

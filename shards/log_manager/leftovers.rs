@@ -6,22 +6,21 @@
 //!   `*.cleaned` files below it belongs to a split that wasn't finished, and goes too.
 //! * An index without its log goes.
 
-use std::fs;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 
 use ringlog_log::names::{FileKind, FileState, SegmentFile, TEMPORARY_SUFFIX};
 use ringlog_protocol::records::{BATCH_HEADER_LEN, BatchHeader};
+use ringlog_ring::fs::Fs;
 use ringlog_types::Offset;
 use tracing::info;
 
 /// Settles the directory of one partition. On the helper thread.
-pub(super) fn settle(path: &Path) -> io::Result<()> {
+pub(super) async fn settle(fs: &Fs, path: &Path) -> io::Result<()> {
     let mut files = Vec::new();
     let mut temporary = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+    for entry in fs.names(path).await? {
+        let Ok(name) = entry.name.into_string() else { continue };
         match SegmentFile::parse(&name) {
             Some(file) => files.push(file),
             None if name.ends_with(TEMPORARY_SUFFIX) => temporary.push(name),
@@ -35,26 +34,26 @@ pub(super) fn settle(path: &Path) -> io::Result<()> {
         FileState::Live => false,
     };
     for name in temporary {
-        fs::remove_file(path.join(name))?;
+        fs.remove_file(&path.join(name)).await?;
     }
     for file in files.iter().filter(|file| is_dropped(file)) {
-        fs::remove_file(path.join(file.to_string()))?;
+        fs.remove_file(&path.join(file.to_string())).await?;
     }
     files.retain(|file| !is_dropped(file));
     if in_state(&files, FileState::Swap).next().is_some() {
-        finish_swap(path, &mut files)?;
+        finish_swap(fs, path, &mut files).await?;
     }
-    remove_orphans(path, &files)
+    remove_orphans(fs, path, &files).await
 }
 
 fn in_state(files: &[SegmentFile], state: FileState) -> impl Iterator<Item = &SegmentFile> {
     files.iter().filter(move |file| file.state == state)
 }
 
-fn finish_swap(path: &Path, files: &mut Vec<SegmentFile>) -> io::Result<()> {
+async fn finish_swap(fs: &Fs, path: &Path, files: &mut Vec<SegmentFile>) -> io::Result<()> {
     let mut replaced: Option<(Offset, Offset)> = None;
     for swap in in_state(files, FileState::Swap).filter(|file| file.kind == FileKind::Log) {
-        let end = next_offset(&path.join(swap.to_string()), swap.offset)?;
+        let end = next_offset(fs, &path.join(swap.to_string()), swap.offset).await?;
         let (from, to) = replaced.unwrap_or((swap.offset, end));
         replaced = Some((from.min(swap.offset), to.max(end)));
     }
@@ -70,7 +69,7 @@ fn finish_swap(path: &Path, files: &mut Vec<SegmentFile>) -> io::Result<()> {
                 && !has_swap(file)
         };
         for file in files.iter().filter(|file| goes(file)) {
-            fs::remove_file(path.join(file.to_string()))?;
+            fs.remove_file(&path.join(file.to_string())).await?;
         }
         let keeps: Vec<SegmentFile> = files.iter().filter(|file| !goes(file)).copied().collect();
         *files = keeps;
@@ -80,22 +79,21 @@ fn finish_swap(path: &Path, files: &mut Vec<SegmentFile>) -> io::Result<()> {
     files.sort_unstable_by_key(|file| (file.kind == FileKind::Log, file.offset));
     for file in files.iter_mut().filter(|file| file.state == FileState::Swap) {
         let live = SegmentFile { state: FileState::Live, ..*file };
-        fs::rename(path.join(file.to_string()), path.join(live.to_string()))?;
+        fs.rename(&path.join(file.to_string()), &path.join(live.to_string())).await?;
         *file = live;
     }
-    fs::File::open(path)?.sync_all()
+    fs.sync_dir(path).await
 }
 
 /// The offset after a segment's last batch.
-fn next_offset(log: &Path, base_offset: Offset) -> io::Result<Offset> {
-    let mut file = fs::File::open(log)?;
-    let len = file.metadata()?.len();
+async fn next_offset(fs: &Fs, log: &Path, base_offset: Offset) -> io::Result<Offset> {
+    let file = fs.open(log).await?;
+    let len = file.len().await?;
     let mut next = base_offset;
     let mut position = 0;
     let mut header = [0; BATCH_HEADER_LEN];
     while position + BATCH_HEADER_LEN as u64 <= len {
-        file.seek(SeekFrom::Start(position))?;
-        file.read_exact(&mut header)?;
+        file.read_exact_at(position, &mut header).await?;
         let Ok(parsed) = BatchHeader::parse(&header) else { break };
         next = parsed.next_offset();
         position += parsed.size_in_bytes() as u64;
@@ -103,12 +101,12 @@ fn next_offset(log: &Path, base_offset: Offset) -> io::Result<Offset> {
     Ok(next)
 }
 
-fn remove_orphans(path: &Path, files: &[SegmentFile]) -> io::Result<()> {
+async fn remove_orphans(fs: &Fs, path: &Path, files: &[SegmentFile]) -> io::Result<()> {
     let is_index = |kind| matches!(kind, FileKind::OffsetIndex | FileKind::TimeIndex | FileKind::TransactionIndex);
     let has_log = |offset| files.iter().any(|file| file.kind == FileKind::Log && file.offset == offset);
     for file in files.iter().filter(|file| is_index(file.kind) && !has_log(file.offset)) {
         info!(directory = %path.display(), file = %file, "removed an index without its log");
-        fs::remove_file(path.join(file.to_string()))?;
+        fs.remove_file(&path.join(file.to_string())).await?;
     }
     Ok(())
 }

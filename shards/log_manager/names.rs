@@ -5,13 +5,13 @@
 //! many names at a time: nothing else waits behind the syncs.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringlog_log::names::{DirectoryKind, PARTITION_METADATA_FILE, suffixed_partition_directory};
 use ringlog_log::partition_metadata::format_partition_metadata;
+use ringlog_ring::fs::Fs;
 use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::{TopicIdPartition, TopicPartition, Uuid};
 use tracing::{info, warn};
@@ -66,7 +66,7 @@ impl LogDirs {
 async fn on_names<T, W>(shard: &Rc<Shard>, work: W) -> io::Result<T>
 where
     T: Send + 'static,
-    W: FnMut() -> io::Result<T> + Send + 'static,
+    W: AsyncFnMut(Fs) -> io::Result<T> + Send + 'static,
 {
     shard
         .invoke_on(0, move |shard| {
@@ -81,22 +81,27 @@ where
 /// A new log may have the name of one that was deleted: before that, no checkpoint may list it any more.
 pub(super) async fn make(shard: &Rc<Shard>, names: Vec<NewName>, replaces: bool) -> io::Result<Vec<io::Result<Made>>> {
     shard.invoke_on(0, |shard| Box::pin(checkpoints::freshen(shard.clone()))).await?;
-    on_names(shard, move || make_now(&names, replaces)).await
+    on_names(shard, async move |fs| make_now(&fs, &names, replaces).await).await
 }
 
-fn make_now(names: &[NewName], replaces: bool) -> io::Result<Vec<io::Result<Made>>> {
-    let mut made: Vec<io::Result<Made>> = names.iter().map(|name| make_one(name, replaces)).collect();
+async fn make_now(fs: &Fs, names: &[NewName], replaces: bool) -> io::Result<Vec<io::Result<Made>>> {
+    let mut made: Vec<io::Result<Made>> = Vec::with_capacity(names.len());
+    for name in names {
+        made.push(make_one(fs, name, replaces).await);
+    }
     // Everything is there before anything is synced: the first sync takes most of the others' work along.
     let mut parents = BTreeSet::new();
     for (name, made) in names.iter().zip(&mut made) {
         if matches!(made, Ok(Made::New)) {
             parents.extend(name.path.parent());
-            if let Err(error) = sync(&name.path.join(PARTITION_METADATA_FILE)).and_then(|()| sync(&name.path)) {
+            if let Err(error) = sync(fs, &name.path).await {
                 *made = Err(error);
             }
         }
     }
-    parents.into_iter().try_for_each(sync)?;
+    for parent in parents {
+        fs.sync_dir(parent).await?;
+    }
     let shortage = |made: &io::Result<Made>| made.as_ref().is_err_and(|e| ring::trouble(e) == Trouble::Shortage);
     match made.iter().position(shortage) {
         // All of it again: what is there already is found to be.
@@ -105,24 +110,24 @@ fn make_now(names: &[NewName], replaces: bool) -> io::Result<Vec<io::Result<Made
     }
 }
 
-fn make_one(name: &NewName, replaces: bool) -> io::Result<Made> {
-    match fs::create_dir(&name.path) {
+async fn make_one(fs: &Fs, name: &NewName, replaces: bool) -> io::Result<Made> {
+    match fs.create_dir(&name.path).await {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // Of an attempt that failed half-way.
-            if topic_id_of(&name.path)? == Some(name.id.topic_id) {
+            if topic_id_of(fs, &name.path).await? == Some(name.id.topic_id) {
                 return Ok(Made::New);
             }
             if !replaces {
                 return Ok(Made::NameTaken);
             }
-            set_aside(&name.path, &name.stray)?;
-            fs::create_dir(&name.path)?;
+            set_aside(fs, &name.path, &name.stray).await?;
+            fs.create_dir(&name.path).await?;
         }
         created => created?,
     }
-    let written = write_topic_id(&name.path, name.id);
+    let written = write_topic_id(fs, &name.path, name.id).await;
     if written.is_err() {
-        let _ = fs::remove_dir_all(&name.path);
+        let _ = fs.remove_dir_all(&name.path).await;
     }
     written.map(|()| Made::New)
 }
@@ -131,13 +136,14 @@ fn make_one(name: &NewName, replaces: bool) -> io::Result<Made> {
 ///
 /// A crash before it is on the device leaves a directory without a topic id, and without records: it goes at the next
 /// start.
-fn write_topic_id(path: &Path, id: TopicIdPartition) -> io::Result<()> {
-    let mut file = fs::File::create(path.join(PARTITION_METADATA_FILE))?;
-    file.write_all(format_partition_metadata(id.topic_id).as_bytes())
+async fn write_topic_id(fs: &Fs, path: &Path, id: TopicIdPartition) -> io::Result<()> {
+    fs.write(&path.join(PARTITION_METADATA_FILE), format_partition_metadata(id.topic_id).as_bytes()).await
 }
 
-fn sync(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
+/// Makes a new directory's topic id survive a power failure.
+async fn sync(fs: &Fs, path: &Path) -> io::Result<()> {
+    fs.sync_file(&path.join(PARTITION_METADATA_FILE)).await?;
+    fs.sync_dir(path).await
 }
 
 /// Renames logs' directories; whether each was, or another log lies there by now. No checkpoint that is written from now on
@@ -148,41 +154,63 @@ pub(super) async fn rename(shard: &Rc<Shard>, names: Vec<OldName>) -> io::Result
         Box::pin(std::future::ready(()))
     };
     shard.invoke_on(0, note).await;
-    on_names(shard, move || rename_now(&names)).await
+    on_names(shard, async move |fs| rename_now(&fs, &names).await).await
 }
 
-fn rename_now(names: &[OldName]) -> io::Result<Vec<io::Result<bool>>> {
+async fn rename_now(fs: &Fs, names: &[OldName]) -> io::Result<Vec<io::Result<bool>>> {
     // Opened first: once a name has changed nothing may be missing.
     let parents: BTreeSet<&Path> = names.iter().filter_map(|name| name.path.parent()).collect();
-    let parents = parents.into_iter().map(fs::File::open).collect::<io::Result<Vec<_>>>()?;
-    let rename = |name: &OldName| match topic_id_of(&name.path)? == Some(name.id.topic_id) {
-        true => fs::rename(&name.path, &name.renamed).map(|()| true),
-        // It was done by an attempt that failed later.
-        false => Ok(name.renamed.exists()),
-    };
-    let renamed: Vec<io::Result<bool>> = names.iter().map(rename).collect();
-    parents.iter().try_for_each(fs::File::sync_all)?;
+    let mut folders = Vec::with_capacity(parents.len());
+    for parent in parents {
+        folders.push(fs.open_dir(parent).await?);
+    }
+    let mut renamed = Vec::with_capacity(names.len());
+    for name in names {
+        renamed.push(rename_one(fs, name).await);
+    }
+    for folder in folders {
+        folder.sync().await?;
+    }
     Ok(renamed)
 }
 
+async fn rename_one(fs: &Fs, name: &OldName) -> io::Result<bool> {
+    match topic_id_of(fs, &name.path).await? == Some(name.id.topic_id) {
+        true => fs.rename(&name.path, &name.renamed).await.map(|()| true),
+        // It was done by an attempt that failed later.
+        false => fs.exists(&name.renamed).await,
+    }
+}
+
 /// Removes logs of a directory that is offline, with all in them; those that stay, and why. On a thread of its own.
-pub(super) fn remove_offline(names: &[OldName]) -> Vec<(PathBuf, io::Error)> {
-    let remove = |name: &OldName| {
-        if topic_id_of(&name.path)? == Some(name.id.topic_id) {
-            // A crash in the middle leaves what the next start removes.
-            fs::rename(&name.path, &name.renamed)?;
-            fs::remove_dir_all(&name.renamed)?;
-            info!(directory = %name.path.display(), "removed a deleted log from a directory that is offline");
+pub(super) async fn remove_offline(fs: &Fs, names: &[OldName]) -> Vec<(PathBuf, io::Error)> {
+    let mut failed = Vec::new();
+    for name in names {
+        if let Err(error) = remove_one_offline(fs, name).await {
+            failed.push((name.path.clone(), error));
         }
-        Ok(())
-    };
-    names.iter().filter_map(|name| remove(name).err().map(|error| (name.path.clone(), error))).collect()
+    }
+    failed
+}
+
+async fn remove_one_offline(fs: &Fs, name: &OldName) -> io::Result<()> {
+    if topic_id_of(fs, &name.path).await? == Some(name.id.topic_id) {
+        // A crash in the middle leaves what the next start removes.
+        fs.rename(&name.path, &name.renamed).await?;
+        fs.remove_dir_all(&name.renamed).await?;
+        info!(directory = %name.path.display(), "removed a deleted log from a directory that is offline");
+    }
+    Ok(())
 }
 
 /// A directory that a crash left without a topic id is set aside, if it is still one.
 pub(super) async fn set_aside_nameless(shard: &Rc<Shard>, path: PathBuf, stray: PathBuf) -> io::Result<()> {
     // A topic id by now: a new log has taken the name.
-    on_names(shard, move || if topic_id_of(&path)?.is_none() { set_aside(&path, &stray) } else { Ok(()) }).await
+    let set_aside = async move |fs: Fs| match topic_id_of(&fs, &path).await? {
+        None => set_aside(&fs, &path, &stray).await,
+        Some(_) => Ok(()),
+    };
+    on_names(shard, set_aside).await
 }
 
 /// The path of a log's directory with a suffix.
@@ -192,18 +220,15 @@ pub(super) fn suffixed(shard: &Shard, path: &Path, name: &TopicPartition, kind: 
 }
 
 /// Makes room where a directory is that no log is known for: removes it if it holds no records, else calls it a stray.
-fn set_aside(path: &Path, stray: &Path) -> io::Result<()> {
-    let mut has_records = false;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let is_log = entry.path().extension().is_some_and(|extension| extension == "log");
-        has_records |= is_log && entry.metadata()?.len() > 0;
-    }
+async fn set_aside(fs: &Fs, path: &Path, stray: &Path) -> io::Result<()> {
+    let is_log = |name: &Path| name.extension().is_some_and(|extension| extension == "log");
+    let entries = fs.read_dir(path).await?;
+    let has_records = entries.iter().any(|entry| is_log(Path::new(&entry.name)) && entry.metadata.len > 0);
     if has_records {
         warn!(directory = %stray.display(), "set aside a log of no topic that the metadata knows");
-        fs::rename(path, stray)
+        fs.rename(path, stray).await
     } else {
         info!(directory = %path.display(), "removing a log that was never written");
-        fs::remove_dir_all(path)
+        fs.remove_dir_all(path).await
     }
 }

@@ -11,6 +11,7 @@ use ringlog_log::checkpoint::parse_offset_checkpoint;
 use ringlog_log::names::{
     LOG_START_OFFSET_CHECKPOINT_FILE, RECOVERY_POINT_CHECKPOINT_FILE, REPLICATION_OFFSET_CHECKPOINT_FILE,
 };
+use ringlog_ring::fs::Fs;
 use ringlog_ring::{self as ring, ByteSemaphore, MAX_IO_BYTES};
 use ringlog_types::{Offset, TopicPartition};
 use rustc_hash::FxHashMap;
@@ -18,7 +19,7 @@ use tracing::{info, warn};
 
 use super::fault::LogDirFault;
 use super::recover::{Checkpointed, Opened, Opener};
-use super::scan::{FoundLog, read_if_there, scan_directory};
+use super::scan::{FILE_BYTES_MAX, FoundLog, scan_directory};
 use super::settings::log_config;
 use super::{background, removal};
 use crate::shard::Shard;
@@ -181,11 +182,11 @@ struct Marks {
 impl Marks {
     async fn read(directory: &Path) -> io::Result<Marks> {
         let directory = directory.to_path_buf();
-        ring::blocking_again(move || {
+        ring::fs::run_again(async move |fs| {
             Ok(Marks {
-                recovery_points: read_checkpoint(&directory, RECOVERY_POINT_CHECKPOINT_FILE)?,
-                log_starts: read_checkpoint(&directory, LOG_START_OFFSET_CHECKPOINT_FILE)?,
-                high_watermarks: read_checkpoint(&directory, REPLICATION_OFFSET_CHECKPOINT_FILE)?,
+                recovery_points: read_checkpoint(&fs, &directory, RECOVERY_POINT_CHECKPOINT_FILE).await?,
+                log_starts: read_checkpoint(&fs, &directory, LOG_START_OFFSET_CHECKPOINT_FILE).await?,
+                high_watermarks: read_checkpoint(&fs, &directory, REPLICATION_OFFSET_CHECKPOINT_FILE).await?,
             })
         })
         .await
@@ -203,9 +204,9 @@ impl Marks {
 
 /// A checkpoint that makes no sense counts as empty, as in Kafka: logs are then recovered from their start, and start
 /// with their first segment.
-fn read_checkpoint(directory: &Path, name: &str) -> io::Result<FxHashMap<TopicPartition, Offset>> {
+async fn read_checkpoint(fs: &Fs, directory: &Path, name: &str) -> io::Result<FxHashMap<TopicPartition, Offset>> {
     let path = directory.join(name);
-    let bytes = read_if_there(&path)?.unwrap_or_default();
+    let bytes = fs.read_if_there(&path, FILE_BYTES_MAX).await?.unwrap_or_default();
     let entries = parse_offset_checkpoint(&bytes).unwrap_or_else(|fault| {
         warn!(file = %path.display(), "{fault}; it counts as empty");
         Vec::new()

@@ -5,11 +5,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use ringlog_ring::fs::Fs;
 use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::MonotonicMs;
 use tracing::{info, warn};
@@ -81,8 +81,12 @@ pub(super) async fn remove_due(shard: &Rc<Shard>) {
         if due.is_empty() {
             return;
         }
-        let removed = ring::blocking_apart("remove", move || {
-            Ok(due.into_iter().map(|(target, place)| (remove(&target), target, place)).collect::<Vec<_>>())
+        let removed = ring::fs::run_apart("remove", async move |fs| {
+            let mut removed = Vec::with_capacity(due.len());
+            for (target, place) in due {
+                removed.push((remove(&fs, &target).await, target, place));
+            }
+            Ok(removed)
         });
         let removed = match removed.await {
             Ok(removed) => removed,
@@ -110,16 +114,12 @@ pub(super) async fn remove_due(shard: &Rc<Shard>) {
 }
 
 /// Removes it; none there is fine.
-fn remove(target: &Target) -> io::Result<()> {
-    let removed = match target {
-        Target::File(path) => fs::remove_file(path),
+async fn remove(fs: &Fs, target: &Target) -> io::Result<()> {
+    match target {
+        Target::File(path) => fs.remove_file_if_there(path).await.map(drop),
         Target::Directory(path) => {
             info!(directory = %path.display(), "removing a deleted log");
-            fs::remove_dir_all(path)
+            fs.remove_dir_all(path).await
         }
-    };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
     }
 }

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use ringlog_log::checkpoint::{EpochEntry, parse_leader_epoch_checkpoint};
 use ringlog_log::names::{
@@ -18,12 +16,15 @@ use ringlog_log::time_index::{TIME_INDEX_ENTRY_LEN, TimeIndex};
 use ringlog_log::transaction_index::TransactionIndex;
 use ringlog_log::{LoadedIndexes, SegmentOnDisk};
 use ringlog_ring as ring;
-use ringlog_types::{CLUSTER_METADATA_TOPIC, Offset, PartitionIndex, TimestampMs, TopicIdPartition, TopicPartition};
+use ringlog_ring::fs::{Fs, Metadata};
+use ringlog_types::{CLUSTER_METADATA_TOPIC, Offset, PartitionIndex, TopicIdPartition, TopicPartition};
 use tracing::warn;
 
 use super::leftovers;
 use crate::placement;
 
+/// The largest file that is read whole: an index at its largest, and more.
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
 /// Kafka's directory for indexes of tiered segments.
 const REMOTE_INDEX_CACHE_DIRECTORY: &str = "remote-log-index-cache";
 
@@ -49,12 +50,11 @@ pub(super) struct FoundLog {
 
 /// Lists a log directory for the shard `index` of `shards`.
 pub(super) async fn scan_directory(path: PathBuf, index: usize, shards: usize) -> io::Result<DirectoryScan> {
-    ring::blocking(move || {
+    ring::fs::run(async move |fs| {
         let mut scan = DirectoryScan::default();
-        for entry in fs::read_dir(&path)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                scan.take(&entry.file_name(), entry.path(), index, shards)?;
+        for entry in fs.names(&path).await? {
+            if entry.is_dir {
+                scan.take(&fs, &entry.name, path.join(&entry.name), index, shards).await?;
             }
         }
         Ok(scan)
@@ -63,7 +63,7 @@ pub(super) async fn scan_directory(path: PathBuf, index: usize, shards: usize) -
 }
 
 impl DirectoryScan {
-    fn take(&mut self, name: &OsStr, path: PathBuf, index: usize, shards: usize) -> io::Result<()> {
+    async fn take(&mut self, fs: &Fs, name: &OsStr, path: PathBuf, index: usize, shards: usize) -> io::Result<()> {
         let parsed = name.to_str().and_then(|name| PartitionDirectory::parse(name).ok());
         let Some(found) = parsed else {
             if index == 0 && name != REMOTE_INDEX_CACHE_DIRECTORY && name != "lost+found" {
@@ -74,7 +74,7 @@ impl DirectoryScan {
         let is_metadata_log = found.topic == CLUSTER_METADATA_TOPIC && found.partition == PartitionIndex(0);
         match found.kind {
             DirectoryKind::Current if is_metadata_log => {}
-            DirectoryKind::Current => match topic_id_of(&path)? {
+            DirectoryKind::Current => match topic_id_of(fs, &path).await? {
                 Some(topic_id) => {
                     let id = TopicIdPartition { topic_id, partition: found.partition };
                     if placement::shard_of(id, shards) == index {
@@ -104,12 +104,9 @@ impl DirectoryScan {
 }
 
 /// The topic id in a partition's directory, if there is one.
-pub(super) fn topic_id_of(path: &Path) -> io::Result<Option<ringlog_types::Uuid>> {
-    match fs::read(path.join(PARTITION_METADATA_FILE)) {
-        Ok(bytes) => Ok(parse_partition_metadata(&bytes).ok()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+pub(super) async fn topic_id_of(fs: &Fs, path: &Path) -> io::Result<Option<ringlog_types::Uuid>> {
+    let bytes = fs.read_if_there(&path.join(PARTITION_METADATA_FILE), FILE_BYTES_MAX).await?;
+    Ok(bytes.and_then(|bytes| parse_partition_metadata(&bytes).ok()))
 }
 
 /// What lies in a partition's directory, leftovers of a crash settled.
@@ -127,8 +124,8 @@ pub(super) struct LogScan {
 
 /// Lists a partition's directory.
 pub(super) async fn scan_log(path: PathBuf, clean_shutdown: bool) -> io::Result<LogScan> {
-    ring::blocking(move || {
-        leftovers::settle(&path)?;
+    ring::fs::run(async move |fs| {
+        leftovers::settle(&fs, &path).await?;
         let mut scan = LogScan {
             segments: Vec::new(),
             indexes: BTreeSet::new(),
@@ -138,12 +135,14 @@ pub(super) async fn scan_log(path: PathBuf, clean_shutdown: bool) -> io::Result<
             epochs_are_damaged: false,
         };
         let mut indexes: BTreeSet<(Offset, FileKind)> = BTreeSet::new();
-        for entry in fs::read_dir(&path)? {
-            let entry = entry?;
-            let Some(file) = entry.file_name().to_str().and_then(SegmentFile::parse) else { continue };
+        for entry in fs.names(&path).await? {
+            let Some(file) = entry.name.to_str().and_then(SegmentFile::parse) else { continue };
             match file.kind {
                 _ if file.state != FileState::Live => {}
-                FileKind::Log => scan.segments.push(segment(file.offset, &entry.metadata()?)),
+                FileKind::Log => {
+                    let found = fs.metadata(&path.join(&entry.name)).await?;
+                    scan.segments.push(segment(file.offset, &found));
+                }
                 FileKind::ProducerSnapshot => scan.snapshots.push(file.offset),
                 kind => drop(indexes.insert((file.offset, kind))),
             }
@@ -156,16 +155,15 @@ pub(super) async fn scan_log(path: PathBuf, clean_shutdown: bool) -> io::Result<
             segment.has_transaction_index = indexes.contains(&(base_offset, FileKind::TransactionIndex));
             let both = [FileKind::OffsetIndex, FileKind::TimeIndex];
             if both.iter().all(|kind| indexes.contains(&(base_offset, *kind))) && newest != Some(base_offset) {
-                look_at_indexes(&path, segment)?;
+                look_at_indexes(&fs, &path, segment).await?;
             }
         }
         if let Some(newest) = scan.segments.last_mut().filter(|_| clean_shutdown) {
-            scan.newest_indexes = load_indexes(&path, newest)?;
+            scan.newest_indexes = load_indexes(&fs, &path, newest).await?;
             newest.has_valid_indexes = scan.newest_indexes.is_some();
         }
-        match read_if_there(&path.join(LEADER_EPOCH_CHECKPOINT_FILE))?
-            .map(|bytes| parse_leader_epoch_checkpoint(&bytes))
-        {
+        let epochs = fs.read_if_there(&path.join(LEADER_EPOCH_CHECKPOINT_FILE), FILE_BYTES_MAX).await?;
+        match epochs.map(|bytes| parse_leader_epoch_checkpoint(&bytes)) {
             None => {}
             Some(Ok(epochs)) => scan.leader_epochs = epochs,
             Some(Err(fault)) => {
@@ -179,13 +177,12 @@ pub(super) async fn scan_log(path: PathBuf, clean_shutdown: bool) -> io::Result<
     .await
 }
 
-fn segment(base_offset: Offset, found: &fs::Metadata) -> SegmentOnDisk {
-    let modified = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+fn segment(base_offset: Offset, found: &Metadata) -> SegmentOnDisk {
     SegmentOnDisk {
         base_offset,
         // No segment is so large; recovery cuts what can't be one.
-        size: u32::try_from(found.len()).unwrap_or(u32::MAX),
-        last_modified: TimestampMs(modified.map_or(0, |since| since.as_millis() as i64)),
+        size: u32::try_from(found.len).unwrap_or(u32::MAX),
+        last_modified: found.modified,
         has_valid_indexes: false,
         has_transaction_index: false,
         newest: None,
@@ -197,12 +194,12 @@ fn index_path(path: &Path, base_offset: Offset, kind: FileKind) -> PathBuf {
 }
 
 /// Of a sealed segment only the size of its indexes and the last entry of the time index are looked at.
-fn look_at_indexes(path: &Path, segment: &mut SegmentOnDisk) -> io::Result<()> {
+async fn look_at_indexes(fs: &Fs, path: &Path, segment: &mut SegmentOnDisk) -> io::Result<()> {
     let base_offset = segment.base_offset;
-    let offsets = fs::metadata(index_path(path, base_offset, FileKind::OffsetIndex))?.len();
+    let offsets = fs.metadata(&index_path(path, base_offset, FileKind::OffsetIndex)).await?.len;
     let times_path = index_path(path, base_offset, FileKind::TimeIndex);
-    let mut times = fs::File::open(&times_path)?;
-    let len = times.metadata()?.len();
+    let times = fs.open(&times_path).await?;
+    let len = times.len().await?;
     let entry_len = TIME_INDEX_ENTRY_LEN as u64;
     if !offsets.is_multiple_of(OFFSET_INDEX_ENTRY_LEN as u64) || !len.is_multiple_of(entry_len) {
         return Ok(());
@@ -212,10 +209,10 @@ fn look_at_indexes(path: &Path, segment: &mut SegmentOnDisk) -> io::Result<()> {
         return Ok(());
     }
     let mut last = [0; TIME_INDEX_ENTRY_LEN];
-    times.seek(SeekFrom::Start(len - entry_len))?;
-    times.read_exact(&mut last)?;
+    times.read_exact_at(len - entry_len, &mut last).await?;
     // Zeros: preallocated room, so the last entry lies further ahead.
-    let bytes = if last == [0; TIME_INDEX_ENTRY_LEN] { fs::read(&times_path)? } else { last.to_vec() };
+    let is_room = last == [0; TIME_INDEX_ENTRY_LEN];
+    let bytes = if is_room { fs.read(&times_path, FILE_BYTES_MAX).await? } else { last.to_vec() };
     match TimeIndex::load(base_offset, &bytes) {
         Ok(index) if index.is_empty() => {}
         Ok(index) => segment.newest = Some(index.last()),
@@ -225,13 +222,13 @@ fn look_at_indexes(path: &Path, segment: &mut SegmentOnDisk) -> io::Result<()> {
 }
 
 /// `None` when any of them is missing or damaged: the segment is then read whole.
-fn load_indexes(path: &Path, newest: &SegmentOnDisk) -> io::Result<Option<LoadedIndexes>> {
+async fn load_indexes(fs: &Fs, path: &Path, newest: &SegmentOnDisk) -> io::Result<Option<LoadedIndexes>> {
     let base_offset = newest.base_offset;
-    let read = |kind| read_if_there(&index_path(path, base_offset, kind));
-    let (Some(offsets), Some(times)) = (read(FileKind::OffsetIndex)?, read(FileKind::TimeIndex)?) else {
+    let read = async |kind| fs.read_if_there(&index_path(path, base_offset, kind), FILE_BYTES_MAX).await;
+    let (Some(offsets), Some(times)) = (read(FileKind::OffsetIndex).await?, read(FileKind::TimeIndex).await?) else {
         return Ok(None);
     };
-    let transactions = read(FileKind::TransactionIndex)?.unwrap_or_default();
+    let transactions = read(FileKind::TransactionIndex).await?.unwrap_or_default();
     let loaded = (
         OffsetIndex::load(base_offset, &offsets),
         TimeIndex::load(base_offset, &times),
@@ -241,12 +238,4 @@ fn load_indexes(path: &Path, newest: &SegmentOnDisk) -> io::Result<Option<Loaded
         (Ok(offsets), Ok(times), Ok(transactions)) => Some(LoadedIndexes { offsets, times, transactions }),
         _ => None,
     })
-}
-
-pub(super) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -111,7 +111,7 @@ pub fn allows_preallocation(path: &Path, bytes: u64) -> bool {
 
 /// A disk that can't be asked has room: the write will tell.
 fn look(path: &Path) -> Option<Space> {
-    ring::fs::space(path).ok()
+    ring::fs::space_now(path).ok()
 }
 
 fn reserve_of(space: Space) -> u64 {

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::fixtures;
-use cluster::{Claimed, TestNode, appended, appended_unwritten, claim, claim_with};
+use cluster::{Claimed, TestNode, appended, appended_unwritten, claim, claim_with, taken_over};
 use ringlog_log::LogConfig;
 use ringlog_log::names::{FileKind, SegmentFile};
 use ringlog_log::segment_index::SegmentIndex;
 use ringlog_protocol::records::BatchIter;
 use ringlog_types::{BrokerEpoch, Offset, Uuid};
 
-use super::{LogDirFault, check_and_lock};
+use super::LogDirFault;
 
 /// What the Java consumer saw of a fixture's partitions: log start, high watermark, last stable offset.
 fn expected_offsets(fixture: &str) -> BTreeMap<String, (i64, i64, i64)> {
@@ -391,11 +391,11 @@ fn describing_counts_every_log() {
 #[test]
 fn refusals_say_what_to_do() {
     let node = TestNode::formatted();
-    let checked = check_and_lock(&node.config(1)).unwrap().take_over(&node.config(1)).unwrap();
+    let checked = taken_over(&node.config(1)).unwrap();
     assert_eq!(checked.directories.len(), 1);
-    assert!(matches!(check_and_lock(&node.config(1)), Err(LogDirFault::InUse(_))));
+    assert!(matches!(taken_over(&node.config(1)), Err(LogDirFault::InUse(_))));
     drop(checked);
-    let text = |node: &TestNode| check_and_lock(&node.config(1)).err().unwrap().to_string();
+    let text = |node: &TestNode| taken_over(&node.config(1)).err().unwrap().to_string();
     node.rewrite("meta.properties", |text| text.replace("node.id=1", "node.id=4"));
     assert!(text(&node).contains("belongs to node.id 4"));
     node.rewrite("meta.properties", |text| text.replace("version=1", "version=0"));
@@ -404,7 +404,7 @@ fn refusals_say_what_to_do() {
     assert!(text(&node).contains("ringlog storage format -t"));
     let two = TestNode::of_fixture("dynamic-quorum-jbod");
     let config = two.config_with("d1", "d2", 2);
-    let checked = check_and_lock(&config).unwrap().take_over(&config).unwrap();
+    let checked = taken_over(&config).unwrap();
     assert_eq!(checked.usable_ids().len(), 2);
     assert_ne!(checked.previous_broker_epoch(), BrokerEpoch::NONE);
     drop(checked);
@@ -412,10 +412,10 @@ fn refusals_say_what_to_do() {
         let lines = text.lines().map(|line| if line.starts_with("cluster.id") { "cluster.id=other" } else { line });
         lines.collect::<Vec<_>>().join("\n")
     });
-    let fault = check_and_lock(&config).err().unwrap().to_string();
+    let fault = taken_over(&config).err().unwrap().to_string();
     assert!(fault.contains("cluster id mismatch") && fault.contains("other"), "{fault}");
     std::fs::copy(two.path().join("d1/meta.properties"), two.path().join("d2/meta.properties")).unwrap();
-    let fault = check_and_lock(&config).err().unwrap().to_string();
+    let fault = taken_over(&config).err().unwrap().to_string();
     assert!(fault.contains("same directory.id"), "{fault}");
 }
 

@@ -408,6 +408,7 @@ impl FrameSlice {
     }
 
     /// For a write that outlives the borrow.
+    #[cfg(not(ringlog_sim))]
     pub(crate) fn block(&self) -> Arc<Block> {
         Arc::clone(&self.block)
     }

@@ -7,49 +7,54 @@
 //! faulty disk and network) takes its place under `--cfg ringlog_sim`. What no back end differs in (frames, local
 //! synchronisation, host checks) lies beside it.
 
-mod apart;
+#[cfg(not(ringlog_sim))]
 #[path = "glommio_backend/mod.rs"]
+mod backend;
+#[cfg(ringlog_sim)]
+#[path = "sim_backend/mod.rs"]
 mod backend;
 mod frame;
 pub mod fs;
 mod gate;
-mod host;
 mod lane;
-mod lease;
 mod local;
 mod outside;
-mod port;
 mod semaphore;
-mod stall;
 mod timing;
 mod trouble;
+mod vocabulary;
 
-pub use apart::blocking_apart;
+pub use backend::apart::blocking_apart;
 pub use backend::executors::{
-    ExecutorContext, ExecutorOptions, Executors, FaultSender, StartError, StopHandle, Stopped,
+    ExecutorContext, Executors, FaultSender, StopHandle, Stopped, block_on, timeout_outside_ms,
 };
-pub use backend::file::{Direct, DiskReads, File, Open, disk_reads};
-pub use backend::mesh::{MeshBuilder, MeshEndpoint, TrySendError};
+pub use backend::file::{File, disk_reads};
+pub use backend::host::{allowed_cpus, halt, hostname, lookup, probe, raise_nofile, usable_cpus};
+pub use backend::mesh::{MeshBuilder, MeshEndpoint};
+pub use backend::port::{ClaimedPort, ListeningSocket, port_holder};
+pub use backend::probe::{observe, spend_ns};
+#[cfg(ringlog_sim)]
+pub use backend::sim;
+pub use backend::stall::stall_stats;
 pub use backend::tasks::{
-    Task, TaskQueue, blocking, blocking_again, needs_preempt, spawn, spawn_detached, spawn_into, yield_if_needed,
-    yield_now,
+    Task, TaskQueue, blocking, needs_preempt, spawn, spawn_detached, spawn_into, yield_if_needed, yield_now,
 };
-pub use backend::tcp::{Connection, Listener, SocketOptions};
+pub use backend::tcp::{Connection, Listener};
 pub use backend::timer::{sleep_ms, sleep_until};
 pub use frame::{Frame, FramePool, FrameSlice, MAX_FRAME_BYTES, MIN_FRAME_BYTES};
 pub use gate::{Gate, GateClosed, GatePass};
-pub use host::{Refusal, allowed_cpus, probe, raise_nofile, usable_cpus};
 pub use lane::Lane;
 pub use local::{
     Disconnected, LocalReceiver, LocalSender, Notified, Notify, OneshotReceiver, OneshotSender, TryLocalSendError,
     local_channel, oneshot,
 };
 pub use outside::{OutsideReceiver, OutsideSender, outside_channel};
-pub use port::{ClaimedPort, ListeningSocket, PortHolder, port_holder};
 pub use semaphore::{BytePermit, ByteSemaphore};
-pub use stall::{StallStats, stall_stats};
 pub use timing::{Alarm, Elapsed, now, timeout_ms};
 pub use trouble::{Trouble, on_shortage, trouble};
+pub use vocabulary::{
+    Direct, DiskReads, ExecutorOptions, Open, PortHolder, Refusal, SocketOptions, StallStats, StartError, TrySendError,
+};
 
 /// Positions and lengths of direct I/O are multiples of this.
 pub const BLOCK_BYTES: usize = 4096;

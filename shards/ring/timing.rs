@@ -3,17 +3,15 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use ringlog_types::{MonotonicMs, Now, TimestampMs};
+use ringlog_types::{MonotonicMs, Now};
 
-use crate::backend::timer::{monotonic_ns, sleep_ms, sleep_until};
+use crate::backend::timer::{monotonic_ns, sleep_ms, sleep_until, wall_clock};
 use crate::local::{Notify, either};
 
 /// Both clocks. The monotonic one is the same on every core.
 pub fn now() -> Now {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-    Now { monotonic: MonotonicMs(monotonic_ns() / 1_000_000), wall: TimestampMs(wall) }
+    Now { monotonic: MonotonicMs(monotonic_ns() / 1_000_000), wall: wall_clock() }
 }
 
 /// It took longer than allowed.

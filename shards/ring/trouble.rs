@@ -4,10 +4,11 @@
 //! and try again for a while ([`patiently`]); before each try, who holds descriptors that can be spared is asked to
 //! let some go ([`on_shortage`]).
 
-use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 
+use crate::backend::relief;
 use crate::backend::timer::sleep_ms;
 
 /// The first wait; doubled each time.
@@ -39,49 +40,35 @@ pub fn trouble(error: &io::Error) -> Trouble {
     }
 }
 
-thread_local! {
-    static RELIEF: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
-}
-
 /// `relief` is called on this executor when something can't be opened for want of a descriptor.
 pub fn on_shortage(relief: impl Fn() + 'static) {
-    RELIEF.set(Some(Box::new(relief)));
+    relief::set(Rc::new(relief));
 }
 
 /// Runs `attempt` again as long as it fails for want of something that comes back, a second or so at most.
-pub(crate) async fn patiently<T, F>(mut attempt: impl FnMut() -> F) -> io::Result<T>
-where
-    F: Future<Output = io::Result<T>>,
-{
+pub(crate) async fn patiently<T>(mut attempt: impl AsyncFnMut() -> io::Result<T>) -> io::Result<T> {
     let mut wait_ms = FIRST_WAIT_MS;
     for _ in 1..TRIES {
         match attempt().await {
             Err(error) if trouble(&error) == Trouble::Shortage => {}
             outcome => return outcome,
         }
-        RELIEF.with_borrow(|relief| {
-            if let Some(relief) = relief {
-                relief();
-            }
-        });
+        if let Some(relief) = relief::get() {
+            relief();
+        }
         sleep_ms(wait_ms).await;
         wait_ms *= 2;
     }
     attempt().await
 }
 
-/// The same for work that is sent elsewhere: `run` does it there and brings it back, to be sent again.
-pub(crate) async fn patiently_elsewhere<T, W, F>(work: W, run: impl Fn(W) -> F) -> io::Result<T>
-where
-    F: Future<Output = io::Result<(io::Result<T>, W)>>,
-{
-    let (work, run) = (Cell::new(Some(work)), &run);
-    let work = &work;
-    patiently(|| async move {
-        // It doesn't come back from a panic.
-        let now = work.take().ok_or_else(|| io::Error::other("panicked"))?;
-        let (outcome, again) = run(now).await?;
-        work.set(Some(again));
+/// [`patiently`] for work that is taken elsewhere to be done, and comes back from there with its outcome.
+pub(crate) async fn again<T, W>(work: W, attempt: impl AsyncFn(W) -> io::Result<(io::Result<T>, W)>) -> io::Result<T> {
+    let work = Cell::new(Some(work));
+    patiently(async || {
+        let Some(now) = work.take() else { return Err(io::Error::other("panicked")) };
+        let (outcome, now) = attempt(now).await?;
+        work.set(Some(now));
         outcome
     })
     .await

@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Parser;
 use ringlog_config::{ConfigMap, ServerConfig, properties};
 use ringlog_shards::StopRequest;
+use ringlog_tuning::Subject;
 use tracing::{error, info, warn};
 
 use super::client_config::read_properties;
@@ -82,10 +83,11 @@ fn read_config(args: &ServerArgs) -> Result<ServerConfig, Vec<String>> {
 
 /// Starts the node, says so by `on_started`, and stops it when that is asked for or it can't go on.
 pub fn serve(config: ServerConfig, stop: &StopRequest, on_started: impl FnOnce()) -> u8 {
-    match ringlog_shards::start(config, random_seed(), stop) {
+    match ringlog_shards::block_on(ringlog_shards::start(config, random_seed(), stop)) {
         Ok(Some(node)) => {
+            check_host(Subject { log_dirs: node.log_dirs.clone(), shards: node.shards });
             on_started();
-            match node.join() {
+            match ringlog_shards::block_on(node.join()) {
                 Ok(()) => 0,
                 Err(fault) => {
                     error!("the node can't go on: {fault}");
@@ -101,6 +103,19 @@ pub fn serve(config: ServerConfig, stop: &StopRequest, on_started: impl FnOnce()
             error!("the node does not start: {fault}");
             1
         }
+    }
+}
+
+/// Warns of what slows the node down on this host. Once, on a thread of its own: clients are served already.
+#[allow(clippy::disallowed_methods, reason = "reading what the kernel says of the host takes a while")]
+fn check_host(subject: Subject) {
+    let check = move || {
+        for finding in ringlog_tuning::warnings(&ringlog_tuning::check(&subject)) {
+            warn!("{finding}");
+        }
+    };
+    if let Err(fault) = std::thread::Builder::new().name("host-check".to_owned()).spawn(check) {
+        warn!("the host can't be checked: {fault}");
     }
 }
 

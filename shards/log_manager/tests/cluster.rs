@@ -14,13 +14,13 @@ use ringlog_partition::{LeaderState, RecoveryState};
 use ringlog_protocol::records::{BatchBuilder, BatchOptions, ProducerStamp, Unpacker};
 use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, MeshBuilder};
 use ringlog_types::{
-    LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition,
-    TopicPartition, Uuid,
+    LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerEpoch, ProducerId, Random, TimestampMs,
+    TopicIdPartition, TopicPartition, Uuid,
 };
 
 use super::fixtures;
 use crate::descriptors::Descriptors;
-use crate::log_manager::{Claim, check_and_lock, open};
+use crate::log_manager::{CheckedLogDirs, Claim, LogDirFault, check_and_lock, open};
 use crate::mesh::{self, Message};
 use crate::replica::{AppendRules, Replica};
 use crate::shard::{Node, Shard};
@@ -105,7 +105,7 @@ impl TestNode {
         F: AsyncFnOnce(Rc<Shard>) + Send + 'static,
     {
         let config = self.config(1);
-        let mut log_dirs = check_and_lock(&config).unwrap().take_over(&config).unwrap();
+        let mut log_dirs = taken_over(&config).unwrap();
         // Executors leak what their last tasks hold, which a process that ends doesn't.
         let locks: Vec<_> = log_dirs.directories.iter_mut().map(|directory| directory.lock.take()).collect();
         let node = Arc::new(Node {
@@ -127,7 +127,7 @@ impl TestNode {
             let (node, mesh, scenario) = (node.clone(), mesh.clone(), scenario.take());
             (options, move |context: ExecutorContext| run_shard(context, node, mesh, scenario))
         });
-        Executors::start(executors.collect()).unwrap().join();
+        ring::block_on(Executors::start(executors.collect()).unwrap().join());
         drop(locks);
     }
 
@@ -333,4 +333,12 @@ fn append(replica: &Rc<Replica>, sequence: i32, records: usize, record_bytes: us
     let rules =
         AppendRules { origin: AppendOrigin::Client, required_acks: -1, transaction: TransactionRules::default() };
     replica.append_own(&builder.build(), &rules, &mut Unpacker::new(), now).unwrap()
+}
+
+/// The log directories of a configuration as a start takes them.
+pub fn taken_over(config: &ServerConfig) -> Result<CheckedLogDirs, LogDirFault> {
+    ring::block_on(async {
+        let locked = check_and_lock(config).await?;
+        locked.take_over(config, &mut Random::from_seed(1)).await
+    })
 }

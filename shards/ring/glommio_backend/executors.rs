@@ -2,80 +2,21 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::io_error;
+use super::stall::{self, Pulse};
 use crate::backend::tasks::spawn_detached;
 use crate::local::Notify;
-use crate::stall::{self, Pulse};
-
-/// How an executor runs.
-#[derive(Debug, Clone)]
-pub struct ExecutorOptions {
-    /// The thread's name.
-    pub name: String,
-    /// The CPU to pin it to; see [`crate::usable_cpus`].
-    pub cpu: Option<usize>,
-    /// Registered memory for disk reads. It must cover all reads at a time: more goes to the heap, at several times
-    /// the cost.
-    pub io_memory_bytes: usize,
-    /// Entries of each of its rings.
-    pub ring_depth: usize,
-    /// The longest that sockets and disk aren't looked at while tasks are busy.
-    pub preempt_timer_us: u64,
-    /// How long to look for work before sleeping; 0 on few cores.
-    pub spin_before_park_us: u64,
-}
-
-impl Default for ExecutorOptions {
-    fn default() -> ExecutorOptions {
-        ExecutorOptions {
-            name: "shard".to_owned(),
-            cpu: None,
-            io_memory_bytes: 64 << 20,
-            ring_depth: 512,
-            preempt_timer_us: 1000,
-            spin_before_park_us: 0,
-        }
-    }
-}
-
-/// Why an executor didn't come up.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// There is none: it failed before its future ran.
-    #[error("executor {index} can't start: {source}")]
-    NoExecutor {
-        /// Which one.
-        index: usize,
-        /// Often: too little locked memory.
-        source: io::Error,
-    },
-    /// Its future ended before it said that it was ready.
-    #[error("executor {index} ended before it was ready")]
-    EndedEarly {
-        /// Which one.
-        index: usize,
-    },
-    /// Its future said that it can't do its work.
-    #[error("{reason}")]
-    Failed {
-        /// Which one.
-        index: usize,
-        /// Why.
-        reason: String,
-    },
-    /// They were asked to stop before all were ready.
-    #[error("asked to stop")]
-    Stopped,
-    /// The watchdog's thread.
-    #[error("can't start the watchdog: {0}")]
-    Watchdog(io::Error),
-}
+use crate::timing::Elapsed;
+use crate::vocabulary::{ExecutorOptions, StartError};
 
 /// What an executor's main future gets.
 pub struct ExecutorContext {
@@ -96,7 +37,7 @@ impl ExecutorContext {
         self.count
     }
 
-    /// Tells [`Executors::wait_until_ready`] that this one is.
+    /// Tells [`Executors::ready`] that this one is.
     pub fn ready(&self) {
         let _ = self.events.send((self.index, Event::Ready));
     }
@@ -172,7 +113,8 @@ enum Event {
     StopAsked,
 }
 
-/// The running executors.
+/// The running executors. Waiting for them blocks the calling thread, which must not be an executor's; it is async for the
+/// simulation.
 ///
 /// A panic in any task ends the process (`panic = "abort"` in the project's profiles): a shard in a wrong state must
 /// not go on. Where panics unwind (unit tests), [`Executors::join`] raises it again.
@@ -231,7 +173,7 @@ impl<T: Send + 'static> Executors<T> {
 
     /// Waits until every executor has called [`ExecutorContext::ready`]. Ends as soon as one fails or ends, or they are
     /// asked to stop; the others are as they are then.
-    pub fn wait_until_ready(&mut self) -> Result<(), StartError> {
+    pub async fn ready(&mut self) -> Result<(), StartError> {
         for _ in 0..self.handles.len() {
             match self.events.recv() {
                 Ok((_, Event::Ready)) => {}
@@ -247,7 +189,7 @@ impl<T: Send + 'static> Executors<T> {
     }
 
     /// Waits until all futures have ended, or one says that it can't do its work.
-    pub fn wait_for_end(&mut self) -> Result<(), StartError> {
+    pub async fn end(&mut self) -> Result<(), StartError> {
         while self.ended < self.handles.len() {
             match self.events.recv() {
                 Ok((_, Event::Ended)) => self.ended += 1,
@@ -260,8 +202,8 @@ impl<T: Send + 'static> Executors<T> {
     }
 
     /// Waits until all futures have ended, for so long at most; whether they have.
-    pub fn wait_until_ended(&mut self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
+    pub async fn end_within(&mut self, limit_ms: u64) -> bool {
+        let deadline = Instant::now() + Duration::from_millis(limit_ms);
         while self.ended < self.handles.len() {
             match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok((_, Event::Ended)) => self.ended += 1,
@@ -278,12 +220,46 @@ impl<T: Send + 'static> Executors<T> {
     }
 
     /// Waits for all futures to end; their values in order.
-    pub fn join(self) -> Vec<T> {
+    pub async fn join(self) -> Vec<T> {
         let join = |(index, handle): (usize, ExecutorJoinHandle<T>)| match handle.join() {
             Ok(value) => value,
             Err(error) => panic!("executor {index} failed: {error}"),
         };
         self.handles.into_iter().enumerate().map(join).collect()
+    }
+}
+
+/// Runs a future on the calling thread, which isn't an executor's, and sleeps while it waits.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    wait(future, None).expect("there is no limit")
+}
+
+/// The future's value, or [`Elapsed`] after `ms` milliseconds, on a thread that isn't an executor's. Blocks it.
+pub async fn timeout_outside_ms<T>(ms: u64, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    wait(future, Some(Duration::from_millis(ms))).ok_or(Elapsed)
+}
+
+/// Polls a future until it has a value, or time is up.
+fn wait<T>(future: impl Future<Output = T>, limit: Option<Duration>) -> Option<T> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    let begun = Instant::now();
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return Some(value);
+        }
+        match limit.map(|limit| limit.saturating_sub(begun.elapsed())) {
+            None => thread::park(),
+            Some(Duration::ZERO) => return None,
+            Some(left) => thread::park_timeout(left),
+        }
     }
 }
 

@@ -15,9 +15,10 @@ use glommio::io::{BufferedFile, DmaBuffer, DmaFile, OpenOptions, ReadResult};
 use ringlog_types::{align_down, align_up};
 
 use super::io_error;
+use super::lease::LeaseTable;
 use crate::frame::{Block, Frame, FrameSlice};
-use crate::lease::LeaseTable;
 use crate::trouble::patiently;
+use crate::vocabulary::{Direct, DiskReads, Open};
 use crate::{BLOCK_BYTES, MAX_IO_BYTES};
 
 /// Up to here a write that doesn't end at a block's end is copied whole instead of being split in two.
@@ -30,15 +31,6 @@ thread_local! {
     static DISK_READS: Cell<DiskReads> = const { Cell::new(DiskReads { operations: 0, bytes: 0 }) };
 }
 
-/// What an executor has read by [`File::read`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DiskReads {
-    /// Operations.
-    pub operations: u64,
-    /// Bytes that they moved: whole blocks.
-    pub bytes: u64,
-}
-
 /// What this executor has read so far.
 pub fn disk_reads() -> DiskReads {
     DISK_READS.get()
@@ -47,37 +39,6 @@ pub fn disk_reads() -> DiskReads {
 /// Leaks what is still lent: called when the executor ends, since the memory's owner ends with it.
 pub(super) fn forget_leases() {
     READS.with_borrow_mut(|reads| *reads = LeaseTable::new());
-}
-
-/// Whether to go around the page cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direct {
-    /// Direct I/O if the file system allows it.
-    Auto,
-    /// Buffered I/O.
-    Off,
-}
-
-/// How to open a file. Reading is always allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Open {
-    /// Make the file if it isn't there. Needs `write`.
-    pub create: bool,
-    /// Cut the file to nothing. Needs `write`.
-    pub truncate: bool,
-    /// Allow writing.
-    pub write: bool,
-    /// Direct or buffered.
-    pub direct: Direct,
-}
-
-impl Open {
-    /// An existing file, for reading.
-    pub const READ: Open = Open { create: false, truncate: false, write: false, direct: Direct::Auto };
-    /// An existing file, for reading and writing.
-    pub const WRITE: Open = Open { write: true, ..Open::READ };
-    /// A file made if need be, for reading and writing.
-    pub const CREATE: Open = Open { create: true, ..Open::WRITE };
 }
 
 /// An open file of one executor. Clones share it; closed when the last is dropped, better by [`File::close`].
@@ -103,7 +64,7 @@ enum Source {
 impl File {
     /// Opens a file. When descriptors are short this waits a while for some.
     pub async fn open(path: &Path, open: Open) -> io::Result<File> {
-        patiently(|| File::open_now(path, open)).await
+        patiently(async || File::open_now(path, open).await).await
     }
 
     async fn open_now(path: &Path, open: Open) -> io::Result<File> {

@@ -9,6 +9,7 @@ use glommio::{GlommioError, ResourceType};
 
 use crate::backend::tasks::{Task, spawn};
 use crate::local::{LocalReceiver, LocalSender, TryLocalSendError, local_channel};
+use crate::vocabulary::TrySendError;
 
 /// The ends of all queues until their executors take them. Clone it into every executor.
 pub struct MeshBuilder<M: Send>(Arc<Ends<M>>);
@@ -25,15 +26,6 @@ impl<M: Send> Clone for MeshBuilder<M> {
     fn clone(&self) -> Self {
         MeshBuilder(Arc::clone(&self.0))
     }
-}
-
-/// Why [`MeshEndpoint::try_send`] gave the message back.
-#[derive(Debug, PartialEq, Eq)]
-pub enum TrySendError<M> {
-    /// The queue to that peer is full.
-    Full(M),
-    /// The peer has ended.
-    Closed(M),
 }
 
 impl<M: Send + 'static> MeshBuilder<M> {

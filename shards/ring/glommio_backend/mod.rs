@@ -1,8 +1,17 @@
 //! The back end on glommio: io_uring, one executor per thread.
 
+pub(crate) mod apart;
 pub(crate) mod executors;
 pub(crate) mod file;
+pub(crate) mod fs;
+pub(crate) mod host;
+pub(crate) mod lane;
+mod lease;
 pub(crate) mod mesh;
+pub(crate) mod port;
+pub(crate) mod probe;
+pub(crate) mod relief;
+pub(crate) mod stall;
 pub(crate) mod tasks;
 pub(crate) mod tcp;
 pub(crate) mod timer;

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use glommio::{Latency, Shares, TaskQueueHandle};
 
-use crate::trouble::patiently_elsewhere;
-
 /// A running task: a future of its value. Dropping it cancels the task at its next `await`; see [`Task::detach`].
 #[must_use = "dropping a task cancels it"]
 pub struct Task<T>(glommio::Task<T>);
@@ -80,15 +78,6 @@ pub async fn yield_now() {
 /// Lets other tasks run if this one has had its time.
 pub async fn yield_if_needed() {
     glommio::executor().yield_if_needed().await;
-}
-
-/// [`blocking`] for work that can be done again, and is when there were too few descriptors for it.
-pub async fn blocking_again<T, W>(work: W) -> io::Result<T>
-where
-    T: Send + 'static,
-    W: FnMut() -> io::Result<T> + Send + 'static,
-{
-    patiently_elsewhere(work, |mut work: W| blocking(move || Ok((work(), work)))).await
 }
 
 /// Runs `work` on the executor's helper thread. One at a time per executor: for rare, quick system calls.

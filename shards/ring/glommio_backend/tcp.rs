@@ -17,28 +17,12 @@ use glommio::net::{TcpListener, TcpStream};
 use socket2::{SockRef, Socket};
 
 use super::io_error;
+use crate::backend::port::ListeningSocket;
 use crate::backend::tasks::yield_if_needed;
-use crate::port::ListeningSocket;
+use crate::vocabulary::SocketOptions;
 
 /// Slices that one send takes.
 const MAX_SLICES: usize = 64;
-
-/// Options of a listener, for it and the connections it accepts.
-#[derive(Debug, Clone, Copy)]
-pub struct SocketOptions {
-    /// Connections that wait to be accepted.
-    pub backlog: i32,
-    /// SO_SNDBUF; the kernel's choice without.
-    pub send_buffer_bytes: Option<usize>,
-    /// SO_RCVBUF; the kernel's choice without.
-    pub receive_buffer_bytes: Option<usize>,
-}
-
-impl Default for SocketOptions {
-    fn default() -> SocketOptions {
-        SocketOptions { backlog: 1024, send_buffer_bytes: None, receive_buffer_bytes: None }
-    }
-}
 
 /// Accepts connections for one executor.
 pub struct Listener(TcpListener);
@@ -136,6 +120,9 @@ impl Connection {
     pub fn try_read_some(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<usize> {
         let room = buffer.spare_capacity_mut();
         let (data, len) = (room.as_mut_ptr(), room.len().min(limit));
+        if len == 0 {
+            return Ok(0);
+        }
         loop {
             // SAFETY: `room` is writable for `len` bytes, and the descriptor is open as long as `self` lives.
             let received = unsafe { libc::recv(self.0.descriptor, data.cast(), len, libc::MSG_DONTWAIT) };

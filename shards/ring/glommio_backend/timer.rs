@@ -1,8 +1,13 @@
 //! Sleeping, and the monotonic clock.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ringlog_types::MonotonicMs;
+use ringlog_types::{MonotonicMs, TimestampMs};
+
+/// The wall clock.
+pub(crate) fn wall_clock() -> TimestampMs {
+    TimestampMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64))
+}
 
 /// Nanoseconds of CLOCK_MONOTONIC.
 pub(crate) fn monotonic_ns() -> u64 {

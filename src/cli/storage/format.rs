@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use clap::Args;
@@ -17,9 +16,9 @@ use ringlog_metadata::bootstrap::{
 };
 use ringlog_metadata::features::{KRAFT_VERSION, METADATA_VERSION};
 use ringlog_protocol::metadata_records::{MetadataRecord, UserScramCredentialRecord};
-use ringlog_raft::snapshot::{SnapshotWriter, bootstrap_snapshot};
-use ringlog_raft::{Endpoint, ReplicaKey, SnapshotId, VersionRange, Voter};
-use ringlog_types::{CLUSTER_METADATA_TOPIC, NodeId, PartitionIndex, Random, TimestampMs, Uuid};
+use ringlog_raft::{Endpoint, ReplicaKey, VersionRange, Voter};
+use ringlog_shards::{DirectoryFormat, block_on, files_now, format_directory};
+use ringlog_types::{NodeId, Random, TimestampMs, Uuid};
 
 use super::{directories, read_config, scram};
 use crate::cli::feature_tables::parse_feature;
@@ -113,9 +112,15 @@ pub fn format(
         };
         out.line(&format!("Formatting {what} {directory} with {METADATA_VERSION} {name}."));
         let id = own.filter(|_| is_metadata).unwrap_or_else(|| new_directory_id(&mut taken, random));
-        let checkpoint = (is_metadata && !voters.is_empty()).then_some(voters.as_slice());
-        let fault = |fault: std::io::Error| format!("Error while writing to {directory}: {fault}");
-        write_directory(Path::new(directory), args, config.node_id, id, &bootstrap, checkpoint, now).map_err(fault)?;
+        let cluster_id = args.cluster_id.clone();
+        let format = DirectoryFormat {
+            properties: MetaProperties { cluster_id, node_id: config.node_id, directory_id: Some(id) },
+            bootstrap: &bootstrap,
+            voters: if is_metadata { &voters } else { &[] },
+            now,
+        };
+        block_on(format_directory(&files_now(), Path::new(directory), &format))
+            .map_err(|fault| format!("Error while writing to {directory}: {fault}"))?;
     }
     Ok(())
 }
@@ -258,54 +263,6 @@ fn new_directory_id(taken: &mut BTreeSet<Uuid>, random: &mut Random) -> Uuid {
         }
     }
 }
-
-/// `meta.properties` comes last: with it the directory counts as formatted.
-fn write_directory(
-    directory: &Path,
-    args: &FormatArgs,
-    node_id: NodeId,
-    directory_id: Uuid,
-    bootstrap: &BootstrapMetadata,
-    voters: Option<&[Voter]>,
-    now: TimestampMs,
-) -> std::io::Result<()> {
-    fs::create_dir_all(directory)?;
-    write_file(&directory.join("bootstrap.checkpoint"), &bootstrap_checkpoint(bootstrap, now))?;
-    if let Some(snapshot) = voters.and_then(|voters| bootstrap_snapshot(voters.iter().cloned(), now)) {
-        let log = ringlog_log::names::partition_directory(CLUSTER_METADATA_TOPIC, PartitionIndex(0));
-        let log = directory.join(log);
-        fs::create_dir_all(&log)?;
-        write_file(&log.join(SnapshotId::BOOTSTRAP.file_name()), &snapshot)?;
-        fs::File::open(&log)?.sync_all()?;
-    }
-    let properties = MetaProperties { cluster_id: args.cluster_id.clone(), node_id, directory_id: Some(directory_id) };
-    write_file(&directory.join("meta.properties"), properties.format(now).as_bytes())?;
-    fs::File::open(directory)?.sync_all()
-}
-
-/// Writes beside and renames, so that a file is whole or not there.
-fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".tmp");
-    let mut file = fs::File::create(&part)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&part, path)
-}
-
-/// A snapshot of the bootstrap records.
-fn bootstrap_checkpoint(bootstrap: &BootstrapMetadata, now: TimestampMs) -> Vec<u8> {
-    let mut writer = SnapshotWriter::new(BOOTSTRAP_CHECKPOINT_ID, TimestampMs(0), None, now);
-    for record in &bootstrap.records {
-        let framed = record.record.encode_framed(record.version).expect("bootstrap records fit their versions");
-        writer.append(&framed, now);
-    }
-    writer.finish(now).concat()
-}
-
-/// The file's batches carry this epoch.
-const BOOTSTRAP_CHECKPOINT_ID: SnapshotId =
-    SnapshotId { end_offset: ringlog_types::Offset(0), epoch: ringlog_types::LeaderEpoch(0) };
 
 /// The records as Kafka's tool prints them.
 fn show(bootstrap: &BootstrapMetadata) -> String {

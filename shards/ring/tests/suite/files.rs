@@ -1,11 +1,19 @@
 //! Direct files, the fallback, and operations on names.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use ringlog_ring::{BLOCK_BYTES, Direct, File, FramePool, MAX_FRAME_BYTES, MAX_IO_BYTES, Open, fs};
 
-use crate::{Scratch, run};
+use crate::{Scratch, process, run};
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
+}
+
+/// A whole file, by another way than it was written.
+async fn whole(path: &Path) -> Vec<u8> {
+    fs::read_to_vec(path, usize::MAX).await.expect("reads")
 }
 
 /// What segment stores do: append to frames, write whole blocks and a padded tail, rewrite the tail, read any range.
@@ -18,13 +26,13 @@ fn frames_reach_the_file(scratch: Scratch, open: Open) {
         let mut frame = pool.acquire(MAX_FRAME_BYTES).await;
         frame.append(&bytes[..10_000]);
         file.write_frame(0, &frame, 0..10_000).await.expect("a short range with a partial block");
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), 12_288);
+        assert_eq!(fs::metadata(&path).await.unwrap().len, 12_288);
         assert_eq!(&file.read(0, 12_288).await.unwrap()[10_000..], &[0; 2_288], "zeros fill the block");
         frame.append(&bytes[10_000..]);
         file.write_frame(8192, &frame, 8192..bytes.len()).await.expect("a long range");
         file.fdatasync().await.expect("syncs");
         file.truncate(bytes.len() as u64).await.expect("truncates");
-        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        assert_eq!(whole(&path).await, bytes);
 
         for (position, len) in [(0, 1), (4095, 2), (5000, 70_000), (0, 512 * 1024), (bytes.len() - 10, 100)] {
             let found = file.read(position as u64, len).await.expect("reads");
@@ -52,8 +60,8 @@ fn frames_reach_a_buffered_file() {
 #[test]
 fn frames_reach_a_file_system_without_direct_io() {
     let scratch = Scratch::new(true);
-    let probe = scratch.file("probe");
-    assert!(!run(move || async move { File::open(&probe, Open::CREATE).await.expect("opens").is_direct() }));
+    let path = scratch.file("probe");
+    assert!(!run(move || async move { File::open(&path, Open::CREATE).await.expect("opens").is_direct() }));
     frames_reach_the_file(scratch, Open::CREATE);
 }
 
@@ -71,11 +79,16 @@ fn large_reads_and_writes_are_split() {
 }
 
 #[test]
-fn slices_of_a_read_stay_valid_on_other_threads_after_the_executor_ended() {
+fn slices_of_a_read_stay_valid_elsewhere_after_the_executor_ended() {
     let scratch = Scratch::new(false);
     let path = scratch.file("read");
-    std::fs::write(&path, pattern(100_000)).unwrap();
     let slice = run(move || async move {
+        fs::run({
+            let path = path.clone();
+            async move |fs| fs.write(&path, &pattern(100_000)).await
+        })
+        .await
+        .expect("writes");
         let file = File::open(&path, Open::READ).await.expect("opens");
         let slice = file.read(1000, 50_000).await.expect("reads");
         for _ in 0..50 {
@@ -128,24 +141,92 @@ fn names_are_changed_on_the_helper_thread() {
     run(move || async move {
         let folder = scratch.file("a/b");
         fs::create_dir_all(&folder).await.expect("makes folders");
+        fs::create_dir_all(&folder).await.expect("they are there");
         let file = folder.join("checkpoint");
         fs::write_atomically(&file, b"one".to_vec()).await.expect("writes");
         fs::write_atomically(&file, b"second".to_vec()).await.expect("writes again");
         assert_eq!(fs::read_to_vec(&file, 6).await.expect("reads"), b"second");
-        assert_eq!(fs::read_to_vec(&file, 5).await.unwrap_err().kind(), std::io::ErrorKind::FileTooLarge);
+        assert_eq!(fs::read_to_vec(&file, 5).await.unwrap_err().kind(), ErrorKind::FileTooLarge);
         fs::rename(&file, folder.join("renamed")).await.expect("renames");
         let entries = fs::read_dir(&folder).await.expect("lists");
         assert_eq!(entries.len(), 1);
         assert_eq!((entries[0].name.to_str(), entries[0].metadata.len), (Some("renamed"), 6));
-        assert!(fs::available_space(&folder).await.expect("asks") > 0);
+        assert!(fs::space(&folder).await.expect("asks").available_bytes > 0);
         fs::syncfs(&folder).await.expect("syncs");
         fs::remove_file(folder.join("renamed")).await.expect("removes");
         fs::remove_file(folder.join("renamed")).await.expect("nothing to remove is fine");
+        fs::create_dir_all(folder.join("c/d")).await.expect("makes folders");
         fs::remove_dir_all(scratch.file("a")).await.expect("removes all");
         assert!(fs::metadata(&folder).await.is_err());
+        fs::remove_dir_all(scratch.file("a")).await.expect("nothing to remove is fine");
     });
 }
 
+#[test]
+fn several_operations_are_one_piece_of_work() {
+    let scratch = Scratch::new(false);
+    run(move || async move {
+        let folder = scratch.file("log");
+        let found = fs::run(async move |fs| {
+            fs.create_dir(&folder).await?;
+            let mut file = fs.create(&folder.join("part")).await?;
+            file.append(b"0123456789")?;
+            file.append(b"abc")?;
+            file.write_all_at(2, b"xx").await?;
+            file.sync().await?;
+            assert_eq!(file.len().await?, 13);
+            file.set_read_only().await?;
+            fs.rename_and_sync(&folder.join("part"), &folder.join("whole")).await?;
+            fs.sync_file(&folder.join("whole")).await?;
+            let file = fs.open(&folder.join("whole")).await?;
+            let mut last = [0; 3];
+            file.read_exact_at(file.len().await? - 3, &mut last).await?;
+            assert_eq!(&last, b"abc");
+            assert_eq!(file.read_at(13, &mut last).await?, 0);
+            let beyond = file.read_exact_at(12, &mut last).await.unwrap_err();
+            assert_eq!(beyond.kind(), ErrorKind::UnexpectedEof);
+            assert!(fs.is_dir(&folder).await? && !fs.is_dir(&folder.join("whole")).await?);
+            assert!(fs.exists(&folder.join("whole")).await? && !fs.exists(&folder.join("part")).await?);
+            assert_eq!(fs.read_if_there(&folder.join("part"), 100).await?, None);
+            fs.write(&folder.join("other"), b"12345678").await?;
+            fs.open_to_write(&folder.join("other")).await?.write_all_at(6, b"xx").await?;
+            fs.set_len(&folder.join("other"), 7).await?;
+            assert_eq!(fs.read(&folder.join("other"), 100).await?, b"123456x");
+            assert_eq!(fs.remove_dir(&folder).await.unwrap_err().kind(), ErrorKind::DirectoryNotEmpty);
+            assert!(fs.remove_file_if_there(&folder.join("other")).await?);
+            assert!(!fs.remove_file_if_there(&folder.join("other")).await?);
+            assert_eq!(fs.remove_file(&folder.join("other")).await.unwrap_err().kind(), ErrorKind::NotFound);
+            fs.read(&folder.join("whole"), 100).await
+        });
+        assert_eq!(found.await.expect("done"), b"01xx456789abc");
+    });
+}
+
+#[test]
+fn long_work_has_a_thread_of_its_own() {
+    let scratch = Scratch::new(false);
+    run(move || async move {
+        let path = scratch.file("long");
+        let (work, other) = (path.clone(), path.clone());
+        let long = fs::run_apart("long", async move |fs| {
+            fs.write(&work, b"long").await?;
+            // The helper thread is free meanwhile.
+            while !fs.exists(&work.with_extension("short")).await? {}
+            fs.read(&work, 100).await
+        });
+        let short = async move {
+            while fs::metadata(&other).await.is_err() {}
+            fs::write_atomically(other.with_extension("short"), b"short".to_vec()).await
+        };
+        let short = ringlog_ring::spawn(short);
+        assert_eq!(long.await.expect("ends"), b"long");
+        short.await.expect("written");
+        drop(scratch);
+    });
+}
+
+/// In a simulation it is a violation besides, and has a test there.
+#[cfg(not(ringlog_sim))]
 #[test]
 fn a_panic_on_the_helper_thread_is_an_error_and_the_thread_goes_on() {
     run(|| async {
@@ -156,10 +237,24 @@ fn a_panic_on_the_helper_thread_is_an_error_and_the_thread_goes_on() {
 }
 
 #[test]
+fn work_is_done_beside_the_executor() {
+    run(|| async {
+        assert_eq!(ringlog_ring::blocking(|| Ok(5)).await.expect("computes"), 5);
+        assert_eq!(ringlog_ring::blocking_apart("apart", || Ok(6)).await.expect("computes"), 6);
+    });
+}
+
+#[test]
 fn a_lock_is_held_against_others() {
     let scratch = Scratch::new(false);
-    let lock = fs::lock_file(&scratch.file(".lock")).expect("free");
-    assert!(matches!(fs::lock_file(&scratch.file(".lock")), Err(fs::LockError::Held(_))));
-    drop(lock);
-    drop(fs::lock_file(&scratch.file(".lock")).expect("free again"));
+    process(move || async move {
+        let files = fs::now();
+        let path = scratch.file(".lock");
+        let lock = files.lock(&path).await.expect("free");
+        assert!(matches!(files.lock(&path).await, Err(fs::LockError::Held(_))));
+        drop(lock);
+        drop(files.lock(&path).await.expect("free again"));
+        let nowhere = files.lock(&scratch.file("no/.lock")).await;
+        assert!(matches!(nowhere, Err(fs::LockError::Io(..))));
+    });
 }

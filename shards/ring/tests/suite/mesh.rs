@@ -5,7 +5,7 @@ use ringlog_ring::{
     ExecutorContext, Executors, FramePool, MIN_FRAME_BYTES, MeshBuilder, TrySendError, outside_channel, spawn,
 };
 
-use crate::options;
+use crate::{options, process, run_all};
 
 enum Message {
     Number(usize),
@@ -47,7 +47,7 @@ fn all_messages_arrive_in_order_from_every_peer() {
         };
         (options(), main)
     });
-    Executors::start(mains.collect()).expect("starts").join();
+    run_all(mains.collect());
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_full_queue_gives_the_message_back_and_an_ended_peer_closes_it() {
             assert_eq!(endpoint.recv_from(1).await, None);
         }
     };
-    Executors::start(vec![(options(), main.clone()), (options(), main)]).expect("starts").join();
+    run_all(vec![(options(), main.clone()), (options(), main)]);
 }
 
 #[test]
@@ -98,25 +98,29 @@ fn a_frame_lent_to_another_executor_comes_back_when_it_is_done() {
             }
         }
     };
-    Executors::start(vec![(options(), main.clone()), (options(), main)]).expect("starts").join();
+    run_all(vec![(options(), main.clone()), (options(), main)]);
 }
 
 #[test]
-fn threads_that_are_no_executors_can_send() {
-    let (sender, receiver) = outside_channel(4);
-    let main = |_context| async move {
-        let mut sum = 0;
-        while let Some(number) = receiver.recv().await {
-            sum += number;
+fn who_is_no_executor_can_send() {
+    process(|| async {
+        let (sender, receiver) = outside_channel(4);
+        let (room, has_room) = outside_channel(4);
+        let main = |_context| async move {
+            let mut sum = 0;
+            while let Some(number) = receiver.recv().await {
+                sum += number;
+                let _ = room.send(());
+            }
+            sum
+        };
+        let executors = Executors::start(vec![(options(), main)]).expect("starts");
+        for number in 1..=100u32 {
+            while sender.send(number).is_err() {
+                has_room.recv().await;
+            }
         }
-        sum
-    };
-    let executors = Executors::start(vec![(options(), main)]).expect("starts");
-    for number in 1..=100u32 {
-        while sender.send(number).is_err() {
-            std::thread::yield_now();
-        }
-    }
-    drop(sender);
-    assert_eq!(executors.join(), [5050]);
+        drop(sender);
+        assert_eq!(executors.join().await, [5050]);
+    });
 }

@@ -1,11 +1,14 @@
 //! Sockets.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::future::Future;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 
-use bytes::Bytes;
-use ringlog_ring::{ClaimedPort, Connection, Listener, PortHolder, SocketOptions, port_holder, spawn};
+use bytes::{Bytes, BytesMut};
+use ringlog_ring::{
+    ClaimedPort, Connection, Listener, PortHolder, SocketOptions, Task, port_holder, sleep_ms, spawn, yield_now,
+};
 
 use crate::{localhost, run};
 
@@ -14,109 +17,137 @@ fn chunks() -> VecDeque<Bytes> {
     (0..400).map(|i| Bytes::from(vec![i as u8; size(i)])).collect()
 }
 
-/// Many more slices and bytes than one send or the socket's buffers take, to a peer that starts to read late.
-#[test]
-fn all_chunks_arrive_in_order_at_a_slow_reader() {
-    let expected: Vec<u8> = chunks().iter().flatten().copied().collect();
-    let server = TcpListener::bind(localhost()).unwrap();
-    let address = server.local_addr().unwrap();
-    let reader = std::thread::Builder::new().spawn(move || {
-        let (mut stream, _) = server.accept().unwrap();
-        let mut first = [0; 1];
-        stream.read_exact(&mut first).unwrap();
-        // The writer runs into a full socket.
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        let mut found = first.to_vec();
-        let mut buffer = vec![0; 10_000];
-        loop {
-            match stream.read(&mut buffer).unwrap() {
-                0 => return found,
-                count => found.extend_from_slice(&buffer[..count]),
-            }
-        }
-    });
-    run(move || async move {
-        let connection = Connection::connect(address, 5000).await.expect("connects");
-        let mut chunks = chunks();
-        connection.write_chunks(&mut chunks).await.expect("writes");
-        assert!(chunks.is_empty());
-    });
-    assert!(reader.unwrap().join().unwrap() == expected);
+/// A connection to a task that does `serve` with its other end.
+async fn pair<T, Fut>(serve: impl FnOnce(Connection) -> Fut + 'static) -> (Connection, Task<T>)
+where
+    T: 'static,
+    Fut: Future<Output = T> + 'static,
+{
+    let (listener, address) = listener();
+    assert_eq!(listener.local_addr().expect("an address"), address);
+    let server = spawn(async move { serve(listener.accept().await.expect("accepts")).await });
+    let client = Connection::connect(address, 5000).await.expect("connects");
+    assert_eq!(client.peer_addr(), address);
+    (client, server)
 }
 
-#[test]
-fn one_task_reads_while_another_writes() {
-    run(|| async {
-        let (listener, address) = listener();
-        let server = spawn(async move {
-            let connection = listener.accept().await.expect("accepts");
-            let writer = connection.clone();
-            let writing = spawn(async move {
-                let mut chunks = VecDeque::from([Bytes::from(vec![1; 3_000_000])]);
-                writer.write_chunks(&mut chunks).await.expect("writes");
-                writer.shutdown(Shutdown::Write).expect("ends");
-            });
-            let read = read_all(&connection).await;
-            writing.await;
-            read
-        });
-        let client = Connection::connect(address, 5000).await.expect("connects");
-        assert_eq!(client.peer_addr(), address);
-        let writer = client.clone();
-        let writing = spawn(async move {
-            let mut chunks = VecDeque::from([Bytes::from(vec![2; 2_000_000])]);
-            writer.write_chunks(&mut chunks).await.expect("writes");
-            writer.shutdown(Shutdown::Write).expect("ends");
-        });
-        assert_eq!(read_all(&client).await, 3_000_000);
-        writing.await;
-        assert_eq!(server.await, 2_000_000);
-    });
-}
-
-async fn read_all(connection: &Connection) -> usize {
+async fn read_all(connection: &Connection) -> Vec<u8> {
     let mut buffer = vec![0; 64 * 1024];
-    let mut total = 0;
+    let mut found = Vec::new();
     loop {
         match connection.read(&mut buffer).await.expect("reads") {
-            0 => return total,
-            count => total += count,
+            0 => return found,
+            count => found.extend_from_slice(&buffer[..count]),
         }
     }
 }
 
+/// Many more slices and bytes than one send or the socket's buffers take, to a peer that starts to read late.
+#[test]
+fn all_chunks_arrive_in_order_at_a_slow_reader() {
+    let expected: Vec<u8> = chunks().iter().flatten().copied().collect();
+    run(|| async move {
+        let (client, server) = pair(|connection| async move {
+            let mut first = [0; 1];
+            assert_eq!(connection.read(&mut first).await.expect("reads"), 1);
+            // The writer runs into a full socket.
+            sleep_ms(50).await;
+            [first.to_vec(), read_all(&connection).await].concat()
+        })
+        .await;
+        let mut chunks = chunks();
+        client.write_chunks(&mut chunks).await.expect("writes");
+        assert!(chunks.is_empty());
+        drop(client);
+        assert!(server.await == expected);
+    });
+}
+
+#[test]
+fn one_task_reads_while_another_writes() {
+    async fn both_ways(connection: Connection, byte: u8, count: usize) -> usize {
+        let writer = connection.clone();
+        let writing = spawn(async move {
+            let mut chunks = VecDeque::from([Bytes::from(vec![byte; count])]);
+            writer.write_chunks(&mut chunks).await.expect("writes");
+            writer.shutdown(Shutdown::Write).expect("ends");
+        });
+        let read = read_all(&connection).await;
+        writing.await;
+        read.len()
+    }
+    run(|| async {
+        let (client, server) = pair(|connection| both_ways(connection, 1, 3_000_000)).await;
+        assert_eq!(both_ways(client, 2, 2_000_000).await, 3_000_000);
+        assert_eq!(server.await, 2_000_000);
+    });
+}
+
+#[test]
+fn what_is_there_is_read_without_waiting() {
+    run(|| async {
+        let (client, server) = pair(|connection| async move {
+            let mut chunks = VecDeque::from([Bytes::from_static(b"hello")]);
+            connection.write_chunks(&mut chunks).await.expect("writes");
+            read_all(&connection).await
+        })
+        .await;
+        let mut buffer = BytesMut::with_capacity(1000);
+        let mut found = Vec::new();
+        while found.len() < 5 {
+            match client.try_read(&mut buffer) {
+                Ok(count) => found.extend_from_slice(&buffer.split_to(count)),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            yield_now().await;
+        }
+        assert_eq!(found, b"hello");
+        assert_eq!(client.try_read(&mut BytesMut::new()).expect("no room"), 0);
+        assert_eq!(client.try_read_some(&mut BytesMut::with_capacity(10), 0).expect("no wish"), 0);
+        drop(client);
+        assert!(server.await.is_empty());
+    });
+}
+
 #[test]
 fn a_shutdown_wakes_a_reader_and_fails_a_writer() {
-    let server = TcpListener::bind(localhost()).unwrap();
-    let address = server.local_addr().unwrap();
-    run(move || async move {
-        let connection = Connection::connect(address, 5000).await.expect("connects");
-        let reader = connection.clone();
+    run(|| async {
+        let (client, server) = pair(|connection| async move { read_all(&connection).await }).await;
+        let reader = client.clone();
         let reading = spawn(async move { reader.read(&mut [0; 10]).await });
-        ringlog_ring::yield_now().await;
-        connection.shutdown(Shutdown::Both).expect("shuts down");
+        yield_now().await;
+        client.shutdown(Shutdown::Both).expect("shuts down");
         assert_eq!(reading.await.expect("the end"), 0);
         let mut chunks = VecDeque::from([Bytes::from_static(b"late")]);
-        assert_eq!(connection.write_chunks(&mut chunks).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(client.write_chunks(&mut chunks).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
         assert_eq!(chunks.len(), 1);
+        assert!(server.await.is_empty());
     });
 }
 
 #[test]
 fn dropping_the_last_clone_closes() {
-    let server = TcpListener::bind(localhost()).unwrap();
-    let address = server.local_addr().unwrap();
-    run(move || async move {
-        let connection = Connection::connect(address, 5000).await.expect("connects");
-        let (mut peer, _) = server.accept().unwrap();
-        peer.write_all(b"hello").unwrap();
-        let mut buffer = [0; 10];
-        assert_eq!(connection.read(&mut buffer).await.expect("reads"), 5);
-        drop(connection.clone());
-        peer.write_all(b"again").unwrap();
-        assert_eq!(connection.read(&mut buffer).await.expect("reads"), 5);
-        drop(connection);
-        assert_eq!(peer.read(&mut buffer).unwrap(), 0);
+    run(|| async {
+        let (client, server) = pair(|connection| async move {
+            for word in [&b"hello"[..], b"again"] {
+                let mut chunks = VecDeque::from([Bytes::from_static(word)]);
+                connection.write_chunks(&mut chunks).await.expect("writes");
+                let mut answer = [0; 1];
+                assert_eq!(connection.read(&mut answer).await.expect("reads"), 1);
+            }
+            read_all(&connection).await
+        })
+        .await;
+        for _ in 0..2 {
+            let mut found = 0;
+            while found < 5 {
+                found += client.read(&mut [0; 10]).await.expect("reads");
+            }
+            drop(client.clone());
+            client.write_chunks(&mut VecDeque::from([Bytes::from_static(b"!")])).await.expect("writes");
+        }
+        drop(client);
+        assert!(server.await.is_empty());
     });
 }
 
@@ -127,24 +158,67 @@ fn listener() -> (Listener, SocketAddr) {
     (Listener::adopt(socket), port.address())
 }
 
+/// Unread bytes at a close tell the other end that they were lost.
+#[test]
+fn closing_with_something_unread_resets() {
+    run(|| async {
+        let (client, server) = pair(|connection| async move {
+            let mut chunks = VecDeque::from([Bytes::from_static(b"unread")]);
+            connection.write_chunks(&mut chunks).await.expect("writes");
+            let mut answer = [0; 10];
+            connection.read(&mut answer).await.unwrap_err().kind()
+        })
+        .await;
+        let mut first = [0; 1];
+        assert_eq!(client.read(&mut first).await.expect("reads"), 1);
+        drop(client);
+        assert_eq!(server.await, ErrorKind::ConnectionReset);
+    });
+}
+
+/// A socket that doesn't share its port, as other programs open them.
+#[cfg(not(ringlog_sim))]
+fn exclusive() -> (std::net::TcpListener, SocketAddr) {
+    let listener = std::net::TcpListener::bind(localhost()).expect("binds");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+#[cfg(not(ringlog_sim))]
+fn own_id() -> u32 {
+    std::process::id()
+}
+
+#[cfg(ringlog_sim)]
+fn own_id() -> u32 {
+    ringlog_ring::sim::context().and_then(|context| context.process).expect("code of a process")
+}
+
+#[cfg(ringlog_sim)]
+fn exclusive() -> (Listener, SocketAddr) {
+    let listener = ringlog_ring::sim::bind_exclusively(localhost()).expect("binds");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
 #[test]
 fn a_claimed_port_is_nobody_elses_and_refuses_clients_until_somebody_listens() {
     run(|| async {
         let port = ClaimedPort::claim(localhost()).expect("a free port");
         let address = port.address();
-        let refused = TcpStream::connect(address).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let connect = async || Connection::connect(address, 5000).await.map(drop).map_err(|error| error.kind());
+        assert_eq!(connect().await, Err(ErrorKind::ConnectionRefused));
         let sockets = port.listen(SocketOptions::default(), 3).expect("three share it");
         let listeners: Vec<Listener> = sockets.into_iter().map(Listener::adopt).collect();
-        TcpStream::connect(address).expect("connects");
+        connect().await.expect("connects");
         // Another process would do the same.
         assert_eq!(ClaimedPort::claim(address).unwrap_err().kind(), ErrorKind::AddrInUse);
         let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
         assert_eq!(ClaimedPort::claim(everywhere).unwrap_err().kind(), ErrorKind::AddrInUse);
-        assert!(matches!(port_holder(address), PortHolder::Process { id, .. } if id == std::process::id()));
+        assert!(matches!(port_holder(address), PortHolder::Process { id, .. } if id == own_id()));
         assert_eq!(port_holder(everywhere), port_holder(address));
         drop(listeners);
-        assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+        assert_eq!(connect().await, Err(ErrorKind::ConnectionRefused), "nobody listens any more");
         assert_eq!(port_holder(address), PortHolder::Nobody);
     });
 }
@@ -165,11 +239,22 @@ fn of_two_that_claimed_a_port_at_a_time_only_one_listens() {
 #[test]
 fn a_port_that_a_foreign_socket_has_is_refused() {
     run(|| async {
-        let foreign = TcpListener::bind(localhost()).unwrap();
-        let address = foreign.local_addr().unwrap();
+        let (foreign, address) = exclusive();
         assert_eq!(ClaimedPort::claim(address).unwrap_err().kind(), ErrorKind::AddrInUse);
-        // The other end of a connection has a port, too.
-        let client = TcpStream::connect(address).unwrap();
+        drop(foreign);
+        ClaimedPort::claim(address).expect("nobody listens any more");
+        let elsewhere = "192.0.2.1:0".parse().expect("an address of nobody");
+        assert_eq!(ClaimedPort::claim(elsewhere).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+    });
+}
+
+/// Ports of connections that go out aren't listened at in the simulation.
+#[cfg(not(ringlog_sim))]
+#[test]
+fn the_port_of_a_connection_is_refused() {
+    run(|| async {
+        let (_foreign, address) = exclusive();
+        let client = std::net::TcpStream::connect(address).unwrap();
         let connected = client.local_addr().unwrap();
         assert_eq!(ClaimedPort::claim(connected).unwrap_err().kind(), ErrorKind::AddrInUse);
         assert_eq!(port_holder(connected), PortHolder::Nobody);

@@ -1,51 +1,17 @@
-//! What the host lets us do: asked before the first executor starts, so that a refusal comes with its remedy.
+//! What the host lets us do, what it is called, which addresses names have; and the end of the process.
 
 use std::fs;
 use std::io;
 use std::mem;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::process;
+
+use crate::backend::apart::blocking_apart;
+use crate::vocabulary::{Refusal, numeric};
 
 /// Locked memory below which glommio refuses to start.
 const MIN_MEMLOCK_BYTES: u64 = 512 * 1024;
-
-/// Why io_uring can't be used here; the text says what an operator does about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// EPERM.
-    #[error(
-        "io_uring is forbidden here: {sysctl}. Set the sysctl kernel.io_uring_disabled to 0; in a container also use a \
-         seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register (Docker: --security-opt \
-         seccomp=unconfined or a profile of your own)"
-    )]
-    Forbidden {
-        /// What `kernel.io_uring_disabled` says.
-        sysctl: String,
-    },
-    /// ENOSYS.
-    #[error("this kernel has no io_uring: use Linux 5.15 or later (running: {release})")]
-    NoIoUring {
-        /// The kernel's release.
-        release: String,
-    },
-    /// Not enough locked memory.
-    #[error(
-        "the limit on locked memory is too small ({limit_bytes} bytes): raise it to 8 MiB or more per shard, best \
-         unlimited (ulimit -l unlimited; LimitMEMLOCK=infinity in a systemd unit; --ulimit memlock=-1 for Docker)"
-    )]
-    LockedMemory {
-        /// RLIMIT_MEMLOCK, soft.
-        limit_bytes: u64,
-    },
-    /// Out of file descriptors.
-    #[error("out of file descriptors: raise the limit on open files (ulimit -n, LimitNOFILE in a systemd unit)")]
-    FileDescriptors,
-    /// Anything else.
-    #[error("io_uring can't be set up: {message}")]
-    Other {
-        /// The kernel's word for it.
-        message: String,
-    },
-}
 
 /// Tries to set up a ring and throws it away.
 pub fn probe() -> Result<(), Refusal> {
@@ -105,6 +71,25 @@ pub fn raise_nofile() -> u64 {
     // SAFETY: `wanted` is a valid limit, read during the call only.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) };
     limit(libc::RLIMIT_NOFILE).0
+}
+
+/// The host's name; empty when it has none.
+pub fn hostname() -> String {
+    read_word("/proc/sys/kernel/hostname")
+}
+
+/// The addresses of a name; a number is one. An IPv6 address may stand in brackets.
+pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Some(address) = numeric(host) {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let host = host.to_owned();
+    blocking_apart("lookup", move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await
+}
+
+/// Ends the process at once: nothing is written out, no destructor runs.
+pub fn halt(code: u8) -> ! {
+    process::exit(i32::from(code))
 }
 
 /// The CPUs that this process may run on (its affinity mask), ascending.

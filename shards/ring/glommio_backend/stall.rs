@@ -12,6 +12,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::backend::timer::monotonic_ns;
+use crate::vocabulary::StallStats;
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const IDLE_LOOKS: u64 = 10;
@@ -23,18 +24,6 @@ const BUSY_NS: u64 = 200_000;
 static STALLS: AtomicU64 = AtomicU64::new(0);
 static LONGEST_STALL_NS: AtomicU64 = AtomicU64::new(0);
 static LONGEST_BUSY_NS: AtomicU64 = AtomicU64::new(0);
-
-/// How often and how long executors of this process didn't answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StallStats {
-    /// Answers that took longer than 20 ms.
-    pub stalls: u64,
-    /// The slowest answer, in milliseconds.
-    pub longest_stall_ms: u64,
-    /// The most CPU time that an executor used before it answered, in milliseconds: what is above it in the slowest answer is
-    /// others' work on its CPU.
-    pub longest_busy_ms: u64,
-}
 
 /// Stalls since the process started.
 pub fn stall_stats() -> StallStats {

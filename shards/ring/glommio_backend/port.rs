@@ -14,7 +14,9 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::backend::tcp::{SocketOptions, set_buffers};
+use crate::vocabulary::{PortHolder, SocketOptions};
+
+use super::tcp::set_buffers;
 
 /// A port of this host that no other process listens at.
 #[derive(Debug)]
@@ -79,22 +81,6 @@ fn share(address: SocketAddr, options: SocketOptions) -> io::Result<ListeningSoc
     socket.bind(&address.into())?;
     socket.listen(options.backlog)?;
     Ok(ListeningSocket(socket))
-}
-
-/// Who listens at an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PortHolder {
-    /// Nobody: it is a connection that has the port.
-    Nobody,
-    /// A process that can't be seen, as another user's.
-    Hidden,
-    /// This one.
-    Process {
-        /// Its id.
-        id: u32,
-        /// Its name.
-        name: String,
-    },
 }
 
 /// Looks who listens at `address`. Reads what the kernel says of all sockets: for the moment when a port can't be had.
