@@ -1,7 +1,7 @@
 //! Starting and stopping a node.
 //!
 //! Start, in this order, so that nothing is served before it can be kept:
-//! 1. the host is asked whether io_uring may be used; the log directories are checked and locked (`log_manager`), the
+//! 1. the host is asked whether io_uring may be used; the log directories are checked and locked (`log_dirs`), the
 //!    ports of the listeners claimed (`listener`);
 //! 2. one executor per core, joined by the mesh;
 //! 3. each core opens the logs that live on it, recovering them if the last stop was no orderly one; the controller's
@@ -27,13 +27,15 @@ use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors, Me
 use ringlog_types::{Random, Uuid};
 use tracing::{info, warn};
 
+use crate::broker::{lifecycle, metadata_publisher};
 use crate::descriptors::{self, Descriptors, Needs, TooFew};
-use crate::listener::ListenFault;
-use crate::log_manager::{self, LogDirFault};
+use crate::log_dirs::{self, LogDirFault};
 use crate::mesh::{self, MESH_CAPACITY, Message};
+use crate::net::listener;
+use crate::net::listener::ListenFault;
 use crate::shard::{Node, Shard};
 use crate::stop::StopRequest;
-use crate::{broker_lifecycle, controller, coordinator, listener, metadata_publisher};
+use crate::{controller, coordinator};
 
 /// From this many cores on the controller has one of its own.
 const CORES_FOR_OWN_CONTROLLER: usize = 4;
@@ -114,7 +116,7 @@ pub async fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Resul
     };
     let open_files = usize::try_from(ring::raise_nofile()).unwrap_or(usize::MAX);
     let descriptors = descriptors(open_files, peers, &config, config.log_dirs.len())?;
-    let locked = log_manager::check_and_lock(&config).await?;
+    let locked = log_dirs::check_and_lock(&config).await?;
     let Some(listeners) = listener::claim_all(&config, stop).await? else { return Ok(None) };
     let mut random = Random::from_seed(seed);
     let log_dirs = locked.take_over(&config, &mut random).await?;
@@ -252,7 +254,7 @@ async fn start_core(shard: &Rc<Shard>, stopped: &Stopped) -> Result<Progress, St
         open.map_err(|fault| fault.to_string())?;
     }
     if index < node.shards && node.config.roles.broker {
-        let open = log_manager::open(shard);
+        let open = log_dirs::open(shard);
         let opened = if node.log_dirs.were_left_in_order() {
             // Quick, and the markers that say so are gone: they come back when all logs have been opened and closed.
             Some(open.await)
@@ -264,7 +266,7 @@ async fn start_core(shard: &Rc<Shard>, stopped: &Stopped) -> Result<Progress, St
     }
     metadata_publisher::start(shard);
     if index == 0 {
-        let Some(up) = unless_stopped(stopped, broker_lifecycle::start(shard)).await else {
+        let Some(up) = unless_stopped(stopped, lifecycle::start(shard)).await else {
             return Ok(Progress::Stopped);
         };
         up.map_err(|fault| fault.to_string())?;
@@ -284,7 +286,7 @@ async fn unless_stopped<T>(stopped: &Stopped, work: impl Future<Output = T>) -> 
 /// On core 0: stops the whole node in order.
 async fn stop(shard: &Rc<Shard>) {
     info!("stopping");
-    let broker_epoch = broker_lifecycle::stop(shard).await;
+    let broker_epoch = lifecycle::stop(shard).await;
     for core in 0..shard.node.shards {
         shard
             .invoke_on(core, |shard| {
@@ -298,7 +300,7 @@ async fn stop(shard: &Rc<Shard>) {
         shard.invoke_on(core, |shard| Box::pin(listener::close(shard.clone()))).await;
     }
     if shard.node.config.roles.broker {
-        log_manager::close_all(shard, broker_epoch.map(|epoch| epoch.0)).await;
+        log_dirs::close_all(shard, broker_epoch.map(|epoch| epoch.0)).await;
     }
     let controller = shard.node.controller_index;
     shard.invoke_on(controller, |shard| Box::pin(controller::stop(shard.clone()))).await;

@@ -13,10 +13,11 @@ use ringlog_protocol::{ApiKey, DecodeError, Decoder, EncodeError, RequestBody, R
 use ringlog_ring::BytePermit;
 use tracing::debug;
 
-use crate::connection::Peer;
+use crate::data::{fetch, produce};
 use crate::mesh::LocalFuture;
+use crate::net::connection::Peer;
 use crate::shard::Shard;
-use crate::{admin, controller_api, coordinator, fetch, produce};
+use crate::{admin, controller, coordinator};
 
 /// What a handler knows of its request beside the body.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ pub struct RequestContext {
     pub answer_memory: AnswerMemory,
 }
 
-/// What an answer has taken of the core's [`crate::response_memory`], until it is sent. Clones share it.
+/// What an answer has taken of the core's [`crate::net::response_memory`], until it is sent. Clones share it.
 #[derive(Clone, Default)]
 pub struct AnswerMemory(Rc<RefCell<Option<BytePermit>>>);
 
@@ -67,7 +68,7 @@ pub enum Disposition {
     Silent,
 }
 
-/// A response, and its part of the core's [`crate::response_memory`].
+/// A response, and its part of the core's [`crate::net::response_memory`].
 pub struct Answer {
     /// What to send.
     pub frame: Frame,
@@ -154,7 +155,7 @@ pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Dis
         body => {
             let response = if peer.listener.is_controller {
                 // The quorum doesn't wait for clients that take no answers.
-                controller_api::handle(shard, &context, body).await
+                controller::api::handle(shard, &context, body).await
             } else {
                 shard.response_memory.has_room().await;
                 handle(shard, &context, body).await?
@@ -216,7 +217,7 @@ fn supported_version(api: ApiKey, version: i16) -> bool {
 /// Whether this node answers `api` on a listener of that kind.
 pub fn serves(api: ApiKey, on_controller_listener: bool) -> bool {
     if on_controller_listener {
-        api.on_controller() && controller_api::serves(api)
+        api.on_controller() && controller::api::serves(api)
     } else {
         api.on_broker() && served(api)
     }

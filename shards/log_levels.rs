@@ -127,14 +127,14 @@ mod tests {
 
     #[test]
     fn what_a_request_alters_holds_from_the_next_line_on() {
-        let start: Targets = "info,ringlog_shards::log_manager=error".parse().expect("a filter");
+        let start: Targets = "info,ringlog_shards::log_dirs=error".parse().expect("a filter");
         let written = Arc::new(AtomicUsize::new(0));
         let subscriber = tracing_subscriber::registry().with(filter(&start)).with(Counter(written.clone()));
         let line = || {
             let before = written.load(Ordering::Relaxed);
-            tracing::debug!(target: "ringlog_shards::fetch", "of KafkaApis");
-            tracing::info!(target: "ringlog_shards::log_manager::open", "of LogLoader");
-            tracing::info!(target: "ringlog_shards::log_manager::other", "of LogManager");
+            tracing::debug!(target: "ringlog_shards::data::fetch", "of KafkaApis");
+            tracing::info!(target: "ringlog_shards::log_dirs::open", "of LogLoader");
+            tracing::info!(target: "ringlog_shards::log_dirs::other", "of LogManager");
             written.load(Ordering::Relaxed) - before
         };
         let set = |name, level| alter(&[(name, AlterOp::Set, Some(level))], false).expect("it can be set");

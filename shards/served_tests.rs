@@ -26,11 +26,13 @@ use ringlog_types::{
 };
 
 use crate::admin::test_images::{DIRECTORY, topic_id};
-use crate::log_manager::tests::cluster::TestNode;
-use crate::replica::{AppendRules, Replica};
+use crate::broker::metadata_publisher;
+use crate::data::replica::{AppendRules, Replica};
+use crate::data::{fetch, produce};
+use crate::log_dirs::tests::cluster::TestNode;
 use crate::shard::Shard;
 use crate::test_metadata::{EPOCH, changed, context, on_every_core, publish, served_image, start, unchanged};
-use crate::{admin, coordinator, fetch, metadata_publisher, produce};
+use crate::{admin, coordinator};
 
 use ErrorCode::{
     FencedLeaderEpoch, KafkaStorageError, None as NoError, NotCoordinator, NotLeaderOrFollower, UnknownTopicId,

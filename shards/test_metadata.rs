@@ -13,10 +13,10 @@ use ringlog_protocol::metadata_records::{
 use ringlog_types::Uuid;
 
 use crate::admin::test_images::{DIRECTORY, image};
-use crate::connection::{ListenerInfo, Peer};
+use crate::broker::metadata_publisher;
 use crate::dispatch::{AnswerMemory, RequestContext};
 use crate::mesh::LocalFuture;
-use crate::metadata_publisher;
+use crate::net::connection::{ListenerInfo, Peer};
 use crate::shard::Shard;
 
 /// The leader epoch of every partition in the beginning.

@@ -19,7 +19,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{BROKER_LOGGER, broker_layers, forward};
 use crate::dispatch::RequestContext;
 use crate::shard::Shard;
-use crate::{controller, controller_api, log_levels};
+use crate::{controller, log_levels};
 
 /// An error and its text, for one resource.
 type Refusal = (ErrorCode, String);
@@ -94,7 +94,7 @@ pub async fn incremental_on_controller(
         return IncrementalAlterConfigsResponse { responses: answers.collect(), ..Default::default() }.into();
     }
     request.resources = others;
-    let mut response = controller::request_here(shard, controller_api::request(context, request.into())).await;
+    let mut response = controller::request_here(shard, controller::api::request(context, request.into())).await;
     if let ResponseBody::IncrementalAlterConfigs(response) = &mut response {
         response.responses.extend(answers.by_ref());
     }

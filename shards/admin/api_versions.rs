@@ -13,7 +13,7 @@ use ringlog_types::ErrorCode;
 
 use crate::controller;
 use crate::dispatch::{self, RequestContext};
-use crate::peer::PeerVersions;
+use crate::net::peer::PeerVersions;
 use crate::shard::Shard;
 
 /// From this version on clients can read a feature whose lowest level is 0.

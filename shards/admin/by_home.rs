@@ -6,8 +6,8 @@ use ringlog_partition::Unserved;
 use ringlog_types::TopicIdPartition;
 use smallvec::SmallVec;
 
+use crate::data::replica::Replica;
 use crate::mesh::LocalFuture;
-use crate::replica::Replica;
 use crate::shard::Shard;
 
 /// Answers of one core: places in the request and what was found there.

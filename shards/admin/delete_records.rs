@@ -12,8 +12,8 @@ use ringlog_types::{ErrorCode, MonotonicMs, Offset, PartitionIndex, TopicIdParti
 
 use super::by_home::{self, Part};
 use super::united_by;
+use crate::data::replica::Replica;
 use crate::dispatch::RequestContext;
-use crate::replica::Replica;
 use crate::shard::Shard;
 
 /// Up to where to delete, and until when to wait for followers.

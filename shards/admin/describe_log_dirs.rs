@@ -11,7 +11,7 @@ use ringlog_protocol::messages::describe_log_dirs_response::{
 use rustc_hash::FxHashSet;
 
 use crate::dispatch::RequestContext;
-use crate::log_manager::{DirectoryDescription, LogDescription};
+use crate::log_dirs::{DirectoryDescription, LogDescription};
 use crate::shard::Shard;
 
 /// Answers DescribeLogDirs with the logs of all cores.

@@ -11,8 +11,8 @@ use ringlog_protocol::messages::describe_producers_response::{
 use ringlog_types::{ErrorCode, PartitionIndex, TopicIdPartition, validate_topic_name};
 
 use super::by_home::{self, Part};
+use crate::data::replica::Replica;
 use crate::dispatch::RequestContext;
-use crate::replica::Replica;
 use crate::shard::Shard;
 
 /// Kafka's text for a topic that the cluster doesn't have. Other errors come without one.

@@ -19,11 +19,11 @@ use rustc_hash::FxHashSet;
 
 use super::by_home::{self, Part};
 use super::united_by;
+use crate::data::replica::Replica;
 use crate::dispatch::RequestContext;
-use crate::log_read::{LogReadError, ReadRange};
-use crate::replica::Replica;
-use crate::segment_store::Slices;
 use crate::shard::Shard;
+use crate::storage::log_read::{LogReadError, ReadRange};
+use crate::storage::segment_store::Slices;
 
 /// `replica_id` of a consumer.
 const CONSUMER: NodeId = NodeId(-1);

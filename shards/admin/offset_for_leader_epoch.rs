@@ -11,8 +11,8 @@ use ringlog_protocol::messages::offset_for_leader_epoch_response::{
 use ringlog_types::{ErrorCode, LeaderEpoch, PartitionIndex, TopicIdPartition};
 
 use super::by_home::{self, Part};
+use crate::data::replica::Replica;
 use crate::dispatch::RequestContext;
-use crate::replica::Replica;
 use crate::shard::Shard;
 
 /// The epoch asked about, and the leader epoch that the asker knows.

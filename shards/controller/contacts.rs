@@ -13,7 +13,7 @@ use ringlog_types::{ErrorCode, MonotonicMs};
 use tracing::{error, info, warn};
 
 use crate::lasting::Lasting;
-use crate::peer::PeerError;
+use crate::net::peer::PeerError;
 
 /// A peer that doesn't answer is worth a line after so long: nodes of a cluster seldom start at the same moment.
 const PATIENCE_MS: u64 = 5_000;

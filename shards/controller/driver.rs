@@ -25,9 +25,9 @@ use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInf
 use super::peers::Peers;
 use super::progress::Progress;
 use super::{ControllerHandle, KnownLeader, snapshot_files};
+use crate::broker::metadata_publisher;
 use crate::lasting::Lasting;
 use crate::mesh::LocalFuture;
-use crate::metadata_publisher;
 use crate::shard::Shard;
 
 /// How much of each sort of input is taken before the effects are carried out: requests share a flush, and none of the

@@ -37,9 +37,9 @@ use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInf
 use super::progress::Progress;
 use super::recovery::{carry_out_all, recover};
 use super::{settings, snapshot_files};
-use crate::replica::Replica;
-use crate::segment_store::SegmentStore;
+use crate::data::replica::Replica;
 use crate::shard::Shard;
+use crate::storage::segment_store::SegmentStore;
 
 /// Small files are no larger.
 const SMALL_FILE_BYTES: usize = 4 * 1024 * 1024;

@@ -21,9 +21,9 @@ use ringlog_types::{LeaderEpoch, MonotonicMs, Offset};
 use tracing::{debug, info, warn};
 
 use super::recovery::{carry_out_all, delete_segment, deleted_segments, recover};
-use crate::log_manager::explain;
-use crate::log_read::{LogReadError, ReadRange};
-use crate::replica::Replica;
+use crate::data::replica::Replica;
+use crate::log_dirs::explain;
+use crate::storage::log_read::{LogReadError, ReadRange};
 
 /// How much of the log is read at once.
 pub const READ_BYTES: usize = 1024 * 1024;

@@ -18,7 +18,7 @@ use tracing::debug;
 
 use super::contacts::Contacts;
 use super::driver::Finished;
-use crate::peer::{NameLookups, Peer, PeerError};
+use crate::net::peer::{NameLookups, Peer, PeerError};
 
 /// Connections that are kept open.
 const MAX_CONNECTIONS: usize = 64;

@@ -16,7 +16,7 @@ use ringlog_raft::Endpoint;
 use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, ExponentialBackoff, MonotonicMs, NodeId, Random};
 
-use crate::peer::{NameLookups, Peer, PeerError, PeerVersions};
+use crate::net::peer::{NameLookups, Peer, PeerError, PeerVersions};
 
 /// Connections for requests of clients.
 const FORWARDING_CONNECTIONS: usize = 8;

@@ -22,12 +22,14 @@ use ringlog_types::{
 };
 
 use super::{ControllerRequest, begun_in_time, request};
+use crate::broker::{lifecycle, metadata_publisher};
 use crate::descriptors::Descriptors;
 use crate::fixtures;
 use crate::mesh::{self, MESH_CAPACITY};
+use crate::net::listener;
 use crate::shard::{Node, Shard};
 use crate::stop::StopRequest;
-use crate::{broker_lifecycle, controller, listener, log_manager, metadata_publisher};
+use crate::{controller, log_dirs};
 
 const CLUSTER_ID: &str = "0kZJbQxlQpmY8zTDR8s8Bw";
 
@@ -160,7 +162,7 @@ impl TestNode {
     {
         let (config, _) = ServerConfig::from_properties(&self.config).expect("a valid configuration");
         let log_dirs = ring::block_on(async {
-            let locked = log_manager::check_and_lock(&config).await.expect("formatted");
+            let locked = log_dirs::check_and_lock(&config).await.expect("formatted");
             locked.take_over(&config, &mut Random::from_seed(1)).await.expect("markers that can be removed")
         });
         let claimed = ring::block_on(listener::claim_all(&config, &StopRequest::default()));
@@ -183,15 +185,15 @@ impl TestNode {
             ring::spawn_detached(mesh::receive(shard.clone(), 0));
             controller::start(&shard).await.expect("the controller starts");
             listener::open(&shard, true).await.expect("its listener opens");
-            log_manager::open(&shard).await.expect("logs open");
+            log_dirs::open(&shard).await.expect("logs open");
             metadata_publisher::start(&shard);
-            broker_lifecycle::start(&shard).await.expect("the broker starts");
+            lifecycle::start(&shard).await.expect("the broker starts");
             context.ready();
             test(shard.clone()).await;
             shard.closing.set();
             if in_order {
-                let epoch = broker_lifecycle::stop(&shard).await;
-                log_manager::close_all(&shard, epoch.map(|epoch| epoch.0)).await;
+                let epoch = lifecycle::stop(&shard).await;
+                log_dirs::close_all(&shard, epoch.map(|epoch| epoch.0)).await;
                 controller::stop(shard.clone()).await;
             }
             // As a process that ends, or is killed, gives its ports back.
@@ -435,7 +437,7 @@ fn raft_answers_on_behalf_of_the_controller() {
 #[test]
 fn apis_of_the_controller_are_served() {
     use ringlog_protocol::ApiKey;
-    assert!(crate::controller_api::serves(ApiKey::BrokerRegistration));
-    assert!(crate::controller_api::serves(ApiKey::Envelope));
-    assert!(!crate::controller_api::serves(ApiKey::Produce));
+    assert!(crate::controller::api::serves(ApiKey::BrokerRegistration));
+    assert!(crate::controller::api::serves(ApiKey::Envelope));
+    assert!(!crate::controller::api::serves(ApiKey::Produce));
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! `ringlog_partition`, `ringlog_log` and `ringlog_coordinator` are the production crates. What stands between them and
-//! the disk in a node (`shards/segment_store.rs`, `shards/replica.rs`, `shards/log_manager/`) is async code, and is
+//! the disk in a node (`shards/storage/segment_store.rs`, `shards/data/replica.rs`, `shards/log_dirs/`) is async code, and is
 //! mirrored here by `store`, `tasks`, `world` and `recover` with the same steps in the same order; a random schedule
 //! picks which task makes its next step, and a crash may come between any two. [`Bug`] breaks that order on purpose, to
 //! see that the checkers find it.

@@ -1,4 +1,4 @@
-//! Opens a log from the disk by `ringlog_log::Recovery`, and closes it in order, as `shards/log_manager/` does.
+//! Opens a log from the disk by `ringlog_log::Recovery`, and closes it in order, as `shards/log_dirs/` does.
 
 use std::collections::BTreeSet;
 

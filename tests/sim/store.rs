@@ -1,4 +1,4 @@
-//! The young ends of segments, as `shards/segment_store.rs` keeps them: what a pass has to write, and sealed segments
+//! The young ends of segments, as `shards/storage/segment_store.rs` keeps them: what a pass has to write, and sealed segments
 //! whose indexes are due.
 
 use std::collections::{BTreeSet, VecDeque};

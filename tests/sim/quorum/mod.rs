@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `driver`, `loading`, `metadata_log`, `recovery`, `snapshot_files` and `peers` go the steps of their namesakes in
-//! `shards/controller`, and `segment_store` those of `shards/segment_store.rs`, on `ring`, a small executor whose tasks
+//! `shards/controller`, and `segment_store` those of `shards/storage/segment_store.rs`, on `ring`, a small executor whose tasks
 //! wait for the device and for time; a process may die at each of their steps. `plan` draws from the seed what a run is
 //! like, `scenarios` says how it goes: trouble, then everything is mended and has to work again.
 

@@ -1,4 +1,4 @@
-//! Raft's requests to other nodes, as `shards/controller/peers.rs` and `shards/peer.rs` send them: one connection per
+//! Raft's requests to other nodes, as `shards/controller/peers.rs` and `shards/net/peer.rs` send them: one connection per
 //! destination, one request in flight on each.
 
 use std::cell::{Cell, RefCell};

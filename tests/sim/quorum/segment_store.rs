@@ -1,5 +1,5 @@
-//! The bytes of the metadata log, young in memory and for good in files: the steps of `shards/segment_store.rs` and
-//! `shards/log_read.rs`.
+//! The bytes of the metadata log, young in memory and for good in files: the steps of `shards/storage/segment_store.rs` and
+//! `shards/storage/log_read.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,0 +1,4 @@
+//! This node as a broker of its cluster: registration and heartbeats, and what new metadata means for its partitions.
+
+pub mod lifecycle;
+pub mod metadata_publisher;

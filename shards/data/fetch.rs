@@ -1,0 +1,573 @@
+//! A Fetch request, from its decoded body to its response; consumers and followers alike. Read from the top:
+//!
+//! 1. [`handle`] resolves the fetch session (KIP-227) to a list of partitions and finds the home of each.
+//! 2. [`read_here`], on the home core: the partition plans the read (`ringlog_partition`), `log_read` finds the bytes.
+//!    They stay where they are: slices of the tail's frames, or of the buffers that the disk read into. A follower's
+//!    offset is its acknowledgement and may move the high watermark.
+//! 3. While there is less than the client's minimum, [`wait_for_progress`] waits at the homes, and step 2 comes again.
+//!    What reading brought to light is answered at once: an error, that histories diverge, or that there is more to
+//!    read. Partitions that the metadata doesn't know are no reason to hurry, as long as there are others: a client that
+//!    still asks for a deleted topic would ask without a pause.
+//! 4. The slices become the `records` of the response, and the connection sends them as they are.
+
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringlog_log::transaction_index::AbortedTransaction as IndexedAbort;
+use ringlog_partition::{
+    FetchContext, FollowerFetch, ForgottenPartition, IsolationLevel, PartitionResult, ReadInfo, ReadPlan, ReadRequest,
+    Reader, SessionPartition, SessionRequest, SessionTopic, Standing,
+};
+use ringlog_protocol::messages::fetch_request::FetchRequest;
+use ringlog_protocol::messages::fetch_response::{
+    AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use ringlog_protocol::{Records, StrBytes};
+use ringlog_ring::{self as ring, BytePermit};
+use ringlog_types::{
+    BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionIndex, TopicIdPartition, Uuid,
+};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::data::fetch_room::{Allowed, Room, share_out};
+use crate::data::replica::Replica;
+use crate::dispatch::RequestContext;
+use crate::shard::Shard;
+use crate::storage::log_read::{Read, ReadRange, available};
+use crate::storage::segment_store::Slices;
+
+/// The largest batch by Kafka's defaults. A first batch that turns out to be larger than the memory taken for it is read
+/// in a second attempt.
+const USUAL_BATCH_BYTES: usize = 1_048_588;
+/// The first version of Fetch that names topics by id.
+const TOPIC_IDS_SINCE: i16 = 13;
+
+/// Who fetches, and under which limits.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    follower: Option<(NodeId, BrokerEpoch)>,
+    isolation: IsolationLevel,
+    from_follower: bool,
+    /// Of all partitions.
+    max_bytes: usize,
+    /// The first batch may have so many when that is more.
+    first_batch_bytes: usize,
+}
+
+/// One partition to read, on its way to its home.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Its place in the session's list.
+    place: usize,
+    id: TopicIdPartition,
+    fetch_offset: Offset,
+    max_bytes: usize,
+    current_leader_epoch: LeaderEpoch,
+    last_fetched_epoch: LeaderEpoch,
+    log_start_offset: Offset,
+}
+
+/// What a read gave.
+#[derive(Debug, Default)]
+struct Outcome {
+    error: Option<ErrorCode>,
+    /// What the replica was when it was read.
+    seen: Option<Standing>,
+    info: Option<ReadInfo>,
+    records: Slices,
+    /// See [`Read::has_more`]; also of partitions for which there was no room.
+    has_more: bool,
+    /// The first batch is larger than what was allowed: so large.
+    too_large_bytes: Option<usize>,
+    aborted: Option<Vec<IndexedAbort>>,
+    diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+impl Outcome {
+    /// An error that is known before anything is read; then Kafka's answer has an empty list of aborted transactions.
+    fn unread(error: ErrorCode) -> Outcome {
+        Outcome { error: Some(error), aborted: Some(Vec::new()), ..Outcome::default() }
+    }
+}
+
+type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
+
+/// Answers a Fetch.
+pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchRequest) -> FetchResponse {
+    let now = ring::now().monotonic;
+    let deadline = now.plus_ms(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let limit = usize::try_from(request.max_bytes.min(shard.node.config.network.fetch_max_bytes)).unwrap_or(0);
+    let wanted = Wanted::of(&request, context.api_version);
+    let unknown_isolation = (!matches!(request.isolation_level, 0 | 1)).then(|| request.clone());
+    let session = session_request(request, context.api_version, wanted.follower.is_some());
+    let fetch = match shard.fetch_sessions.borrow_mut().begin(session, now) {
+        Ok(fetch) => fetch,
+        Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
+    };
+    let (mut outcomes, by_home) = find_homes(shard, &fetch);
+    if let Some(request) = unknown_isolation.filter(|_| !by_home.is_empty()) {
+        return refusal(request, context.api_version, ErrorCode::UnknownServerError);
+    }
+    let parts = by_home.iter().flat_map(|(_, parts)| parts);
+    let most = parts.fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)).min(limit);
+    let mut memory = Memory::for_all(shard, most).await;
+    loop {
+        let Memory { max_bytes, first_batch_bytes, .. } = memory;
+        let wanted = Wanted { max_bytes, first_batch_bytes, ..wanted };
+        read(shard, &by_home, wanted, &mut outcomes).await;
+        let bytes: usize = outcomes.iter().map(|outcome| available(&outcome.records)).sum();
+        let needs_bytes = outcomes.iter().filter_map(|outcome| outcome.too_large_bytes).max();
+        if let Some(needs_bytes) = needs_bytes.filter(|_| bytes == 0) {
+            memory = Memory::of_one_batch(shard, needs_bytes).await;
+            continue;
+        }
+        context.answer_memory.keep(memory.permit.holding(bytes));
+        let is_urgent = has_urgent(&by_home, &outcomes);
+        // Where memory is scarce, waiting would not bring what the client would like to wait for.
+        let enough = if max_bytes < most { min_bytes.min(max_bytes / 2) } else { min_bytes };
+        let is_enough = bytes >= enough;
+        if is_enough || is_urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
+            break;
+        }
+        context.answer_memory.give_back();
+        wait_for_progress(shard, &by_home, &outcomes, deadline).await;
+        memory = Memory::for_all(shard, most).await;
+    }
+    respond(shard, context, fetch, outcomes)
+}
+
+/// An error for everything that was asked.
+fn refusal(request: FetchRequest, version: i16, error: ErrorCode) -> FetchResponse {
+    let partition = |index| PartitionData {
+        partition_index: index,
+        error_code: error.code(),
+        high_watermark: -1,
+        aborted_transactions: Some(Vec::new()),
+        records: Some(Records::default()),
+        ..PartitionData::default()
+    };
+    // With ids of topics Kafka leaves it at the error of the whole.
+    let topics = request.topics.into_iter().filter(|_| version < TOPIC_IDS_SINCE);
+    let responses = topics.map(|topic| FetchableTopicResponse {
+        partitions: topic.partitions.iter().map(|asked| partition(asked.partition)).collect(),
+        topic: topic.topic,
+        topic_id: topic.topic_id,
+    });
+    FetchResponse {
+        error_code: error.code(),
+        session_id: request.session_id,
+        responses: responses.collect(),
+        ..FetchResponse::default()
+    }
+}
+
+/// Memory for one round of reading.
+struct Memory {
+    permit: BytePermit,
+    /// Bytes that may be read of all partitions.
+    max_bytes: usize,
+    /// The first batch may have so many when that is more.
+    first_batch_bytes: usize,
+}
+
+impl Memory {
+    /// For `wanted` bytes at most; what is scarce is shared.
+    async fn for_all(shard: &Shard, wanted: usize) -> Memory {
+        let permit = shard.response_memory.share(wanted.max(USUAL_BATCH_BYTES)).await;
+        let (max_bytes, first_batch_bytes) = (wanted.min(permit.bytes()), permit.bytes());
+        Memory { permit, max_bytes, first_batch_bytes }
+    }
+
+    /// For one batch that is known to have so many bytes, and nothing else.
+    async fn of_one_batch(shard: &Shard, bytes: usize) -> Memory {
+        let permit = shard.response_memory.exactly(bytes).await;
+        Memory { permit, max_bytes: 0, first_batch_bytes: bytes }
+    }
+}
+
+/// What Kafka's brokers call themselves when they read from their own logs: neither a consumer nor a follower.
+const FUTURE_LOCAL_REPLICA: i32 = -3;
+
+impl Wanted {
+    fn of(request: &FetchRequest, version: i16) -> Wanted {
+        let (replica, epoch) = if version >= 15 {
+            (request.replica_state.replica_id, request.replica_state.replica_epoch)
+        } else {
+            (request.replica_id, -1)
+        };
+        Wanted {
+            follower: (replica >= 0).then_some((NodeId(replica), BrokerEpoch(epoch))),
+            isolation: if request.isolation_level == 1 && replica != FUTURE_LOCAL_REPLICA {
+                IsolationLevel::ReadCommitted
+            } else {
+                IsolationLevel::ReadUncommitted
+            },
+            from_follower: version >= 11,
+            max_bytes: 0,
+            first_batch_bytes: 0,
+        }
+    }
+}
+
+fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> SessionRequest {
+    let uses_topic_ids = version >= TOPIC_IDS_SINCE;
+    let name_of = |id: Uuid, name: &StrBytes| {
+        if uses_topic_ids { SessionTopic::Id(id) } else { SessionTopic::Name(Arc::from(name.as_str())) }
+    };
+    let mut partitions = Vec::new();
+    for topic in &request.topics {
+        let name = name_of(topic.topic_id, &topic.topic);
+        partitions.extend(topic.partitions.iter().map(|partition| SessionPartition {
+            topic: name.clone(),
+            partition: PartitionIndex(partition.partition),
+            fetch_offset: Offset(partition.fetch_offset),
+            max_bytes: partition.partition_max_bytes,
+            current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+            last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
+            log_start_offset: Offset(partition.log_start_offset),
+        }));
+    }
+    unite_repeated(&mut partitions);
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let name = name_of(topic.topic_id, &topic.topic);
+        forgotten.extend(
+            topic
+                .partitions
+                .iter()
+                .map(|&partition| ForgottenPartition { topic: name.clone(), partition: PartitionIndex(partition) }),
+        );
+    }
+    SessionRequest {
+        session_id: request.session_id,
+        session_epoch: if version >= 7 { request.session_epoch } else { -1 },
+        is_follower,
+        uses_topic_ids,
+        partitions,
+        forgotten,
+    }
+}
+
+/// Of a partition that is named more than once the last mention counts, in the place of the first.
+fn unite_repeated(partitions: &mut Vec<SessionPartition>) {
+    if partitions.len() < 2 {
+        return;
+    }
+    let mut places = FxHashMap::default();
+    let mut united: Vec<SessionPartition> = Vec::with_capacity(partitions.len());
+    for partition in partitions.drain(..) {
+        match places.entry((partition.topic.clone(), partition.partition)) {
+            Entry::Occupied(place) => united[*place.get()] = partition,
+            Entry::Vacant(place) => {
+                place.insert(united.len());
+                united.push(partition);
+            }
+        }
+    }
+    *partitions = united;
+}
+
+/// The home of each partition that is known; the others get their error at once.
+fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
+    let image = shard.image();
+    let mut by_home = ByHome::new();
+    let mut outcomes = Vec::with_capacity(fetch.partitions.len());
+    for (place, wanted) in fetch.partitions.iter().enumerate() {
+        let (topic, unknown) = match &wanted.topic {
+            SessionTopic::Id(id) => (image.topics.by_id(*id), ErrorCode::UnknownTopicId),
+            SessionTopic::Name(name) => (image.topics.by_name(name), ErrorCode::UnknownTopicOrPartition),
+        };
+        let mut outcome = Outcome::default();
+        match topic {
+            None => outcome = Outcome::unread(unknown),
+            Some(topic) if !topic.partitions.contains_key(&wanted.partition) => {
+                outcome = Outcome::unread(ErrorCode::UnknownTopicOrPartition);
+            }
+            Some(topic) => {
+                let id = TopicIdPartition { topic_id: topic.id, partition: wanted.partition };
+                let part = Part {
+                    place,
+                    id,
+                    fetch_offset: wanted.fetch_offset,
+                    max_bytes: usize::try_from(wanted.max_bytes).unwrap_or(0),
+                    current_leader_epoch: wanted.current_leader_epoch,
+                    last_fetched_epoch: wanted.last_fetched_epoch,
+                    log_start_offset: wanted.log_start_offset,
+                };
+                let home = shard.home_of(id);
+                match by_home.iter_mut().find(|(shard, _)| *shard == home) {
+                    Some((_, parts)) => parts.push(part),
+                    None => by_home.push((home, vec![part])),
+                }
+            }
+        }
+        outcomes.push(outcome);
+    }
+    (outcomes, by_home)
+}
+
+/// Whether reading found something that the client is to know at once.
+fn has_urgent(by_home: &ByHome, outcomes: &[Outcome]) -> bool {
+    let mut read = by_home.iter().flat_map(|(_, parts)| parts).map(|part| &outcomes[part.place]);
+    read.any(|outcome| outcome.error.is_some() || outcome.diverging.is_some() || outcome.has_more)
+}
+
+/// Reads at all homes, side by side, each its share of what is allowed. One batch may be larger than that, if it is all
+/// that is read.
+async fn read(shard: &Rc<Shard>, by_home: &ByHome, wanted: Wanted, outcomes: &mut [Outcome]) {
+    let wants: SmallVec<[usize; 4]> = by_home
+        .iter()
+        .map(|(_, parts)| parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)))
+        .collect();
+    let shares = share_out(wanted.max_bytes, &wants);
+    let mut favoured = 0;
+    let mut places = 0..by_home.len();
+    loop {
+        let mut pending = SmallVec::<[_; 4]>::new();
+        for place in places {
+            let (home, parts) = &by_home[place];
+            let (parts, max_bytes, may_exceed) = (parts.clone(), shares[place], place == favoured);
+            let work = move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<_> {
+                Box::pin(read_here(shard.clone(), parts, wanted, Room::new(max_bytes, may_exceed)))
+            };
+            pending.push(shard.begin_on(*home, work).await);
+        }
+        for read in pending {
+            for (place, outcome) in read.await {
+                outcomes[place] = outcome;
+            }
+        }
+        if outcomes.iter().any(|outcome| !outcome.records.is_empty()) {
+            return;
+        }
+        let has_any = |part: &Part| outcomes[part.place].too_large_bytes.is_some() || outcomes[part.place].has_more;
+        let next = (favoured + 1..by_home.len()).find(|&place| by_home[place].1.iter().any(has_any));
+        let Some(next) = next else { return };
+        (favoured, places) = (next, next..next + 1);
+    }
+}
+
+/// On the home core.
+async fn read_here(shard: Rc<Shard>, parts: Vec<Part>, wanted: Wanted, mut room: Room) -> Vec<(usize, Outcome)> {
+    let mut outcomes = Vec::with_capacity(parts.len());
+    for part in parts {
+        let outcome = match shard.served(part.id) {
+            Ok(replica) => read_partition(&replica, &part, wanted, room.allow(part.max_bytes)).await,
+            Err(why) => Outcome { error: Some(why.error_code()), ..Outcome::default() },
+        };
+        room.take(available(&outcome.records));
+        if outcome.too_large_bytes.is_some() {
+            room.was_too_large(part.max_bytes);
+        }
+        outcomes.push((part.place, outcome));
+    }
+    outcomes
+}
+
+async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed: Option<Allowed>) -> Outcome {
+    let reader = match wanted.follower {
+        Some((replica, _)) => Reader::Follower { replica, stale_broker_epoch: false },
+        None => Reader::Consumer { isolation: wanted.isolation, from_follower: wanted.from_follower },
+    };
+    let known = |epoch: LeaderEpoch| (epoch.0 >= 0).then_some(epoch);
+    let request = ReadRequest {
+        fetch_offset: part.fetch_offset,
+        reader,
+        current_leader_epoch: known(part.current_leader_epoch),
+        last_fetched_epoch: known(part.last_fetched_epoch),
+    };
+    let seen = Some(replica.partition.borrow().standing());
+    let plan = match replica.partition.borrow().read(&request) {
+        Ok(plan) => plan,
+        Err(error) => return Outcome { error: Some(error.error_code()), ..Outcome::default() },
+    };
+    if let (Some(follower), ReadPlan::Records { .. } | ReadPlan::Empty(_)) = (wanted.follower, &plan) {
+        replica.on_follower_fetch(&FollowerFetch {
+            replica: follower.0,
+            fetch_offset: part.fetch_offset,
+            log_start_offset: part.log_start_offset,
+            broker_epoch: follower.1,
+            eligible_for_isr: true,
+        });
+    }
+    match plan {
+        ReadPlan::Empty(info) => {
+            let is_committed = wanted.follower.is_none() && wanted.isolation == IsolationLevel::ReadCommitted;
+            Outcome { seen, info: Some(info), aborted: is_committed.then(Vec::new), ..Outcome::default() }
+        }
+        ReadPlan::Diverging { diverging_epoch, info } => Outcome {
+            seen,
+            info: Some(info),
+            diverging: Some((diverging_epoch.epoch, diverging_epoch.end_offset)),
+            ..Outcome::default()
+        },
+        ReadPlan::Records { location, limit, read_committed, info } => {
+            let Some(Allowed { max_bytes, at_least_one }) = allowed else {
+                return Outcome { seen, info: Some(info), has_more: true, ..Outcome::default() };
+            };
+            let range = ReadRange { location, from: part.fetch_offset, limit, max_bytes, at_least_one };
+            let outcome = read_records(replica, &range, wanted.first_batch_bytes, read_committed, info).await;
+            Outcome { seen, ..outcome }
+        }
+    }
+}
+
+async fn read_records(
+    replica: &Replica,
+    range: &ReadRange,
+    memory: usize,
+    read_committed: bool,
+    info: ReadInfo,
+) -> Outcome {
+    let mut outcome = Outcome { info: Some(info), ..Outcome::default() };
+    let read = async {
+        Read { slices: outcome.records, has_more: outcome.has_more, too_large_bytes: outcome.too_large_bytes } =
+            replica.read_within(range, memory).await?;
+        if read_committed {
+            outcome.aborted = Some(replica.aborted_transactions(range.from, range.limit).await?);
+        }
+        Ok::<(), crate::storage::log_read::LogReadError>(())
+    };
+    if let Err(fault) = read.await {
+        return Outcome { error: Some(replica.on_read_fault("reading failed", &fault)), ..Outcome::default() };
+    }
+    outcome
+}
+
+/// Ends when something changed for one of the partitions since it was read, or at the deadline.
+async fn wait_for_progress(shard: &Rc<Shard>, by_home: &ByHome, outcomes: &[Outcome], deadline: MonotonicMs) {
+    let progress = ring::Notify::new();
+    let happened = Rc::new(std::cell::Cell::new(false));
+    for (home, parts) in by_home {
+        let seen: Vec<Seen> = parts
+            .iter()
+            .map(|part| Seen { id: part.id, standing: outcomes[part.place].seen, info: outcomes[part.place].info })
+            .collect();
+        let watch = shard
+            .begin_on(*home, move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<()> {
+                Box::pin(watch_here(shard.clone(), seen, deadline))
+            })
+            .await;
+        let (progress, happened) = (progress.clone(), happened.clone());
+        ring::spawn_detached(async move {
+            watch.await;
+            happened.set(true);
+            progress.notify_all();
+        });
+    }
+    while !happened.get() {
+        progress.wait().await;
+    }
+}
+
+/// A partition as it was read.
+struct Seen {
+    id: TopicIdPartition,
+    standing: Option<Standing>,
+    info: Option<ReadInfo>,
+}
+
+/// On the home core: ends when one of the partitions is no longer as it was `seen`, or at the deadline.
+async fn watch_here(shard: Rc<Shard>, seen: Vec<Seen>, deadline: MonotonicMs) {
+    let changed = Rc::new(ring::Notify::new());
+    for Seen { id, standing, info } in seen {
+        let Some(replica) = shard.replica(id) else { return };
+        {
+            let partition = replica.partition.borrow();
+            if Some(partition.standing()) != standing || Some(partition.read_info()) != info {
+                return;
+            }
+        }
+        replica.watch(&changed);
+    }
+    let left_ms = deadline.since_ms(ring::now().monotonic);
+    // Time's up, or there is news: either way the fetch looks again.
+    let _ = ring::timeout_ms(left_ms, changed.wait()).await;
+}
+
+fn respond(shard: &Shard, context: &RequestContext, fetch: FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
+    let results: Vec<PartitionResult> = outcomes.iter().map(result_of).collect();
+    let names: Vec<(SessionTopic, PartitionIndex)> =
+        fetch.partitions.iter().map(|partition| (partition.topic.clone(), partition.partition)).collect();
+    let now = ring::now().monotonic;
+    let finished = shard.fetch_sessions.borrow_mut().finish(fetch, &results, now, &mut shard.random.borrow_mut());
+    let finished = match finished {
+        Ok(finished) => finished,
+        Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
+    };
+    let mut response = FetchResponse { session_id: finished.session_id, ..FetchResponse::default() };
+    let mut found: Vec<_> = outcomes.into_iter().zip(names).enumerate().collect();
+    // As Kafka has them: what was read, then what nobody could read.
+    found.sort_by_key(|(_, (outcome, _))| outcome.error.is_some() && outcome.aborted.is_some());
+    for (place, (outcome, (topic, partition))) in found {
+        if finished.include.as_ref().is_some_and(|include| !include[place]) {
+            continue;
+        }
+        let data = partition_data(partition, outcome, context.api_version);
+        match response.responses.last_mut().filter(|last| is_topic(last, &topic)) {
+            Some(last) => last.partitions.push(data),
+            None => {
+                let mut answer = FetchableTopicResponse { partitions: vec![data], ..FetchableTopicResponse::default() };
+                match topic {
+                    SessionTopic::Id(id) => answer.topic_id = id,
+                    SessionTopic::Name(name) => answer.topic = StrBytes::copy_from(&name),
+                }
+                response.responses.push(answer);
+            }
+        }
+    }
+    response
+}
+
+fn is_topic(answer: &FetchableTopicResponse, topic: &SessionTopic) -> bool {
+    match topic {
+        SessionTopic::Id(id) => answer.topic_id == *id,
+        SessionTopic::Name(name) => answer.topic.as_str() == &**name,
+    }
+}
+
+fn result_of(outcome: &Outcome) -> PartitionResult {
+    PartitionResult {
+        error: outcome.error.unwrap_or(ErrorCode::None),
+        records_size: available(&outcome.records),
+        high_watermark: outcome.info.map_or(Offset::NONE, |info| info.high_watermark),
+        log_start_offset: outcome.info.map_or(Offset::NONE, |info| info.log_start_offset),
+        redirects_or_diverges: outcome.diverging.is_some(),
+    }
+}
+
+/// Clients that ask in a version up to 5 don't know of storage errors, and look for another leader when they are told to.
+fn as_known(error: ErrorCode, version: i16) -> ErrorCode {
+    if error == ErrorCode::KafkaStorageError && version <= 5 { ErrorCode::NotLeaderOrFollower } else { error }
+}
+
+fn partition_data(partition: PartitionIndex, outcome: Outcome, version: i16) -> PartitionData {
+    let mut data = PartitionData {
+        partition_index: partition.0,
+        error_code: outcome.error.map_or(0, |error| as_known(error, version).code()),
+        high_watermark: -1,
+        // Clients before flexible versions take null for an error.
+        records: Some(Records::from_chunks(outcome.records.into_vec())),
+        ..PartitionData::default()
+    };
+    if let Some(info) = outcome.info {
+        data.high_watermark = info.high_watermark.0;
+        data.last_stable_offset = info.last_stable_offset.0;
+        data.log_start_offset = info.log_start_offset.0;
+    }
+    if let Some((epoch, end_offset)) = outcome.diverging.filter(|_| version >= 12) {
+        data.diverging_epoch.epoch = epoch.0;
+        data.diverging_epoch.end_offset = end_offset.0;
+    }
+    data.aborted_transactions = outcome.aborted.map(|aborted| {
+        let entry = |transaction: IndexedAbort| AbortedTransaction {
+            producer_id: transaction.producer_id.0,
+            first_offset: transaction.first_offset.0,
+        };
+        aborted.into_iter().map(entry).collect()
+    });
+    data
+}

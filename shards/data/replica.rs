@@ -1,0 +1,500 @@
+//! A partition as its home core holds it: the machine that decides (`ringlog_partition`), the bytes
+//! (`segment_store`), and the task that writes them out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+
+use bytes::Bytes;
+use ringlog_log::transaction_index::{AbortedTransaction, TransactionIndex};
+use ringlog_log::validator::{
+    AppendOrigin, BatchRules, CheckedBatch, RecordFault, TopicCompression, ValidationError, check,
+};
+use ringlog_log::{DeletedSegment, LogConfig, Roll, TransactionRules};
+use ringlog_partition::{
+    AppendContext, AppendError, Effects, FollowerFetch, LeaderAppend, Partition, PreparedAppend, Role, Unserved,
+};
+use ringlog_protocol::records::Unpacker;
+use ringlog_ring::{self as ring, Trouble};
+use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicIdPartition, TopicPartition};
+use tracing::{debug, error};
+
+use crate::log_dirs::{Stuck, Writer};
+use crate::storage::padding::{LastWrite, Written};
+use crate::storage::segment_store::SegmentStore;
+
+/// One replica of a partition.
+pub struct Replica {
+    /// Which partition.
+    pub id: TopicIdPartition,
+    /// Its topic's name, with the partition.
+    pub name: TopicPartition,
+    /// Place of its log directory in `log.dirs`.
+    pub log_dir: Cell<usize>,
+    /// What decides.
+    pub partition: RefCell<Partition>,
+    /// The bytes.
+    pub store: Rc<SegmentStore>,
+    /// The topic's settings, shared by its partitions on this core.
+    pub config: RefCell<Rc<LogConfig>>,
+    /// Durable end, high watermark or role changed: whoever waits looks again.
+    pub progress: ring::Notify,
+    watchers: RefCell<Vec<Weak<ring::Notify>>>,
+    writer_runs: Cell<bool>,
+    last_write: LastWrite,
+    /// There as long as the disk takes nothing more; the writer waits for better times.
+    stuck: RefCell<Option<Stuck>>,
+    must_rest: Cell<bool>,
+    is_resting: Cell<bool>,
+    /// Segments that are no part of the log any more, whose files still have their names.
+    pub(crate) retired: RefCell<VecDeque<DeletedSegment>>,
+    /// Work on the files beside the writer's joins it; it closes when they are given up.
+    pub(crate) files: ring::Gate,
+    /// Held while `leader-epoch-checkpoint` is written: who finds nothing to write knows that it is there.
+    pub(crate) epochs_turn: ring::ByteSemaphore,
+}
+
+impl Written for Replica {
+    fn last_write(&self) -> &LastWrite {
+        &self.last_write
+    }
+}
+
+/// How long a writer rests that found the disk full, or no descriptor.
+const WRITE_RETRY_MS: u64 = 500;
+/// Watchers that are gone are looked for when there are this many.
+const WATCHERS_TO_SWEEP: usize = 16;
+
+/// What a Produce asks for, and what is known of it beside its records.
+#[derive(Debug, Clone, Copy)]
+pub struct AppendRules {
+    /// Who writes.
+    pub origin: AppendOrigin,
+    /// -1 for all in-sync replicas, 1 for the leader, 0 for no answer.
+    pub required_acks: i16,
+    /// What is known of the batch's transaction.
+    pub transaction: TransactionRules,
+}
+
+/// Records that have their place.
+#[derive(Debug, Clone, Copy)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// The offset after the last one.
+    pub end_offset: Offset,
+    /// The epoch in which they were appended.
+    pub leader_epoch: LeaderEpoch,
+    /// -1 with `CreateTime`.
+    pub log_append_time: TimestampMs,
+    /// The log's start at that moment.
+    pub log_start_offset: Offset,
+}
+
+/// Why a partition's part of a Produce failed, as the response says it.
+#[derive(Debug, Clone)]
+pub struct ProduceFault {
+    /// The error.
+    pub code: ErrorCode,
+    /// More about it.
+    pub message: Option<String>,
+    /// The records at fault.
+    pub record_errors: Vec<RecordFault>,
+    /// What the answer tells of the log all the same.
+    pub told: Told,
+}
+
+/// What an answer with an error tells of the log.
+#[derive(Debug, Clone, Copy)]
+pub enum Told {
+    /// Nothing.
+    Nothing,
+    /// Where it starts.
+    LogStart(Offset),
+    /// Where the records lie, though they aren't acknowledged.
+    Appended(Appended),
+}
+
+impl ProduceFault {
+    const fn new(code: ErrorCode) -> ProduceFault {
+        ProduceFault { code, message: None, record_errors: Vec::new(), told: Told::Nothing }
+    }
+
+    /// Why an append failed. Kafka tells the log's start with errors that it didn't expect at the log.
+    fn of_append(error: AppendError, log_start_offset: Offset) -> ProduceFault {
+        let mut fault = ProduceFault::new(error.error_code());
+        fault.told = match fault.code {
+            ErrorCode::NotLeaderOrFollower
+            | ErrorCode::KafkaStorageError
+            | ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::UnknownTopicId
+            | ErrorCode::MessageTooLarge
+            | ErrorCode::RecordListTooLarge
+            | ErrorCode::CorruptMessage => Told::Nothing,
+            _ => Told::LogStart(log_start_offset),
+        };
+        if let AppendError::Invalid(invalid) = error {
+            fault.message = invalid.response_message().map(str::to_owned);
+            fault.record_errors = invalid.record_errors;
+            if invalid.is_of_request {
+                fault.told = Told::Nothing;
+            }
+        }
+        fault
+    }
+}
+
+impl ProduceFault {
+    /// There is no room on the disk for now. Producers try again.
+    fn disk_full() -> ProduceFault {
+        let message = "The disk of the log directory is full.".to_owned();
+        ProduceFault { message: Some(message), ..ProduceFault::new(ErrorCode::KafkaStorageError) }
+    }
+}
+
+impl From<ErrorCode> for ProduceFault {
+    fn from(code: ErrorCode) -> ProduceFault {
+        ProduceFault::new(code)
+    }
+}
+
+impl Replica {
+    /// A replica that has not been told its role yet.
+    pub fn new(
+        partition: Partition,
+        name: TopicPartition,
+        log_dir: usize,
+        store: Rc<SegmentStore>,
+        config: Rc<LogConfig>,
+    ) -> Rc<Replica> {
+        Rc::new(Replica {
+            id: partition.id(),
+            name,
+            log_dir: Cell::new(log_dir),
+            partition: RefCell::new(partition),
+            store,
+            config: RefCell::new(config),
+            progress: ring::Notify::new(),
+            watchers: RefCell::default(),
+            writer_runs: Cell::new(false),
+            last_write: LastWrite::default(),
+            stuck: RefCell::default(),
+            must_rest: Cell::new(false),
+            is_resting: Cell::new(false),
+            retired: RefCell::default(),
+            files: ring::Gate::new(),
+            epochs_turn: ring::ByteSemaphore::new(1),
+        })
+    }
+
+    /// Whether there is memory for a batch of so many bytes, until the next `await`. To be asked before each
+    /// [`Replica::append`].
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let config = self.config.borrow();
+        let most = match config.compression {
+            TopicCompression::Producer => bytes,
+            // It may be written anew, and grow.
+            TopicCompression::Codec { .. } => bytes.max(config.max_message_bytes as usize),
+        };
+        self.store.has_room_for(most)
+    }
+
+    /// Whether there is memory for a batch as it was checked; one that is refused takes none.
+    pub fn has_room_for_checked(&self, checked: &Result<CheckedBatch, ValidationError>) -> bool {
+        self.store.has_room_for(checked.as_ref().map_or(0, CheckedBatch::size_in_bytes))
+    }
+
+    /// Checks and appends a batch of the node's own.
+    pub fn append_own(
+        self: &Rc<Self>,
+        records: &Bytes,
+        rules: &AppendRules,
+        unpacker: &mut Unpacker,
+        now: Now,
+    ) -> Result<Appended, ProduceFault> {
+        let batch_rules = BatchRules::new(&self.config.borrow(), rules.origin, now.wall);
+        self.append(check(records, &self.name, &batch_rules, unpacker), rules, now)
+    }
+
+    /// Gives records that were checked their offsets and their place in memory, and sees to it that they are written.
+    ///
+    /// Nothing is awaited here, so the order of calls is the order in the log.
+    pub fn append(
+        self: &Rc<Self>,
+        checked: Result<CheckedBatch, ValidationError>,
+        rules: &AppendRules,
+        now: Now,
+    ) -> Result<Appended, ProduceFault> {
+        let config = self.config.borrow().clone();
+        let writer = if rules.origin == AppendOrigin::Client { Writer::Client } else { Writer::Internal };
+        let is_leader = self.partition.borrow().role() == Role::Leader;
+        let bytes = checked.as_ref().map_or(0, CheckedBatch::size_in_bytes);
+        if is_leader && bytes > 0 && !self.store.space().admits(self.log_dir.get(), bytes, writer, now.monotonic) {
+            return Err(ProduceFault::disk_full());
+        }
+        let context = AppendContext {
+            topic_partition: &self.name,
+            config: &config,
+            origin: rules.origin,
+            required_acks: rules.required_acks,
+            rules: rules.transaction,
+            now,
+        };
+        let decided = self.partition.borrow_mut().leader_append(checked, &context);
+        let decided = decided
+            .map_err(|error| ProduceFault::of_append(error, self.partition.borrow().log().log_start_offset()))?;
+        match decided {
+            LeaderAppend::Append(prepared) => {
+                let appended = Appended {
+                    base_offset: prepared.base_offset,
+                    end_offset: prepared.next_offset,
+                    leader_epoch: prepared.leader_epoch,
+                    log_append_time: prepared.log_append_time,
+                    log_start_offset: prepared.log_start_offset,
+                };
+                self.place(*prepared);
+                self.wake_writer();
+                Ok(appended)
+            }
+            LeaderAppend::Duplicate(duplicate) => Ok(Appended {
+                base_offset: duplicate.base_offset,
+                end_offset: duplicate.next_offset,
+                leader_epoch: self.partition.borrow().leader_epoch(),
+                log_append_time: duplicate.log_append_time,
+                log_start_offset: duplicate.log_start_offset,
+            }),
+        }
+    }
+
+    /// Copies a batch to its place: the header as it was decided, the payload as it came.
+    fn place(&self, prepared: PreparedAppend) {
+        if let Some(roll) = prepared.placement.roll {
+            self.store.roll(roll);
+        }
+        let batch = &prepared.batch;
+        self.store.append(u64::from(prepared.placement.position), &[&batch.header.encode(), &batch.payload]);
+    }
+
+    /// A follower's fetch is its acknowledgement.
+    pub fn on_follower_fetch(&self, fetch: &FollowerFetch) {
+        let config = self.config.borrow().clone();
+        let now = ring::now().monotonic;
+        let effects = self.partition.borrow_mut().on_follower_fetch(fetch, &config, now);
+        self.apply(&effects);
+    }
+
+    /// Aborted transactions that overlap the offsets `from..limit`, for a reader with `read_committed`.
+    pub async fn aborted_transactions(&self, from: Offset, limit: Offset) -> std::io::Result<Vec<AbortedTransaction>> {
+        let segments: Vec<Offset> = self.partition.borrow().log().transaction_index_segments(from).collect();
+        let mut aborted = Vec::new();
+        for segment in segments {
+            let found = self.store.transaction_index(segment).await?.collect_aborted(from, limit);
+            aborted.extend(found.transactions);
+            if found.is_complete {
+                return Ok(aborted);
+            }
+        }
+        let partition = self.partition.borrow();
+        let active: &TransactionIndex = &partition.log().active_segment().transaction_index;
+        aborted.extend(active.collect_aborted(from, limit).transactions);
+        Ok(aborted)
+    }
+
+    /// Whether records up to `appended` are acknowledged: durable here for acks 0 and 1, committed for acks -1. `None`
+    /// as long as that is open.
+    pub fn acknowledged(&self, appended: &Appended, acks: i16) -> Option<Result<(), ErrorCode>> {
+        let partition = self.partition.borrow();
+        let unserved = partition.unserved();
+        if let Some(why) = unserved.filter(|why| !why.is_still_written()) {
+            return Some(Err(why.error_code()));
+        }
+        if partition.role() != Role::Leader || partition.leader_epoch() != appended.leader_epoch {
+            return Some(Err(ErrorCode::NotLeaderOrFollower));
+        }
+        let is_durable = partition.durable_end_offset() >= appended.end_offset;
+        if acks != -1 {
+            return is_durable.then_some(Ok(()));
+        }
+        if partition.high_watermark() < appended.end_offset {
+            // A node that stops writes what it took, and doesn't wait for others.
+            return unserved.filter(|_| is_durable).map(|why| Err(why.error_code()));
+        }
+        let is_enough = partition.has_enough_in_sync(&self.config.borrow());
+        Some(if is_enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend) })
+    }
+
+    /// Why nothing is served from here, if so.
+    pub fn unserved(&self) -> Option<Unserved> {
+        self.partition.borrow().unserved()
+    }
+
+    /// Nothing is served from here any more: whoever waits is told `why`.
+    pub fn close(&self, why: Unserved) {
+        let effects = self.partition.borrow_mut().close(why);
+        if !why.is_still_written() {
+            self.store.abandon();
+        }
+        self.apply(&effects);
+    }
+
+    /// What clients are told when something of the log couldn't be read. Files that went with the replica are no fault.
+    pub fn on_read_fault(&self, what: &str, fault: &dyn std::error::Error) -> ErrorCode {
+        let unserved = self.unserved();
+        if unserved.is_none() {
+            error!(partition = %self.name, directory = %self.store.directory().display(), "{what}: {fault}");
+        }
+        unserved.unwrap_or(Unserved::LogDirectoryFailed).error_code()
+    }
+
+    /// Lets everybody who waits on this partition look again, as far as `effects` say that something changed.
+    pub fn apply(&self, effects: &Effects) {
+        if *effects != Effects::default() {
+            self.progress.notify_all();
+            for watcher in self.watchers.take() {
+                if let Some(watcher) = watcher.upgrade() {
+                    watcher.notify_all();
+                }
+            }
+        }
+    }
+
+    /// Notifies `watcher` of the next progress, once.
+    pub fn watch(&self, watcher: &Rc<ring::Notify>) {
+        let mut watchers = self.watchers.borrow_mut();
+        if watchers.len() >= WATCHERS_TO_SWEEP && watchers.len() == watchers.capacity() {
+            watchers.retain(|watcher| watcher.strong_count() > 0);
+        }
+        watchers.push(Rc::downgrade(watcher));
+    }
+
+    /// How many watch.
+    #[cfg(test)]
+    pub fn watchers(&self) -> usize {
+        self.watchers.borrow().iter().filter(|watcher| watcher.strong_count() > 0).count()
+    }
+
+    /// Sees to it that what was appended gets written. While one pass writes, further appends gather for the next.
+    pub fn wake_writer(self: &Rc<Self>) {
+        if !self.writer_runs.replace(true) {
+            ring::spawn_detached(self.clone().write());
+        }
+    }
+
+    /// Waits until nothing is left to write, or nothing can be written for now.
+    pub async fn written_out(&self) {
+        while self.writer_runs.get() && !self.is_resting.get() {
+            self.progress.wait().await;
+        }
+    }
+
+    /// Cuts what lies behind the last record in the active file, unless it is being written.
+    pub async fn cut_padding(self: &Rc<Self>) -> std::io::Result<()> {
+        if self.writer_runs.replace(true) {
+            return Ok(());
+        }
+        let outcome = if self.partition.borrow().is_written() { self.store.cut_padding().await } else { Ok(()) };
+        // What came meanwhile.
+        self.clone().write().await;
+        outcome
+    }
+
+    /// Whether the writer waits for better times: it writes nothing meanwhile.
+    pub fn is_resting(&self) -> bool {
+        self.is_resting.get()
+    }
+
+    async fn write(self: Rc<Self>) {
+        while self.store.is_dirty() && self.partition.borrow().is_written() {
+            if self.must_rest.take() && !self.rest().await {
+                break;
+            }
+            let end_offset = self.partition.borrow().log().log_end_offset();
+            match self.write_once(end_offset).await {
+                Ok(()) => drop(self.stuck.take()),
+                Err(error) => self.on_trouble("writing failed", &error),
+            }
+        }
+        self.stuck.take();
+        self.writer_runs.set(false);
+        self.progress.notify_all();
+    }
+
+    /// What is to be made of an error in this replica's files. A full disk, or too few descriptors, lets the writer rest;
+    /// anything else takes the directory offline.
+    fn on_trouble(&self, what: &str, error: &std::io::Error) {
+        let trouble = ring::trouble(error);
+        if trouble == Trouble::Fault {
+            self.store.report_fault(self.log_dir.get(), what, error);
+            self.close(Unserved::LogDirectoryFailed);
+            return;
+        }
+        if !self.must_rest.replace(true) {
+            debug!(partition = %self.name, "{what}: {error}");
+        }
+        if trouble == Trouble::Full && self.stuck.borrow().is_none() {
+            *self.stuck.borrow_mut() = Some(self.store.space().begin_stuck(self.log_dir.get()));
+        }
+    }
+
+    /// Waits until it is time to try again; `false` when there won't be another time.
+    async fn rest(&self) -> bool {
+        let space = self.store.space();
+        if space.has_given_up() {
+            return false;
+        }
+        self.is_resting.set(true);
+        self.progress.notify_all();
+        ring::sleep_ms(WRITE_RETRY_MS).await;
+        self.is_resting.set(false);
+        !space.has_given_up()
+    }
+
+    /// Whether the disk is full and takes nothing of what was appended.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.borrow().is_some()
+    }
+
+    /// One pass: everything before `end_offset` to the device, then the partition hears of it.
+    async fn write_once(self: &Rc<Self>, end_offset: Offset) -> std::io::Result<()> {
+        let config = self.config.borrow().clone();
+        let must_flush = self.partition.borrow().log().must_flush(&config);
+        self.store.write_out().await?;
+        for roll in self.store.take_finished() {
+            ring::spawn_detached(self.clone().finish_segment(roll));
+        }
+        // What recovery doesn't look at any more must have its epochs.
+        self.persist_leader_epochs().await?;
+        let now = ring::now();
+        self.store.context().padding.on_written(self, now.monotonic);
+        if must_flush {
+            self.store.sync().await?;
+            self.partition.borrow_mut().log_mut().on_flushed(self.flushed_up_to(end_offset), now.wall);
+        }
+        let effects = self.partition.borrow_mut().on_durable(end_offset, &config, now.monotonic);
+        self.apply(&effects);
+        Ok(())
+    }
+
+    /// A sealed segment gets its indexes; then its records need no recovery any more.
+    async fn finish_segment(self: Rc<Self>, roll: Rc<Roll>) {
+        let finished = match self.store.finish(&roll).await {
+            // Recovery begins behind this segment from now on, and must find its epochs.
+            Ok(()) => self.persist_leader_epochs().await,
+            failed => failed,
+        };
+        match finished {
+            Ok(()) => {
+                let mut partition = self.partition.borrow_mut();
+                let active = partition.log().active_segment().base_offset;
+                partition.log_mut().on_flushed(self.flushed_up_to(active), ring::now().wall);
+            }
+            Err(fault) => {
+                // If it may be tried again, then by the writer, which comes by when it has rested.
+                self.store.put_back(roll.sealed.base_offset);
+                self.on_trouble("sealing a segment failed", &fault);
+                self.wake_writer();
+            }
+        }
+        self.progress.notify_all();
+    }
+}

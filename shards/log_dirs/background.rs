@@ -1,0 +1,281 @@
+//! What each shard does for its logs all the time, as one task: retention, `flush.ms`, expiry of producers, removal of
+//! deleted files, and of padding behind what was written. Shard 0 has another that writes the checkpoints.
+
+use std::io;
+use std::rc::Rc;
+
+use ringlog_log::names::{FileKind, FileState, SegmentFile};
+use ringlog_log::{DeletedSegment, RetentionReason};
+use ringlog_partition::{Role, Unserved};
+use ringlog_ring::{self as ring, Trouble};
+use ringlog_types::{MonotonicMs, TopicIdPartition};
+use tracing::{debug, info};
+
+use super::checkpoints::{self, Kinds};
+use super::offline::watch_faults;
+use super::removal::{self, Target};
+use crate::data::replica::Replica;
+use crate::shard::Shard;
+
+/// Intervals are cut to this: a year. Kafka's "never" is the largest number.
+const INTERVAL_MS_MAX: i64 = 365 * 86_400_000;
+
+/// How often retention is looked after while a disk is full.
+const RETENTION_WHEN_FULL_MS: u64 = 5_000;
+
+/// Something that comes round again.
+struct Timer {
+    next: MonotonicMs,
+    last: MonotonicMs,
+    every_ms: u64,
+}
+
+impl Timer {
+    fn new(first_ms: i64, every_ms: i64) -> Timer {
+        let cut = |ms: i64| ms.clamp(1, INTERVAL_MS_MAX).unsigned_abs();
+        let next = ring::now().monotonic.plus_ms(cut(first_ms.saturating_add(every_ms)));
+        Timer { next, last: MonotonicMs(0), every_ms: cut(every_ms) }
+    }
+
+    /// Comes `every_ms` after the last time at the latest, if `hurries`.
+    fn hurry_if(&mut self, hurries: bool, every_ms: u64) {
+        if hurries {
+            self.next = self.next.min(self.last.plus_ms(every_ms));
+        }
+    }
+
+    fn is_due(&mut self, now: MonotonicMs) -> bool {
+        let due = self.next <= now;
+        if due {
+            self.next = now.plus_ms(self.every_ms);
+            self.last = now;
+        }
+        due
+    }
+}
+
+/// Starts the tasks of this shard.
+pub(super) fn start(shard: &Rc<Shard>) {
+    let gate = &shard.log_dirs.background;
+    let started = gate
+        .spawn(watch_faults(shard.clone()))
+        .and_then(|()| gate.spawn(maintain(shard.clone())))
+        .and_then(|()| if shard.index == 0 { gate.spawn(write_checkpoints(shard.clone())) } else { Ok(()) });
+    debug_assert!(started.is_ok(), "the gate is open until the logs are closed");
+}
+
+async fn maintain(shard: Rc<Shard>) {
+    let log = &shard.node.config.log;
+    let delay_ms = log.initial_task_delay_ms;
+    let mut retention = Timer::new(delay_ms, log.retention_check_interval_ms);
+    // As in Kafka, the first check comes right after the delay.
+    retention.next = ring::now().monotonic.plus_ms(delay_ms.clamp(0, INTERVAL_MS_MAX).unsigned_abs());
+    let mut flush = Timer::new(delay_ms, log.flush_scheduler_interval_ms);
+    let mut expiry = Timer::new(0, i64::from(log.producer_id_expiration_check_interval_ms));
+    while !shard.log_dirs.background.is_closed() {
+        let now = ring::now().monotonic;
+        retention.hurry_if(is_any_full(&shard), RETENTION_WHEN_FULL_MS);
+        if retention.is_due(now) {
+            enforce_retention(&shard).await;
+        }
+        if flush.is_due(now) {
+            flush_due(&shard).await;
+        }
+        if expiry.is_due(now) {
+            expire_producers(&shard).await;
+        }
+        removal::remove_due(&shard).await;
+        retention.hurry_if(is_any_full(&shard), RETENTION_WHEN_FULL_MS);
+        cut_padding(&shard).await;
+        let (removals, padding, space) = (&shard.log_dirs.removals, &shard.store.padding, &shard.store.space);
+        let timers = [retention.next, flush.next, expiry.next].into_iter();
+        let deadline = timers.chain(removals.next_deadline()).chain(padding.next_sweep()).min();
+        let woken = futures_lite::future::or(removals.changed.wait(), padding.begun.wait());
+        let woken = futures_lite::future::or(woken, space.changed.wait());
+        idle_until(&shard, deadline.unwrap_or(now), woken).await;
+    }
+}
+
+async fn write_checkpoints(shard: Rc<Shard>) {
+    let config = &shard.node.config;
+    let delay_ms = config.log.initial_task_delay_ms;
+    let mut high_watermarks = Timer::new(0, config.replica.high_watermark_checkpoint_interval_ms);
+    let mut recovery_points = Timer::new(delay_ms, i64::from(config.log.flush_offset_checkpoint_interval_ms));
+    let mut log_starts = Timer::new(delay_ms, i64::from(config.log.flush_start_offset_checkpoint_interval_ms));
+    // The first time after the start: names of logs that are gone leave the files.
+    checkpoints::write(&shard, Kinds::ALL).await;
+    checkpoints::log_summaries(&shard).await;
+    while !shard.log_dirs.background.is_closed() {
+        let now = ring::now().monotonic;
+        let kinds = Kinds {
+            high_watermarks: high_watermarks.is_due(now),
+            recovery_points: recovery_points.is_due(now),
+            log_starts: log_starts.is_due(now),
+        };
+        checkpoints::write(&shard, kinds).await;
+        let deadline = high_watermarks.next.min(recovery_points.next).min(log_starts.next);
+        idle_until(&shard, deadline, std::future::pending()).await;
+    }
+}
+
+fn is_any_full(shard: &Shard) -> bool {
+    (0..shard.node.log_dirs.directories.len()).any(|place| shard.store.space.is_full(place))
+}
+
+async fn idle_until(shard: &Rc<Shard>, deadline: MonotonicMs, woken: impl Future<Output = ()>) {
+    let closing = futures_lite::future::or(woken, shard.log_dirs.background.closing());
+    futures_lite::future::or(closing, ring::sleep_until(deadline)).await;
+}
+
+/// The replicas of the shard as they are now; the map may change while the caller goes through them.
+pub(super) fn replicas(shard: &Shard) -> Vec<Rc<Replica>> {
+    shard.replicas.borrow().values().cloned().collect()
+}
+
+/// Their ids: for who goes through many with pauses. It touches none of them, and there may be very many.
+pub(super) fn replica_ids(shard: &Shard) -> Vec<TopicIdPartition> {
+    shard.replicas.borrow().keys().copied().collect()
+}
+
+/// Goes through the replicas, and stops when the logs are closed.
+async fn for_each<F: AsyncFnMut(&Rc<Replica>) -> io::Result<()>>(shard: &Rc<Shard>, what: &str, mut work: F) {
+    for id in replica_ids(shard) {
+        if shard.log_dirs.background.is_closed() {
+            return;
+        }
+        let Some(replica) = shard.replica(id) else { continue };
+        if let Err(error) = work(&replica).await {
+            on_trouble(&replica, what, &error);
+        }
+        ring::yield_if_needed().await;
+    }
+}
+
+/// Trouble that passes is met again when the work comes round again; anything else takes the directory offline.
+fn on_trouble(replica: &Replica, what: &str, error: &io::Error) {
+    if ring::trouble(error) == Trouble::Fault {
+        replica.store.report_fault(replica.log_dir.get(), what, error);
+        replica.close(Unserved::LogDirectoryFailed);
+    } else {
+        debug!(partition = %replica.name, "{what}: {error}");
+    }
+}
+
+async fn expire_producers(shard: &Rc<Shard>) {
+    let now = ring::now().wall;
+    for_each(shard, "", async |replica| {
+        let config = replica.config.borrow().clone();
+        replica.partition.borrow_mut().remove_expired_producers(&config, now);
+        Ok(())
+    })
+    .await;
+}
+
+async fn flush_due(shard: &Rc<Shard>) {
+    let now = ring::now().wall;
+    for_each(shard, "flushing failed", async |replica| {
+        let config = replica.config.borrow().clone();
+        let is_due = {
+            let partition = replica.partition.borrow();
+            partition.role() != Role::Unassigned && partition.log().flush_is_due(&config, now)
+        };
+        if is_due { replica.flush().await } else { Ok(()) }
+    })
+    .await;
+}
+
+/// Files of logs that are idle by now end with their last record.
+async fn cut_padding(shard: &Rc<Shard>) {
+    for replica in shard.store.padding.sweep(ring::now().monotonic) {
+        if shard.log_dirs.background.is_closed() {
+            return;
+        }
+        if let Err(error) = replica.cut_padding().await {
+            on_trouble(&replica, "cutting a file to its records failed", &error);
+        }
+        ring::yield_if_needed().await;
+    }
+}
+
+/// Deletes segments that the topics' settings no longer keep.
+pub(super) async fn enforce_retention(shard: &Rc<Shard>) {
+    for_each(shard, "deleting old segments failed", async |replica| delete_old_segments(shard, replica).await).await;
+}
+
+async fn delete_old_segments(shard: &Rc<Shard>, replica: &Rc<Replica>) -> io::Result<()> {
+    let config = replica.config.borrow().clone();
+    let outcome = {
+        let mut partition = replica.partition.borrow_mut();
+        if partition.role() == Role::Unassigned {
+            return Ok(());
+        }
+        let high_watermark = partition.high_watermark();
+        partition.log_mut().delete_old_segments(&config, high_watermark, ring::now().wall)
+    };
+    if let Some(roll) = outcome.roll {
+        replica.store.roll(roll);
+    }
+    for (segment, reason) in outcome.deleted {
+        let why = match reason {
+            RetentionReason::Time => "retention.ms",
+            RetentionReason::Size => "retention.bytes",
+            RetentionReason::LogStart => "it lies below the log's start",
+        };
+        info!(partition = %replica.name, segment = segment.base_offset.0, bytes = segment.size, "deleting a segment: {why}");
+        replica.retired.borrow_mut().push_back(segment);
+    }
+    retire_all(shard, replica, config.file_delete_delay_ms).await
+}
+
+/// Lets go the files of the segments that are no part of the log any more, these and those for which it failed before.
+async fn retire_all(shard: &Rc<Shard>, replica: &Rc<Replica>, delay_ms: i64) -> io::Result<()> {
+    let Ok(_pass) = replica.files.enter() else { return Ok(()) };
+    let Some(last) = replica.retired.borrow().back().map(|last| last.base_offset) else { return Ok(()) };
+    // Nobody writes to their files any more from here on.
+    replica.settled_below(last.plus(1)).await;
+    if !replica.partition.borrow().is_written() {
+        return Ok(());
+    }
+    // The active segment, new and empty perhaps, alone tells where the log goes on.
+    replica.store.create_active_if_missing().await?;
+    match replica.persist_leader_epochs().await {
+        // Too many epochs do no harm, and what goes now may make room for the others.
+        Err(error) if ring::trouble(&error) != Trouble::Fault => debug!(partition = %replica.name, "{error}"),
+        outcome => outcome?,
+    }
+    loop {
+        let next = replica.retired.borrow().front().cloned();
+        let Some(segment) = next else { return Ok(()) };
+        retire(shard, replica, &segment, delay_ms).await?;
+        replica.retired.borrow_mut().pop_front();
+    }
+}
+
+/// Renames a segment's files to `*.deleted` and has them removed later. Can be done again when it failed half-way.
+async fn retire(shard: &Rc<Shard>, replica: &Rc<Replica>, segment: &DeletedSegment, delay_ms: i64) -> io::Result<()> {
+    replica.store.forget(segment.base_offset);
+    let (directory, offset) = (replica.store.directory(), segment.base_offset);
+    let renamed = ring::fs::run_again(async move |fs| {
+        let mut renamed = Vec::new();
+        for kind in FileKind::ALL {
+            let live = SegmentFile::live(offset, kind);
+            let deleted = directory.join(SegmentFile { state: FileState::Deleted, ..live }.to_string());
+            match fs.rename(&directory.join(live.to_string()), &deleted).await {
+                Ok(()) => renamed.push(deleted),
+                // Not there, or renamed by an attempt that failed later.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if fs.exists(&deleted).await? {
+                        renamed.push(deleted);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(renamed)
+    })
+    .await?;
+    for path in renamed {
+        shard.log_dirs.removals.later(Target::File(path), replica.log_dir.get(), delay_ms);
+    }
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! What the metadata gives to this node: logs that exist are claimed, others made.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ringlog_log::names::{DirectoryKind, partition_directory};
+use ringlog_log::{Log, LogConfig};
+use ringlog_partition::{Partition, PartitionLimits};
+use ringlog_ring::{self as ring, Trouble};
+use ringlog_types::{Offset, TopicIdPartition, TopicPartition, Uuid};
+use tracing::info;
+
+use super::names::{self, Made, NAMES_AT_A_TIME, NewName};
+use super::recover::jitter_seed;
+use super::{LogDirs, OpenLog};
+use crate::data::replica::Replica;
+use crate::mesh::LocalFuture;
+use crate::shard::Shard;
+use crate::storage::segment_store::SegmentStore;
+
+/// How long a new log waits for an older one of its name to be deleted.
+const DELETION_WAIT_MS: u64 = 10_000;
+const DELETION_POLL_MS: u64 = 20;
+
+/// Why there is no log for a partition. To clients, all of it is `KAFKA_STORAGE_ERROR`.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// The assigned directory isn't one that works, and the log may lie in one that doesn't.
+    #[error("the log directory of {0} is offline")]
+    Offline(TopicPartition),
+    /// The disk; unless [`ClaimError::passes`], its directory is offline from now on.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// What couldn't be made.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl ClaimError {
+    /// Whether it is worth trying again: the disk is full, or descriptors are short.
+    pub fn passes(&self) -> bool {
+        matches!(self, ClaimError::Io { source, .. } if ring::trouble(source) != Trouble::Fault)
+    }
+}
+
+/// A partition that the metadata gives to this node.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Which one.
+    pub id: TopicIdPartition,
+    /// Its topic's name, with the partition.
+    pub name: TopicPartition,
+    /// The directory that it is assigned to, if it is to one.
+    pub directory: Option<Uuid>,
+    /// Its topic's settings.
+    pub config: Rc<LogConfig>,
+}
+
+impl LogDirs {
+    /// The log of a partition, as [`LogDirs::claim_all`] gives it.
+    #[cfg(test)]
+    pub async fn claim_or_create(&self, shard: &Rc<Shard>, claim: Claim) -> Result<Rc<Replica>, ClaimError> {
+        let id = claim.id;
+        match self.claim_all(shard, vec![claim]).await.pop() {
+            Some((_, error)) => Err(error),
+            None => Ok(shard.replica(id).expect("a claim that wasn't refused")),
+        }
+    }
+
+    /// The logs of partitions that the metadata gives to this node become replicas without a role among
+    /// [`Shard::replicas`]; returns those for which there is none, with the reason. A log that exists is taken as it is,
+    /// wherever it lies; else one is made in the assigned directory if that is a directory of this node, or in the one
+    /// with the fewest logs.
+    ///
+    /// For the home shard of all of them; waits until [`super::open`] is through there. One call at a time for a partition.
+    pub async fn claim_all(&self, shard: &Rc<Shard>, claims: Vec<Claim>) -> Vec<(Claim, ClaimError)> {
+        self.opened.wait_until_set().await;
+        let mut refused = Vec::new();
+        let mut missing = Vec::new();
+        for claim in claims {
+            ring::yield_if_needed().await;
+            if shard.replica(claim.id).is_some() {
+                continue;
+            }
+            let claimed = self.unclaimed.borrow_mut().remove(&claim.id);
+            match claimed {
+                Some(open) if self.has_failed(open.directory) => refused.push(offline(claim)),
+                Some(open) => self.serve(shard, &claim, open),
+                None => missing.push(claim),
+            }
+        }
+        let mut missing = missing.into_iter();
+        while missing.len() > 0 {
+            let some = missing.by_ref().take(NAMES_AT_A_TIME).collect();
+            self.create_all(shard, some, &mut refused).await;
+        }
+        refused
+    }
+
+    fn serve(&self, shard: &Shard, claim: &Claim, open: OpenLog) {
+        let limits = PartitionLimits {
+            replica_lag_time_max_ms: u64::try_from(shard.node.config.replica.lag_time_max_ms).unwrap_or(0),
+        };
+        let partition = Partition::new(claim.id, shard.node.id, open.log, open.high_watermark, limits);
+        let replica = Replica::new(partition, open.name, open.directory, open.store, claim.config.clone());
+        let before = shard.replicas.borrow_mut().insert(claim.id, replica);
+        assert!(before.is_none(), "two claims of {} at a time", claim.id);
+    }
+
+    async fn create_all(&self, shard: &Rc<Shard>, claims: Vec<Claim>, refused: &mut Vec<(Claim, ClaimError)>) {
+        let mut new = Vec::with_capacity(claims.len());
+        for claim in claims {
+            match self.place_for_new(shard, claim.directory) {
+                Some(place) => {
+                    self.count(place, 1);
+                    new.push(NewLog::new(shard, claim, place));
+                }
+                None => refused.push(offline(claim)),
+            }
+        }
+        let outcomes = names::make(shard, new.iter().map(|log| log.name.clone()).collect(), false).await;
+        let outcomes = outcomes.unwrap_or_else(|error| new.iter().map(|_| Err(again(&error))).collect());
+        let mut made = Vec::new();
+        for (log, outcome) in new.into_iter().zip(outcomes) {
+            let outcome = match outcome {
+                Ok(Made::NameTaken) => replace(shard, log.name.clone()).await,
+                outcome => outcome.map(drop),
+            };
+            let outcome = outcome.and_then(|()| {
+                let failed = || io::Error::other("the log directory is offline");
+                if self.has_failed(log.place) { Err(failed()) } else { Ok(()) }
+            });
+            match outcome {
+                Ok(()) => {
+                    made.push((log.claim.name.clone(), log.place));
+                    self.begin(shard, log);
+                }
+                Err(source) => {
+                    self.count(log.place, -1);
+                    let path = log.name.path;
+                    if ring::trouble(&source) == Trouble::Fault {
+                        self.fail(shard, log.place, &format!("{}: {source}", path.display())).await;
+                    }
+                    refused.push((log.claim, ClaimError::Io { path, source }));
+                }
+            }
+        }
+        tell_made(shard, made);
+    }
+
+    fn begin(&self, shard: &Shard, new: NewLog) {
+        let log = Log::new(Offset(0), ring::now().wall, jitter_seed(new.claim.id));
+        let store = SegmentStore::new(shard.store.clone(), new.name.path, Offset(0), 0, None);
+        let name = new.claim.name.clone();
+        let open = OpenLog { name, directory: new.place, log, store, high_watermark: Offset(0) };
+        self.serve(shard, &new.claim, open);
+    }
+
+    fn place_for_new(&self, shard: &Shard, directory: Option<Uuid>) -> Option<usize> {
+        let checked = &shard.node.log_dirs;
+        let is_real = |id: &Uuid| u128::from_be_bytes(id.0) >= Uuid::RESERVED_COUNT;
+        let assigned = directory.filter(is_real);
+        if let Some(place) = assigned.and_then(|id| checked.place_of(id)) {
+            return (!self.has_failed(place)).then_some(place);
+        }
+        let is_offline = |place: usize| checked.directories[place].offline.is_some() || self.has_failed(place);
+        if assigned.is_some() && (0..checked.directories.len()).any(is_offline) {
+            return None;
+        }
+        let usable = || {
+            let places = 0..checked.directories.len();
+            places.filter(|place| checked.directories[*place].is_usable() && !self.has_failed(*place))
+        };
+        let cordoned = &shard.node.config.cordoned_log_dirs;
+        let is_cordoned = |place: &usize| is_cordoned(cordoned, &checked.directories[*place].path);
+        // Shards get their logs by a hash, so each has a fair sample of the node's.
+        let count = |place: &usize| self.logs_in(*place);
+        usable().filter(|place| !is_cordoned(place)).min_by_key(count).or_else(|| usable().min_by_key(count))
+    }
+}
+
+fn offline(claim: Claim) -> (Claim, ClaimError) {
+    let error = ClaimError::Offline(claim.name.clone());
+    (claim, error)
+}
+
+/// One error for several.
+fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
+}
+
+/// A log that doesn't exist yet.
+struct NewLog {
+    claim: Claim,
+    place: usize,
+    name: NewName,
+}
+
+impl NewLog {
+    fn new(shard: &Shard, claim: Claim, place: usize) -> NewLog {
+        let parent = &shard.node.log_dirs.directories[place].path;
+        let path = parent.join(partition_directory(&claim.name.topic, claim.name.partition));
+        let stray = names::suffixed(shard, &path, &claim.name, DirectoryKind::Stray);
+        let name = NewName { path, stray, id: claim.id };
+        NewLog { claim, place, name }
+    }
+}
+
+/// One line for each topic.
+fn tell_made(shard: &Shard, made: Vec<(TopicPartition, usize)>) {
+    let of_topic = |a: &(TopicPartition, usize), b: &(TopicPartition, usize)| a.0.topic == b.0.topic && a.1 == b.1;
+    for made in made.chunk_by(of_topic) {
+        let directory = shard.node.log_dirs.directories[made[0].1].path.display();
+        let partitions: Vec<i32> = made.iter().map(|(name, _)| name.partition.0).collect();
+        info!(topic = &*made[0].0.topic, ?partitions, %directory, "created logs");
+    }
+}
+
+/// Makes a log's directory where another lies, once nobody serves that: an older topic of that name, which its home is
+/// about to delete, or what was left behind.
+async fn replace(shard: &Rc<Shard>, name: NewName) -> io::Result<()> {
+    let mut waited_ms = 0;
+    while waited_ms < DELETION_WAIT_MS && is_in_use(shard, &name.path).await {
+        ring::sleep_ms(DELETION_POLL_MS).await;
+        waited_ms += DELETION_POLL_MS;
+    }
+    let made = names::make(shard, vec![name], true).await?;
+    made.into_iter().try_for_each(|made| made.map(drop))
+}
+
+/// Whether `cordoned.log.dirs` names the directory.
+pub(super) fn is_cordoned(cordoned: &[String], path: &Path) -> bool {
+    cordoned.iter().any(|text| text == "*" || std::path::absolute(text).is_ok_and(|cordoned| cordoned == path))
+}
+
+/// Whether some shard serves a log from this directory. One that only found a log there forgets it: its name is another's
+/// now. Rare: only for a name that is taken.
+async fn is_in_use(shard: &Rc<Shard>, path: &Path) -> bool {
+    for core in 0..shard.node.shards {
+        let path = path.to_path_buf();
+        let work = move |shard: &Rc<Shard>| -> LocalFuture<bool> {
+            let log_dirs = &shard.log_dirs;
+            log_dirs.unclaimed.borrow_mut().retain(|_, log| {
+                let stays = log.store.directory() != path;
+                if !stays {
+                    log_dirs.count(log.directory, -1);
+                }
+                stays
+            });
+            let in_use = shard.replicas.borrow().values().any(|replica| replica.store.is_in(&path));
+            Box::pin(std::future::ready(in_use))
+        };
+        if shard.invoke_on(core, work).await {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,247 @@
+//! The orderly stop: everything is written and on the device, then the checkpoints say so, then the marker.
+//!
+//! A crash before the marker is there is recovered from like any other, from recovery points that nobody raised before
+//! what they vouch for was on the device.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ringlog_log::Log;
+use ringlog_log::clean_shutdown::format_clean_shutdown;
+use ringlog_log::names::{CLEAN_SHUTDOWN_FILE, FileKind, LOCK_FILE, SegmentFile};
+use ringlog_log::producer_snapshot::encode_producer_snapshot;
+use ringlog_ring as ring;
+use ringlog_ring::fs::Fs;
+use ringlog_types::{BrokerEpoch, Offset};
+use tracing::{error, info, warn};
+
+use super::background::replicas;
+use super::checkpoints::{self, Kinds};
+use super::offline::take_faults;
+use crate::data::replica::Replica;
+use crate::shard::Shard;
+use crate::storage::segment_store::SegmentStore;
+
+/// Logs that a shard closes at a time.
+const CLOSED_AT_A_TIME: usize = 64;
+
+/// On shard 0, once nothing is appended any more: closes all logs of the node and leaves its directories as an orderly
+/// stop does. `broker_epoch` is that of the registration, if there was one.
+pub async fn close_all(shard: &Rc<Shard>, broker_epoch: Option<i64>) {
+    let node = &shard.node;
+    if node.config.roles.broker && !all_opened(shard).await {
+        // Checkpoints that lacked the rest would lose what they say of it.
+        warn!("stopped before all logs were opened: those are recovered at the next start");
+    } else if node.config.roles.broker {
+        let unclean = close_logs(shard).await;
+        let epoch = BrokerEpoch(broker_epoch.unwrap_or(BrokerEpoch::NONE.0));
+        for (place, directory) in node.log_dirs.directories.iter().enumerate() {
+            if !directory.is_usable() {
+                continue;
+            }
+            if shard.log_dirs.has_failed(place) || unclean.contains(&place) {
+                warn!(directory = %directory.path.display(), "closed without the marker: its logs are recovered at the next start");
+                continue;
+            }
+            let path = directory.path.join(CLEAN_SHUTDOWN_FILE);
+            let marker = format_clean_shutdown(epoch).into_bytes();
+            if let Err(error) = ring::fs::write_atomically(path.clone(), marker).await {
+                error!(file = %path.display(), "can't be written: {error}; the next start recovers the logs");
+            }
+        }
+    }
+    for directory in node.log_dirs.directories.iter().filter(|directory| directory.lock.is_some()) {
+        // The lock itself holds until the process ends.
+        if let Err(error) = ring::fs::remove_file(directory.path.join(LOCK_FILE)).await {
+            warn!(directory = %directory.path.display(), "the lock file can't be removed: {error}");
+        }
+    }
+}
+
+/// Whether every shard has got through with opening its logs.
+async fn all_opened(shard: &Rc<Shard>) -> bool {
+    for core in 0..shard.node.shards {
+        let ask = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<bool> {
+            Box::pin(std::future::ready(shard.log_dirs.opened.is_set()))
+        };
+        if !shard.invoke_on(core, ask).await {
+            return false;
+        }
+    }
+    true
+}
+
+/// Closes the logs of all shards; places of the directories that aren't complete on the device.
+async fn close_logs(shard: &Rc<Shard>) -> Vec<usize> {
+    let started = ring::now().monotonic;
+    let mut answers = Vec::new();
+    for core in 0..shard.node.shards {
+        let work = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Vec<usize>> { Box::pin(close_here(shard.clone())) };
+        answers.push(shard.begin_on(core, work).await);
+    }
+    let mut unclean = Vec::new();
+    for answer in answers {
+        unclean.extend(answer.await);
+    }
+    for (place, directory) in shard.node.log_dirs.directories.iter().enumerate() {
+        if directory.is_usable() && !shard.log_dirs.has_failed(place) && !unclean.contains(&place) {
+            let synced = ring::fs::syncfs(directory.path.clone()).await;
+            if shard.log_dirs.fail_if_err(shard, place, "logs can't be flushed", synced).await.is_none() {
+                unclean.push(place);
+            }
+        }
+    }
+    for core in 0..shard.node.shards {
+        let unclean = unclean.clone();
+        shard
+            .invoke_on(core, move |shard| {
+                note_flushed(shard, &unclean);
+                Box::pin(std::future::ready(()))
+            })
+            .await;
+    }
+    checkpoints::write(shard, Kinds::ALL).await;
+    info!(ms = ring::now().monotonic.since_ms(started), "closed the logs");
+    unclean
+}
+
+/// Everything that is in the files is on the device.
+fn note_flushed(shard: &Shard, unclean: &[usize]) {
+    let now = ring::now().wall;
+    let is_flushed = |place: usize| !shard.log_dirs.has_failed(place) && !unclean.contains(&place);
+    for replica in replicas(shard).iter().filter(|replica| is_flushed(replica.log_dir.get())) {
+        let mut partition = replica.partition.borrow_mut();
+        let end_offset = partition.log().log_end_offset();
+        partition.log_mut().on_flushed(end_offset, now);
+    }
+    for open in shard.log_dirs.unclaimed.borrow_mut().values_mut().filter(|open| is_flushed(open.directory)) {
+        let end_offset = open.log.log_end_offset();
+        open.log.on_flushed(end_offset, now);
+    }
+}
+
+/// Closes the logs of one shard; places of the directories for which that failed.
+async fn close_here(shard: Rc<Shard>) -> Vec<usize> {
+    // What can't be written for want of room isn't waited for.
+    shard.store.space.give_up();
+    shard.log_dirs.background.close().await;
+    take_faults(&shard).await;
+    let mut unclean = shard.log_dirs.unrecovered_futures.borrow().clone();
+    let pending: Rc<RefCell<VecDeque<Rc<Replica>>>> = Rc::new(RefCell::new(replicas(&shard).into()));
+    let workers: Vec<_> = (0..CLOSED_AT_A_TIME)
+        .map(|_| {
+            let (shard, pending) = (shard.clone(), pending.clone());
+            ring::spawn(async move { close_pending(&shard, &pending).await })
+        })
+        .collect();
+    for worker in workers {
+        unclean.extend(worker.await);
+    }
+    let unclaimed: Vec<_> = shard.log_dirs.unclaimed.borrow_mut().drain().collect();
+    for (id, mut open) in unclaimed {
+        let closed = close_log(&open.store, &mut open.log).await;
+        let what = "a log can't be closed";
+        if shard.log_dirs.fail_if_err(&shard, open.directory, what, closed).await.is_none() {
+            unclean.push(open.directory);
+        } else {
+            shard.log_dirs.unclaimed.borrow_mut().insert(id, open);
+        }
+    }
+    unclean
+}
+
+async fn close_pending(shard: &Rc<Shard>, pending: &RefCell<VecDeque<Rc<Replica>>>) -> Vec<usize> {
+    let mut unclean = Vec::new();
+    loop {
+        let next = pending.borrow_mut().pop_front();
+        let Some(replica) = next else { return unclean };
+        let place = replica.log_dir.get();
+        if shard.log_dirs.has_failed(place) {
+            continue;
+        }
+        let closed = close_replica(&replica).await;
+        if !shard.log_dirs.fail_if_err(shard, place, "a log can't be closed", closed).await.unwrap_or(false) {
+            unclean.push(place);
+        }
+        ring::yield_if_needed().await;
+    }
+}
+
+/// Whether all of it is in its files now.
+async fn close_replica(replica: &Rc<Replica>) -> io::Result<bool> {
+    replica.settled_below(Offset(i64::MAX)).await;
+    replica.quiesced().await;
+    if replica.store.is_dirty() || replica.store.unfinished_from().is_some() {
+        return Ok(false);
+    }
+    replica.persist_leader_epochs().await?;
+    let end_files = {
+        let mut partition = replica.partition.borrow_mut();
+        EndFiles::of(partition.log_mut())
+    };
+    replica.store.trim().await?;
+    end_files.write(replica.store.directory()).await?;
+    Ok(true)
+}
+
+async fn close_log(store: &Rc<SegmentStore>, log: &mut Log) -> io::Result<()> {
+    let end_files = EndFiles::of(log);
+    store.trim().await?;
+    end_files.write(store.directory()).await
+}
+
+/// The files that lie beside the active segment after an orderly stop.
+struct EndFiles {
+    files: Vec<(SegmentFile, Vec<u8>)>,
+    /// There may be one from before, of transactions that were cut off.
+    stale: Option<SegmentFile>,
+}
+
+impl EndFiles {
+    fn of(log: &mut Log) -> EndFiles {
+        let snapshot = log.producers_mut().take_snapshot().filter(|(offset, _)| *offset > Offset(0));
+        let active = log.active_segment_mut();
+        active.index.on_close();
+        let file = |kind| SegmentFile::live(active.base_offset, kind);
+        let mut files = vec![
+            (file(FileKind::OffsetIndex), active.index.offsets.encode_from(0)),
+            (file(FileKind::TimeIndex), active.index.times.encode_from(0)),
+        ];
+        let mut stale = None;
+        if active.transaction_index.entries().is_empty() {
+            stale = Some(file(FileKind::TransactionIndex));
+        } else {
+            files.push((file(FileKind::TransactionIndex), active.transaction_index.encode()));
+        }
+        if let Some((offset, producers)) = snapshot {
+            files.push((SegmentFile::live(offset, FileKind::ProducerSnapshot), encode_producer_snapshot(&producers)));
+        }
+        EndFiles { files, stale }
+    }
+
+    /// Writes those that aren't there as they should be. They are synced with the whole file system later.
+    async fn write(self, directory: PathBuf) -> io::Result<()> {
+        ring::fs::run(async move |fs| {
+            for (file, bytes) in &self.files {
+                write_if_other(&fs, &directory.join(file.to_string()), bytes).await?;
+            }
+            match self.stale {
+                Some(stale) => fs.remove_file_if_there(&directory.join(stale.to_string())).await.map(drop),
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+}
+
+async fn write_if_other(fs: &Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let len = bytes.len() as u64;
+    let is_same_size = fs.metadata(path).await.is_ok_and(|found| found.len == len);
+    if is_same_size && fs.read(path, len).await.is_ok_and(|found| found == bytes) {
+        return Ok(());
+    }
+    fs.write(path, bytes).await
+}

@@ -1,0 +1,188 @@
+//! What the metadata takes from this node: logs are deleted, and those that it doesn't know set aside.
+
+use std::rc::Rc;
+
+use ringlog_log::names::{DirectoryKind, PartitionDirectory};
+use ringlog_partition::Unserved;
+use ringlog_ring::{self as ring, Trouble};
+use ringlog_types::{TopicIdPartition, TopicPartition};
+use tracing::{info, warn};
+
+use super::checkpoints::{self, Kinds};
+use super::names::{self, NAMES_AT_A_TIME, OldName};
+use super::removal::Target;
+use super::{LogDirs, OpenLog};
+use crate::data::replica::Replica;
+use crate::shard::Shard;
+
+impl LogDirs {
+    /// Deletes logs: nothing of them is served any more, which clients are told by `why`; their directories are renamed
+    /// and go after `file.delete.delay.ms`. When this ends, new logs may take their names. Give it all that go at a
+    /// time: the checkpoints are written once.
+    pub async fn delete(&self, shard: &Rc<Shard>, replicas: Vec<Rc<Replica>>, why: Unserved) {
+        for replica in &replicas {
+            replica.close(why);
+            ring::yield_if_needed().await;
+        }
+        let mut removals = Vec::new();
+        for some in replicas.chunks(NAMES_AT_A_TIME) {
+            let (lost, there): (Vec<Rc<Replica>>, Vec<Rc<Replica>>) =
+                some.iter().cloned().partition(|replica| self.has_failed(replica.log_dir.get()));
+            remove_from_failed(shard, lost);
+            if !there.is_empty() {
+                self.rename_deleted(shard, &there, &mut removals).await;
+            }
+            for replica in some {
+                self.forget(shard, replica);
+            }
+        }
+        if !replicas.is_empty() {
+            checkpoints::write_from(shard, Kinds::ALL).await;
+        }
+        for (target, place, delay_ms) in removals {
+            self.removals.later(target, place, delay_ms);
+        }
+    }
+
+    /// Gives the directories names that say that they go; adds what is to be removed.
+    async fn rename_deleted(&self, shard: &Rc<Shard>, some: &[Rc<Replica>], removals: &mut Vec<(Target, usize, i64)>) {
+        let mut old = Vec::with_capacity(some.len());
+        for replica in some {
+            replica.files_given_up().await;
+            forget_files(replica);
+            let path = replica.store.directory();
+            let renamed = names::suffixed(shard, &path, &replica.name, DirectoryKind::Delete);
+            old.push(OldName { path, renamed, id: replica.id });
+        }
+        let outcomes = names::rename(shard, old.clone()).await;
+        let mut outcomes = outcomes.map(Vec::into_iter);
+        let mut deleted = Vec::new();
+        for (replica, name) in some.iter().zip(old) {
+            let outcome = match &mut outcomes {
+                Ok(outcomes) => outcomes.next().unwrap_or(Ok(false)),
+                Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
+            };
+            let place = replica.log_dir.get();
+            match outcome {
+                Ok(true) => {
+                    let delay_ms = replica.config.borrow().file_delete_delay_ms;
+                    replica.store.set_directory(name.renamed.clone());
+                    removals.push((Target::Directory(name.renamed), place, delay_ms));
+                    deleted.push((replica.name.clone(), place));
+                }
+                // Another log lies there by now.
+                Ok(false) => {}
+                Err(error) => {
+                    let directory = name.path.display();
+                    warn!(%directory, "a deleted log keeps its files: {error}; the next start sets it aside as a stray");
+                    if !self.has_failed(place) && ring::trouble(&error) == Trouble::Fault {
+                        self.fail(shard, place, &format!("a log can't be deleted: {error}")).await;
+                    }
+                }
+            }
+        }
+        tell_deleted(shard, deleted);
+    }
+
+    fn forget(&self, shard: &Shard, replica: &Rc<Replica>) {
+        let mut known = shard.replicas.borrow_mut();
+        if known.get(&replica.id).is_some_and(|known| Rc::ptr_eq(known, replica)) {
+            known.remove(&replica.id);
+            self.count(replica.log_dir.get(), -1);
+        }
+    }
+
+    /// Sets logs aside that the metadata doesn't give to this node: `known` tells those that it does. To be called once
+    /// the node has caught up with the metadata, before anything is created.
+    pub async fn mark_strays(&self, shard: &Rc<Shard>, known: &dyn Fn(TopicIdPartition) -> bool) {
+        self.opened.wait_until_set().await;
+        let strays: Vec<(TopicIdPartition, OpenLog)> = {
+            let mut unclaimed = self.unclaimed.borrow_mut();
+            let ids: Vec<TopicIdPartition> = unclaimed.keys().copied().filter(|id| !known(*id)).collect();
+            ids.into_iter().filter_map(|id| unclaimed.remove(&id).map(|log| (id, log))).collect()
+        };
+        for some in strays.chunks(NAMES_AT_A_TIME) {
+            self.set_aside(shard, some).await;
+        }
+        for path in self.nameless.take() {
+            let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Ok(found) = PartitionDirectory::parse(file_name) else { continue };
+            let name = TopicPartition { topic: found.topic.into(), partition: found.partition };
+            let stray = names::suffixed(shard, &path, &name, DirectoryKind::Stray);
+            if let Err(error) = names::set_aside_nameless(shard, path.clone(), stray).await {
+                warn!(directory = %path.display(), "can't be set aside: {error}");
+            }
+        }
+        if !strays.is_empty() {
+            checkpoints::write_from(shard, Kinds::ALL).await;
+        }
+    }
+
+    async fn set_aside(&self, shard: &Rc<Shard>, some: &[(TopicIdPartition, OpenLog)]) {
+        let old = some.iter().map(|(id, stray)| {
+            let path = stray.store.directory();
+            let renamed = names::suffixed(shard, &path, &stray.name, DirectoryKind::Stray);
+            OldName { path, renamed, id: *id }
+        });
+        let old: Vec<OldName> = old.collect();
+        let what = "a stray can't be renamed";
+        let renamed = names::rename(shard, old.clone()).await;
+        let Some(renamed) = self.fail_if_err(shard, some[0].1.directory, what, renamed).await else { return };
+        for (((_, stray), old), renamed) in some.iter().zip(old).zip(renamed) {
+            self.count(stray.directory, -1);
+            if let Some(true) = self.fail_if_err(shard, stray.directory, what, renamed).await {
+                warn!(
+                    partition = %stray.name, directory = %old.renamed.display(),
+                    "the metadata doesn't give this replica to this node; its log was set aside"
+                );
+            }
+        }
+    }
+}
+
+/// Of a directory that is offline, deleted logs go if the disk lets them; nobody waits for that, since it may hang. Nothing
+/// new takes their names there before the next start.
+fn remove_from_failed(shard: &Shard, lost: Vec<Rc<Replica>>) {
+    if lost.is_empty() {
+        return;
+    }
+    let names: Vec<OldName> = lost
+        .iter()
+        .map(|replica| {
+            let path = replica.store.directory();
+            let renamed = names::suffixed(shard, &path, &replica.name, DirectoryKind::Delete);
+            OldName { path, renamed, id: replica.id }
+        })
+        .collect();
+    ring::spawn_detached(async move {
+        let removed =
+            ring::fs::run_apart("remove-offline", async move |fs| Ok(names::remove_offline(&fs, &names).await)).await;
+        for (directory, error) in removed.unwrap_or_else(|error| vec![(std::path::PathBuf::new(), error)]) {
+            let directory = directory.display();
+            warn!(
+                %directory,
+                "the files of a deleted log stay, as its log directory is offline ({error}); a start that can use the \
+                 directory sets them aside as a stray"
+            );
+        }
+    });
+}
+
+fn forget_files(replica: &Replica) {
+    let partition = replica.partition.borrow();
+    let log = partition.log();
+    for segment in log.sealed_segments() {
+        replica.store.forget(segment.base_offset);
+    }
+    replica.store.forget(log.active_segment().base_offset);
+}
+
+/// One line for each topic.
+fn tell_deleted(shard: &Shard, deleted: Vec<(TopicPartition, usize)>) {
+    let of_topic = |a: &(TopicPartition, usize), b: &(TopicPartition, usize)| a.0.topic == b.0.topic && a.1 == b.1;
+    for deleted in deleted.chunk_by(of_topic) {
+        let directory = shard.node.log_dirs.directories[deleted[0].1].path.display();
+        let partitions: Vec<i32> = deleted.iter().map(|(name, _)| name.partition.0).collect();
+        info!(topic = &*deleted[0].0.topic, ?partitions, %directory, "deleted logs; their files go after file.delete.delay.ms");
+    }
+}
