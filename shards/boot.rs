@@ -93,7 +93,6 @@ impl RunningNode {
         let stalls = ring::stall_stats();
         info!(
             stalls = stalls.stalls,
-            held = stalls.held,
             longest.ms = stalls.longest_stall_ms,
             busy.ms = stalls.longest_busy_ms,
             "executors have ended"

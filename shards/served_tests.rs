@@ -390,7 +390,7 @@ async fn lead_with_a_follower_that_stands_still(shard: &Rc<Shard>) {
         .invoke_on(shard.home_of(id), move |shard| {
             let replica = shard.served(id).unwrap();
             Box::pin(async move {
-                until(&replica, |replica| replica.partition.borrow().durable_end_offset() == Offset(1)).await;
+                until(&replica, |replica| replica.durable_end_offset() == Offset(1)).await;
                 replica.on_follower_fetch(&ringlog_partition::FollowerFetch {
                     replica: NodeId(2),
                     fetch_offset: Offset(1),
@@ -409,7 +409,7 @@ async fn lead_with_a_follower_that_stands_still(shard: &Rc<Shard>) {
 
 async fn until(replica: &Rc<Replica>, is_so: impl Fn(&Replica) -> bool) {
     while !is_so(replica) {
-        replica.progress.wait().await;
+        replica.progressed().await;
     }
 }
 
@@ -420,8 +420,8 @@ async fn until_all_wait(shard: &Rc<Shard>) {
         .invoke_on(shard.home_of(id), move |shard| {
             let replica = shard.served(id).unwrap();
             Box::pin(async move {
-                until(&replica, |replica| replica.partition.borrow().durable_end_offset() == Offset(3)).await;
-                while replica.watchers() < 4 || replica.progress.waiters() < 3 {
+                until(&replica, |replica| replica.durable_end_offset() == Offset(3)).await;
+                while replica.waiting().0 < 4 || replica.waiting().1 < 3 {
                     ring::yield_now().await;
                 }
             })

@@ -85,17 +85,11 @@ fn united(mut request: DeleteRecordsRequest) -> DeleteRecordsRequest {
 /// On the home core.
 async fn delete(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, (offset, deadline): Question) -> Outcome {
     let replica = replica.map_err(Unserved::error_code)?;
-    let config = replica.config.borrow().clone();
-    let (target, epoch) = {
-        let mut partition = replica.partition.borrow_mut();
-        let target = partition.delete_records(offset, &config).map_err(|error| error.error_code())?;
-        (target, partition.leader_epoch())
-    };
+    let (target, epoch) = replica.delete_records(offset).map_err(|error| error.error_code())?;
     shard.log_dirs.after_log_start_moved(&shard, &replica).await;
     loop {
         let low_watermark = {
-            let partition = replica.partition.borrow();
-            let Standing { role, leader_epoch, unserved } = partition.standing();
+            let Standing { role, leader_epoch, unserved } = replica.standing();
             if let Some(why) = unserved {
                 return Err(why.error_code());
             }
@@ -103,13 +97,13 @@ async fn delete(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, (offse
                 return Err(ErrorCode::NotLeaderOrFollower);
             }
             let image = shard.image();
-            partition.low_watermark(|node| image.cluster.broker(node).is_some_and(|broker| !broker.is_fenced))
+            replica.low_watermark(|node| image.cluster.broker(node).is_some_and(|broker| !broker.is_fenced))
         };
         if low_watermark >= target {
             return Ok(low_watermark);
         }
         let left_ms = deadline.since_ms(ring::now().monotonic);
-        if left_ms == 0 || ring::timeout_ms(left_ms, replica.progress.wait()).await.is_err() {
+        if left_ms == 0 || ring::timeout_ms(left_ms, replica.progressed()).await.is_err() {
             return Err(ErrorCode::RequestTimedOut);
         }
     }

@@ -14,6 +14,7 @@ use super::by_home::{self, Part};
 use crate::data::replica::Replica;
 use crate::dispatch::RequestContext;
 use crate::shard::Shard;
+use crate::storage::log_read::StoredLog;
 
 /// Kafka's text for a topic that the cluster doesn't have. Other errors come without one.
 const NOT_HOSTED: &str = "This server does not host this topic-partition.";
@@ -74,18 +75,17 @@ async fn answer(
     _ask: (),
 ) -> Result<Vec<ProducerState>, ErrorCode> {
     let replica = replica.map_err(Unserved::error_code)?;
-    let partition = replica.partition.borrow();
-    let producers = partition.log().producers().producers();
-    let mut producers: Vec<ProducerState> = producers
-        .map(|(id, producer)| ProducerState {
+    let mut producers: Vec<ProducerState> = replica.with_log(|log| {
+        let states = log.producers().producers().map(|(id, producer)| ProducerState {
             producer_id: id.0,
             producer_epoch: i32::from(producer.epoch.0),
             last_sequence: producer.last_batch().last_sequence,
             last_timestamp: producer.last_timestamp.0,
             coordinator_epoch: producer.coordinator_epoch,
             current_txn_start_offset: producer.transaction_first_offset.map_or(-1, |offset| offset.0),
-        })
-        .collect();
+        });
+        states.collect()
+    });
     producers.sort_unstable_by_key(|producer| producer.producer_id);
     Ok(producers)
 }

@@ -22,7 +22,7 @@ use super::united_by;
 use crate::data::replica::Replica;
 use crate::dispatch::RequestContext;
 use crate::shard::Shard;
-use crate::storage::log_read::{LogReadError, ReadRange};
+use crate::storage::log_read::{LogReadError, Place, ReadRange, StoredLog};
 use crate::storage::segment_store::Slices;
 
 /// `replica_id` of a consumer.
@@ -31,6 +31,8 @@ const CONSUMER: NodeId = NodeId(-1);
 const DEBUGGING_CONSUMER: NodeId = NodeId(-2);
 /// Bytes of the log that a search reads at a time.
 const SEARCH_READ_BYTES: usize = 256 * 1024;
+/// A search whose segment was replaced begins again, so many times.
+const SEARCHES_AGAIN_MAX: usize = 3;
 
 /// A record that answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +49,11 @@ enum SearchFault {
     Read(#[from] LogReadError),
     #[error(transparent)]
     Batch(#[from] BatchError),
-    #[error(transparent)]
-    Index(#[from] std::io::Error),
+    #[error("{0}")]
+    Refused(ErrorCode),
 }
 
-type Outcome = Result<Option<Found>, ErrorCode>;
+type Outcome<E = ErrorCode> = Result<Option<Found>, E>;
 
 /// Answers ListOffsets.
 pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
@@ -139,43 +141,58 @@ fn is_known_timestamp(timestamp: i64, api_version: i16) -> bool {
 /// On the home core.
 async fn answer(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, question: Question) -> Outcome {
     let replica = replica.map_err(Unserved::error_code)?;
-    let plan = replica.partition.borrow().list_offsets(&question).map_err(|error| error.error_code())?;
-    let searched = match plan {
+    for _ in 0..=SEARCHES_AGAIN_MAX {
+        match search(&shard, &replica, &question).await {
+            // Where it was searched the log is another now.
+            Err(SearchFault::Read(LogReadError::Replaced)) if replica.unserved().is_none() => {}
+            Err(SearchFault::Refused(code)) => return Err(code),
+            searched => return searched.map_err(|fault| replica.on_read_fault("search failed", &fault)),
+        }
+    }
+    Err(ErrorCode::OffsetNotAvailable)
+}
+
+async fn search(shard: &Shard, replica: &Replica, question: &Question) -> Outcome<SearchFault> {
+    let plan = replica.plan_list_offsets(question);
+    let found = match plan.map_err(|error| SearchFault::Refused(error.error_code()))? {
         ListOffsetPlan::Known { timestamp, offset, leader_epoch } => {
             return Ok((!offset.is_none()).then_some(Found { timestamp, offset, leader_epoch }));
         }
         ListOffsetPlan::FirstAtOrAfter { segment_base_offset, target, start_offset, position } => {
-            let search = Search { segment: segment_base_offset, position, from: start_offset };
-            first_at_or_after(&shard, &replica, search, target).await
+            let search = Search::new(replica, segment_base_offset, position, start_offset);
+            first_at_or_after(shard, replica, search, target).await?
         }
         ListOffsetPlan::MaxTimestampIn { segment_base_offset, batch_offset, position } => {
-            let search = Search { segment: segment_base_offset, position, from: batch_offset };
-            largest_timestamp(&shard, &replica, search).await
+            let search = Search::new(replica, segment_base_offset, position, batch_offset);
+            largest_timestamp(shard, replica, search).await?
         }
     };
-    let found = searched.map_err(|fault| replica.on_read_fault("search failed", &fault))?;
     let Some(found) = found else { return Ok(None) };
-    let visible = replica.partition.borrow().filter_found_offset(found.offset, question.isolation);
-    Ok(visible.map_err(|error| error.error_code())?.then_some(found))
+    let visible = replica.is_visible(found.offset, question.isolation);
+    Ok(visible.map_err(|error| SearchFault::Refused(error.error_code()))?.then_some(found))
 }
 
 /// Where to look.
 #[derive(Debug, Clone, Copy)]
 struct Search {
     segment: Offset,
-    /// Known in the active segment.
-    position: Option<u32>,
+    place: Place,
     /// The batch that holds this offset comes first.
     from: Offset,
 }
 
 impl Search {
-    fn range(self, limit: Offset) -> ReadRange {
-        let location = match self.position {
-            Some(position) => Location::At { segment_base_offset: self.segment, position, exact: false },
-            None => Location::NeedsIndex { segment_base_offset: self.segment },
+    /// The position is known in the active segment.
+    fn new(replica: &Replica, segment: Offset, position: Option<u32>, from: Offset) -> Search {
+        let location = match position {
+            Some(position) => Location::At { segment_base_offset: segment, position, exact: false },
+            None => Location::NeedsIndex { segment_base_offset: segment },
         };
-        ReadRange { location, from: self.from, limit, max_bytes: SEARCH_READ_BYTES, at_least_one: true }
+        Search { segment, place: replica.place(location), from }
+    }
+
+    fn range(self, limit: Offset) -> ReadRange {
+        ReadRange { place: self.place, from: self.from, limit, max_bytes: SEARCH_READ_BYTES, at_least_one: true }
     }
 }
 
@@ -187,17 +204,14 @@ async fn first_at_or_after(
     target: TimestampMs,
 ) -> Result<Option<Found>, SearchFault> {
     let start_offset = search.from;
-    if search.position.is_none() {
+    if !search.place.has_position() {
         // All up to the last index entry below the target is too early.
-        let times = replica.store.time_index(search.segment).await?;
+        let times = replica.time_index(search.place).await?;
         search.from = search.from.max(times.lookup(target).offset);
     }
     loop {
-        let limit = {
-            let partition = replica.partition.borrow();
-            let end = partition.durable_end_offset();
-            partition.log().next_segment(search.segment).map_or(end, |next| next.min(end))
-        };
+        let end = replica.durable_end_offset();
+        let limit = replica.with_log(|log| log.next_segment(search.segment)).map_or(end, |next| next.min(end));
         if search.from >= limit {
             return Ok(None);
         }
@@ -223,8 +237,7 @@ async fn first_at_or_after(
         match next {
             // The next part lies behind what was read; its place is looked up anew.
             Some(next) if next > search.from => {
-                search.from = next;
-                search.position = position_of(replica, search.segment, next);
+                search = Search::new(replica, search.segment, position_of(replica, search.segment, next), next);
             }
             _ => return Ok(None),
         }
@@ -233,7 +246,7 @@ async fn first_at_or_after(
 
 /// Where a scan for `offset` may start in the segment, if it is the active one.
 fn position_of(replica: &Replica, segment: Offset, offset: Offset) -> Option<u32> {
-    match replica.partition.borrow().log().locate(offset) {
+    match replica.with_log(|log| log.locate(offset)) {
         Ok(Location::At { segment_base_offset, position, .. }) if segment_base_offset == segment => Some(position),
         _ => None,
     }
@@ -241,7 +254,7 @@ fn position_of(replica: &Replica, segment: Offset, offset: Offset) -> Option<u32
 
 /// The first record with its batch's largest timestamp.
 async fn largest_timestamp(shard: &Shard, replica: &Replica, search: Search) -> Result<Option<Found>, SearchFault> {
-    let limit = replica.partition.borrow().durable_end_offset();
+    let limit = replica.durable_end_offset();
     if search.from >= limit {
         return Ok(None);
     }

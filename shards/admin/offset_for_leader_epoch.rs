@@ -59,8 +59,7 @@ async fn answer(
     (epoch, current): Question,
 ) -> Result<Found, ErrorCode> {
     let replica = replica.map_err(Unserved::error_code)?;
-    let partition = replica.partition.borrow();
-    partition.offset_for_leader_epoch(epoch, current, true).map_err(|error| error.error_code())
+    replica.offset_for_leader_epoch(epoch, current).map_err(|error| error.error_code())
 }
 
 fn end_offset(partition: i32, outcome: Result<Found, ErrorCode>) -> EpochEndOffset {

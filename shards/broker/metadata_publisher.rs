@@ -20,10 +20,10 @@ use ringlog_config::ServerConfig;
 use ringlog_log::LogConfig;
 use ringlog_metadata::image::{LeaderRecoveryState, PartitionImage, TopicChanges, TopicImage, directory};
 use ringlog_metadata::{MetadataChanges, MetadataImage};
-use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Role, Unserved};
+use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Unserved};
 use ringlog_protocol::StrBytes;
 use ringlog_ring as ring;
-use ringlog_types::{BrokerEpoch, GROUP_METADATA_TOPIC, LeaderEpoch, TopicIdPartition, TopicPartition, Uuid};
+use ringlog_types::{BrokerEpoch, GROUP_METADATA_TOPIC, TopicIdPartition, TopicPartition, Uuid};
 use rustc_hash::FxHashMap;
 use tracing::{debug, error, warn};
 
@@ -222,9 +222,7 @@ impl Update<'_> {
         let replicas = self.shard.replicas.borrow();
         for (id, replica) in replicas.iter() {
             if let Some(config) = changed.get(&id.topic_id) {
-                *replica.config.borrow_mut() = config.clone();
-                // The least number of in-sync replicas may have changed.
-                replica.progress.notify_all();
+                replica.set_config(config.clone());
             }
         }
     }
@@ -358,7 +356,7 @@ impl Update<'_> {
     /// Tells the controller where the replica lies, if it believes something else (KIP-858).
     fn check_directory(&self, replica: &Replica, believed: Uuid) {
         let directories = &self.shard.node.log_dirs.directories;
-        let Some(actual) = directories.get(replica.log_dir.get()).map(|directory| directory.id) else { return };
+        let Some(actual) = directories.get(replica.log_dir()).map(|directory| directory.id) else { return };
         let is_supported = self.new.metadata_version().is_directory_assignment_supported();
         if is_supported && believed != actual && !directory::is_reserved(actual) {
             self.assignments.borrow_mut().add(actual, replica.id);
@@ -377,9 +375,8 @@ struct Local<'a> {
 
 /// Tells a replica what it is now.
 fn set_role(shard: &Rc<Shard>, replica: &Rc<Replica>, partition: &PartitionImage) {
-    let before = led_epoch(replica);
-    let effects = if partition.leader == shard.node.id {
-        let config = replica.config.borrow().clone();
+    let before = replica.led_epoch();
+    if partition.leader == shard.node.id {
         let state = LeaderState {
             leader_epoch: partition.leader_epoch,
             partition_epoch: partition.partition_epoch,
@@ -390,28 +387,21 @@ fn set_role(shard: &Rc<Shard>, replica: &Rc<Replica>, partition: &PartitionImage
                 LeaderRecoveryState::Recovering => RecoveryState::Recovering,
             },
         };
-        replica.partition.borrow_mut().become_leader(&state, &config, ring::now().monotonic)
+        replica.become_leader(&state);
     } else {
-        replica.partition.borrow_mut().become_follower(&FollowerState {
+        replica.become_follower(&FollowerState {
             leader: partition.leader,
             leader_epoch: partition.leader_epoch,
             partition_epoch: partition.partition_epoch,
-        })
-    };
-    replica.apply(&effects);
-    let now = led_epoch(replica);
+        });
+    }
+    let now = replica.led_epoch();
     if before != now {
         let (leader, epoch) = (partition.leader.0, partition.leader_epoch.0);
         debug!(target: "state.change.logger", partition = %replica.name, leader, epoch, "new leader");
         persist_leader_epochs(replica.clone());
         tell_coordinators(shard, replica, now.is_some());
     }
-}
-
-/// The epoch in which the replica leads, if it does.
-fn led_epoch(replica: &Replica) -> Option<LeaderEpoch> {
-    let partition = replica.partition.borrow();
-    (partition.role() == Role::Leader).then(|| partition.leader_epoch())
 }
 
 /// Group state lives where the partition of its topic is led.

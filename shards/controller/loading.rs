@@ -16,7 +16,6 @@ use ringlog_log::names::{
 use ringlog_log::partition_metadata::format_partition_metadata;
 use ringlog_log::{Log, LogConfig, Recovered, RecoveryInput, SegmentOnDisk};
 use ringlog_metadata::bootstrap::BootstrapMetadata;
-use ringlog_partition::{Partition, PartitionLimits};
 use ringlog_protocol::DecodeError;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_quorum::durable_mark::{self, DurableMark, DurableMarkError};
@@ -28,17 +27,15 @@ use ringlog_raft::quorum_state::QuorumStateError;
 use ringlog_raft::snapshot::{self, SnapshotError};
 use ringlog_raft::{ControlHistory, LoadedState, Memory, QuorumState, RaftConfig, SnapshotFile, SnapshotId};
 use ringlog_ring as ring;
-use ringlog_types::{
-    CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, Offset, PartitionIndex, TopicIdPartition, TopicPartition,
-};
+use ringlog_types::{CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, Offset, PartitionIndex};
 use tracing::{info, warn};
 
 use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo};
 use super::progress::Progress;
-use super::recovery::{carry_out_all, recover};
+use super::recovery::recover;
 use super::{settings, snapshot_files};
-use crate::data::replica::Replica;
 use crate::shard::Shard;
+use crate::storage::log_recovery::apply_recovery;
 use crate::storage::segment_store::SegmentStore;
 
 /// Small files are no larger.
@@ -145,7 +142,7 @@ pub async fn load(shard: &Rc<Shard>, raft: &RaftConfig) -> Result<Loaded, LoadFa
     if recovered.truncated_bytes > 0 {
         info!(directory = %path.display(), bytes = recovered.truncated_bytes, "cut off a torn end");
     }
-    carry_out_all(&path, &recovered).await?;
+    apply_recovery(&path, &recovered).await.map_err(MetadataLogError::from)?;
     // The names that were found count as durable from here on, too: of segments, of snapshots, of quorum-state.
     ring::fs::sync_dir(&path).await.map_err(io_fault(&path))?;
     let log = open_log(shard, &path, recovered, log_config, snapshots, mark);
@@ -441,18 +438,12 @@ fn open_log(
 ) -> Rc<MetadataLog> {
     config.preallocate = false;
     let opened = recovered.log;
-    let (base_offset, size) = (opened.active.base_offset, u64::from(opened.active.size));
-    let path = directory.join(SegmentFile::live(base_offset, FileKind::Log).to_string());
+    let size = u64::from(opened.active.size);
+    let path = directory.join(SegmentFile::live(opened.active.base_offset, FileKind::Log).to_string());
     let exists = path.exists();
-    let store = SegmentStore::new(shard.store.clone(), directory.to_owned(), base_offset, size, exists.then_some(size));
-    let id = TopicIdPartition { topic_id: CLUSTER_METADATA_TOPIC_ID, partition: PartitionIndex(0) };
-    let name = TopicPartition { topic: CLUSTER_METADATA_TOPIC.into(), partition: PartitionIndex(0) };
     let log = Log::open(opened, ring::now().wall);
-    let high_watermark = log.log_start_offset();
-    let partition = Partition::new(id, shard.node.id, log, high_watermark, PartitionLimits::default());
-    let config = Rc::new(config);
-    let replica = Replica::new(partition, name, 0, store, config.clone());
-    Rc::new(MetadataLog::new(directory, replica, config, snapshots, mark))
+    let store = SegmentStore::new(shard.store.clone(), directory.to_owned(), &log, exists.then_some(size));
+    Rc::new(MetadataLog::new(directory, log, store, Rc::new(config), snapshots, mark))
 }
 
 /// Reads the log from `from` to its end, committed or not. Returns how many bytes that was.

@@ -1,6 +1,6 @@
 //! The files of the metadata log: `__cluster_metadata-0`.
 //!
-//! It is held as a replica that has no role: raft decides what is appended and what is committed.
+//! It is a log like a partition's, but raft decides what is appended and what is committed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -20,10 +20,11 @@ use ringlog_ring as ring;
 use ringlog_types::{LeaderEpoch, MonotonicMs, Offset};
 use tracing::{debug, info, warn};
 
-use super::recovery::{carry_out_all, delete_segment, deleted_segments, recover};
-use crate::data::replica::Replica;
+use super::recovery::recover;
 use crate::log_dirs::explain;
-use crate::storage::log_read::{LogReadError, ReadRange};
+use crate::storage::log_read::{self, LogReadError, ReadRange, StoredLog};
+use crate::storage::log_recovery::{FileFault, apply_recovery, deleted_segments, remove_segment};
+use crate::storage::segment_store::SegmentStore;
 
 /// How much of the log is read at once.
 pub const READ_BYTES: usize = 1024 * 1024;
@@ -63,6 +64,12 @@ pub enum MetadataLogError {
     },
 }
 
+impl From<FileFault> for MetadataLogError {
+    fn from(FileFault { path, source }: FileFault) -> MetadataLogError {
+        MetadataLogError::Io { path, source }
+    }
+}
+
 /// A snapshot in the directory.
 #[derive(Debug, Clone, Copy)]
 pub struct SnapshotInfo {
@@ -76,8 +83,8 @@ pub struct SnapshotInfo {
 pub struct MetadataLog {
     /// The directory.
     pub directory: PathBuf,
-    /// Log and bytes.
-    pub replica: Rc<Replica>,
+    log: RefCell<Log>,
+    store: Rc<SegmentStore>,
     /// How it is kept.
     pub config: Rc<LogConfig>,
     /// Complete snapshots.
@@ -92,22 +99,32 @@ pub struct MetadataLog {
     written_at: Cell<MonotonicMs>,
     /// A task waits for the log to be idle.
     is_cut_due: Cell<bool>,
-    /// Rises when a snapshot takes the log's place: what was read before has no meaning any more.
-    generation: Cell<u64>,
+}
+
+impl StoredLog for MetadataLog {
+    fn with_log<R>(&self, look: impl FnOnce(&Log) -> R) -> R {
+        look(&self.log.borrow())
+    }
+
+    fn store(&self) -> &SegmentStore {
+        &self.store
+    }
 }
 
 impl MetadataLog {
     /// The log in `directory`.
     pub fn new(
         directory: &Path,
-        replica: Rc<Replica>,
+        log: Log,
+        store: Rc<SegmentStore>,
         config: Rc<LogConfig>,
         snapshots: BTreeMap<SnapshotId, SnapshotInfo>,
         mark: DurableMark,
     ) -> MetadataLog {
         MetadataLog {
             directory: directory.to_owned(),
-            replica,
+            log: RefCell::new(log),
+            store,
             config,
             snapshots: RefCell::new(snapshots),
             mark: Cell::new(mark),
@@ -116,7 +133,6 @@ impl MetadataLog {
             files_turn: ring::ByteSemaphore::new(1),
             written_at: Cell::new(ring::now().monotonic),
             is_cut_due: Cell::new(false),
-            generation: Cell::new(0),
         }
     }
 
@@ -127,24 +143,24 @@ impl MetadataLog {
 
     /// First offset of the log.
     pub fn start_offset(&self) -> Offset {
-        self.replica.partition.borrow().log().log_start_offset()
+        self.log.borrow().log_start_offset()
     }
 
     /// The offset after the last record.
     pub fn end_offset(&self) -> Offset {
-        self.replica.partition.borrow().log().log_end_offset()
+        self.log.borrow().log_end_offset()
     }
 
     /// Bytes of log and snapshots.
     pub fn size(&self) -> u64 {
         let snapshots: u64 = self.snapshots.borrow().values().map(|snapshot| snapshot.size).sum();
-        self.replica.partition.borrow().log().size() + snapshots
+        self.log.borrow().size() + snapshots
     }
 
     /// The log's leader epochs, as raft wants them.
     pub fn epochs(&self) -> LeaderEpochs {
-        let partition = self.replica.partition.borrow();
-        let entries = partition.log().leader_epochs().entries();
+        let log = self.log.borrow();
+        let entries = log.leader_epochs().entries();
         LeaderEpochs::new(
             entries.iter().map(|it| ringlog_raft::EpochStart { epoch: it.epoch, start_offset: it.start_offset }),
         )
@@ -156,11 +172,11 @@ impl MetadataLog {
         for batch in BatchIter::new(batches) {
             let batch = batch?;
             let log_batch = LogBatch::of(&batch)?;
-            let placement = self.replica.partition.borrow_mut().log_mut().append(&[log_batch], &self.config, now)?;
+            let placement = self.log.borrow_mut().append(&[log_batch], &self.config, now)?;
             if let Some(roll) = placement.roll {
-                self.replica.store.roll(roll);
+                self.store.roll(roll);
             }
-            self.replica.store.append(u64::from(placement.position), &[batch.bytes]);
+            self.store.append(u64::from(placement.position), &[batch.bytes]);
         }
         Ok(())
     }
@@ -180,7 +196,7 @@ impl MetadataLog {
     pub async fn write_out(self: &Rc<Self>) -> Result<(), MetadataLogError> {
         let turn = self.files_turn.acquire(1).await;
         self.write_changed_epochs().await?;
-        let store = &self.replica.store;
+        let store = &self.store;
         store.write_out().await.map_err(|error| self.io_fault(error))?;
         for roll in store.take_finished() {
             store.finish(&roll).await.map_err(|error| self.io_fault(error))?;
@@ -206,7 +222,7 @@ impl MetadataLog {
             }
             log.is_cut_due.set(false);
             let _turn = log.files_turn.acquire(1).await;
-            if let Err(error) = log.replica.store.cut_padding().await {
+            if let Err(error) = log.store.cut_padding().await {
                 warn!(directory = %log.directory.display(), "the metadata log can't be cut to its records: {error}");
             }
         });
@@ -215,19 +231,19 @@ impl MetadataLog {
     async fn flush_in_turn(&self) -> Result<(), MetadataLogError> {
         let end_offset = self.end_offset();
         self.write_changed_epochs().await?;
-        let store = &self.replica.store;
+        let store = &self.store;
         store.write_out().await.map_err(|error| self.io_fault(error))?;
         for roll in store.take_finished() {
             store.finish(&roll).await.map_err(|error| self.io_fault(error))?;
         }
         store.sync().await.map_err(|error| self.io_fault(error))?;
-        self.replica.partition.borrow_mut().log_mut().on_flushed(end_offset, ring::now().wall);
+        self.log.borrow_mut().on_flushed(end_offset, ring::now().wall);
         Ok(())
     }
 
     /// Before the records of a new epoch: at the start it says which batch is of which epoch, as no checksum does.
     async fn write_changed_epochs(&self) -> Result<(), MetadataLogError> {
-        let epochs_changed = self.replica.partition.borrow_mut().log_mut().leader_epochs_mut().take_dirty();
+        let epochs_changed = self.log.borrow_mut().leader_epochs_mut().take_dirty();
         if epochs_changed {
             self.write_epochs().await?;
         }
@@ -235,7 +251,7 @@ impl MetadataLog {
     }
 
     async fn write_epochs(&self) -> Result<(), MetadataLogError> {
-        let text = format_leader_epoch_checkpoint(self.replica.partition.borrow().log().leader_epochs().entries());
+        let text = format_leader_epoch_checkpoint(self.log.borrow().leader_epochs().entries());
         self.write_small(LEADER_EPOCH_CHECKPOINT_FILE, text.into_bytes()).await
     }
 
@@ -271,7 +287,7 @@ impl MetadataLog {
 
     /// Beside, so that it holds nobody up; a failure costs nothing but this mark.
     fn write_mark_now_and_then(self: &Rc<Self>) {
-        let flushed = self.replica.partition.borrow().log().recovery_point();
+        let flushed = self.log.borrow().recovery_point();
         let age_ms = ring::now().monotonic.since_ms(self.mark_written_at.get());
         if self.mark.get().after_flush(flushed, age_ms).is_none() {
             return;
@@ -281,7 +297,7 @@ impl MetadataLog {
         ring::spawn_detached(async move {
             let _turn = log.mark_turn.acquire(1).await;
             // A truncation may have come between.
-            let flushed = flushed.min(log.replica.partition.borrow().log().recovery_point());
+            let flushed = flushed.min(log.log.borrow().recovery_point());
             let Some(mark) = log.mark.get().after_flush(flushed, u64::MAX) else { return };
             log.mark.set(mark);
             if let Err(fault) = log.write_small(durable_mark::FILE_NAME, mark.to_json().into_bytes()).await {
@@ -298,16 +314,10 @@ impl MetadataLog {
     /// Whole batches from `from`, a batch's first offset, that begin below `limit`: about `max_bytes`, but one at
     /// least. Empty when there is none.
     pub async fn read(&self, from: Offset, limit: Offset, max_bytes: usize) -> Result<Vec<Bytes>, MetadataLogError> {
-        let located = self.replica.partition.borrow().log().locate(from);
+        let located = self.log.borrow().locate(from);
         let Ok(location) = located else { return Ok(Vec::new()) };
-        let range = ReadRange { location, from, limit, max_bytes, at_least_one: true };
-        let generation = self.generation.get();
-        match self.replica.read(&range).await {
-            Ok(read) => Ok(whole_batches(&read.slices)),
-            // Not an error of the disk: these files were removed meanwhile.
-            Err(_) if self.generation.get() != generation => Ok(Vec::new()),
-            Err(fault) => Err(fault.into()),
-        }
+        let range = ReadRange { place: self.place(location), from, limit, max_bytes, at_least_one: true };
+        Ok(whole_batches(&log_read::read(self, &range, usize::MAX).await?.slices))
     }
 
     /// Drops everything at and above `to`, a batch's first offset. Reads that are under way end below.
@@ -318,7 +328,7 @@ impl MetadataLog {
         }
         // All of it is in the files then, and no write is in flight.
         self.flush_in_turn().await?;
-        let plan = self.replica.partition.borrow().log().plan_truncation(to, Vec::new());
+        let plan = self.log.borrow().plan_truncation(to, Vec::new());
         match plan {
             TruncationPlan::Nothing => {}
             TruncationPlan::Fully => self.restart(to, None).await?,
@@ -328,15 +338,15 @@ impl MetadataLog {
                 if opened.log_end_offset != to {
                     return Err(MetadataLogError::Truncated { to, log_end_offset: opened.log_end_offset });
                 }
-                let (base_offset, size) = (opened.active.base_offset, u64::from(opened.active.size));
-                carry_out_all(&self.directory, &recovered).await?;
+                let size = u64::from(opened.active.size);
                 for segment in deleted_segments(&recovered.actions) {
-                    self.replica.store.forget(segment);
+                    self.store.forget(segment);
                 }
-                *self.replica.partition.borrow_mut().log_mut() = Log::open(opened, ring::now().wall);
-                self.replica.store.reset(base_offset, size, Some(size));
+                apply_recovery(&self.directory, &recovered).await?;
+                *self.log.borrow_mut() = Log::open(opened, ring::now().wall);
+                self.store.reset(&self.log.borrow(), Some(size));
                 // A segment that had been sealed has index files, which say too much now.
-                self.replica.store.has_old_indexes();
+                self.store.has_old_indexes();
                 self.write_epochs().await?;
             }
         }
@@ -352,7 +362,6 @@ impl MetadataLog {
         info: SnapshotInfo,
     ) -> Result<(), MetadataLogError> {
         let _turn = self.files_turn.acquire(1).await;
-        self.generation.set(self.generation.get() + 1);
         let path = self.directory.join(id.file_name());
         ring::fs::rename(part.to_owned(), path).await.map_err(|error| self.io_fault(error))?;
         let older: Vec<SnapshotId> = self.snapshots.borrow().range(..id).map(|(older, _)| *older).collect();
@@ -374,27 +383,26 @@ impl MetadataLog {
             self.write_mark(mark).await?;
         }
         let now = ring::now().wall;
-        let deleted = self.replica.partition.borrow_mut().log_mut().truncate_fully_and_start_at(offset, now);
+        let deleted = self.log.borrow_mut().truncate_fully_and_start_at(offset, now);
+        // Reads that are under way end here: what they read has no meaning any more.
+        self.store.reset(&self.log.borrow(), None);
         for DeletedSegment { base_offset, .. } in deleted {
-            self.replica.store.forget(base_offset);
-            delete_segment(&self.directory, base_offset).await?;
+            remove_segment(&self.directory, base_offset).await?;
         }
-        self.replica.store.reset(offset, 0, None);
         if let Some(epoch) = epoch {
-            self.replica.partition.borrow_mut().log_mut().leader_epochs_mut().assign(epoch, offset);
+            self.log.borrow_mut().leader_epochs_mut().assign(epoch, offset);
         }
-        self.replica.store.create_active().await.map_err(|error| self.io_fault(error))?;
+        self.store.create_active().await.map_err(|error| self.io_fault(error))?;
         self.write_epochs().await
     }
 
     /// Leaves the files as an orderly stop leaves them. Everything must have been flushed.
     pub async fn close(&self) -> Result<(), MetadataLogError> {
         let _turn = self.files_turn.acquire(1).await;
-        let store = &self.replica.store;
+        let store = &self.store;
         store.trim().await.map_err(|error| self.io_fault(error))?;
         let (base_offset, offsets, times, producers) = {
-            let mut partition = self.replica.partition.borrow_mut();
-            let log = partition.log_mut();
+            let mut log = self.log.borrow_mut();
             let end_offset = log.log_end_offset();
             log.producers_mut().update_map_end_offset(end_offset);
             let producers = log.producers_mut().take_snapshot();
@@ -410,7 +418,7 @@ impl MetadataLog {
             store.write_file(offset, FileKind::ProducerSnapshot, bytes).await.map_err(fault)?;
         }
         self.write_epochs().await?;
-        let flushed = self.replica.partition.borrow().log().recovery_point();
+        let flushed = self.log.borrow().recovery_point();
         match self.mark.get().after_flush(flushed, u64::MAX) {
             Some(mark) => self.write_mark(mark).await,
             None => Ok(()),
@@ -428,13 +436,12 @@ impl MetadataLog {
         // What is sealed and not finished yet must not be deleted under the hands of the next flush.
         self.flush_in_turn().await?;
         let outcome = {
-            let mut partition = self.replica.partition.borrow_mut();
-            let log = partition.log_mut();
+            let mut log = self.log.borrow_mut();
             log.advance_log_start_offset(offset);
             log.delete_old_segments(&self.config, high_watermark, ring::now().wall)
         };
         for (deleted, _) in outcome.deleted {
-            self.replica.store.forget(deleted.base_offset);
+            self.store.forget(deleted.base_offset);
             for kind in FileKind::ALL {
                 let file = SegmentFile::live(deleted.base_offset, kind);
                 self.delete_later(&file.to_string(), &SegmentFile { state: FileState::Deleted, ..file }.to_string())

@@ -270,7 +270,7 @@ fn assert_led(shard: &Rc<Shard>, name: &str, partition: i32) {
     let id = TopicIdPartition { topic_id: topic.id, partition: PartitionIndex(partition) };
     assert_eq!(image.topics.partition(id).expect("the partition").leader, shard.node.id);
     let replica = shard.replica(id).expect("the replica is here");
-    assert_eq!(replica.partition.borrow().role(), ringlog_partition::Role::Leader);
+    assert_eq!(replica.standing().role, ringlog_partition::Role::Leader);
 }
 
 #[test]

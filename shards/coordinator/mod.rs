@@ -38,7 +38,7 @@ use crate::dispatch::RequestContext;
 use crate::flag::Flag;
 use crate::mesh::LocalFuture;
 use crate::shard::Shard;
-use crate::storage::log_read::{LogReadError, ReadRange};
+use crate::storage::log_read::{LogReadError, ReadRange, StoredLog};
 
 /// Bytes read at a time while loading.
 const LOAD_BYTES: usize = 1024 * 1024;
@@ -292,7 +292,7 @@ impl Driven {
         self.carry_out(effects);
         while !self.resigned.is_set() {
             futures_lite::future::or(
-                async { self.replica.progress.wait().await },
+                async { self.replica.progressed().await },
                 futures_lite::future::or(async { self.alarm.wait().await }, self.resigned.wait_until_set()),
             )
             .await;
@@ -305,10 +305,7 @@ impl Driven {
     /// Reads the whole partition into the machine; returns how many records it holds. What was appended before this
     /// leadership and isn't on disk yet is waited for.
     async fn load(&self, machine: &mut GroupCoordinator) -> Result<u64, LoadFault> {
-        let (mut next, end) = {
-            let partition = self.replica.partition.borrow();
-            (partition.log().log_start_offset(), partition.log().log_end_offset())
-        };
+        let (mut next, end) = { self.replica.with_log(|log| (log.log_start_offset(), log.log_end_offset())) };
         let mut scratch = Scratch::new(SCRATCH_BYTES);
         let mut records = 0;
         while !self.resigned.is_set() {
@@ -318,20 +315,15 @@ impl Driven {
                 current_leader_epoch: None,
                 last_fetched_epoch: None,
             };
-            let plan = self
-                .replica
-                .partition
-                .borrow()
-                .read(&request)
-                .map_err(|fault| LoadFault::Refused(fault.to_string()))?;
+            let plan = self.replica.plan_read(&request).map_err(|fault| LoadFault::Refused(fault.to_string()))?;
             let ReadPlan::Records { location, limit, .. } = plan else {
                 if next >= end {
                     break;
                 }
-                futures_lite::future::or(self.replica.progress.wait(), self.resigned.wait_until_set()).await;
+                futures_lite::future::or(self.replica.progressed(), self.resigned.wait_until_set()).await;
                 continue;
             };
-            let range = ReadRange { location, from: next, limit, max_bytes: LOAD_BYTES, at_least_one: true };
+            let range = ReadRange { place: location, from: next, limit, max_bytes: LOAD_BYTES, at_least_one: true };
             let bytes = self.replica.read(&range).await?.slices.concat();
             let before = next;
             for batch in BatchIter::new(&bytes) {
@@ -373,7 +365,7 @@ impl Driven {
     fn append(self: &Rc<Self>, write: Write) -> Option<Effects> {
         let now = ring::now();
         let batch = self.batch_of(&write);
-        let frames = self.replica.store.frames();
+        let frames = self.replica.frames();
         let must_wait = self.places_later.get() || frames.is_waited_for() || !self.replica.has_room_for(batch.len());
         let state = if must_wait {
             WriteState::Waiting(batch)
@@ -407,7 +399,7 @@ impl Driven {
 
     /// Appends the writes that wait, in their order, as memory comes back.
     async fn place_waiting(self: Rc<Self>) {
-        let frames = self.replica.store.frames();
+        let frames = self.replica.frames();
         let turn = frames.turn().await;
         while let Some((place, batch)) = self.first_waiting() {
             if !self.replica.has_room_for(batch.len()) {

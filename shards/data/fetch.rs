@@ -379,8 +379,8 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed:
         current_leader_epoch: known(part.current_leader_epoch),
         last_fetched_epoch: known(part.last_fetched_epoch),
     };
-    let seen = Some(replica.partition.borrow().standing());
-    let plan = match replica.partition.borrow().read(&request) {
+    let seen = Some(replica.standing());
+    let plan = match replica.plan_read(&request) {
         Ok(plan) => plan,
         Err(error) => return Outcome { error: Some(error.error_code()), ..Outcome::default() },
     };
@@ -408,7 +408,7 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed:
             let Some(Allowed { max_bytes, at_least_one }) = allowed else {
                 return Outcome { seen, info: Some(info), has_more: true, ..Outcome::default() };
             };
-            let range = ReadRange { location, from: part.fetch_offset, limit, max_bytes, at_least_one };
+            let range = ReadRange { place: location, from: part.fetch_offset, limit, max_bytes, at_least_one };
             let outcome = read_records(replica, &range, wanted.first_batch_bytes, read_committed, info).await;
             Outcome { seen, ..outcome }
         }
@@ -475,11 +475,8 @@ async fn watch_here(shard: Rc<Shard>, seen: Vec<Seen>, deadline: MonotonicMs) {
     let changed = Rc::new(ring::Notify::new());
     for Seen { id, standing, info } in seen {
         let Some(replica) = shard.replica(id) else { return };
-        {
-            let partition = replica.partition.borrow();
-            if Some(partition.standing()) != standing || Some(partition.read_info()) != info {
-                return;
-            }
+        if Some(replica.standing()) != standing || Some(replica.read_info()) != info {
+            return;
         }
         replica.watch(&changed);
     }

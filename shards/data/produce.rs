@@ -346,8 +346,8 @@ async fn acknowledge(replica: &Replica, appended: &Appended, wanted: Wanted) -> 
         // Only waiting for followers, or for room on a full disk, may time out: what the leader has taken, it writes or
         // fails.
         if wanted.acks != -1 && !replica.is_stuck() {
-            replica.progress.wait().await;
-        } else if left_ms == 0 || ring::timeout_ms(left_ms, replica.progress.wait()).await.is_err() {
+            replica.progressed().await;
+        } else if left_ms == 0 || ring::timeout_ms(left_ms, replica.progressed()).await.is_err() {
             return Err(ErrorCode::RequestTimedOut);
         }
     }

@@ -1,27 +1,33 @@
 //! A partition as its home core holds it: the machine that decides (`ringlog_partition`), the bytes
 //! (`segment_store`), and the task that writes them out.
+//!
+//! Both are private: what others may do to a replica is what this module offers, and what the machine then asks for is done
+//! in one place ([`Replica::apply`]). `append`, `read`, `writer` and `files` say the rest.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-use bytes::Bytes;
-use ringlog_log::transaction_index::{AbortedTransaction, TransactionIndex};
-use ringlog_log::validator::{
-    AppendOrigin, BatchRules, CheckedBatch, RecordFault, TopicCompression, ValidationError, check,
-};
-use ringlog_log::{DeletedSegment, LogConfig, Roll, TransactionRules};
+use ringlog_log::{DeletedSegment, LogConfig};
 use ringlog_partition::{
-    AppendContext, AppendError, Effects, FollowerFetch, LeaderAppend, Partition, PreparedAppend, Role, Unserved,
+    AlterPartitionOutcome, AlterPartitionProposal, DeleteRecordsError, Effects, FollowerFetch, FollowerState,
+    LeaderState, Partition, Role, Standing, Unserved,
 };
-use ringlog_protocol::records::Unpacker;
-use ringlog_ring::{self as ring, Trouble};
-use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicIdPartition, TopicPartition};
-use tracing::{debug, error};
+use ringlog_ring as ring;
+use ringlog_types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicIdPartition, TopicPartition};
+use tracing::{error, warn};
 
-use crate::log_dirs::{Stuck, Writer};
+use crate::log_dirs::Stuck;
+use crate::storage::frames::FrameCache;
 use crate::storage::padding::{LastWrite, Written};
 use crate::storage::segment_store::SegmentStore;
+
+mod append;
+mod files;
+mod read;
+mod writer;
+
+pub use append::{AppendRules, Appended, ProduceFault, Told};
 
 /// One replica of a partition.
 pub struct Replica {
@@ -29,16 +35,12 @@ pub struct Replica {
     pub id: TopicIdPartition,
     /// Its topic's name, with the partition.
     pub name: TopicPartition,
-    /// Place of its log directory in `log.dirs`.
-    pub log_dir: Cell<usize>,
-    /// What decides.
-    pub partition: RefCell<Partition>,
-    /// The bytes.
-    pub store: Rc<SegmentStore>,
-    /// The topic's settings, shared by its partitions on this core.
-    pub config: RefCell<Rc<LogConfig>>,
+    log_dir: usize,
+    partition: RefCell<Partition>,
+    store: Rc<SegmentStore>,
+    config: RefCell<Rc<LogConfig>>,
     /// Durable end, high watermark or role changed: whoever waits looks again.
-    pub progress: ring::Notify,
+    progress: ring::Notify,
     watchers: RefCell<Vec<Weak<ring::Notify>>>,
     writer_runs: Cell<bool>,
     last_write: LastWrite,
@@ -47,11 +49,13 @@ pub struct Replica {
     must_rest: Cell<bool>,
     is_resting: Cell<bool>,
     /// Segments that are no part of the log any more, whose files still have their names.
-    pub(crate) retired: RefCell<VecDeque<DeletedSegment>>,
+    retired: RefCell<VecDeque<DeletedSegment>>,
     /// Work on the files beside the writer's joins it; it closes when they are given up.
-    pub(crate) files: ring::Gate,
+    files: ring::Gate,
     /// Held while `leader-epoch-checkpoint` is written: who finds nothing to write knows that it is there.
-    pub(crate) epochs_turn: ring::ByteSemaphore,
+    epochs_turn: ring::ByteSemaphore,
+    /// A change of the in-sync replicas was not asked for, which was told.
+    isr_is_told: Cell<bool>,
 }
 
 impl Written for Replica {
@@ -60,106 +64,11 @@ impl Written for Replica {
     }
 }
 
-/// How long a writer rests that found the disk full, or no descriptor.
-const WRITE_RETRY_MS: u64 = 500;
 /// Watchers that are gone are looked for when there are this many.
 const WATCHERS_TO_SWEEP: usize = 16;
 
-/// What a Produce asks for, and what is known of it beside its records.
-#[derive(Debug, Clone, Copy)]
-pub struct AppendRules {
-    /// Who writes.
-    pub origin: AppendOrigin,
-    /// -1 for all in-sync replicas, 1 for the leader, 0 for no answer.
-    pub required_acks: i16,
-    /// What is known of the batch's transaction.
-    pub transaction: TransactionRules,
-}
-
-/// Records that have their place.
-#[derive(Debug, Clone, Copy)]
-pub struct Appended {
-    /// Offset of the first record.
-    pub base_offset: Offset,
-    /// The offset after the last one.
-    pub end_offset: Offset,
-    /// The epoch in which they were appended.
-    pub leader_epoch: LeaderEpoch,
-    /// -1 with `CreateTime`.
-    pub log_append_time: TimestampMs,
-    /// The log's start at that moment.
-    pub log_start_offset: Offset,
-}
-
-/// Why a partition's part of a Produce failed, as the response says it.
-#[derive(Debug, Clone)]
-pub struct ProduceFault {
-    /// The error.
-    pub code: ErrorCode,
-    /// More about it.
-    pub message: Option<String>,
-    /// The records at fault.
-    pub record_errors: Vec<RecordFault>,
-    /// What the answer tells of the log all the same.
-    pub told: Told,
-}
-
-/// What an answer with an error tells of the log.
-#[derive(Debug, Clone, Copy)]
-pub enum Told {
-    /// Nothing.
-    Nothing,
-    /// Where it starts.
-    LogStart(Offset),
-    /// Where the records lie, though they aren't acknowledged.
-    Appended(Appended),
-}
-
-impl ProduceFault {
-    const fn new(code: ErrorCode) -> ProduceFault {
-        ProduceFault { code, message: None, record_errors: Vec::new(), told: Told::Nothing }
-    }
-
-    /// Why an append failed. Kafka tells the log's start with errors that it didn't expect at the log.
-    fn of_append(error: AppendError, log_start_offset: Offset) -> ProduceFault {
-        let mut fault = ProduceFault::new(error.error_code());
-        fault.told = match fault.code {
-            ErrorCode::NotLeaderOrFollower
-            | ErrorCode::KafkaStorageError
-            | ErrorCode::UnknownTopicOrPartition
-            | ErrorCode::UnknownTopicId
-            | ErrorCode::MessageTooLarge
-            | ErrorCode::RecordListTooLarge
-            | ErrorCode::CorruptMessage => Told::Nothing,
-            _ => Told::LogStart(log_start_offset),
-        };
-        if let AppendError::Invalid(invalid) = error {
-            fault.message = invalid.response_message().map(str::to_owned);
-            fault.record_errors = invalid.record_errors;
-            if invalid.is_of_request {
-                fault.told = Told::Nothing;
-            }
-        }
-        fault
-    }
-}
-
-impl ProduceFault {
-    /// There is no room on the disk for now. Producers try again.
-    fn disk_full() -> ProduceFault {
-        let message = "The disk of the log directory is full.".to_owned();
-        ProduceFault { message: Some(message), ..ProduceFault::new(ErrorCode::KafkaStorageError) }
-    }
-}
-
-impl From<ErrorCode> for ProduceFault {
-    fn from(code: ErrorCode) -> ProduceFault {
-        ProduceFault::new(code)
-    }
-}
-
 impl Replica {
-    /// A replica that has not been told its role yet.
+    /// A replica that has not been told its role yet; its log directory has the place `log_dir` in `log.dirs`.
     pub fn new(
         partition: Partition,
         name: TopicPartition,
@@ -170,7 +79,7 @@ impl Replica {
         Rc::new(Replica {
             id: partition.id(),
             name,
-            log_dir: Cell::new(log_dir),
+            log_dir,
             partition: RefCell::new(partition),
             store,
             config: RefCell::new(config),
@@ -184,148 +93,94 @@ impl Replica {
             retired: RefCell::default(),
             files: ring::Gate::new(),
             epochs_turn: ring::ByteSemaphore::new(1),
+            isr_is_told: Cell::new(false),
         })
     }
 
-    /// Whether there is memory for a batch of so many bytes, until the next `await`. To be asked before each
-    /// [`Replica::append`].
-    pub fn has_room_for(&self, bytes: usize) -> bool {
-        let config = self.config.borrow();
-        let most = match config.compression {
-            TopicCompression::Producer => bytes,
-            // It may be written anew, and grow.
-            TopicCompression::Codec { .. } => bytes.max(config.max_message_bytes as usize),
-        };
-        self.store.has_room_for(most)
+    /// Place of its log directory in `log.dirs`.
+    pub fn log_dir(&self) -> usize {
+        self.log_dir
     }
 
-    /// Whether there is memory for a batch as it was checked; one that is refused takes none.
-    pub fn has_room_for_checked(&self, checked: &Result<CheckedBatch, ValidationError>) -> bool {
-        self.store.has_room_for(checked.as_ref().map_or(0, CheckedBatch::size_in_bytes))
+    /// The topic's settings, shared by its partitions on this core.
+    pub fn config(&self) -> Rc<LogConfig> {
+        self.config.borrow().clone()
     }
 
-    /// Checks and appends a batch of the node's own.
-    pub fn append_own(
-        self: &Rc<Self>,
-        records: &Bytes,
-        rules: &AppendRules,
-        unpacker: &mut Unpacker,
-        now: Now,
-    ) -> Result<Appended, ProduceFault> {
-        let batch_rules = BatchRules::new(&self.config.borrow(), rules.origin, now.wall);
-        self.append(check(records, &self.name, &batch_rules, unpacker), rules, now)
+    /// The topic's settings have changed.
+    pub fn set_config(&self, config: Rc<LogConfig>) {
+        *self.config.borrow_mut() = config;
+        // The least number of in-sync replicas may have changed.
+        self.progress.notify_all();
     }
 
-    /// Gives records that were checked their offsets and their place in memory, and sees to it that they are written.
-    ///
-    /// Nothing is awaited here, so the order of calls is the order in the log.
-    pub fn append(
-        self: &Rc<Self>,
-        checked: Result<CheckedBatch, ValidationError>,
-        rules: &AppendRules,
-        now: Now,
-    ) -> Result<Appended, ProduceFault> {
-        let config = self.config.borrow().clone();
-        let writer = if rules.origin == AppendOrigin::Client { Writer::Client } else { Writer::Internal };
-        let is_leader = self.partition.borrow().role() == Role::Leader;
-        let bytes = checked.as_ref().map_or(0, CheckedBatch::size_in_bytes);
-        if is_leader && bytes > 0 && !self.store.space().admits(self.log_dir.get(), bytes, writer, now.monotonic) {
-            return Err(ProduceFault::disk_full());
-        }
-        let context = AppendContext {
-            topic_partition: &self.name,
-            config: &config,
-            origin: rules.origin,
-            required_acks: rules.required_acks,
-            rules: rules.transaction,
-            now,
-        };
-        let decided = self.partition.borrow_mut().leader_append(checked, &context);
-        let decided = decided
-            .map_err(|error| ProduceFault::of_append(error, self.partition.borrow().log().log_start_offset()))?;
-        match decided {
-            LeaderAppend::Append(prepared) => {
-                let appended = Appended {
-                    base_offset: prepared.base_offset,
-                    end_offset: prepared.next_offset,
-                    leader_epoch: prepared.leader_epoch,
-                    log_append_time: prepared.log_append_time,
-                    log_start_offset: prepared.log_start_offset,
-                };
-                self.place(*prepared);
-                self.wake_writer();
-                Ok(appended)
-            }
-            LeaderAppend::Duplicate(duplicate) => Ok(Appended {
-                base_offset: duplicate.base_offset,
-                end_offset: duplicate.next_offset,
-                leader_epoch: self.partition.borrow().leader_epoch(),
-                log_append_time: duplicate.log_append_time,
-                log_start_offset: duplicate.log_start_offset,
-            }),
-        }
+    /// The memory that appends take, of this core.
+    pub fn frames(&self) -> &FrameCache {
+        self.store.frames()
     }
 
-    /// Copies a batch to its place: the header as it was decided, the payload as it came.
-    fn place(&self, prepared: PreparedAppend) {
-        if let Some(roll) = prepared.placement.roll {
-            self.store.roll(roll);
-        }
-        let batch = &prepared.batch;
-        self.store.append(u64::from(prepared.placement.position), &[&batch.header.encode(), &batch.payload]);
+    /// What it is to those who wait at it.
+    pub fn standing(&self) -> Standing {
+        self.partition.borrow().standing()
     }
 
-    /// A follower's fetch is its acknowledgement.
-    pub fn on_follower_fetch(&self, fetch: &FollowerFetch) {
-        let config = self.config.borrow().clone();
-        let now = ring::now().monotonic;
-        let effects = self.partition.borrow_mut().on_follower_fetch(fetch, &config, now);
-        self.apply(&effects);
-    }
-
-    /// Aborted transactions that overlap the offsets `from..limit`, for a reader with `read_committed`.
-    pub async fn aborted_transactions(&self, from: Offset, limit: Offset) -> std::io::Result<Vec<AbortedTransaction>> {
-        let segments: Vec<Offset> = self.partition.borrow().log().transaction_index_segments(from).collect();
-        let mut aborted = Vec::new();
-        for segment in segments {
-            let found = self.store.transaction_index(segment).await?.collect_aborted(from, limit);
-            aborted.extend(found.transactions);
-            if found.is_complete {
-                return Ok(aborted);
-            }
-        }
-        let partition = self.partition.borrow();
-        let active: &TransactionIndex = &partition.log().active_segment().transaction_index;
-        aborted.extend(active.collect_aborted(from, limit).transactions);
-        Ok(aborted)
-    }
-
-    /// Whether records up to `appended` are acknowledged: durable here for acks 0 and 1, committed for acks -1. `None`
-    /// as long as that is open.
-    pub fn acknowledged(&self, appended: &Appended, acks: i16) -> Option<Result<(), ErrorCode>> {
-        let partition = self.partition.borrow();
-        let unserved = partition.unserved();
-        if let Some(why) = unserved.filter(|why| !why.is_still_written()) {
-            return Some(Err(why.error_code()));
-        }
-        if partition.role() != Role::Leader || partition.leader_epoch() != appended.leader_epoch {
-            return Some(Err(ErrorCode::NotLeaderOrFollower));
-        }
-        let is_durable = partition.durable_end_offset() >= appended.end_offset;
-        if acks != -1 {
-            return is_durable.then_some(Ok(()));
-        }
-        if partition.high_watermark() < appended.end_offset {
-            // A node that stops writes what it took, and doesn't wait for others.
-            return unserved.filter(|_| is_durable).map(|why| Err(why.error_code()));
-        }
-        let is_enough = partition.has_enough_in_sync(&self.config.borrow());
-        Some(if is_enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend) })
+    /// The epoch in which the replica leads, if it does.
+    pub fn led_epoch(&self) -> Option<LeaderEpoch> {
+        let Standing { role, leader_epoch, .. } = self.standing();
+        (role == Role::Leader).then_some(leader_epoch)
     }
 
     /// Why nothing is served from here, if so.
     pub fn unserved(&self) -> Option<Unserved> {
         self.partition.borrow().unserved()
+    }
+
+    /// Everything below is on the device.
+    pub fn durable_end_offset(&self) -> Offset {
+        self.partition.borrow().durable_end_offset()
+    }
+
+    /// Everything below is committed.
+    pub fn high_watermark(&self) -> Offset {
+        self.partition.borrow().high_watermark()
+    }
+
+    /// The smallest log start over this replica and the followers that are alive.
+    pub fn low_watermark(&self, is_alive: impl Fn(NodeId) -> bool) -> Offset {
+        self.partition.borrow().low_watermark(is_alive)
+    }
+
+    /// Metadata: this replica leads.
+    pub fn become_leader(&self, state: &LeaderState<'_>) {
+        let config = self.config();
+        let effects = self.partition.borrow_mut().become_leader(state, &config, ring::now().monotonic);
+        self.apply(effects);
+    }
+
+    /// Metadata: another replica leads, or none.
+    pub fn become_follower(&self, state: &FollowerState) {
+        let effects = self.partition.borrow_mut().become_follower(state);
+        self.apply(effects);
+    }
+
+    /// A follower's fetch is its acknowledgement.
+    pub fn on_follower_fetch(&self, fetch: &FollowerFetch) {
+        let config = self.config();
+        let effects = self.partition.borrow_mut().on_follower_fetch(fetch, &config, ring::now().monotonic);
+        self.apply(effects);
+    }
+
+    /// Records below `offset` (-1: the high watermark) are deleted. Returns the offset that followers' logs must start at,
+    /// too, before that is acknowledged, and the epoch in which it was asked.
+    pub fn delete_records(&self, offset: Offset) -> Result<(Offset, LeaderEpoch), DeleteRecordsError> {
+        let mut partition = self.partition.borrow_mut();
+        let target = partition.delete_records(offset, &self.config.borrow())?;
+        Ok((target, partition.leader_epoch()))
+    }
+
+    /// Drops producers that were idle for `producer.id.expiration.ms`.
+    pub fn remove_expired_producers(&self, now: TimestampMs) {
+        self.partition.borrow_mut().remove_expired_producers(&self.config.borrow(), now);
     }
 
     /// Nothing is served from here any more: whoever waits is told `why`.
@@ -334,28 +189,53 @@ impl Replica {
         if !why.is_still_written() {
             self.store.abandon();
         }
-        self.apply(&effects);
+        self.apply(effects);
     }
 
-    /// What clients are told when something of the log couldn't be read. Files that went with the replica are no fault.
-    pub fn on_read_fault(&self, what: &str, fault: &dyn std::error::Error) -> ErrorCode {
-        let unserved = self.unserved();
-        if unserved.is_none() {
-            error!(partition = %self.name, directory = %self.store.directory().display(), "{what}: {fault}");
+    /// Does what an event asks for. All of it is named here: who adds to [`Effects`] says what becomes of it.
+    fn apply(&self, effects: Effects) {
+        let Effects { high_watermark, durable_end_offset, leadership_changed, alter_partition } = effects;
+        if let Some(proposal) = alter_partition {
+            self.refuse_isr_change(&proposal);
         }
-        unserved.unwrap_or(Unserved::LogDirectoryFailed).error_code()
+        if high_watermark.is_some() || durable_end_offset.is_some() || leadership_changed {
+            self.wake_waiters();
+        }
     }
 
-    /// Lets everybody who waits on this partition look again, as far as `effects` say that something changed.
-    pub fn apply(&self, effects: &Effects) {
-        if *effects != Effects::default() {
-            self.progress.notify_all();
-            for watcher in self.watchers.take() {
-                if let Some(watcher) = watcher.upgrade() {
-                    watcher.notify_all();
-                }
+    /// This node doesn't replicate yet, and asks the controller for no change of the in-sync replicas: those that are
+    /// committed stay in force, and nothing waits for the others.
+    fn refuse_isr_change(&self, proposal: &AlterPartitionProposal) {
+        let config = self.config();
+        let mut partition = self.partition.borrow_mut();
+        if partition.remote_replicas().is_empty() {
+            debug_assert!(false, "a change of the in-sync replicas of a partition that has one replica");
+            error!(partition = %self.name, ?proposal, "a partition with one replica asks for other in-sync replicas");
+        } else if !self.isr_is_told.replace(true) {
+            let wanted: Vec<i32> = proposal.new_isr.iter().map(|(replica, _)| replica.0).collect();
+            warn!(partition = %self.name, ?wanted, "the in-sync replicas stay as they are: this node can't ask for others yet");
+        }
+        let outcome = AlterPartitionOutcome::Ineligible;
+        let effects = partition.on_alter_partition(&outcome, &config, ring::now().monotonic);
+        drop(partition);
+        if effects != Effects::default() {
+            self.wake_waiters();
+        }
+    }
+
+    /// Lets everybody who waits on this partition look again.
+    fn wake_waiters(&self) {
+        self.progress.notify_all();
+        for watcher in self.watchers.take() {
+            if let Some(watcher) = watcher.upgrade() {
+                watcher.notify_all();
             }
         }
+    }
+
+    /// Ends when durable end, high watermark or role have changed, or settings that they depend on.
+    pub fn progressed(&self) -> impl Future<Output = ()> + '_ {
+        self.progress.wait()
     }
 
     /// Notifies `watcher` of the next progress, once.
@@ -367,134 +247,13 @@ impl Replica {
         watchers.push(Rc::downgrade(watcher));
     }
 
-    /// How many watch.
+    /// How many watch, and how many wait.
     #[cfg(test)]
-    pub fn watchers(&self) -> usize {
-        self.watchers.borrow().iter().filter(|watcher| watcher.strong_count() > 0).count()
-    }
-
-    /// Sees to it that what was appended gets written. While one pass writes, further appends gather for the next.
-    pub fn wake_writer(self: &Rc<Self>) {
-        if !self.writer_runs.replace(true) {
-            ring::spawn_detached(self.clone().write());
-        }
-    }
-
-    /// Waits until nothing is left to write, or nothing can be written for now.
-    pub async fn written_out(&self) {
-        while self.writer_runs.get() && !self.is_resting.get() {
-            self.progress.wait().await;
-        }
-    }
-
-    /// Cuts what lies behind the last record in the active file, unless it is being written.
-    pub async fn cut_padding(self: &Rc<Self>) -> std::io::Result<()> {
-        if self.writer_runs.replace(true) {
-            return Ok(());
-        }
-        let outcome = if self.partition.borrow().is_written() { self.store.cut_padding().await } else { Ok(()) };
-        // What came meanwhile.
-        self.clone().write().await;
-        outcome
-    }
-
-    /// Whether the writer waits for better times: it writes nothing meanwhile.
-    pub fn is_resting(&self) -> bool {
-        self.is_resting.get()
-    }
-
-    async fn write(self: Rc<Self>) {
-        while self.store.is_dirty() && self.partition.borrow().is_written() {
-            if self.must_rest.take() && !self.rest().await {
-                break;
-            }
-            let end_offset = self.partition.borrow().log().log_end_offset();
-            match self.write_once(end_offset).await {
-                Ok(()) => drop(self.stuck.take()),
-                Err(error) => self.on_trouble("writing failed", &error),
-            }
-        }
-        self.stuck.take();
-        self.writer_runs.set(false);
-        self.progress.notify_all();
-    }
-
-    /// What is to be made of an error in this replica's files. A full disk, or too few descriptors, lets the writer rest;
-    /// anything else takes the directory offline.
-    fn on_trouble(&self, what: &str, error: &std::io::Error) {
-        let trouble = ring::trouble(error);
-        if trouble == Trouble::Fault {
-            self.store.report_fault(self.log_dir.get(), what, error);
-            self.close(Unserved::LogDirectoryFailed);
-            return;
-        }
-        if !self.must_rest.replace(true) {
-            debug!(partition = %self.name, "{what}: {error}");
-        }
-        if trouble == Trouble::Full && self.stuck.borrow().is_none() {
-            *self.stuck.borrow_mut() = Some(self.store.space().begin_stuck(self.log_dir.get()));
-        }
-    }
-
-    /// Waits until it is time to try again; `false` when there won't be another time.
-    async fn rest(&self) -> bool {
-        let space = self.store.space();
-        if space.has_given_up() {
-            return false;
-        }
-        self.is_resting.set(true);
-        self.progress.notify_all();
-        ring::sleep_ms(WRITE_RETRY_MS).await;
-        self.is_resting.set(false);
-        !space.has_given_up()
-    }
-
-    /// Whether the disk is full and takes nothing of what was appended.
-    pub fn is_stuck(&self) -> bool {
-        self.stuck.borrow().is_some()
-    }
-
-    /// One pass: everything before `end_offset` to the device, then the partition hears of it.
-    async fn write_once(self: &Rc<Self>, end_offset: Offset) -> std::io::Result<()> {
-        let config = self.config.borrow().clone();
-        let must_flush = self.partition.borrow().log().must_flush(&config);
-        self.store.write_out().await?;
-        for roll in self.store.take_finished() {
-            ring::spawn_detached(self.clone().finish_segment(roll));
-        }
-        // What recovery doesn't look at any more must have its epochs.
-        self.persist_leader_epochs().await?;
-        let now = ring::now();
-        self.store.context().padding.on_written(self, now.monotonic);
-        if must_flush {
-            self.store.sync().await?;
-            self.partition.borrow_mut().log_mut().on_flushed(self.flushed_up_to(end_offset), now.wall);
-        }
-        let effects = self.partition.borrow_mut().on_durable(end_offset, &config, now.monotonic);
-        self.apply(&effects);
-        Ok(())
-    }
-
-    /// A sealed segment gets its indexes; then its records need no recovery any more.
-    async fn finish_segment(self: Rc<Self>, roll: Rc<Roll>) {
-        let finished = match self.store.finish(&roll).await {
-            // Recovery begins behind this segment from now on, and must find its epochs.
-            Ok(()) => self.persist_leader_epochs().await,
-            failed => failed,
-        };
-        match finished {
-            Ok(()) => {
-                let mut partition = self.partition.borrow_mut();
-                let active = partition.log().active_segment().base_offset;
-                partition.log_mut().on_flushed(self.flushed_up_to(active), ring::now().wall);
-            }
-            Err(fault) => {
-                // If it may be tried again, then by the writer, which comes by when it has rested.
-                self.store.put_back(roll.sealed.base_offset);
-                self.on_trouble("sealing a segment failed", &fault);
-                self.wake_writer();
-            }
-        }
-        self.progress.notify_all();
+    pub fn waiting(&self) -> (usize, usize) {
+        let watchers = self.watchers.borrow();
+        (watchers.iter().filter(|watcher| watcher.strong_count() > 0).count(), self.progress.waiters())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,8 @@
 use std::io;
 use std::rc::Rc;
 
-use ringlog_log::names::{FileKind, FileState, SegmentFile};
-use ringlog_log::{DeletedSegment, RetentionReason};
-use ringlog_partition::{Role, Unserved};
-use ringlog_ring::{self as ring, Trouble};
+use ringlog_ring as ring;
 use ringlog_types::{MonotonicMs, TopicIdPartition};
-use tracing::{debug, info};
 
 use super::checkpoints::{self, Kinds};
 use super::offline::watch_faults;
@@ -145,27 +141,16 @@ async fn for_each<F: AsyncFnMut(&Rc<Replica>) -> io::Result<()>>(shard: &Rc<Shar
         }
         let Some(replica) = shard.replica(id) else { continue };
         if let Err(error) = work(&replica).await {
-            on_trouble(&replica, what, &error);
+            replica.on_file_trouble(what, &error);
         }
         ring::yield_if_needed().await;
-    }
-}
-
-/// Trouble that passes is met again when the work comes round again; anything else takes the directory offline.
-fn on_trouble(replica: &Replica, what: &str, error: &io::Error) {
-    if ring::trouble(error) == Trouble::Fault {
-        replica.store.report_fault(replica.log_dir.get(), what, error);
-        replica.close(Unserved::LogDirectoryFailed);
-    } else {
-        debug!(partition = %replica.name, "{what}: {error}");
     }
 }
 
 async fn expire_producers(shard: &Rc<Shard>) {
     let now = ring::now().wall;
     for_each(shard, "", async |replica| {
-        let config = replica.config.borrow().clone();
-        replica.partition.borrow_mut().remove_expired_producers(&config, now);
+        replica.remove_expired_producers(now);
         Ok(())
     })
     .await;
@@ -173,15 +158,7 @@ async fn expire_producers(shard: &Rc<Shard>) {
 
 async fn flush_due(shard: &Rc<Shard>) {
     let now = ring::now().wall;
-    for_each(shard, "flushing failed", async |replica| {
-        let config = replica.config.borrow().clone();
-        let is_due = {
-            let partition = replica.partition.borrow();
-            partition.role() != Role::Unassigned && partition.log().flush_is_due(&config, now)
-        };
-        if is_due { replica.flush().await } else { Ok(()) }
-    })
-    .await;
+    for_each(shard, "flushing failed", async |replica| replica.flush_if_due(now).await).await;
 }
 
 /// Files of logs that are idle by now end with their last record.
@@ -191,7 +168,7 @@ async fn cut_padding(shard: &Rc<Shard>) {
             return;
         }
         if let Err(error) = replica.cut_padding().await {
-            on_trouble(&replica, "cutting a file to its records failed", &error);
+            replica.on_file_trouble("cutting a file to its records failed", &error);
         }
         ring::yield_if_needed().await;
     }
@@ -203,79 +180,8 @@ pub(super) async fn enforce_retention(shard: &Rc<Shard>) {
 }
 
 async fn delete_old_segments(shard: &Rc<Shard>, replica: &Rc<Replica>) -> io::Result<()> {
-    let config = replica.config.borrow().clone();
-    let outcome = {
-        let mut partition = replica.partition.borrow_mut();
-        if partition.role() == Role::Unassigned {
-            return Ok(());
-        }
-        let high_watermark = partition.high_watermark();
-        partition.log_mut().delete_old_segments(&config, high_watermark, ring::now().wall)
-    };
-    if let Some(roll) = outcome.roll {
-        replica.store.roll(roll);
-    }
-    for (segment, reason) in outcome.deleted {
-        let why = match reason {
-            RetentionReason::Time => "retention.ms",
-            RetentionReason::Size => "retention.bytes",
-            RetentionReason::LogStart => "it lies below the log's start",
-        };
-        info!(partition = %replica.name, segment = segment.base_offset.0, bytes = segment.size, "deleting a segment: {why}");
-        replica.retired.borrow_mut().push_back(segment);
-    }
-    retire_all(shard, replica, config.file_delete_delay_ms).await
-}
-
-/// Lets go the files of the segments that are no part of the log any more, these and those for which it failed before.
-async fn retire_all(shard: &Rc<Shard>, replica: &Rc<Replica>, delay_ms: i64) -> io::Result<()> {
-    let Ok(_pass) = replica.files.enter() else { return Ok(()) };
-    let Some(last) = replica.retired.borrow().back().map(|last| last.base_offset) else { return Ok(()) };
-    // Nobody writes to their files any more from here on.
-    replica.settled_below(last.plus(1)).await;
-    if !replica.partition.borrow().is_written() {
-        return Ok(());
-    }
-    // The active segment, new and empty perhaps, alone tells where the log goes on.
-    replica.store.create_active_if_missing().await?;
-    match replica.persist_leader_epochs().await {
-        // Too many epochs do no harm, and what goes now may make room for the others.
-        Err(error) if ring::trouble(&error) != Trouble::Fault => debug!(partition = %replica.name, "{error}"),
-        outcome => outcome?,
-    }
-    loop {
-        let next = replica.retired.borrow().front().cloned();
-        let Some(segment) = next else { return Ok(()) };
-        retire(shard, replica, &segment, delay_ms).await?;
-        replica.retired.borrow_mut().pop_front();
-    }
-}
-
-/// Renames a segment's files to `*.deleted` and has them removed later. Can be done again when it failed half-way.
-async fn retire(shard: &Rc<Shard>, replica: &Rc<Replica>, segment: &DeletedSegment, delay_ms: i64) -> io::Result<()> {
-    replica.store.forget(segment.base_offset);
-    let (directory, offset) = (replica.store.directory(), segment.base_offset);
-    let renamed = ring::fs::run_again(async move |fs| {
-        let mut renamed = Vec::new();
-        for kind in FileKind::ALL {
-            let live = SegmentFile::live(offset, kind);
-            let deleted = directory.join(SegmentFile { state: FileState::Deleted, ..live }.to_string());
-            match fs.rename(&directory.join(live.to_string()), &deleted).await {
-                Ok(()) => renamed.push(deleted),
-                // Not there, or renamed by an attempt that failed later.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if fs.exists(&deleted).await? {
-                        renamed.push(deleted);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(renamed)
-    })
-    .await?;
-    for path in renamed {
-        shard.log_dirs.removals.later(Target::File(path), replica.log_dir.get(), delay_ms);
-    }
-    Ok(())
+    replica.end_old_segments();
+    let (removals, place) = (&shard.log_dirs.removals, replica.log_dir());
+    let delay_ms = replica.config().file_delete_delay_ms;
+    replica.retire_segments(|path| removals.later(Target::File(path), place, delay_ms)).await
 }

@@ -25,6 +25,7 @@ use super::background::replica_ids;
 use super::open::OpenSummary;
 use crate::data::replica::Replica;
 use crate::shard::Shard;
+use crate::storage::log_read::StoredLog;
 
 /// Which files to write.
 #[derive(Debug, Clone, Copy, Default)]
@@ -108,7 +109,7 @@ impl Marks {
 impl LogDirs {
     /// The log's start moved (DeleteRecords): once this ends, a crash doesn't bring the records back.
     pub async fn after_log_start_moved(&self, shard: &Rc<Shard>, replica: &Rc<Replica>) {
-        let place = replica.log_dir.get();
+        let place = replica.log_dir();
         let epochs = replica.persist_leader_epochs().await;
         self.fail_if_err(shard, place, "leader epochs can't be written", epochs).await;
         write_from(shard, Kinds::LOG_STARTS).await;
@@ -204,11 +205,11 @@ async fn gather_here(shard: Rc<Shard>) -> Vec<Vec<Marks>> {
 fn marks_of(shard: &Shard, id: TopicIdPartition) -> Option<Marks> {
     if let Some(replica) = shard.replicas.borrow().get(&id) {
         // Its name is about to be free for another.
-        if replica.files.is_closed() {
+        if replica.has_given_up_files() {
             return None;
         }
-        let partition = replica.partition.borrow();
-        return Some(Marks::of(&replica.name, replica.log_dir.get(), partition.log(), partition.high_watermark()));
+        let high_watermark = replica.high_watermark();
+        return Some(replica.with_log(|log| Marks::of(&replica.name, replica.log_dir(), log, high_watermark)));
     }
     let unclaimed = shard.log_dirs.unclaimed.borrow();
     unclaimed.get(&id).map(|log| Marks::of(&log.name, log.directory, &log.log, log.high_watermark))

@@ -12,7 +12,6 @@ use ringlog_types::{Offset, TopicIdPartition, TopicPartition, Uuid};
 use tracing::info;
 
 use super::names::{self, Made, NAMES_AT_A_TIME, NewName};
-use super::recover::jitter_seed;
 use super::{LogDirs, OpenLog};
 use crate::data::replica::Replica;
 use crate::mesh::LocalFuture;
@@ -152,8 +151,8 @@ impl LogDirs {
     }
 
     fn begin(&self, shard: &Shard, new: NewLog) {
-        let log = Log::new(Offset(0), ring::now().wall, jitter_seed(new.claim.id));
-        let store = SegmentStore::new(shard.store.clone(), new.name.path, Offset(0), 0, None);
+        let log = Log::new(Offset(0), ring::now().wall, 0);
+        let store = SegmentStore::new(shard.store.clone(), new.name.path, &log, None);
         let name = new.claim.name.clone();
         let open = OpenLog { name, directory: new.place, log, store, high_watermark: Offset(0) };
         self.serve(shard, &new.claim, open);
@@ -250,7 +249,7 @@ async fn is_in_use(shard: &Rc<Shard>, path: &Path) -> bool {
                 }
                 stays
             });
-            let in_use = shard.replicas.borrow().values().any(|replica| replica.store.is_in(&path));
+            let in_use = shard.replicas.borrow().values().any(|replica| replica.is_in(&path));
             Box::pin(std::future::ready(in_use))
         };
         if shard.invoke_on(core, work).await {

@@ -112,10 +112,8 @@ async fn close_logs(shard: &Rc<Shard>) -> Vec<usize> {
 fn note_flushed(shard: &Shard, unclean: &[usize]) {
     let now = ring::now().wall;
     let is_flushed = |place: usize| !shard.log_dirs.has_failed(place) && !unclean.contains(&place);
-    for replica in replicas(shard).iter().filter(|replica| is_flushed(replica.log_dir.get())) {
-        let mut partition = replica.partition.borrow_mut();
-        let end_offset = partition.log().log_end_offset();
-        partition.log_mut().on_flushed(end_offset, now);
+    for replica in replicas(shard).iter().filter(|replica| is_flushed(replica.log_dir())) {
+        replica.on_all_flushed(now);
     }
     for open in shard.log_dirs.unclaimed.borrow_mut().values_mut().filter(|open| is_flushed(open.directory)) {
         let end_offset = open.log.log_end_offset();
@@ -158,7 +156,7 @@ async fn close_pending(shard: &Rc<Shard>, pending: &RefCell<VecDeque<Rc<Replica>
     loop {
         let next = pending.borrow_mut().pop_front();
         let Some(replica) = next else { return unclean };
-        let place = replica.log_dir.get();
+        let place = replica.log_dir();
         if shard.log_dirs.has_failed(place) {
             continue;
         }
@@ -172,18 +170,8 @@ async fn close_pending(shard: &Rc<Shard>, pending: &RefCell<VecDeque<Rc<Replica>
 
 /// Whether all of it is in its files now.
 async fn close_replica(replica: &Rc<Replica>) -> io::Result<bool> {
-    replica.settled_below(Offset(i64::MAX)).await;
-    replica.quiesced().await;
-    if replica.store.is_dirty() || replica.store.unfinished_from().is_some() {
-        return Ok(false);
-    }
-    replica.persist_leader_epochs().await?;
-    let end_files = {
-        let mut partition = replica.partition.borrow_mut();
-        EndFiles::of(partition.log_mut())
-    };
-    replica.store.trim().await?;
-    end_files.write(replica.store.directory()).await?;
+    let Some(end_files) = replica.end(EndFiles::of).await? else { return Ok(false) };
+    end_files.write(replica.directory()).await?;
     Ok(true)
 }
 

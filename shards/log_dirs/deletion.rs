@@ -27,7 +27,7 @@ impl LogDirs {
         let mut removals = Vec::new();
         for some in replicas.chunks(NAMES_AT_A_TIME) {
             let (lost, there): (Vec<Rc<Replica>>, Vec<Rc<Replica>>) =
-                some.iter().cloned().partition(|replica| self.has_failed(replica.log_dir.get()));
+                some.iter().cloned().partition(|replica| self.has_failed(replica.log_dir()));
             remove_from_failed(shard, lost);
             if !there.is_empty() {
                 self.rename_deleted(shard, &there, &mut removals).await;
@@ -48,9 +48,8 @@ impl LogDirs {
     async fn rename_deleted(&self, shard: &Rc<Shard>, some: &[Rc<Replica>], removals: &mut Vec<(Target, usize, i64)>) {
         let mut old = Vec::with_capacity(some.len());
         for replica in some {
-            replica.files_given_up().await;
-            forget_files(replica);
-            let path = replica.store.directory();
+            replica.give_up_files().await;
+            let path = replica.directory();
             let renamed = names::suffixed(shard, &path, &replica.name, DirectoryKind::Delete);
             old.push(OldName { path, renamed, id: replica.id });
         }
@@ -62,11 +61,11 @@ impl LogDirs {
                 Ok(outcomes) => outcomes.next().unwrap_or(Ok(false)),
                 Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
             };
-            let place = replica.log_dir.get();
+            let place = replica.log_dir();
             match outcome {
                 Ok(true) => {
-                    let delay_ms = replica.config.borrow().file_delete_delay_ms;
-                    replica.store.set_directory(name.renamed.clone());
+                    let delay_ms = replica.config().file_delete_delay_ms;
+                    replica.set_directory(name.renamed.clone());
                     removals.push((Target::Directory(name.renamed), place, delay_ms));
                     deleted.push((replica.name.clone(), place));
                 }
@@ -88,7 +87,7 @@ impl LogDirs {
         let mut known = shard.replicas.borrow_mut();
         if known.get(&replica.id).is_some_and(|known| Rc::ptr_eq(known, replica)) {
             known.remove(&replica.id);
-            self.count(replica.log_dir.get(), -1);
+            self.count(replica.log_dir(), -1);
         }
     }
 
@@ -149,7 +148,7 @@ fn remove_from_failed(shard: &Shard, lost: Vec<Rc<Replica>>) {
     let names: Vec<OldName> = lost
         .iter()
         .map(|replica| {
-            let path = replica.store.directory();
+            let path = replica.directory();
             let renamed = names::suffixed(shard, &path, &replica.name, DirectoryKind::Delete);
             OldName { path, renamed, id: replica.id }
         })
@@ -166,15 +165,6 @@ fn remove_from_failed(shard: &Shard, lost: Vec<Rc<Replica>>) {
             );
         }
     });
-}
-
-fn forget_files(replica: &Replica) {
-    let partition = replica.partition.borrow();
-    let log = partition.log();
-    for segment in log.sealed_segments() {
-        replica.store.forget(segment.base_offset);
-    }
-    replica.store.forget(log.active_segment().base_offset);
 }
 
 /// One line for each topic.

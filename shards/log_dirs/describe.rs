@@ -11,6 +11,7 @@ use super::background::replicas;
 use super::claim::is_cordoned;
 use crate::mesh::LocalFuture;
 use crate::shard::Shard;
+use crate::storage::log_read::StoredLog;
 
 /// One log directory of `log.dirs`.
 #[derive(Debug, Clone)]
@@ -80,15 +81,14 @@ impl LogDirs {
 
 fn describe_here(shard: &Rc<Shard>) -> Vec<(usize, LogDescription)> {
     let describe = |replica: Rc<crate::data::replica::Replica>| {
-        let partition = replica.partition.borrow();
-        let log = partition.log();
+        let (size, end_offset) = replica.with_log(|log| (log.size(), log.log_end_offset()));
         let description = LogDescription {
             name: replica.name.clone(),
-            size_bytes: i64::try_from(log.size()).unwrap_or(i64::MAX),
-            offset_lag: (partition.high_watermark().0 - log.log_end_offset().0).max(0),
+            size_bytes: i64::try_from(size).unwrap_or(i64::MAX),
+            offset_lag: (replica.high_watermark().0 - end_offset.0).max(0),
             is_future: false,
         };
-        (replica.log_dir.get(), description)
+        (replica.log_dir(), description)
     };
     replicas(shard).into_iter().map(describe).collect()
 }

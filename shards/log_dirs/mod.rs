@@ -25,7 +25,6 @@ mod close;
 mod deletion;
 mod describe;
 mod directory;
-mod durability;
 mod fault;
 mod leftovers;
 mod names;

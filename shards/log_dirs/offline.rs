@@ -120,7 +120,7 @@ impl LogDirs {
         }
         self.failed.borrow_mut().push(place);
         self.unclaimed.borrow_mut().retain(|_, log| log.directory != place);
-        for replica in replicas(shard).iter().filter(|replica| replica.log_dir.get() == place) {
+        for replica in replicas(shard).iter().filter(|replica| replica.log_dir() == place) {
             replica.close(Unserved::LogDirectoryFailed);
             coordinator::on_closed(shard, replica);
         }

@@ -1,21 +1,21 @@
 //! Opens one log: lists its directory, feeds `ringlog_log::Recovery` with what it asks for, and does what it decides.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
 use ringlog_log::names::{FileKind, LEADER_EPOCH_CHECKPOINT_FILE, SegmentFile};
-use ringlog_log::producer_snapshot::{decode_producer_snapshot, encode_producer_snapshot};
-use ringlog_log::segment_index::SegmentIndex;
-use ringlog_log::{Log, LogConfig, Recovered, Recovery, RecoveryAction, RecoveryInput, RecoveryStep};
+use ringlog_log::producer_snapshot::decode_producer_snapshot;
+use ringlog_log::{Log, LogConfig, Recovery, RecoveryAction, RecoveryInput, RecoveryStep};
 use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, File, MAX_IO_BYTES, Open};
-use ringlog_types::{Offset, TopicIdPartition};
-use tracing::{info, warn};
+use ringlog_types::Offset;
+use tracing::warn;
 
 use super::OpenLog;
 use super::scan::{FoundLog, LogScan, scan_log};
+use crate::storage::log_recovery::{apply_recovery, deleted_segments, remove_indexes};
 use crate::storage::segment_store::{SegmentStore, StoreContext};
 
 /// One read of a scan. A block less than the largest operation, since reads may begin within a block.
@@ -64,13 +64,14 @@ impl Opener {
         let mut recovery = Recovery::new(input, &self.config, now);
         self.feed(&mut recovery, &found.path).await?;
         let mut recovered = recovery.finish();
-        perform(&found.path, &recovered).await?;
+        apply_recovery(&found.path, &recovered).await.map_err(|fault| fault.source)?;
         let active = recovered.log.active.base_offset;
         let has_indexes =
             [FileKind::OffsetIndex, FileKind::TimeIndex].iter().any(|kind| indexes.contains(&(active, *kind)));
         let are_current = is_trusted && recovered.actions.is_empty();
         if has_indexes && !are_current {
-            remove_indexes(&found.path, active).await?;
+            remove_indexes(&found.path, active).await.map_err(|fault| fault.source)?;
+            ring::fs::sync_dir(&found.path).await?;
         }
         if recovered.log.leader_epochs.take_dirty() {
             let text = format_leader_epoch_checkpoint(recovered.log.leader_epochs.entries());
@@ -82,7 +83,7 @@ impl Opener {
         let created = recovered.actions.iter().any(|action| matches!(action, RecoveryAction::CreateSegment { .. }));
         let truncated_bytes = recovered.truncated_bytes;
         let last_removed = last_removed(&recovered.actions);
-        let mut log = Log::open(recovered.log, now);
+        let log = Log::open(recovered.log, now);
         if let Some(last) = last_removed.filter(|last| *last > log.log_end_offset()) {
             // A tail that was being written is at the end of the last segment: more than that was whole once.
             let (end, lost_min) = (log.log_end_offset(), last.0 - log.log_end_offset().0);
@@ -90,12 +91,9 @@ impl Opener {
             warn!(partition = %found.name, directory = %path, from = end.0, to_min = last.0, records_min = lost_min,
                 bytes = truncated_bytes, "cut the log where records are damaged: later segments, whole before, went with it");
         }
-        log.set_jitter_seed(jitter_seed(found.id));
-        let active = log.active_segment();
-        let size = u64::from(active.size);
-        let file_len = (!created).then_some(size);
+        let file_len = (!created).then_some(u64::from(log.active_segment().size));
         let (context, path) = (self.context.clone(), found.path.clone());
-        let store = SegmentStore::new(context, path, active.base_offset, size, file_len);
+        let store = SegmentStore::new(context, path, &log, file_len);
         if has_indexes && are_current {
             // Most logs are not written again soon: theirs stay for the next stop.
             store.has_old_indexes();
@@ -152,13 +150,6 @@ impl Opener {
     }
 }
 
-/// Spreads rolls by time over partitions.
-pub(super) fn jitter_seed(id: TopicIdPartition) -> u64 {
-    let mut seed = [0; 8];
-    seed.copy_from_slice(&id.topic_id.0[..8]);
-    u64::from_be_bytes(seed) ^ u64::from(id.partition.0.unsigned_abs())
-}
-
 fn is_about_content(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge)
 }
@@ -188,100 +179,7 @@ impl SegmentReader<'_> {
     }
 }
 
-/// Does what recovery decided.
-///
-/// Whole segments go first, the last one foremost: a crash in between then leaves a shorter log with the same end, which
-/// the next recovery finds again. Were the torn segment cut first, the ones after it would look sound.
-async fn perform(path: &Path, recovered: &Recovered) -> io::Result<()> {
-    if recovered.actions.is_empty() {
-        return Ok(());
-    }
-    let mut deleted: Vec<Offset> = recovered
-        .actions
-        .iter()
-        .filter_map(|action| match action {
-            RecoveryAction::DeleteSegment { base_offset } => Some(*base_offset),
-            _ => None,
-        })
-        .collect();
-    deleted.sort_unstable();
-    for &base_offset in deleted.iter().rev() {
-        info!(directory = %path.display(), segment = base_offset.0, "removing a segment after the end of the log");
-        for kind in [FileKind::Log, FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
-            ring::fs::remove_file(path.join(SegmentFile::live(base_offset, kind).to_string())).await?;
-        }
-        ring::fs::sync_dir(path).await?;
-    }
-    let active = recovered.log.active.base_offset;
-    for action in &recovered.actions {
-        match action {
-            // It was cut or read before it turned out that nothing of it is left.
-            RecoveryAction::TruncateSegment { base_offset, .. } | RecoveryAction::WriteIndexes { base_offset, .. }
-                if deleted.contains(base_offset) => {}
-            action => perform_one(path, action, active).await?,
-        }
-    }
-    ring::fs::sync_dir(path).await
-}
-
 /// The newest of the segments that recovery removes.
 fn last_removed(actions: &[RecoveryAction]) -> Option<Offset> {
-    let removed = actions.iter().filter_map(|action| match action {
-        RecoveryAction::DeleteSegment { base_offset } => Some(*base_offset),
-        _ => None,
-    });
-    removed.max()
-}
-
-/// Removes index files of an active segment that don't say what it holds: once it is sealed they would look whole.
-async fn remove_indexes(path: &Path, base_offset: Offset) -> io::Result<()> {
-    for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
-        ring::fs::remove_file(path.join(SegmentFile::live(base_offset, kind).to_string())).await?;
-    }
-    ring::fs::sync_dir(path).await
-}
-
-async fn perform_one(path: &Path, action: &RecoveryAction, active: Offset) -> io::Result<()> {
-    let file = |offset, kind| -> PathBuf { path.join(SegmentFile::live(offset, kind).to_string()) };
-    match action {
-        RecoveryAction::TruncateSegment { base_offset, size } => {
-            let log = File::open(&file(*base_offset, FileKind::Log), Open::WRITE).await?;
-            log.truncate(u64::from(*size)).await?;
-            log.fdatasync().await?;
-            log.close().await
-        }
-        RecoveryAction::WriteIndexes { base_offset, index, transactions } => {
-            // What was read may only be in the page cache; from here on the recovery point may pass it.
-            let log = File::open(&file(*base_offset, FileKind::Log), Open::WRITE).await?;
-            log.fdatasync().await?;
-            log.close().await?;
-            let path = file(*base_offset, FileKind::TransactionIndex);
-            if transactions.entries().is_empty() {
-                // One from before would speak of transactions that are no longer in the log.
-                ring::fs::remove_file(path).await?;
-            } else if *base_offset != active {
-                ring::fs::write_atomically(path, transactions.encode()).await?;
-            }
-            // Those of the active segment are in memory until it is sealed or closed.
-            if *base_offset == active { Ok(()) } else { write_indexes(file, *base_offset, index).await }
-        }
-        RecoveryAction::DeleteSnapshot { offset } => {
-            ring::fs::remove_file(file(*offset, FileKind::ProducerSnapshot)).await
-        }
-        RecoveryAction::WriteSnapshot { offset, entries } => {
-            ring::fs::write_atomically(file(*offset, FileKind::ProducerSnapshot), encode_producer_snapshot(entries))
-                .await
-        }
-        // Deleted already; the store makes the new one.
-        RecoveryAction::DeleteSegment { .. } | RecoveryAction::CreateSegment { .. } => Ok(()),
-    }
-}
-
-async fn write_indexes(
-    file: impl Fn(Offset, FileKind) -> PathBuf,
-    base_offset: Offset,
-    index: &SegmentIndex,
-) -> io::Result<()> {
-    ring::fs::write_atomically(file(base_offset, FileKind::OffsetIndex), index.offsets.encode_from(0)).await?;
-    ring::fs::write_atomically(file(base_offset, FileKind::TimeIndex), index.times.encode_from(0)).await
+    deleted_segments(actions).into_iter().max()
 }

@@ -242,8 +242,7 @@ fn deleted_records_stay_deleted_after_a_kill() {
                 let shard = shard.clone();
                 Box::pin(async move {
                     let replica = shard.replica(id).unwrap();
-                    let config = replica.config.borrow().clone();
-                    replica.partition.borrow_mut().delete_records(Offset(7), &config).unwrap();
+                    replica.delete_records(Offset(7)).unwrap();
                     shard.log_dirs.after_log_start_moved(&shard, &replica).await;
                 })
             })
@@ -272,8 +271,7 @@ fn a_new_topic_inherits_nothing_from_a_deleted_one_of_its_name() {
                 let shard = shard.clone();
                 Box::pin(async move {
                     let replica = shard.replica(id).unwrap();
-                    let config = replica.config.borrow().clone();
-                    replica.partition.borrow_mut().delete_records(Offset(57), &config).unwrap();
+                    replica.delete_records(Offset(57)).unwrap();
                     shard.log_dirs.after_log_start_moved(&shard, &replica).await;
                     replica.flush().await.unwrap();
                     super::checkpoints::write_from(&shard, super::checkpoints::Kinds::ALL).await;
@@ -510,7 +508,7 @@ fn a_log_of_which_recovery_keeps_nothing_opens() {
     node.run(1, async move |shard| {
         claim_with(&shard, "t-0", topic, small_segments(), async |replica| {
             appended(&replica, 0, 5, 200).await;
-            replica.partition.borrow_mut().delete_records(Offset(5), &replica.config.borrow()).unwrap();
+            replica.delete_records(Offset(5)).unwrap();
         })
         .await;
         super::checkpoints::write_from(&shard, super::checkpoints::Kinds::ALL).await;

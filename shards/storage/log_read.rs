@@ -1,16 +1,20 @@
 //! Reading batches of a log: from memory where they are young, from disk else. Used by fetches, by coordinators that
 //! load, and by the search for a timestamp.
+//!
+//! Every read waits, and the log may be cut or lose segments meanwhile. A [`Place`] says which segment was meant, and is
+//! looked up again when that isn't there any more.
 
 use std::io;
 
 use bytes::Bytes;
-use ringlog_log::Location;
+use ringlog_log::{Location, Log};
 use ringlog_protocol::records::{BATCH_HEADER_LEN, BatchHeader};
 use ringlog_types::Offset;
 
-use crate::data::replica::Replica;
-use crate::storage::segment_store::Slices;
+use crate::storage::segment_store::{Segment, SegmentReadError, SegmentStore, Slices};
 
+/// How often a place is looked up again within one read. More often only a log changes that is being cut again and again.
+const LOOKUPS_MAX: usize = 3;
 /// The least that is read from a file at once, when the reader allows less than that: a few batches of the usual kind, and
 /// what lies before them since the last index entry.
 const MIN_DISK_READ_BYTES: usize = 16 * 1024;
@@ -18,11 +22,50 @@ const MIN_DISK_READ_BYTES: usize = 16 * 1024;
 /// count as no more than what is in it.
 const SMALLEST_SLICE_BYTES: usize = MIN_DISK_READ_BYTES / 4;
 
+/// A log: what it consists of, and its bytes.
+pub trait StoredLog {
+    /// Looks at what it consists of, now.
+    fn with_log<R>(&self, look: impl FnOnce(&Log) -> R) -> R;
+
+    /// Its bytes.
+    fn store(&self) -> &SegmentStore;
+
+    /// Where that is, to be read whenever. Call it with what the log has just said, without an `await` between.
+    fn place(&self, location: Location) -> Place {
+        let (base_offset, position) = match location {
+            Location::At { segment_base_offset, position, .. } => (segment_base_offset, Some(position)),
+            Location::NeedsIndex { segment_base_offset } => (segment_base_offset, None),
+        };
+        Place { segment: self.store().segment(base_offset), position }
+    }
+}
+
+/// Where in a log something was when it was looked up.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// `None` while the log is being cut there.
+    segment: Option<Segment>,
+    /// `None`: the segment's offset index tells.
+    position: Option<u32>,
+}
+
+impl Place {
+    /// Which segment.
+    pub fn segment(&self) -> Result<Segment, SegmentReadError> {
+        self.segment.ok_or(SegmentReadError::Replaced)
+    }
+
+    /// Whether the position in the segment is known.
+    pub fn has_position(&self) -> bool {
+        self.position.is_some()
+    }
+}
+
 /// What to read.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadRange {
     /// Where the batch of `from` lies, or may be looked for.
-    pub location: Location,
+    pub place: Place,
     /// The batch that holds this offset comes first.
     pub from: Offset,
     /// No batch at or above this offset.
@@ -47,6 +90,18 @@ pub enum LogReadError {
         /// Where in it.
         position: u64,
     },
+    /// The log changed where it was read, and can't be looked up again: nobody serves it any more.
+    #[error("the log is not what it was any more")]
+    Replaced,
+}
+
+impl From<SegmentReadError> for LogReadError {
+    fn from(error: SegmentReadError) -> LogReadError {
+        match error {
+            SegmentReadError::Replaced => LogReadError::Replaced,
+            SegmentReadError::Io(error) => LogReadError::Io(error),
+        }
+    }
 }
 
 /// What was read.
@@ -62,82 +117,62 @@ pub struct Read {
     pub too_large_bytes: Option<usize>,
 }
 
-impl Replica {
-    /// Reads batches.
-    pub async fn read(&self, range: &ReadRange) -> Result<Read, LogReadError> {
-        self.read_within(range, usize::MAX).await
-    }
-
-    /// [`Replica::read`]; a first batch that was asked for whatever its size may still not have more than `memory` bytes.
-    pub async fn read_within(&self, range: &ReadRange, memory: usize) -> Result<Read, LogReadError> {
-        let (Location::At { segment_base_offset, .. } | Location::NeedsIndex { segment_base_offset }) = range.location;
-        let start = self.unless_gone(segment_base_offset, range.limit, self.start_of(range).await.map_err(Into::into));
-        let Some((mut segment, mut position)) = start? else { return Ok(Read::default()) };
-        loop {
-            // The log may have changed while the index was read.
-            let end = self.partition.borrow().log().read_end(segment, range.limit);
-            let Some(end) = end else { return Ok(Read::default()) };
-            let stop = u64::from(end.position);
-            let next = self.partition.borrow().log().next_segment(segment).filter(|&next| next < range.limit);
-            if position < stop {
-                let cut = BatchCut { replica: self, segment, stop, range, memory };
-                let read = cut.read(position, end.exact).await;
-                let Some(mut read) = self.unless_gone(segment, range.limit, read)? else { return Ok(Read::default()) };
-                if !read.slices.is_empty() || read.too_large_bytes.is_some() {
-                    read.has_more |= next.is_some();
-                    return Ok(read);
-                }
-            }
-            match next {
-                Some(next) => (segment, position) = (next, 0),
-                None => return Ok(Read::default()),
-            }
+/// Reads batches; a first batch that was asked for whatever its size may still not have more than `memory` bytes.
+pub async fn read<L: StoredLog>(stored: &L, range: &ReadRange, memory: usize) -> Result<Read, LogReadError> {
+    let mut place = range.place;
+    for _ in 0..=LOOKUPS_MAX {
+        match read_at(stored, place, range, memory).await {
+            Err(LogReadError::Replaced) => match stored.with_log(|log| log.locate(range.from)) {
+                Ok(location) => place = stored.place(location),
+                // Retention took it, or the log ends before it now.
+                Err(_) => return Ok(Read::default()),
+            },
+            outcome => return outcome,
         }
     }
+    Ok(Read { has_more: true, ..Read::default() })
+}
 
-    /// `None` when files were missing because retention took the segment meanwhile.
-    fn unless_gone<T>(
-        &self,
-        segment: Offset,
-        limit: Offset,
-        outcome: Result<T, LogReadError>,
-    ) -> Result<Option<T>, LogReadError> {
-        match outcome {
-            Err(LogReadError::Io(error))
-                if error.kind() == io::ErrorKind::NotFound
-                    && self.partition.borrow().log().read_end(segment, limit).is_none() =>
-            {
-                Ok(None)
+async fn read_at<L: StoredLog>(
+    stored: &L,
+    place: Place,
+    range: &ReadRange,
+    memory: usize,
+) -> Result<Read, LogReadError> {
+    let store = stored.store();
+    let mut segment = place.segment()?;
+    let mut position = match place.position {
+        Some(position) => u64::from(position),
+        None => u64::from(store.offset_index(segment).await?.lookup(range.from).position),
+    };
+    loop {
+        // The log may have changed while the index was read.
+        let (end, next) = stored.with_log(|log| {
+            let base_offset = segment.base_offset;
+            (log.read_end(base_offset, range.limit), log.next_segment(base_offset))
+        });
+        let Some(end) = end else { return Ok(Read::default()) };
+        let next = next.filter(|&next| next < range.limit);
+        let stop = u64::from(end.position);
+        if position < stop {
+            let cut = BatchCut { store, segment, stop, range, memory };
+            let mut read = cut.read(position, end.exact).await?;
+            if !read.slices.is_empty() || read.too_large_bytes.is_some() {
+                read.has_more |= next.is_some();
+                return Ok(read);
             }
-            outcome => outcome.map(Some),
         }
-    }
-
-    async fn start_of(&self, range: &ReadRange) -> io::Result<(Offset, u64)> {
-        Ok(match range.location {
-            Location::At { segment_base_offset, position, .. } => (segment_base_offset, u64::from(position)),
-            Location::NeedsIndex { segment_base_offset } => {
-                let index = self.store.offset_index(segment_base_offset).await?;
-                (segment_base_offset, u64::from(index.lookup(range.from).position))
-            }
-        })
-    }
-
-    /// Bytes of one segment from `position`, about as many as are wanted, but none from `stop` on. Fewer where they lie
-    /// partly in memory and partly not, or are more than one disk operation moves; none only when the file is damaged.
-    async fn bytes_at(&self, segment: Offset, position: u64, stop: u64, wanted: usize) -> io::Result<Slices> {
-        if let Some(slices) = self.store.read_memory(segment, position, stop, wanted) {
-            return Ok(slices);
+        match next {
+            Some(next) => (segment, position) = (store.segment(next).ok_or(LogReadError::Replaced)?, 0),
+            None => return Ok(Read::default()),
         }
-        let len = (wanted.max(MIN_DISK_READ_BYTES) as u64).min(stop - position) as usize;
-        self.store.read_file(segment, position, len).await
     }
 }
 
 /// Finds where to begin and end within the bytes of one segment.
 struct BatchCut<'a> {
-    replica: &'a Replica,
-    segment: Offset,
+    store: &'a SegmentStore,
+    segment: Segment,
     stop: u64,
     range: &'a ReadRange,
     memory: usize,
@@ -146,7 +181,7 @@ struct BatchCut<'a> {
 impl BatchCut<'_> {
     async fn read(&self, from: u64, stop_is_exact: bool) -> Result<Read, LogReadError> {
         let max_bytes = self.range.max_bytes.max(BATCH_HEADER_LEN);
-        let mut slices = self.replica.bytes_at(self.segment, from, self.stop, max_bytes).await?;
+        let mut slices = self.bytes_at(from, self.stop, max_bytes).await?;
         let mut start = from;
         // Batches before the one sought: at most what lies between two index entries.
         let first = loop {
@@ -185,6 +220,16 @@ impl BatchCut<'_> {
         Ok(Read { slices: chosen, has_more, too_large_bytes: None })
     }
 
+    /// Bytes of the segment from `position`, about as many as are wanted, but none from `stop` on. Fewer where they lie
+    /// partly in memory and partly not, or are more than one disk operation moves; none only when the file is damaged.
+    async fn bytes_at(&self, position: u64, stop: u64, wanted: usize) -> Result<Slices, SegmentReadError> {
+        if let Some(slices) = self.store.read_memory(self.segment, position, stop, wanted) {
+            return Ok(slices);
+        }
+        let len = (wanted.max(MIN_DISK_READ_BYTES) as u64).min(stop - position) as usize;
+        self.store.read_file(self.segment, position, len).await
+    }
+
     /// Reads on until `slices`, which begin at `from`, go up to `end`.
     async fn fill(&self, from: u64, slices: &mut Slices, end: u64) -> Result<(), LogReadError> {
         loop {
@@ -192,7 +237,7 @@ impl BatchCut<'_> {
             if at >= end {
                 return Ok(());
             }
-            let more = self.replica.bytes_at(self.segment, at, self.stop.max(end), (end - at) as usize).await?;
+            let more = self.bytes_at(at, self.stop.max(end), (end - at) as usize).await?;
             if available(&more) == 0 {
                 return Err(self.corrupt(at));
             }
@@ -215,7 +260,7 @@ impl BatchCut<'_> {
     }
 
     fn corrupt(&self, position: u64) -> LogReadError {
-        LogReadError::Corrupt { segment: self.segment, position }
+        LogReadError::Corrupt { segment: self.segment.base_offset, position }
     }
 }
 
@@ -261,17 +306,5 @@ fn sub_slices(slices: &[Bytes], start: usize, end: usize) -> Slices {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_slices_join_without_gaps() {
-        let slices = [Bytes::from_static(b"abc"), Bytes::from_static(b""), Bytes::from_static(b"defg")];
-        for start in 0..=7 {
-            for end in start..=9 {
-                let whole: Vec<u8> = sub_slices(&slices, start, end).concat();
-                assert_eq!(whole, &b"abcdefg"[start.min(7)..end.min(7)]);
-            }
-        }
-    }
-}
+#[path = "log_read_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 pub mod frames;
 pub mod log_read;
+pub mod log_recovery;
 pub mod open_files;
 pub mod padding;
 pub mod read_ahead;

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::io;
 
 use ringlog_ring::{self as ring, File};
-use ringlog_types::Offset;
 use rustc_hash::FxHashMap;
+
+use crate::storage::segment_store::Segment;
 
 /// How often who waits for a handle looks again.
 const RETRY_MS: u64 = 1;
@@ -18,13 +19,13 @@ const SHED_MIN: usize = 4;
 /// Or one part in so many of all.
 const SHED_PART: usize = 8;
 
-/// A segment's file: the store's number and the segment's base offset.
+/// A segment's file: the store's number and which segment of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileKey {
     /// From [`OpenFiles::new_store`].
     pub store: u64,
     /// The segment.
-    pub base_offset: Offset,
+    pub segment: Segment,
 }
 
 /// The open files of one core.
@@ -166,6 +167,7 @@ mod tests {
     use std::rc::Rc;
 
     use ringlog_ring::{Direct, ExecutorContext, ExecutorOptions, Executors, Open};
+    use ringlog_types::Offset;
 
     use super::*;
 
@@ -186,7 +188,7 @@ mod tests {
     }
 
     fn key(store: u64) -> FileKey {
-        FileKey { store, base_offset: Offset(0) }
+        FileKey { store, segment: Segment::first(Offset(0)) }
     }
 
     async fn open(files: &OpenFiles, folder: &Path, number: u64) -> File {

@@ -46,7 +46,7 @@ async fn write(shard: &Rc<Shard>, partitions: &[i32], batch_bytes: usize, batche
     }
     on_every_core(shard, |shard| {
         for replica in shard.replicas.borrow().values() {
-            replica.store.release_clean_frames();
+            replica.release_clean_frames();
         }
         Box::pin(std::future::ready(()))
     })

@@ -1,11 +1,11 @@
 use ringlog_log::{Log, LogConfig};
-use ringlog_ring::{self as ring, ExecutorContext, ExecutorOptions, Executors};
+use ringlog_ring::{self as ring, BLOCK_BYTES, ExecutorContext, ExecutorOptions, Executors};
 use ringlog_types::{Random, TimestampMs};
 
 use super::*;
 
 /// Runs `test` on an executor of its own, with a directory that is removed afterwards.
-fn on_executor<Fut: Future<Output = ()> + 'static>(
+pub(crate) fn on_executor<Fut: Future<Output = ()> + 'static>(
     name: &'static str,
     test: impl FnOnce(PathBuf) -> Fut + Send + 'static,
 ) {
@@ -22,7 +22,7 @@ fn on_executor<Fut: Future<Output = ()> + 'static>(
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-fn context(frames_bytes: usize) -> Rc<StoreContext> {
+pub(crate) fn context(frames_bytes: usize) -> Rc<StoreContext> {
     Rc::new(StoreContext {
         frames: FrameCache::new(frames_bytes),
         files: OpenFiles::new(64),
@@ -42,9 +42,10 @@ fn content(from: u64, len: usize) -> Vec<u8> {
 
 /// What readers see of `position..position + len`, from memory or from the file.
 async fn read(store: &SegmentStore, position: u64, end: u64, len: usize) -> Vec<u8> {
-    match store.read_memory(Offset(0), position, end, len) {
+    let segment = store.segment(Offset(0)).unwrap();
+    match store.read_memory(segment, position, end, len) {
         Some(slices) => slices.concat(),
-        None => store.read_file(Offset(0), position, len).await.unwrap().concat(),
+        None => store.read_file(segment, position, len).await.unwrap().concat(),
     }
 }
 
@@ -55,7 +56,7 @@ fn what_was_appended_is_read_whatever_is_in_memory() {
             let mut random = Random::from_seed(seed);
             let directory = directory.join(seed.to_string());
             std::fs::create_dir(&directory).unwrap();
-            let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+            let store = SegmentStore::with_segments(context(64 << 20), directory.clone(), [], Offset(0), 0, None);
             let mut end = 0;
             for _ in 0..200 {
                 match random.below(10) {
@@ -93,35 +94,9 @@ fn what_was_appended_is_read_whatever_is_in_memory() {
 }
 
 #[test]
-fn a_write_that_fails_is_not_told_before_its_siblings_have_ended() {
-    on_executor("failing-write", |_| async {
-        let (go_on, ended) = (ring::Notify::default(), Rc::new(Cell::new(false)));
-        let failing = ring::spawn(async { Err(io::Error::other("the disk")) });
-        let slow = {
-            let (go_on, ended) = (go_on.clone(), ended.clone());
-            ring::spawn(async move {
-                go_on.wait().await;
-                ended.set(true);
-                Ok(7)
-            })
-        };
-        let told = ring::spawn({
-            let ended = ended.clone();
-            async move { (farthest(smallvec::smallvec![failing, slow]).await, ended.get()) }
-        });
-        for _ in 0..20 {
-            ring::yield_now().await;
-        }
-        go_on.notify_all();
-        let (outcome, had_ended) = told.await;
-        assert!(outcome.is_err() && had_ended);
-    });
-}
-
-#[test]
 fn appends_go_on_while_a_pass_writes() {
     on_executor("segment-store-concurrent", |directory| async move {
-        let store = SegmentStore::new(context(64 << 20), directory, Offset(0), 0, None);
+        let store = SegmentStore::with_segments(context(64 << 20), directory, [], Offset(0), 0, None);
         let mut end = 0;
         for round in 0..50 {
             store.append(end, &[&content(end, 5_000)]);
@@ -150,7 +125,7 @@ fn a_store_goes_on_in_the_middle_of_a_block() {
         let mut end = 0;
         for round in 0..20 {
             let file_len = (round > 0).then_some(end);
-            let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), end, file_len);
+            let store = SegmentStore::with_segments(context(64 << 20), directory.clone(), [], Offset(0), end, file_len);
             let len = 700 + 977 * round as usize;
             store.append(end, &[&content(end, len)]);
             end += len as u64;
@@ -167,7 +142,7 @@ fn a_store_goes_on_in_the_middle_of_a_block() {
 #[test]
 fn a_sealed_segment_gets_its_files_and_the_next_one_begins() {
     on_executor("segment-store-roll", |directory| async move {
-        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+        let store = SegmentStore::with_segments(context(64 << 20), directory.clone(), [], Offset(0), 0, None);
         let mut log = Log::new(Offset(0), TimestampMs(0), 0);
         let mut builder = ringlog_protocol::records::BatchBuilder::new(Default::default());
         builder.append(TimestampMs(5), None, Some(&[1; 3000]), &[]);
@@ -201,7 +176,7 @@ fn clean_frames_give_way_to_new_appends() {
         for number in 0..40 {
             let directory = directory.join(number.to_string());
             std::fs::create_dir(&directory).unwrap();
-            let store = SegmentStore::new(context.clone(), directory, Offset(0), 0, None);
+            let store = SegmentStore::with_segments(context.clone(), directory, [], Offset(0), 0, None);
             assert!(store.has_room_for(500_000), "everything written so far is clean");
             store.append(0, &[&content(0, 500_000)]);
             store.write_out().await.unwrap();
@@ -211,7 +186,7 @@ fn clean_frames_give_way_to_new_appends() {
         for store in &stores {
             assert_eq!(read(store, 1234, 500_000, 4000).await, content(1234, 4000));
         }
-        let dirty = SegmentStore::new(context.clone(), directory.join("0"), Offset(9), 0, None);
+        let dirty = SegmentStore::with_segments(context.clone(), directory.join("0"), [], Offset(9), 0, None);
         dirty.append(0, &[&content(0, 8 << 20)]);
         assert!(!context.frames.has_room(1), "nothing clean is left to give");
     });
@@ -220,7 +195,7 @@ fn clean_frames_give_way_to_new_appends() {
 #[test]
 fn a_reader_in_order_sees_what_was_written_while_it_reads_ahead() {
     on_executor("segment-store-read-ahead", |directory| async move {
-        let store = SegmentStore::new(context(64 << 20), directory, Offset(0), 0, None);
+        let store = SegmentStore::with_segments(context(64 << 20), directory, [], Offset(0), 0, None);
         let mut end = 0;
         for _ in 0..6 {
             store.append(end, &[&content(end, 700_000)]);
@@ -240,7 +215,8 @@ fn a_reader_in_order_sees_what_was_written_while_it_reads_ahead() {
             let mut found = Vec::new();
             while found.len() < len {
                 let here = position + found.len() as u64;
-                let part = store.read_file(Offset(0), here, len - found.len()).await.unwrap().concat();
+                let part =
+                    store.read_file(store.segment(Offset(0)).unwrap(), here, len - found.len()).await.unwrap().concat();
                 assert!(!part.is_empty(), "at {here}");
                 found.extend(part);
             }
@@ -270,7 +246,7 @@ fn a_sealed_segment_that_needs_no_write_is_finished_too() {
         let (mut log, batch) = log_with_a_batch();
         std::fs::write(directory.join("00000000000000000000.log"), &batch).unwrap();
         let size = batch.len() as u64;
-        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), size, Some(size));
+        let store = SegmentStore::with_segments(context(64 << 20), directory.clone(), [], Offset(0), size, Some(size));
         assert!(!store.is_dirty());
         store.roll(log.roll(Offset(1), TimestampMs(6)).unwrap());
         assert!(store.is_dirty(), "else no pass would hand it out");
@@ -285,7 +261,7 @@ fn an_idle_file_ends_with_its_bytes_and_grows_on() {
     on_executor("segment-store-padding", |directory| async move {
         let (mut log, batch) = log_with_a_batch();
         let len = batch.len() as u64;
-        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+        let store = SegmentStore::with_segments(context(64 << 20), directory.clone(), [], Offset(0), 0, None);
         let file_len = |name: &str| std::fs::metadata(directory.join(name)).unwrap().len();
         store.append(0, &[&batch]);
         assert!(!store.has_padding(), "what isn't written isn't cut");
@@ -320,7 +296,7 @@ fn an_idle_file_ends_with_its_bytes_and_grows_on() {
 #[test]
 fn index_files_of_an_orderly_stop_go_before_the_segment_grows() {
     on_executor("segment-store-old-indexes", |directory| async move {
-        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+        let store = SegmentStore::with_segments(context(64 << 20), directory.clone(), [], Offset(0), 0, None);
         for name in ["00000000000000000000.index", "00000000000000000000.timeindex"] {
             std::fs::write(directory.join(name), [0; 24]).unwrap();
         }
@@ -337,7 +313,7 @@ fn index_files_of_an_orderly_stop_go_before_the_segment_grows() {
 fn a_segment_that_went_while_others_were_synced_is_no_fault() {
     on_executor("segment-store-sync-retired", |directory| async move {
         let (mut log, batch) = log_with_a_batch();
-        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+        let store = SegmentStore::with_segments(context(64 << 20), directory.clone(), [], Offset(0), 0, None);
         store.append(0, &[&batch]);
         store.roll(log.roll(Offset(1), TimestampMs(6)).unwrap());
         store.append(0, &[&content(0, 100)]);
@@ -356,7 +332,8 @@ fn a_segment_that_went_while_others_were_synced_is_no_fault() {
         std::fs::remove_file(&path).unwrap();
         syncing.await.unwrap();
         // One that is held and missing is.
-        store.context.files.remove(FileKey { store: store.id, base_offset: Offset(1) });
+        let held = store.segment(Offset(1)).unwrap();
+        store.context.files.remove(store.files.key(held));
         std::fs::remove_file(store.path("00000000000000000001.log")).unwrap();
         assert_eq!(store.sync().await.unwrap_err().kind(), io::ErrorKind::NotFound);
     });
@@ -366,16 +343,17 @@ fn a_segment_that_went_while_others_were_synced_is_no_fault() {
 fn a_segment_that_went_before_it_was_finished_is_nobodys_work() {
     on_executor("segment-store-forget", |directory| async move {
         let (mut log, batch) = log_with_a_batch();
-        let store = SegmentStore::new(context(64 << 20), directory.clone(), Offset(0), 0, None);
+        let store = SegmentStore::with_segments(context(64 << 20), directory.clone(), [], Offset(0), 0, None);
         store.append(0, &[&batch]);
         store.roll(log.roll(Offset(1), TimestampMs(6)).unwrap());
         store.write_out().await.unwrap();
-        let index = store.offset_index(Offset(0)).await.unwrap();
+        let segment = store.segment(Offset(0)).unwrap();
+        let index = store.offset_index(segment).await.unwrap();
         store.forget(Offset(0));
         std::fs::remove_file(store.path("00000000000000000000.log")).unwrap();
         assert!(store.take_finished().is_empty());
         assert_eq!(store.unfinished_from(), None);
-        assert!(store.offset_index(Offset(0)).await.is_err(), "{index:?} is of a segment that went");
+        assert!(store.offset_index(segment).await.is_err(), "{index:?} is of a segment that went");
         store.sync().await.unwrap();
     });
 }

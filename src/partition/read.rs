@@ -63,11 +63,11 @@ pub struct ReadInfo {
 
 /// What to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadPlan {
+pub enum ReadPlan<P = Location> {
     /// Whole batches from the one that holds the fetch offset, up to `limit` (see [`ringlog_log::Log::read_end`]).
     Records {
         /// Where to start.
-        location: Location,
+        location: P,
         /// No batch at or above this offset.
         limit: Offset,
         /// The answer lists aborted transactions (see [`ringlog_log::Log::transaction_index_segments`]).
@@ -84,6 +84,19 @@ pub enum ReadPlan {
         /// The offsets.
         info: ReadInfo,
     },
+}
+
+impl ReadPlan {
+    /// The same plan, with its location as whoever keeps the bytes says it.
+    pub fn located<P>(self, place: impl FnOnce(Location) -> P) -> ReadPlan<P> {
+        match self {
+            ReadPlan::Records { location, limit, read_committed, info } => {
+                ReadPlan::Records { location: place(location), limit, read_committed, info }
+            }
+            ReadPlan::Empty(info) => ReadPlan::Empty(info),
+            ReadPlan::Diverging { diverging_epoch, info } => ReadPlan::Diverging { diverging_epoch, info },
+        }
+    }
 }
 
 /// Why a read, or a question about offsets, is refused.

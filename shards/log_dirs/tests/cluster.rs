@@ -24,6 +24,7 @@ use crate::descriptors::Descriptors;
 use crate::log_dirs::{CheckedLogDirs, Claim, LogDirFault, check_and_lock, open};
 use crate::mesh::{self, Message};
 use crate::shard::{Node, Shard};
+use crate::storage::log_read::StoredLog;
 
 /// As in the broker that wrote the fixtures.
 pub const INDEX_INTERVAL_BYTES: u32 = 256;
@@ -267,37 +268,32 @@ where
 }
 
 fn look_at(replica: &Replica) -> Claimed {
-    let partition = replica.partition.borrow();
-    let log = partition.log();
-    let mut producers = log.producers().clone();
-    producers.on_high_watermark(log.log_end_offset());
-    Claimed {
-        log_start: log.log_start_offset().0,
-        log_end: log.log_end_offset().0,
-        high_watermark: partition.high_watermark().0,
-        last_stable: producers.first_unstable_offset().unwrap_or(log.log_end_offset()).0,
-        producers: producers.len(),
-        segments: log.sealed_segments().len() + 1,
-        epochs: log.leader_epochs().entries().iter().map(|entry| (entry.epoch.0, entry.start_offset.0)).collect(),
-    }
+    let high_watermark = replica.high_watermark();
+    replica.with_log(|log| {
+        let mut producers = log.producers().clone();
+        producers.on_high_watermark(log.log_end_offset());
+        Claimed {
+            log_start: log.log_start_offset().0,
+            log_end: log.log_end_offset().0,
+            high_watermark: high_watermark.0,
+            last_stable: producers.first_unstable_offset().unwrap_or(log.log_end_offset()).0,
+            producers: producers.len(),
+            segments: log.sealed_segments().len() + 1,
+            epochs: log.leader_epochs().entries().iter().map(|entry| (entry.epoch.0, entry.start_offset.0)).collect(),
+        }
+    })
 }
 
 async fn lead(replica: &Rc<Replica>) {
-    let config = replica.config.borrow().clone();
     let node = [NodeId(1)];
-    let latest = replica.partition.borrow().log().leader_epochs().latest_epoch();
-    let effects = {
-        let mut partition = replica.partition.borrow_mut();
-        let state = LeaderState {
-            leader_epoch: latest.unwrap_or(LeaderEpoch(0)),
-            partition_epoch: PartitionEpoch(0),
-            replicas: &node,
-            isr: &node,
-            recovery_state: RecoveryState::Recovered,
-        };
-        partition.become_leader(&state, &config, ring::now().monotonic)
-    };
-    replica.apply(&effects);
+    let latest = replica.with_log(|log| log.leader_epochs().latest_epoch());
+    replica.become_leader(&LeaderState {
+        leader_epoch: latest.unwrap_or(LeaderEpoch(0)),
+        partition_epoch: PartitionEpoch(0),
+        replicas: &node,
+        isr: &node,
+        recovery_state: RecoveryState::Recovered,
+    });
 }
 
 /// Appends a batch of an idempotent producer and waits until it is acknowledged.
@@ -307,7 +303,7 @@ pub async fn appended(replica: &Rc<Replica>, sequence: i32, records: usize, reco
         if let Some(outcome) = replica.acknowledged(&appended, -1) {
             return outcome.unwrap();
         }
-        replica.progress.wait().await;
+        replica.progressed().await;
     }
 }
 

@@ -330,11 +330,13 @@ impl MetadataLog {
         }
         let now = self.ring().now().wall;
         let deleted = self.log.borrow_mut().truncate_fully_and_start_at(offset, now);
-        for DeletedSegment { base_offset, .. } in deleted {
-            self.store.forget(base_offset);
-            delete_segment(&self.files, base_offset).await;
+        for DeletedSegment { base_offset, .. } in &deleted {
+            self.store.forget(*base_offset);
         }
         self.store.reset(offset, 0, None);
+        for DeletedSegment { base_offset, .. } in deleted {
+            delete_segment(&self.files, base_offset).await;
+        }
         if let Some(epoch) = epoch {
             self.log.borrow_mut().leader_epochs_mut().assign(epoch, offset);
         }

@@ -1,4 +1,4 @@
-//! Finds where the metadata log ends, with the steps of `shards/controller/recovery.rs`.
+//! Finds where the metadata log ends, with the steps of `shards/controller/recovery.rs` and `shards/log_recovery.rs`.
 
 use ringlog_log::names::{FileKind, SegmentFile};
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
@@ -36,13 +36,21 @@ pub(crate) async fn recover(
 pub(crate) async fn carry_out_all(files: &Files, recovered: &Recovered) -> Result<(), MetadataLogError> {
     let mut deleted = deleted_segments(&recovered.actions);
     deleted.sort_unstable_by(|a, b| b.cmp(a));
-    for base_offset in deleted {
+    if recovered.actions.is_empty() {
+        return Ok(());
+    }
+    for &base_offset in &deleted {
         delete_segment(files, base_offset).await;
+        files.sync_dir().await.map_err(io_fault("the directory"))?;
     }
     for action in &recovered.actions {
-        carry_out(files, action, recovered.log.active.base_offset).await?;
+        match action {
+            RecoveryAction::TruncateSegment { base_offset, .. } | RecoveryAction::WriteIndexes { base_offset, .. }
+                if deleted.contains(base_offset) => {}
+            action => carry_out(files, action, recovered.log.active.base_offset).await?,
+        }
     }
-    Ok(())
+    files.sync_dir().await.map_err(io_fault("the directory"))
 }
 
 pub(crate) fn deleted_segments(actions: &[RecoveryAction]) -> Vec<Offset> {
