@@ -7,6 +7,7 @@ mod kafka;
 mod mutants;
 mod orphans;
 mod paths;
+mod rooms;
 mod setup;
 mod sim;
 mod tidy;

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{orphans, paths};
+use crate::{orphans, paths, rooms};
 
 /// Which crates of the project each may depend on, besides for tests.
 const EDGES: &[(&str, &[&str])] = &[
@@ -79,6 +79,7 @@ pub fn run() -> Result<()> {
     let read = |file: &Path| fs::read_to_string(paths::root().join(file)).unwrap_or_default();
     let orphans = orphans::find(&files, read).into_iter().filter(|file| paths::root().join(file).exists());
     breaches.extend(orphans.map(|file| format!("{file}: no crate includes it")));
+    rooms::check(&files, |file| read(Path::new(file)), &mut breaches);
     for file in files {
         // What isn't text (fixtures) has no rules here; a file may also have just been removed.
         if let Ok(text) = fs::read_to_string(paths::root().join(&file)) {

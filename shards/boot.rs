@@ -28,14 +28,15 @@ use ringlog_types::{Random, Uuid};
 use tracing::{info, warn};
 
 use crate::broker::{lifecycle, metadata_publisher};
+use crate::controller;
+use crate::core::{self, Message, Room as _};
 use crate::descriptors::{self, Descriptors, Needs, TooFew};
 use crate::log_dirs::{self, LogDirFault};
-use crate::mesh::{self, MESH_CAPACITY, Message};
-use crate::net::listener;
-use crate::net::listener::ListenFault;
-use crate::shard::{Node, Shard};
+use crate::mesh::{LocalFuture, MESH_CAPACITY};
+use crate::net::listener::{self, ClaimedListener, ListenFault, Net};
+use crate::node::Node;
+use crate::shard::Shard;
 use crate::stop::StopRequest;
-use crate::{controller, coordinator};
 
 /// From this many cores on the controller has one of its own.
 const CORES_FOR_OWN_CONTROLLER: usize = 4;
@@ -44,6 +45,9 @@ const FAILED_START_LIMIT_MS: u64 = 1_500;
 /// How long one may take that was asked to stop while it started, or can't go on: a leader of the quorum hands over
 /// meanwhile.
 const STOP_LIMIT_MS: u64 = 10_000;
+
+/// How long a core that stops waits for what still runs beside: answers for cores that have gone, most likely.
+const LAST_TASKS_MS: u64 = 500;
 
 /// Why a node doesn't start. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +97,7 @@ impl RunningNode {
         let stalls = ring::stall_stats();
         info!(
             stalls = stalls.stalls,
+            held = stalls.held,
             longest.ms = stalls.longest_stall_ms,
             busy.ms = stalls.longest_busy_ms,
             "executors have ended"
@@ -118,6 +123,7 @@ pub async fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Resul
     let descriptors = descriptors(open_files, peers, &config, config.log_dirs.len())?;
     let locked = log_dirs::check_and_lock(&config).await?;
     let Some(listeners) = listener::claim_all(&config, stop).await? else { return Ok(None) };
+    let listeners = Arc::new(listeners);
     let mut random = Random::from_seed(seed);
     let log_dirs = locked.take_over(&config, &mut random).await?;
     let node = Arc::new(Node {
@@ -127,7 +133,6 @@ pub async fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Resul
         started_at,
         shards,
         controller_index: if peers > shards { shards } else { 0 },
-        listeners,
         descriptors,
         config,
         log_dirs,
@@ -142,8 +147,8 @@ pub async fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Resul
             io_memory_bytes: node.config.ringlog.io_memory_bytes as usize,
             ..ExecutorOptions::default()
         };
-        let (node, mesh, seed) = (node.clone(), mesh.clone(), random.next_u64());
-        (options, move |context: ExecutorContext| run_core(context, node, mesh, seed))
+        let (node, listeners, mesh, seed) = (node.clone(), listeners.clone(), mesh.clone(), random.next_u64());
+        (options, move |context: ExecutorContext| run_core(context, node, listeners, mesh, seed))
     });
     let mut executors = Executors::start(executors.collect())?;
     stop.attach(executors.stop_handle());
@@ -198,30 +203,40 @@ fn announce(node: &Node, cpus: &[usize]) {
     );
 }
 
-async fn run_core(context: ExecutorContext, node: Arc<Node>, mesh: MeshBuilder<Message>, seed: u64) {
+async fn run_core(
+    context: ExecutorContext,
+    node: Arc<Node>,
+    listeners: Arc<Vec<ClaimedListener>>,
+    mesh: MeshBuilder<Message>,
+    seed: u64,
+) {
     let index = context.index();
     // Every executor runs by now, and joining is the first that each does.
-    let shard = Rc::new(Shard::new(index, node.clone(), mesh.join(index).await, seed));
-    // A new shard has none.
-    let _ = shard.faults.set(context.faults());
+    let shard = Shard::new(index, node.clone(), listeners, mesh.join(index).await, seed);
+    // A new core has none.
+    let _ = shard.core.faults.set(context.faults());
     let store = shard.store.clone();
     ring::on_shortage(move || store.files.shed());
     for peer in 0..context.count() {
-        ring::spawn_detached(mesh::receive(shard.clone(), peer));
+        ring::spawn_detached(core::receive(shard.core.clone(), peer));
     }
     let stopped = context.stopped();
     match start_core(&shard, &stopped).await {
         Ok(Progress::Serves) => context.ready(),
         Ok(Progress::Stopped) => {}
-        Err(fault) => shard.fail(&fault),
+        Err(fault) => shard.core.fail(&fault),
     }
     stopped.wait().await;
     if index == 0 {
         stop(&shard).await;
     }
-    shard.stopped.wait_until_set().await;
-    shard.mesh.close();
-    let metrics = &shard.metrics;
+    shard.core.stopped.wait_until_set().await;
+    let gate = &shard.core.gate;
+    if ring::timeout_ms(LAST_TASKS_MS, gate.close()).await.is_err() {
+        info!(core = index, tasks = gate.inside(), "tasks are cut off");
+    }
+    shard.core.mesh.close();
+    let metrics = &shard.core.metrics;
     info!(
         core = index,
         requests = metrics.requests.get(),
@@ -241,20 +256,20 @@ enum Progress {
 
 /// Brings up what this core owns, until the node is asked to stop.
 async fn start_core(shard: &Rc<Shard>, stopped: &Stopped) -> Result<Progress, String> {
-    let (node, index) = (&shard.node, shard.index);
+    let (node, index) = (&shard.core.node, shard.core.index);
     if index == node.controller_index {
         // Before logs are recovered, which may take long: the quorum counts on this node.
-        let Some(started) = unless_stopped(stopped, controller::start(shard)).await else {
+        let Some(started) = unless_stopped(stopped, controller::start(&shard.controller)).await else {
             return Ok(Progress::Stopped);
         };
         started.map_err(|fault| fault.to_string())?;
-        let Some(open) = unless_stopped(stopped, listener::open(shard, true)).await else {
+        let Some(open) = unless_stopped(stopped, listener::open(&shard.net, true)).await else {
             return Ok(Progress::Stopped);
         };
         open.map_err(|fault| fault.to_string())?;
     }
     if index < node.shards && node.config.roles.broker {
-        let open = log_dirs::open(shard);
+        let open = log_dirs::open(&shard.log_dirs);
         let opened = if node.log_dirs.were_left_in_order() {
             // Quick, and the markers that say so are gone: they come back when all logs have been opened and closed.
             Some(open.await)
@@ -264,9 +279,9 @@ async fn start_core(shard: &Rc<Shard>, stopped: &Stopped) -> Result<Progress, St
         let Some(opened) = opened else { return Ok(Progress::Stopped) };
         opened.map_err(|fault| fault.to_string())?;
     }
-    metadata_publisher::start(shard);
+    metadata_publisher::start(&shard.publisher);
     if index == 0 {
-        let Some(up) = unless_stopped(stopped, lifecycle::start(shard)).await else {
+        let Some(up) = unless_stopped(stopped, lifecycle::start(&shard.broker)).await else {
             return Ok(Progress::Stopped);
         };
         up.map_err(|fault| fault.to_string())?;
@@ -286,40 +301,30 @@ async fn unless_stopped<T>(stopped: &Stopped, work: impl Future<Output = T>) -> 
 /// On core 0: stops the whole node in order.
 async fn stop(shard: &Rc<Shard>) {
     info!("stopping");
-    let broker_epoch = lifecycle::stop(shard).await;
-    for core in 0..shard.node.shards {
-        shard
-            .invoke_on(core, |shard| {
-                coordinator::resign_all(shard);
-                shard.stop_serving();
-                Box::pin(std::future::ready(()))
-            })
-            .await;
+    let broker_epoch = lifecycle::stop(&shard.broker).await;
+    let (node, cores) = (&shard.core.node, 0..shard.core.mesh.peers());
+    for core in 0..node.shards {
+        shard.coordinators.tell(core, |coordinators| coordinators.resign_all()).await;
+        shard.data.tell(core, |data| data.replicas.stop_serving()).await;
     }
-    for core in 0..shard.mesh.peers() {
-        shard.invoke_on(core, |shard| Box::pin(listener::close(shard.clone()))).await;
+    for core in cores.clone() {
+        shard.net.invoke_on(core, |net| Box::pin(listener::close(net.clone()))).await;
     }
-    if shard.node.config.roles.broker {
-        log_dirs::close_all(shard, broker_epoch.map(|epoch| epoch.0)).await;
+    if node.config.roles.broker {
+        log_dirs::close_all(&shard.log_dirs, broker_epoch.map(|epoch| epoch.0)).await;
     }
-    let controller = shard.node.controller_index;
-    shard.invoke_on(controller, |shard| Box::pin(controller::stop(shard.clone()))).await;
-    for core in 0..shard.mesh.peers() {
-        shard
-            .invoke_on(core, |shard| {
-                listener::close_controller(shard);
-                Box::pin(std::future::ready(()))
-            })
-            .await;
+    let controller = node.controller_index;
+    shard.controller.invoke_on(controller, |controller| Box::pin(controller::stop(controller.clone()))).await;
+    for core in cores.clone() {
+        shard.net.tell(core, |net| listener::close_controller(net)).await;
     }
-    for core in (0..shard.mesh.peers()).rev() {
+    for core in cores.rev() {
         // The answer to this comes by the queue that closes then.
-        shard
-            .invoke_on(core, |shard| {
-                let shard = shard.clone();
-                Box::pin(async move { shard.stopped.set() })
-            })
-            .await;
+        let stop = |net: &Rc<Net>| -> LocalFuture<()> {
+            let core = net.core.clone();
+            Box::pin(async move { core.stopped.set() })
+        };
+        shard.net.invoke_on(core, stop).await;
     }
     info!("stopped");
 }

@@ -1,243 +1,176 @@
 //! From a request's bytes to the handler of its API.
 //!
+//! ```text
+//!   header ─► admit (crate::admit) ─► body ─► handler ─► answer, counted
+//! ```
+//!
 //! The table at the end is the list of what this node serves: an API that isn't in it is neither advertised by
-//! ApiVersions nor answered.
+//! ApiVersions nor answered. Each handler is given what it needs, and no more.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_protocol::frame::{self, Frame};
 use ringlog_protocol::messages::ProduceRequest;
-use ringlog_protocol::{ApiKey, DecodeError, Decoder, EncodeError, RequestBody, ResponseBody, StrBytes};
-use ringlog_ring::BytePermit;
+use ringlog_protocol::{ApiKey, Decoder, EncodeError, RequestBody, ResponseBody};
 use tracing::debug;
 
-use crate::data::{fetch, produce};
-use crate::mesh::LocalFuture;
-use crate::net::connection::Peer;
-use crate::shard::Shard;
-use crate::{admin, controller, coordinator};
+use crate::admin::controller_apis;
+use crate::admin::init_producer_id::ProducerIds;
+use crate::admin::topic_creation::TopicCreation;
+use crate::admit::{self, Refused};
+use crate::controller::Controller;
+use crate::coordinator::Coordinators;
+use crate::core::Core;
+use crate::data::{DataPlane, fetch, produce};
+use crate::log_dirs::LogDirs;
+use crate::metadata::MetadataView;
+use crate::net::request::Peer;
+use crate::net::request::{AnswerMemory, RequestContext};
+use crate::net::response_memory::ResponseMemory;
+use crate::net::service::{Answer, CloseReason, Disposition, Service};
+use crate::{admin, coordinator};
 
-/// What a handler knows of its request beside the body.
-#[derive(Debug, Clone)]
-pub struct RequestContext {
-    /// Who sent it and by which listener.
-    pub peer: Peer,
-    /// The API.
-    pub api_key: ApiKey,
-    /// The version of request and response.
-    pub api_version: i16,
-    /// The client's number of the request.
-    pub correlation_id: i32,
-    /// What the client calls itself.
-    pub client_id: Option<StrBytes>,
-    /// For handlers that took memory for their answer.
-    pub answer_memory: AnswerMemory,
+/// What the handlers of one core need, all together.
+pub struct Dispatcher {
+    /// The core.
+    pub core: Rc<Core>,
+    /// What it knows of the cluster.
+    pub metadata: Rc<MetadataView>,
+    /// Its records.
+    pub data: Rc<DataPlane>,
+    /// Its log directories.
+    pub log_dirs: Rc<LogDirs>,
+    /// Its groups.
+    pub coordinators: Rc<Coordinators>,
+    /// The way to the controller.
+    pub controller: Rc<Controller>,
+    /// Topics that are made because somebody asked for them.
+    pub creation: Rc<TopicCreation>,
+    /// Ids for idempotent producers.
+    pub producer_ids: Rc<ProducerIds>,
+    /// Memory for answers on their way out.
+    pub response_memory: ResponseMemory,
 }
 
-/// What an answer has taken of the core's [`crate::net::response_memory`], until it is sent. Clones share it.
-#[derive(Clone, Default)]
-pub struct AnswerMemory(Rc<RefCell<Option<BytePermit>>>);
-
-impl AnswerMemory {
-    /// The answer's records, or whatever is large in it, lie in this memory.
-    pub fn keep(&self, permit: BytePermit) {
-        *self.0.borrow_mut() = Some(permit);
-    }
-
-    /// There is no answer yet after all.
-    pub fn give_back(&self) {
-        self.0.take();
-    }
-}
-
-impl std::fmt::Debug for AnswerMemory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AnswerMemory")
-    }
-}
-
-/// What is to happen to a request that was begun.
-pub enum Disposition {
-    /// A Produce; the future gives the response.
-    Produced(LocalFuture<Option<Frame>>),
-    /// Any other; here is the response.
-    Answered(Answer),
-    /// There is nothing to send.
-    Silent,
-}
-
-/// A response, and its part of the core's [`crate::net::response_memory`].
-pub struct Answer {
-    /// What to send.
-    pub frame: Frame,
-    /// To be dropped when it is sent.
-    pub memory: BytePermit,
-}
-
-/// A request that Kafka, too, answers by closing the connection.
-#[derive(Debug, thiserror::Error)]
-pub enum CloseReason {
-    /// The header or body can't be read.
-    #[error("{api} version {version}: {source}")]
-    Malformed {
-        /// The API's name or number.
-        api: String,
-        /// As in the header; -1 when the header itself is damaged.
-        version: i16,
-        /// What is wrong.
-        source: DecodeError,
-    },
-    /// No such API, or not on this listener.
-    #[error("API key {0} is not served on listener {1}")]
-    UnknownApi(i16, String),
-    /// The API exists but not at this version.
-    #[error("{0} version {1} is not supported")]
-    UnsupportedVersion(&'static str, i16),
-    /// A request about ACLs with a number that stands for nothing.
-    #[error("{0} contains unknown elements")]
-    UnknownElements(&'static str),
-    /// The response doesn't fit the version: a fault of this node.
-    #[error("the response could not be encoded: {0}")]
-    Encode(#[from] EncodeError),
-    /// Produce with acks 0 failed: Kafka closes so that the client refreshes its metadata.
-    #[error("a Produce request with acks=0 failed")]
-    UnacknowledgedProduce,
-}
-
-/// Reads one request and starts it. When this returns, a Produce has its place in the log.
-pub async fn begin(shard: &Rc<Shard>, peer: &Peer, request: Bytes) -> Result<Disposition, CloseReason> {
-    let mut input = Decoder::new(request);
-    let header = frame::decode_request_header(&mut input).map_err(|source| CloseReason::Malformed {
-        api: "request header".to_owned(),
-        version: -1,
-        source,
-    })?;
-    let unknown = || CloseReason::UnknownApi(header.api_key, peer.listener.name.clone());
-    let api_key = ApiKey::from_code(header.api_key).ok_or_else(unknown)?;
-    let context = RequestContext {
-        peer: peer.clone(),
-        api_key,
-        api_version: header.api_version,
-        correlation_id: header.correlation_id,
-        client_id: header.client_id,
-        answer_memory: AnswerMemory::default(),
-    };
-    debug!(
-        target: "kafka.request.logger",
-        api = api_key.name(),
-        version = context.api_version,
-        client = context.client_id.as_deref(),
-        correlation.id = context.correlation_id,
-        peer = %peer.address,
-        listener = peer.listener.name,
-        "request"
-    );
-    shard.metrics.requests.add(1);
-    if !serves(api_key, peer.listener.is_controller) {
-        return Err(unknown());
-    }
-    if !supported_version(api_key, context.api_version) {
-        if api_key == ApiKey::ApiVersions {
-            return respond_unsupported_api_versions(shard, &context);
+impl Service for Dispatcher {
+    async fn begin(self: &Rc<Self>, peer: &Peer, request: Bytes) -> Result<Disposition, CloseReason> {
+        let mut input = Decoder::new(request);
+        let header = frame::decode_request_header(&mut input).map_err(|source| CloseReason::Malformed {
+            api: "request header".to_owned(),
+            version: -1,
+            source,
+        })?;
+        let (code, listener) = (header.api_key, &peer.listener);
+        let api_key = ApiKey::from_code(code).ok_or_else(|| CloseReason::UnknownApi(code, listener.name.clone()))?;
+        let context = RequestContext {
+            peer: peer.clone(),
+            api_key,
+            api_version: header.api_version,
+            correlation_id: header.correlation_id,
+            client_id: header.client_id,
+            answer_memory: AnswerMemory::default(),
+        };
+        debug!(
+            target: "kafka.request.logger",
+            api = api_key.name(),
+            version = context.api_version,
+            client = context.client_id.as_deref(),
+            correlation.id = context.correlation_id,
+            peer = %peer.address,
+            listener = listener.name,
+            "request"
+        );
+        self.core.metrics.requests.add(1);
+        match admit::by_header(&context, serves(api_key, listener.is_controller)) {
+            Ok(()) => {}
+            Err(Refused::AskAgainInVersion0) => return self.unsupported_api_versions(&context),
+            Err(Refused::Close(reason)) => return Err(reason),
         }
-        return Err(CloseReason::UnsupportedVersion(api_key.name(), context.api_version));
-    }
-    let body = RequestBody::decode(api_key, context.api_version, &mut input).map_err(|source| {
-        CloseReason::Malformed { api: api_key.name().to_owned(), version: context.api_version, source }
-    })?;
-    if admin::acls::has_unknown_elements(&body) {
-        return Err(CloseReason::UnknownElements(api_key.name()));
-    }
-    match body {
-        RequestBody::Produce(request) => begin_produce(shard, context, request).await,
-        body => {
-            let response = if peer.listener.is_controller {
-                // The quorum doesn't wait for clients that take no answers.
-                controller::api::handle(shard, &context, body).await
-            } else {
-                shard.response_memory.has_room().await;
-                handle(shard, &context, body).await?
-            };
-            Ok(answered(shard, &context, encode(&context, &response)?))
-        }
+        let body = RequestBody::decode(api_key, context.api_version, &mut input).map_err(|source| {
+            CloseReason::Malformed { api: api_key.name().to_owned(), version: context.api_version, source }
+        })?;
+        admit::by_body(&context, &body, &self.response_memory).await?;
+        let response = match body {
+            RequestBody::Produce(request) => return self.begin_produce(context, request).await,
+            body if listener.is_controller => controller_apis::handle(&self.controller, serves, &context, body).await,
+            body => handle(self, &context, body).await?,
+        };
+        Ok(self.answered(&context, encode(&context, &response)?))
     }
 }
 
-/// KIP-511: a client that asks in too new a version is answered in version 0, with what it needs to ask again.
-fn respond_unsupported_api_versions(shard: &Shard, context: &RequestContext) -> Result<Disposition, CloseReason> {
-    let response = admin::api_versions::unsupported_version();
-    let frame = frame::encode_response(&response, ApiKey::ApiVersions, 0, context.correlation_id)?;
-    Ok(answered(shard, context, frame))
-}
-
-async fn begin_produce(
-    shard: &Rc<Shard>,
-    context: RequestContext,
-    request: ProduceRequest,
-) -> Result<Disposition, CloseReason> {
-    let acks = request.acks;
-    let pending = produce::begin(shard, &context, request).await;
-    if acks == 0 {
-        // Bounded like the others: the next request waits until these records are in the log.
-        let response = pending.await;
-        let failed = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-        if failed.into_iter().any(|partition| partition.error_code != 0) {
-            return Err(CloseReason::UnacknowledgedProduce);
-        }
-        return Ok(Disposition::Silent);
+impl Dispatcher {
+    /// KIP-511: a client that asks in too new a version is answered in version 0, with what it needs to ask again.
+    fn unsupported_api_versions(&self, context: &RequestContext) -> Result<Disposition, CloseReason> {
+        let response = admin::api_versions::unsupported_version();
+        let frame = frame::encode_response(&response, ApiKey::ApiVersions, 0, context.correlation_id)?;
+        Ok(self.answered(context, frame))
     }
-    Ok(Disposition::Produced(Box::pin(async move {
-        let response = pending.await;
-        frame::encode_response(&response, context.api_key, context.api_version, context.correlation_id).ok()
-    })))
-}
 
-/// An answer that is there is counted, whatever its size.
-fn answered(shard: &Shard, context: &RequestContext, frame: Frame) -> Disposition {
-    let memory = match context.answer_memory.0.take() {
-        Some(mut memory) => {
-            memory.set(frame.len);
-            memory
+    async fn begin_produce(
+        &self,
+        context: RequestContext,
+        request: ProduceRequest,
+    ) -> Result<Disposition, CloseReason> {
+        let acks = request.acks;
+        let pending = produce::begin(&self.data, &context, request).await;
+        if acks == 0 {
+            // Bounded like the others: the next request waits until these records are in the log.
+            let response = pending.await;
+            let failed = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+            if failed.into_iter().any(|partition| partition.error_code != 0) {
+                return Err(CloseReason::UnacknowledgedProduce);
+            }
+            return Ok(Disposition::Silent);
         }
-        None => shard.response_memory.hold(frame.len),
-    };
-    Disposition::Answered(Answer { frame, memory })
+        Ok(Disposition::Produced(Box::pin(async move {
+            let response = pending.await;
+            frame::encode_response(&response, context.api_key, context.api_version, context.correlation_id).ok()
+        })))
+    }
+
+    /// An answer that is there is counted, whatever its size.
+    fn answered(&self, context: &RequestContext, frame: Frame) -> Disposition {
+        let memory = match context.answer_memory.take() {
+            Some(mut memory) => {
+                memory.set(frame.len);
+                memory
+            }
+            None => self.response_memory.hold(frame.len),
+        };
+        Disposition::Answered(Answer { frame, memory })
+    }
 }
 
 fn encode(context: &RequestContext, response: &ResponseBody) -> Result<Frame, EncodeError> {
     frame::encode_response_body(response, context.api_version, context.correlation_id)
 }
 
-fn supported_version(api: ApiKey, version: i16) -> bool {
-    (api.min_version()..=api.max_version()).contains(&version)
-}
-
 /// Whether this node answers `api` on a listener of that kind.
 pub fn serves(api: ApiKey, on_controller_listener: bool) -> bool {
     if on_controller_listener {
-        api.on_controller() && controller::api::serves(api)
+        api.on_controller() && controller_apis::serves(api)
     } else {
         api.on_broker() && served(api)
     }
 }
 
-/// Calls the handler of every API that brokers serve. Produce has its own way, see [`begin`].
+/// Calls the handler of every API that brokers serve. Produce has its own way, see [`Dispatcher::begin_produce`].
 macro_rules! broker_apis {
-    ($($request:ident => |$shard:ident, $context:ident, $body:ident| $handler:expr),+ $(,)?) => {
+    ($($request:ident => |$to:ident, $context:ident, $body:ident| $handler:expr),+ $(,)?) => {
         fn served(api: ApiKey) -> bool {
             matches!(api, ApiKey::Produce $(| ApiKey::$request)+)
         }
 
         async fn handle(
-            shard: &Rc<Shard>,
+            to: &Rc<Dispatcher>,
             context: &RequestContext,
             body: RequestBody,
         ) -> Result<ResponseBody, CloseReason> {
             Ok(match body {
                 $(RequestBody::$request($body) => {
-                    let ($shard, $context) = (shard, context);
+                    let ($to, $context) = (to, context);
                     $handler.into()
                 })+
                 other => {
@@ -249,61 +182,56 @@ macro_rules! broker_apis {
 }
 
 broker_apis! {
-    ApiVersions => |shard, context, body| admin::api_versions::handle(shard, context, &body).await,
-    SaslHandshake => |_shard, _context, _body| admin::sasl::handshake(),
-    SaslAuthenticate => |_shard, _context, _body| admin::sasl::authenticate(),
-    Metadata => |shard, context, body| admin::metadata::handle(shard, context, body),
-    DescribeTopicPartitions =>
-        |shard, context, body| admin::describe_topic_partitions::handle(shard, context, body),
-    OffsetForLeaderEpoch => |shard, context, body| admin::offset_for_leader_epoch::handle(shard, context, body).await,
-    DeleteRecords => |shard, context, body| admin::delete_records::handle(shard, context, body).await,
-    DescribeProducers => |shard, context, body| admin::describe_producers::handle(shard, context, body).await,
-    DescribeLogDirs => |shard, context, body| admin::describe_log_dirs::handle(shard, context, body).await,
-    DescribeConfigs => |shard, context, body| admin::describe_configs::handle(shard, context, body),
-    ListConfigResources => |shard, context, body| admin::list_config_resources::handle(shard, context, body),
-    AlterConfigs => |shard, context, body| admin::alter_configs::legacy(shard, context, body).await,
-    IncrementalAlterConfigs => |shard, context, body| admin::alter_configs::incremental(shard, context, body).await,
-    DescribeClientQuotas => |shard, _context, body| admin::describe_client_quotas::handle(shard, body),
-    DescribeUserScramCredentials => |shard, _context, body| admin::describe_scram::handle(shard, body),
-    DescribeAcls => |_shard, _context, _body| admin::acls::describe(),
-    ListTransactions => |_shard, _context, body| admin::transactions::list(body),
-    DescribeTransactions => |_shard, _context, body| admin::transactions::describe(body),
-    CreateDelegationToken =>
-        |_shard, context, body| admin::delegation_tokens::create(body, context.api_version),
-    RenewDelegationToken => |_shard, _context, _body| admin::delegation_tokens::renew(),
-    ExpireDelegationToken => |_shard, _context, _body| admin::delegation_tokens::expire(),
-    DescribeDelegationToken => |_shard, _context, _body| admin::delegation_tokens::describe(),
-    CreateAcls => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    DeleteAcls => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    DescribeCluster => |shard, context, body| admin::describe_cluster::handle(shard, context, body),
-    Fetch => |shard, context, body| fetch::handle(shard, context, body).await,
-    ListOffsets => |shard, context, body| admin::list_offsets::handle(shard, context, body).await,
-    InitProducerId => |shard, context, body| admin::init_producer_id::handle(shard, context, body).await,
-    FindCoordinator => |shard, context, body| admin::find_coordinator::handle(shard, context, body),
-    CreateTopics => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    DeleteTopics => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    CreatePartitions => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    AlterClientQuotas => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    AlterUserScramCredentials =>
-        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    AlterPartitionReassignments =>
-        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    ListPartitionReassignments =>
-        |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    ElectLeaders => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    UpdateFeatures => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    UnregisterBroker => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    DescribeQuorum => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    AddRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    RemoveRaftVoter => |shard, context, body| admin::forward::to_controller(shard, context, body.into()).await,
-    JoinGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    SyncGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    Heartbeat => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    LeaveGroup => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    OffsetCommit => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    OffsetFetch => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    OffsetDelete => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    ListGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    DescribeGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
-    DeleteGroups => |shard, context, body| coordinator::handle(shard, context, body.into()).await,
+    ApiVersions => |to, context, body| admin::api_versions::handle(&to.controller, serves, context, &body).await,
+    SaslHandshake => |_to, _context, _body| admin::sasl::handshake(),
+    SaslAuthenticate => |_to, _context, _body| admin::sasl::authenticate(),
+    Metadata => |to, context, body| admin::metadata::handle(&to.metadata, &to.creation, context, body),
+    DescribeTopicPartitions => |to, context, body| admin::describe_topic_partitions::handle(&to.metadata, context, body),
+    OffsetForLeaderEpoch => |to, context, body| admin::offset_for_leader_epoch::handle(&to.data, context, body).await,
+    DeleteRecords => |to, context, body| admin::delete_records::handle(&to.log_dirs, context, body).await,
+    DescribeProducers => |to, context, body| admin::describe_producers::handle(&to.data, context, body).await,
+    DescribeLogDirs => |to, context, body| admin::describe_log_dirs::handle(&to.log_dirs, context, body).await,
+    DescribeConfigs => |to, context, body| admin::describe_configs::handle(&to.metadata, context, body),
+    ListConfigResources => |to, context, body| admin::list_config_resources::handle(&to.metadata, context, body),
+    AlterConfigs => |to, context, body| admin::alter_configs::legacy(&to.metadata, &to.controller, context, body).await,
+    IncrementalAlterConfigs => |to, context, body| admin::alter_configs::incremental(&to.metadata, &to.controller, context, body).await,
+    DescribeClientQuotas => |to, _context, body| admin::describe_client_quotas::handle(&to.metadata, body),
+    DescribeUserScramCredentials => |to, _context, body| admin::describe_scram::handle(&to.metadata, body),
+    DescribeAcls => |_to, _context, _body| admin::acls::describe(),
+    ListTransactions => |_to, _context, body| admin::transactions::list(body),
+    DescribeTransactions => |_to, _context, body| admin::transactions::describe(body),
+    CreateDelegationToken => |_to, context, body| admin::delegation_tokens::create(body, context.api_version),
+    RenewDelegationToken => |_to, _context, _body| admin::delegation_tokens::renew(),
+    ExpireDelegationToken => |_to, _context, _body| admin::delegation_tokens::expire(),
+    DescribeDelegationToken => |_to, _context, _body| admin::delegation_tokens::describe(),
+    CreateAcls => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    DeleteAcls => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    DescribeCluster => |to, context, body| admin::describe_cluster::handle(&to.metadata, context, body),
+    Fetch => |to, context, body| fetch::handle(&to.data, context, body).await,
+    ListOffsets => |to, context, body| admin::list_offsets::handle(&to.data, context, body).await,
+    InitProducerId => |to, _context, body| admin::init_producer_id::handle(&to.producer_ids, body).await,
+    FindCoordinator => |to, context, body| admin::find_coordinator::handle(&to.metadata, &to.creation, context, body),
+    CreateTopics => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    DeleteTopics => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    CreatePartitions => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    AlterClientQuotas => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    AlterUserScramCredentials => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    AlterPartitionReassignments => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    ListPartitionReassignments => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    ElectLeaders => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    UpdateFeatures => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    UnregisterBroker => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    DescribeQuorum => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    AddRaftVoter => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    RemoveRaftVoter => |to, context, body| admin::forward::to_controller(&to.controller, context, body.into()).await,
+    JoinGroup => |to, context, body| coordinator::handle(&to.coordinators, context, body.into()).await,
+    SyncGroup => |to, context, body| coordinator::handle(&to.coordinators, context, body.into()).await,
+    Heartbeat => |to, context, body| coordinator::handle(&to.coordinators, context, body.into()).await,
+    LeaveGroup => |to, context, body| coordinator::handle(&to.coordinators, context, body.into()).await,
+    OffsetCommit => |to, context, body| coordinator::handle(&to.coordinators, context, body.into()).await,
+    OffsetFetch => |to, context, body| coordinator::handle(&to.coordinators, context, body.into()).await,
+    OffsetDelete => |to, context, body| coordinator::handle(&to.coordinators, context, body.into()).await,
+    ListGroups => |to, context, body| coordinator::handle(&to.coordinators, context, body.into()).await,
+    DescribeGroups => |to, context, body| coordinator::handle(&to.coordinators, context, body.into()).await,
+    DeleteGroups => |to, context, body| coordinator::handle(&to.coordinators, context, body.into()).await,
 }

@@ -9,14 +9,17 @@
 //! `storage/segment_store`.
 
 mod admin;
+mod admit;
 mod boot;
 mod broker;
 #[cfg(test)]
 mod config_use_tests;
 mod controller;
 mod coordinator;
+mod core;
 mod data;
 mod descriptors;
+mod directories;
 mod dispatch;
 #[cfg(test)]
 #[path = "../tests/data/fixtures.rs"]
@@ -27,10 +30,13 @@ mod lasting;
 mod log_dirs;
 pub mod log_levels;
 mod mesh;
+mod metadata;
 mod metrics;
 mod net;
+mod node;
 mod placement;
 mod rarely;
+mod scatter;
 #[cfg(test)]
 mod served_tests;
 mod shard;

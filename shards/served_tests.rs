@@ -26,7 +26,7 @@ use ringlog_types::{
 };
 
 use crate::admin::test_images::{DIRECTORY, topic_id};
-use crate::broker::metadata_publisher;
+use crate::core::Room as _;
 use crate::data::replica::{AppendRules, Replica};
 use crate::data::{fetch, produce};
 use crate::log_dirs::tests::cluster::TestNode;
@@ -221,7 +221,7 @@ impl Ask {
             Ask::FetchInEpoch => fetched(shard, 17, EPOCH, wait_ms).await,
             Ask::Produce(version) => {
                 let context = context(ApiKey::Produce, version);
-                let response = produce::begin(shard, &context, produced(version, wait_ms)).await.await;
+                let response = produce::begin(&shard.data, &context, produced(version, wait_ms)).await.await;
                 let answer = &response.responses[0].partition_responses[0];
                 let has_place = answer.base_offset >= 0;
                 assert_eq!(has_place, wait_ms > 0, "what was appended keeps its place, as in Kafka's answers");
@@ -239,7 +239,8 @@ impl Ask {
                 let partition = list_offsets_request::ListOffsetsPartition { timestamp: -1, ..Default::default() };
                 let topic = list_offsets_request::ListOffsetsTopic { name: TOPIC.into(), partitions: vec![partition] };
                 let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
-                let response = admin::list_offsets::handle(shard, &context(ApiKey::ListOffsets, 7), request).await;
+                let response =
+                    admin::list_offsets::handle(&shard.data, &context(ApiKey::ListOffsets, 7), request).await;
                 response.topics[0].partitions[0].error_code
             }
             Ask::DeleteRecords => {
@@ -247,7 +248,8 @@ impl Ask {
                 let topic =
                     delete_records_request::DeleteRecordsTopic { name: TOPIC.into(), partitions: vec![partition] };
                 let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: wait_ms };
-                let response = admin::delete_records::handle(shard, &context(ApiKey::DeleteRecords, 2), request).await;
+                let response =
+                    admin::delete_records::handle(&shard.log_dirs, &context(ApiKey::DeleteRecords, 2), request).await;
                 response.topics[0].partitions[0].error_code
             }
             Ask::OffsetForLeaderEpoch => {
@@ -262,14 +264,14 @@ impl Ask {
                 };
                 let request = OffsetForLeaderEpochRequest { replica_id: -1, topics: vec![topic] };
                 let context = context(ApiKey::OffsetForLeaderEpoch, 4);
-                let response = admin::offset_for_leader_epoch::handle(shard, &context, request).await;
+                let response = admin::offset_for_leader_epoch::handle(&shard.data, &context, request).await;
                 response.topics[0].partitions[0].error_code
             }
             Ask::DescribeProducers => {
                 let topic = describe_producers_request::TopicRequest { name: TOPIC.into(), partition_indexes: vec![0] };
                 let request = DescribeProducersRequest { topics: vec![topic] };
                 let context = context(ApiKey::DescribeProducers, 0);
-                let response = admin::describe_producers::handle(shard, &context, request).await;
+                let response = admin::describe_producers::handle(&shard.data, &context, request).await;
                 response.topics[0].partitions[0].error_code
             }
             other => unreachable!("{other:?} is asked elsewhere"),
@@ -296,7 +298,7 @@ impl Ask {
                 (ApiKey::Heartbeat, 3, request.into())
             }
         };
-        match coordinator::handle(shard, &context(key, version), request).await {
+        match coordinator::handle(&shard.coordinators, &context(key, version), request).await {
             ResponseBody::JoinGroup(response) => response.error_code,
             ResponseBody::Heartbeat(response) => response.error_code,
             other => panic!("{other:?} answers {self:?}"),
@@ -321,7 +323,7 @@ async fn fetched(shard: &Rc<Shard>, version: i16, current_leader_epoch: i32, wai
         topic.topic = TOPIC.into();
     }
     let request = FetchRequest { max_wait_ms: wait_ms, min_bytes: 1, topics: vec![topic], ..Default::default() };
-    let response = fetch::handle(shard, &context(ApiKey::Fetch, version), request).await;
+    let response = fetch::handle(&shard.data, &context(ApiKey::Fetch, version), request).await;
     assert_eq!(response.error_code, 0);
     response.responses[0].partitions[0].error_code
 }
@@ -364,17 +366,17 @@ async fn bring_about(shard: &Rc<Shard>, state: State) {
             };
             topics.map(|topic_id| away(topic_id).into()).into()
         }
-        State::DirectoryFailed => return shard.log_dirs.fail(shard, 0, "the test says so").await,
+        State::DirectoryFailed => return shard.log_dirs.fail(0, "the test says so").await,
         State::NodeStops => {
             return on_every_core(shard, |shard| {
-                coordinator::resign_all(shard);
-                shard.stop_serving();
+                shard.coordinators.resign_all();
+                shard.data.replicas.stop_serving();
                 Box::pin(std::future::ready(()))
             })
             .await;
         }
     };
-    let new = changed(&shard.image(), records);
+    let new = changed(&shard.metadata.image(), records);
     publish(shard, new).await;
 }
 
@@ -387,8 +389,8 @@ async fn lead_with_a_follower_that_stands_still(shard: &Rc<Shard>) {
         async move { Ask::Produce(8).ask(&shard, FOREVER_MS).await }
     });
     shard
-        .invoke_on(shard.home_of(id), move |shard| {
-            let replica = shard.served(id).unwrap();
+        .invoke_on(shard.core.node.home_of(id), move |shard| {
+            let replica = shard.data.replicas.served(id).unwrap();
             Box::pin(async move {
                 until(&replica, |replica| replica.durable_end_offset() == Offset(1)).await;
                 replica.on_follower_fetch(&ringlog_partition::FollowerFetch {
@@ -417,8 +419,8 @@ async fn until(replica: &Rc<Replica>, is_so: impl Fn(&Replica) -> bool) {
 async fn until_all_wait(shard: &Rc<Shard>) {
     let id = TopicIdPartition { topic_id: topic_id(1), partition: PartitionIndex(0) };
     shard
-        .invoke_on(shard.home_of(id), move |shard| {
-            let replica = shard.served(id).unwrap();
+        .invoke_on(shard.core.node.home_of(id), move |shard| {
+            let replica = shard.data.replicas.served(id).unwrap();
             Box::pin(async move {
                 until(&replica, |replica| replica.durable_end_offset() == Offset(3)).await;
                 while replica.waiting().0 < 4 || replica.waiting().1 < 3 {
@@ -479,11 +481,11 @@ fn a_core_that_is_behind_hears_of_the_deletion() {
     node.run(2, async move |shard| {
         lead_with_a_follower_that_stands_still(&shard).await;
         let id = TopicIdPartition { topic_id: topic_id(1), partition: PartitionIndex(0) };
-        let (home, other) = (shard.home_of(id), 1 - shard.home_of(id));
-        let old = shard.image();
+        let (home, other) = (shard.core.node.home_of(id), 1 - shard.core.node.home_of(id));
+        let old = shard.metadata.image();
         let new = changed(&old, vec![RemoveTopicRecord { topic_id: topic_id(1) }.into()]);
         let changes = Arc::new(MetadataChanges::between(&old, &new));
-        shard.invoke_on(home, |shard| metadata_publisher::apply(shard, Arc::new(new), changes)).await;
+        shard.invoke_on(home, |shard| shard.metadata.publish(Arc::new(new), changes)).await;
         for ask in [Ask::Fetch(4), Ask::Fetch(17), Ask::Produce(13), Ask::ListOffsets] {
             let asked = shard.invoke_on(other, move |shard| {
                 let shard = shard.clone();
@@ -508,11 +510,11 @@ fn a_coordinator_that_cannot_load_is_none() {
             required_acks: 1,
             transaction: TransactionRules::default(),
         };
-        let replica = shard.served(id).unwrap();
+        let replica = shard.data.replicas.served(id).unwrap();
         replica.append_own(&builder.build(), &rules, &mut Unpacker::new(), ring::now()).unwrap();
         for leader in [2, 1] {
             let change = PartitionChangeRecord { topic_id: topic_id(2), leader, ..unchanged() };
-            publish(&shard, changed(&shard.image(), vec![change.into()])).await;
+            publish(&shard, changed(&shard.metadata.image(), vec![change.into()])).await;
         }
         let mut answer = ErrorCode::CoordinatorLoadInProgress;
         while answer == ErrorCode::CoordinatorLoadInProgress {

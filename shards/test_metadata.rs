@@ -14,9 +14,10 @@ use ringlog_types::Uuid;
 
 use crate::admin::test_images::{DIRECTORY, image};
 use crate::broker::metadata_publisher;
-use crate::dispatch::{AnswerMemory, RequestContext};
+use crate::core::Room as _;
 use crate::mesh::LocalFuture;
-use crate::net::connection::{ListenerInfo, Peer};
+use crate::net::request::{AnswerMemory, RequestContext};
+use crate::net::request::{ListenerInfo, Peer};
 use crate::shard::Shard;
 
 /// The leader epoch of every partition in the beginning.
@@ -53,7 +54,7 @@ pub fn changed(image: &MetadataImage, records: Vec<MetadataRecord>) -> MetadataI
 /// Begins to take images over on every core, with this one.
 pub async fn start(shard: &Rc<Shard>, first: MetadataImage) {
     on_every_core(shard, |shard| {
-        metadata_publisher::start(shard);
+        metadata_publisher::start(&shard.publisher);
         Box::pin(std::future::ready(()))
     })
     .await;
@@ -62,14 +63,14 @@ pub async fn start(shard: &Rc<Shard>, first: MetadataImage) {
 
 /// Brings the next image to every core.
 pub async fn publish(shard: &Rc<Shard>, new: MetadataImage) {
-    let changes = Arc::new(MetadataChanges::between(&shard.image(), &new));
+    let changes = Arc::new(MetadataChanges::between(&shard.metadata.image(), &new));
     let new = Arc::new(new);
-    on_every_core(shard, move |shard| metadata_publisher::apply(shard, new.clone(), changes.clone())).await;
+    on_every_core(shard, move |shard| shard.metadata.publish(new.clone(), changes.clone())).await;
 }
 
 /// One core after the other.
 pub async fn on_every_core(shard: &Rc<Shard>, work: impl Fn(&Rc<Shard>) -> LocalFuture<()> + Clone + Send + 'static) {
-    for core in 0..shard.node.shards {
+    for core in 0..shard.core.node.shards {
         shard.invoke_on(core, work.clone()).await;
     }
 }

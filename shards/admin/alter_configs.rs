@@ -16,10 +16,12 @@ use ringlog_protocol::{RequestBody, ResponseBody};
 use ringlog_types::ErrorCode;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{BROKER_LOGGER, broker_layers, forward};
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
-use crate::{controller, log_levels};
+use super::forward;
+use super::shown::{BROKER_LOGGER, broker_layers};
+use crate::controller::{self, Controller};
+use crate::log_levels;
+use crate::metadata::MetadataView;
+use crate::net::request::RequestContext;
 
 /// An error and its text, for one resource.
 type Refusal = (ErrorCode, String);
@@ -32,7 +34,8 @@ fn refuse<T>(text: impl Into<String>) -> Result<T, Refusal> {
 
 /// Answers IncrementalAlterConfigs on a broker's listener.
 pub async fn incremental(
-    shard: &Rc<Shard>,
+    metadata: &MetadataView,
+    controller: &Rc<Controller>,
     context: &RequestContext,
     mut request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
@@ -44,7 +47,7 @@ pub async fn incremental(
     let mut answers: FxHashMap<ResourceKey, (i16, Option<StrBytes>)> = FxHashMap::default();
     request.resources.retain(|resource| {
         let key = (resource.resource_type, resource.resource_name.clone());
-        let checked = if repeated.contains(&key) { refuse(REPEATED) } else { check_incremental(shard, resource) };
+        let checked = if repeated.contains(&key) { refuse(REPEATED) } else { check_incremental(metadata, resource) };
         let done = match checked {
             Ok(Checked::Elsewhere) => return true,
             Ok(Checked::Here) => alter_loggers(resource, validate_only),
@@ -55,7 +58,8 @@ pub async fn incremental(
     });
     if !request.resources.is_empty() {
         let body: RequestBody = request.into();
-        if let ResponseBody::IncrementalAlterConfigs(response) = forward::to_controller(shard, context, body).await {
+        if let ResponseBody::IncrementalAlterConfigs(response) = forward::to_controller(controller, context, body).await
+        {
             for it in response.responses {
                 answers.insert((it.resource_type, it.resource_name), (it.error_code, it.error_message));
             }
@@ -70,7 +74,8 @@ pub async fn incremental(
 /// Answers IncrementalAlterConfigs on a controller's listener: loggers are this controller's, the rest is for the active
 /// one. As in Kafka the latter's answers come first.
 pub async fn incremental_on_controller(
-    shard: &Rc<Shard>,
+    metadata: &MetadataView,
+    controller: &Rc<Controller>,
     context: &RequestContext,
     mut request: IncrementalAlterConfigsRequest,
 ) -> ResponseBody {
@@ -79,7 +84,7 @@ pub async fn incremental_on_controller(
         request.resources.into_iter().partition(|resource| resource.resource_type == BROKER_LOGGER);
     let validate_only = request.validate_only;
     let mut answers = loggers.iter().map(|resource| {
-        let outcome = check_logger_node(shard, &resource.resource_name).and_then(|()| {
+        let outcome = check_logger_node(metadata, &resource.resource_name).and_then(|()| {
             match resource.configs.iter().any(sets_nothing) {
                 // Kafka's controllers, unlike its brokers, don't expect it.
                 true => Err((ErrorCode::UnknownServerError, UNEXPECTED.to_owned())),
@@ -94,7 +99,7 @@ pub async fn incremental_on_controller(
         return IncrementalAlterConfigsResponse { responses: answers.collect(), ..Default::default() }.into();
     }
     request.resources = others;
-    let mut response = controller::request_here(shard, controller::api::request(context, request.into())).await;
+    let mut response = controller::request_here(controller, forward::request_of(context, request.into())).await;
     if let ResponseBody::IncrementalAlterConfigs(response) = &mut response {
         response.responses.extend(answers.by_ref());
     }
@@ -134,7 +139,8 @@ fn alter_loggers(
 
 /// Answers AlterConfigs, which replaces all configs of a resource.
 pub async fn legacy(
-    shard: &Rc<Shard>,
+    metadata: &MetadataView,
+    controller: &Rc<Controller>,
     context: &RequestContext,
     mut request: AlterConfigsRequest,
 ) -> AlterConfigsResponse {
@@ -145,12 +151,12 @@ pub async fn legacy(
     let mut answers: FxHashMap<ResourceKey, (i16, Option<StrBytes>)> = FxHashMap::default();
     request.resources.retain(|resource| {
         let key = (resource.resource_type, resource.resource_name.clone());
-        let checked = if repeated.contains(&key) { refuse(REPEATED) } else { check_legacy(shard, resource) };
+        let checked = if repeated.contains(&key) { refuse(REPEATED) } else { check_legacy(metadata, resource) };
         checked.map_err(|refusal| answers.insert(key, answer(Err(refusal)))).is_ok()
     });
     if !request.resources.is_empty() {
         let body: RequestBody = request.into();
-        if let ResponseBody::AlterConfigs(response) = forward::to_controller(shard, context, body).await {
+        if let ResponseBody::AlterConfigs(response) = forward::to_controller(controller, context, body).await {
             for it in response.responses {
                 answers.insert((it.resource_type, it.resource_name), (it.error_code, it.error_message));
             }
@@ -197,7 +203,7 @@ fn no_repeated_key<'a>(keys: impl Iterator<Item = &'a StrBytes>) -> Result<(), R
 
 /// Checks what this broker knows, and says whose it is to do what is asked for.
 fn check_incremental(
-    shard: &Shard,
+    metadata: &MetadataView,
     resource: &incremental_alter_configs_request::AlterConfigsResource,
 ) -> Result<Checked, Refusal> {
     no_repeated_key(resource.configs.iter().map(|config| &config.name))?;
@@ -210,10 +216,10 @@ fn check_incremental(
     )?;
     let name = resource.resource_name.as_str();
     if resource.resource_type == BROKER_LOGGER {
-        return check_logger_node(shard, name).map(|()| Checked::Here);
+        return check_logger_node(metadata, name).map(|()| Checked::Here);
     }
-    if check_kind(shard, resource.resource_type, name)? == ResourceKind::Broker {
-        let mut configs = present(shard, name);
+    if check_kind(metadata, resource.resource_type, name)? == ResourceKind::Broker {
+        let mut configs = present(metadata, name);
         for config in &resource.configs {
             let key = config.name.as_str();
             let Some(op) = AlterOp::from_code(config.config_operation) else {
@@ -226,20 +232,23 @@ fn check_incremental(
                 None => drop(configs.remove(key)),
             }
         }
-        check_broker(shard, name, &configs)?;
+        check_broker(metadata, name, &configs)?;
     }
     Ok(Checked::Elsewhere)
 }
 
-fn check_legacy(shard: &Shard, resource: &alter_configs_request::AlterConfigsResource) -> Result<(), Refusal> {
+fn check_legacy(
+    metadata: &MetadataView,
+    resource: &alter_configs_request::AlterConfigsResource,
+) -> Result<(), Refusal> {
     no_repeated_key(resource.configs.iter().map(|config| &config.name))?;
     null_values(resource.configs.iter().map(|config| (&config.name, config.value.is_none())))?;
     let name = resource.resource_name.as_str();
     // Loggers are unknown to it.
-    if check_kind(shard, resource.resource_type, name)? == ResourceKind::Broker {
+    if check_kind(metadata, resource.resource_type, name)? == ResourceKind::Broker {
         let configs = resource.configs.iter();
         let configs = configs.filter_map(|it| Some((it.name.to_string(), it.value.as_ref()?.to_string())));
-        check_broker(shard, name, &configs.collect())?;
+        check_broker(metadata, name, &configs.collect())?;
     }
     Ok(())
 }
@@ -252,19 +261,19 @@ enum Checked {
     Elsewhere,
 }
 
-fn check_kind(shard: &Shard, resource_type: i8, name: &str) -> Result<ResourceKind, Refusal> {
+fn check_kind(metadata: &MetadataView, resource_type: i8, name: &str) -> Result<ResourceKind, Refusal> {
     let Some(kind) = ResourceKind::from_code(resource_type) else {
         return refuse(format!("Unknown resource type {resource_type}"));
     };
-    let own = shard.node.id;
+    let own = metadata.node().id;
     if kind == ResourceKind::Broker && !name.is_empty() && node_id(name)? != own.0 {
         return refuse(format!("Unexpected broker id, expected {own}, but received {name}"));
     }
     Ok(kind)
 }
 
-fn check_logger_node(shard: &Shard, name: &str) -> Result<(), Refusal> {
-    let own = shard.node.id;
+fn check_logger_node(metadata: &MetadataView, name: &str) -> Result<(), Refusal> {
+    let own = metadata.node().id;
     match node_id(name)? == own.0 {
         true => Ok(()),
         false => refuse(format!("Unexpected node id. Expected {own}, but received {name}")),
@@ -276,13 +285,13 @@ fn node_id(name: &str) -> Result<i32, Refusal> {
 }
 
 /// What the broker, or with an empty name all brokers, has now.
-fn present(shard: &Shard, name: &str) -> ConfigMap {
-    let (own, default) = broker_layers(&shard.image(), shard.node.id);
+fn present(metadata: &MetadataView, name: &str) -> ConfigMap {
+    let (own, default) = broker_layers(&metadata.image(), metadata.node().id);
     if name.is_empty() { default } else { own }
 }
 
-fn check_broker(shard: &Shard, name: &str, configs: &ConfigMap) -> Result<(), Refusal> {
-    let (own, default) = broker_layers(&shard.image(), shard.node.id);
-    let layers = shard.node.config.layers(&own, &default);
+fn check_broker(metadata: &MetadataView, name: &str, configs: &ConfigMap) -> Result<(), Refusal> {
+    let (own, default) = broker_layers(&metadata.image(), metadata.node().id);
+    let layers = metadata.node().config.layers(&own, &default);
     validate::broker(configs, !name.is_empty(), &layers).map_err(|error| (error.error_code(), error.to_string()))
 }

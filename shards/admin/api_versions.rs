@@ -11,38 +11,47 @@ use ringlog_protocol::messages::api_versions_response::{
 };
 use ringlog_types::ErrorCode;
 
-use crate::controller;
-use crate::dispatch::{self, RequestContext};
+use crate::controller::{self, Controller};
+use crate::metadata::MetadataView;
 use crate::net::peer::PeerVersions;
-use crate::shard::Shard;
+use crate::net::request::RequestContext;
 
 /// From this version on clients can read a feature whose lowest level is 0.
 const ZERO_LEVEL_FROM_VERSION: i16 = 4;
 
+/// Whether this node answers an API, on a controller's listener or a broker's.
+pub type Serves = fn(ApiKey, bool) -> bool;
+
 /// Answers ApiVersions on a broker's or a controller's listener.
-pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: &ApiVersionsRequest) -> ApiVersionsResponse {
+pub async fn handle(
+    controller: &Rc<Controller>,
+    serves: Serves,
+    context: &RequestContext,
+    request: &ApiVersionsRequest,
+) -> ApiVersionsResponse {
+    let metadata = controller.metadata();
     let names = [&request.client_software_name, &request.client_software_version];
     if context.api_version >= 3 && !names.into_iter().all(|name| is_software_name(name)) {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
     }
     let on_controller = context.peer.listener.is_controller;
     // Not in the image: raft keeps it.
-    let quorum = controller::quorum(shard).await;
-    let image = shard.image();
+    let quorum = controller::quorum(controller).await;
+    let image = metadata.image();
     let metadata_version = image.features.metadata_version.map(|version| (METADATA_VERSION, version.0));
     let kraft_version = Some((KRAFT_VERSION, quorum.kraft_version)).filter(|(_, level)| *level > 0);
     let others = image.features.levels.iter().map(|(name, level)| (&**name, *level));
     let finalized = metadata_version.into_iter().chain(kraft_version).chain(others);
     // A broker names the newest offset that it knows, a controller the one with which the features changed.
     let features_epoch = if on_controller { quorum.features_offset } else { image.provenance.last_contained_offset };
-    let unstable = unstable_features(shard);
+    let unstable = unstable_features(metadata);
     // A controller keeps levels; serving them is for brokers.
     let range = |feature: &Feature| match on_controller {
         true => feature.supported_range(unstable),
         false => feature.range_of_brokers(image.features.level(feature.name), unstable),
     };
     ApiVersionsResponse {
-        api_keys: served(on_controller, quorum.controller_versions.as_ref()),
+        api_keys: served(serves, on_controller, quorum.controller_versions.as_ref()),
         supported_features: supported_features(context.api_version, range),
         finalized_features_epoch: features_epoch.0,
         finalized_features: finalized.map(|(name, level)| finalized_feature(name, level)).collect(),
@@ -59,7 +68,7 @@ pub fn unsupported_version() -> ApiVersionsResponse {
 }
 
 /// What a listener serves. Of what a broker forwards it is no more than the active controller speaks, too.
-fn served(on_controller: bool, controller_versions: Option<&PeerVersions>) -> Vec<ApiVersion> {
+fn served(serves: Serves, on_controller: bool, controller_versions: Option<&PeerVersions>) -> Vec<ApiVersion> {
     let range = |api: &ApiKey| {
         if on_controller {
             return api.advertised_on_controller();
@@ -74,7 +83,7 @@ fn served(on_controller: bool, controller_versions: Option<&PeerVersions>) -> Ve
             }
         }
     };
-    let served = ApiKey::ALL.iter().filter(|api| dispatch::serves(**api, on_controller));
+    let served = ApiKey::ALL.iter().filter(|api| serves(**api, on_controller));
     served
         .filter_map(|api| {
             let (min_version, max_version) = range(api)?;
@@ -83,8 +92,8 @@ fn served(on_controller: bool, controller_versions: Option<&PeerVersions>) -> Ve
         .collect()
 }
 
-fn unstable_features(shard: &Shard) -> bool {
-    shard.node.config.properties.get("unstable.feature.versions.enable").is_some_and(|value| value == "true")
+fn unstable_features(metadata: &MetadataView) -> bool {
+    metadata.node().config.properties.get("unstable.feature.versions.enable").is_some_and(|value| value == "true")
 }
 
 fn supported_features(api_version: i16, range: impl Fn(&Feature) -> VersionRange) -> Vec<SupportedFeatureKey> {
@@ -126,7 +135,7 @@ mod tests {
 
     #[test]
     fn produce_is_named_from_0_and_what_is_not_served_is_not_named() {
-        let apis = served(false, None);
+        let apis = served(crate::dispatch::serves, false, None);
         let range =
             |api: ApiKey| apis.iter().find(|it| it.api_key == api.code()).map(|it| (it.min_version, it.max_version));
         assert_eq!(range(ApiKey::Produce), Some((0, 13)));

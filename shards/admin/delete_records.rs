@@ -10,11 +10,11 @@ use ringlog_protocol::messages::delete_records_response::{
 use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, MonotonicMs, Offset, PartitionIndex, TopicIdPartition, is_internal_topic};
 
-use super::by_home::{self, Part};
-use super::united_by;
+use super::shown::united_by;
+use crate::data::by_home::{self, HasReplicas as _, Part};
 use crate::data::replica::Replica;
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use crate::log_dirs::LogDirs;
+use crate::net::request::RequestContext;
 
 /// Up to where to delete, and until when to wait for followers.
 type Question = (Offset, MonotonicMs);
@@ -23,14 +23,14 @@ type Outcome = Result<Offset, ErrorCode>;
 
 /// Answers DeleteRecords, when live followers have moved their log starts too.
 pub async fn handle(
-    shard: &Rc<Shard>,
+    dirs: &Rc<LogDirs>,
     _context: &RequestContext,
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
     let deadline = ring::now().monotonic.plus_ms(timeout_ms);
     let request = united(request);
-    let image = shard.image();
+    let image = dirs.replicas().metadata().image();
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut parts = Vec::new();
     for topic in &request.topics {
@@ -49,7 +49,7 @@ pub async fn handle(
             });
         }
     }
-    for (place, outcome) in by_home::run(shard, parts, delete).await {
+    for (place, outcome) in by_home::run(dirs, parts, delete).await {
         outcomes[place] = outcome;
     }
     let mut outcomes = outcomes.into_iter();
@@ -83,10 +83,10 @@ fn united(mut request: DeleteRecordsRequest) -> DeleteRecordsRequest {
 }
 
 /// On the home core.
-async fn delete(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, (offset, deadline): Question) -> Outcome {
+async fn delete(dirs: Rc<LogDirs>, replica: Result<Rc<Replica>, Unserved>, (offset, deadline): Question) -> Outcome {
     let replica = replica.map_err(Unserved::error_code)?;
     let (target, epoch) = replica.delete_records(offset).map_err(|error| error.error_code())?;
-    shard.log_dirs.after_log_start_moved(&shard, &replica).await;
+    dirs.after_log_start_moved(&replica).await;
     loop {
         let low_watermark = {
             let Standing { role, leader_epoch, unserved } = replica.standing();
@@ -96,7 +96,7 @@ async fn delete(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, (offse
             if role != Role::Leader || leader_epoch != epoch {
                 return Err(ErrorCode::NotLeaderOrFollower);
             }
-            let image = shard.image();
+            let image = dirs.replicas().metadata().image();
             replica.low_watermark(|node| image.cluster.broker(node).is_some_and(|broker| !broker.is_fenced))
         };
         if low_watermark >= target {

@@ -1,7 +1,6 @@
 //! DescribeClientQuotas: the quotas of users, clients and addresses that match a filter (KIP-546).
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use ringlog_metadata::image::{ClientQuotasImage, QuotaEntity, QuotaMap};
 use ringlog_protocol::StrBytes;
@@ -11,7 +10,7 @@ use ringlog_protocol::messages::describe_client_quotas_response::{
 };
 use ringlog_types::ErrorCode;
 
-use crate::shard::Shard;
+use crate::metadata::MetadataView;
 
 const IP: &str = "ip";
 const ENTITY_TYPES: [&str; 3] = ["user", "client-id", IP];
@@ -31,8 +30,8 @@ enum Match {
 type Refusal = (ErrorCode, String);
 
 /// Answers DescribeClientQuotas.
-pub fn handle(shard: &Rc<Shard>, request: DescribeClientQuotasRequest) -> DescribeClientQuotasResponse {
-    answer(&shard.image().client_quotas, &request)
+pub fn handle(metadata: &MetadataView, request: DescribeClientQuotasRequest) -> DescribeClientQuotasResponse {
+    answer(&metadata.image().client_quotas, &request)
 }
 
 fn answer(quotas: &ClientQuotasImage, request: &DescribeClientQuotasRequest) -> DescribeClientQuotasResponse {

@@ -1,15 +1,13 @@
 //! DescribeCluster: the nodes behind a listener (KIP-700, KIP-919, KIP-1073).
 
-use std::rc::Rc;
-
 use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::describe_cluster_request::DescribeClusterRequest;
 use ringlog_protocol::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 use ringlog_types::{ErrorCode, NodeId};
 
-use super::{CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, controller_stand_in};
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use super::shown::{CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, controller_stand_in};
+use crate::metadata::MetadataView;
+use crate::net::request::RequestContext;
 
 /// Brokers, in `endpoint_type`.
 const BROKERS: i8 = 1;
@@ -17,15 +15,19 @@ const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
 /// Answers on a broker's listener.
-pub fn handle(shard: &Rc<Shard>, context: &RequestContext, request: DescribeClusterRequest) -> DescribeClusterResponse {
-    let controller = controller_stand_in(&shard.image(), shard.node.id);
-    respond(shard, context, &request, controller)
+pub fn handle(
+    metadata: &MetadataView,
+    context: &RequestContext,
+    request: DescribeClusterRequest,
+) -> DescribeClusterResponse {
+    let controller = controller_stand_in(&metadata.image(), metadata.node().id);
+    respond(metadata, context, &request, controller)
 }
 
 /// Answers on the listener that the request came in by: a broker's names brokers, a controller's controllers.
 /// `controller` is who is to be named as the controller: the active one, or a broker that forwards.
 pub fn respond(
-    shard: &Shard,
+    metadata: &MetadataView,
     context: &RequestContext,
     request: &DescribeClusterRequest,
     controller: NodeId,
@@ -43,8 +45,8 @@ pub fn respond(
         response.error_message = Some(message.into());
         return response;
     }
-    let image = shard.image();
-    response.cluster_id = StrBytes::copy_from(&shard.node.cluster_id);
+    let image = metadata.image();
+    response.cluster_id = StrBytes::copy_from(&metadata.node().cluster_id);
     response.controller_id = controller.0;
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;

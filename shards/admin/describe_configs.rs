@@ -1,8 +1,6 @@
 //! DescribeConfigs: what topics, brokers, groups and client metrics subscriptions are configured with, and from where
 //! each value comes.
 
-use std::rc::Rc;
-
 use ringlog_config::{ConfigEntryDescription, describe};
 use ringlog_metadata::image::{ConfigResource, ConfigResourceType};
 use ringlog_protocol::StrBytes;
@@ -12,17 +10,17 @@ use ringlog_protocol::messages::describe_configs_response::{
 };
 use ringlog_types::{ErrorCode, NodeId, validate_topic_name};
 
-use super::{BROKER_LOGGER, INVALID_REQUEST, broker_layers, dynamic_configs};
-use crate::dispatch::RequestContext;
+use super::shown::{BROKER_LOGGER, INVALID_REQUEST, broker_layers, dynamic_configs};
 use crate::log_levels;
-use crate::shard::Shard;
+use crate::metadata::MetadataView;
+use crate::net::request::RequestContext;
 
 /// An error with the text that the tools show.
 type Refusal = (ErrorCode, Option<String>);
 
 /// Answers DescribeConfigs from the metadata that reached this core.
 pub fn handle(
-    shard: &Rc<Shard>,
+    metadata: &MetadataView,
     _context: &RequestContext,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
@@ -32,7 +30,7 @@ pub fn handle(
     }
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
     let results = request.resources.into_iter().map(|resource| {
-        let described = describe_resource(shard, &resource);
+        let described = describe_resource(metadata, &resource);
         let DescribeConfigsResource { resource_type, resource_name, configuration_keys } = resource;
         let mut result = DescribeConfigsResult { resource_type, resource_name, ..Default::default() };
         match described {
@@ -73,24 +71,24 @@ fn refuse<T>(text: String) -> Result<T, Refusal> {
 }
 
 fn describe_resource(
-    shard: &Shard,
+    metadata: &MetadataView,
     resource: &DescribeConfigsResource,
 ) -> Result<Vec<ConfigEntryDescription>, Refusal> {
     let name = resource.resource_name.as_str();
-    let image = shard.image();
+    let image = metadata.image();
     if resource.resource_type == BROKER_LOGGER {
         if name.is_empty() {
             return refuse("Broker id must not be empty".to_owned());
         }
-        check_broker(name, shard.node.id, "")?;
+        check_broker(name, metadata.node().id, "")?;
         return Ok(log_levels::describe());
     }
     let Some(kind) = ConfigResourceType::from_code(resource.resource_type) else {
         return refuse(INVALID_REQUEST.to_owned());
     };
     let overrides = dynamic_configs(&image, &ConfigResource::new(kind, name));
-    let (own, default) = broker_layers(&image, shard.node.id);
-    let layers = shard.node.config.layers(&own, &default);
+    let (own, default) = broker_layers(&image, metadata.node().id);
+    let layers = metadata.node().config.layers(&own, &default);
     match kind {
         ConfigResourceType::Topic => {
             validate_topic_name(name).map_err(|error| (ErrorCode::InvalidTopicException, Some(error.to_string())))?;
@@ -101,7 +99,7 @@ fn describe_resource(
         }
         ConfigResourceType::Broker if name.is_empty() => Ok(describe::broker_default(&default)),
         ConfigResourceType::Broker => {
-            check_broker(name, shard.node.id, " or empty string,")?;
+            check_broker(name, metadata.node().id, " or empty string,")?;
             Ok(describe::broker(&layers))
         }
         ConfigResourceType::ClientMetrics if name.is_empty() => {

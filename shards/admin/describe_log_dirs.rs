@@ -10,17 +10,16 @@ use ringlog_protocol::messages::describe_log_dirs_response::{
 };
 use rustc_hash::FxHashSet;
 
-use crate::dispatch::RequestContext;
-use crate::log_dirs::{DirectoryDescription, LogDescription};
-use crate::shard::Shard;
+use crate::log_dirs::{DirectoryDescription, LogDescription, LogDirs};
+use crate::net::request::RequestContext;
 
 /// Answers DescribeLogDirs with the logs of all cores.
 pub async fn handle(
-    shard: &Rc<Shard>,
+    dirs: &Rc<LogDirs>,
     _context: &RequestContext,
     request: DescribeLogDirsRequest,
 ) -> DescribeLogDirsResponse {
-    let directories = shard.log_dirs.describe(shard).await;
+    let directories = dirs.describe().await;
     let wanted = request.topics.as_ref().map(|topics| {
         let partitions = topics.iter().flat_map(|topic| topic.partitions.iter().map(|it| (topic.topic.as_str(), *it)));
         partitions.collect::<FxHashSet<(&str, i32)>>()

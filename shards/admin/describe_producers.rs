@@ -10,10 +10,10 @@ use ringlog_protocol::messages::describe_producers_response::{
 };
 use ringlog_types::{ErrorCode, PartitionIndex, TopicIdPartition, validate_topic_name};
 
-use super::by_home::{self, Part};
+use crate::data::DataPlane;
+use crate::data::by_home::{self, Part};
 use crate::data::replica::Replica;
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use crate::net::request::RequestContext;
 use crate::storage::log_read::StoredLog;
 
 /// Kafka's text for a topic that the cluster doesn't have. Other errors come without one.
@@ -21,11 +21,11 @@ const NOT_HOSTED: &str = "This server does not host this topic-partition.";
 
 /// Answers DescribeProducers. Followers answer, too.
 pub async fn handle(
-    shard: &Rc<Shard>,
+    plane: &Rc<DataPlane>,
     _context: &RequestContext,
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
-    let image = shard.image();
+    let image = plane.metadata.image();
     let mut outcomes = Vec::new();
     let mut parts = Vec::new();
     for topic in &request.topics {
@@ -44,7 +44,7 @@ pub async fn handle(
             }));
         }
     }
-    for (place, outcome) in by_home::run(shard, parts, answer).await {
+    for (place, outcome) in by_home::run(plane, parts, answer).await {
         outcomes[place] =
             outcome.map_err(|error| (error, (error == ErrorCode::UnknownTopicOrPartition).then(|| NOT_HOSTED.into())));
     }
@@ -70,7 +70,7 @@ pub async fn handle(
 
 /// On the home core.
 async fn answer(
-    _shard: Rc<Shard>,
+    _plane: Rc<DataPlane>,
     replica: Result<Rc<Replica>, Unserved>,
     _ask: (),
 ) -> Result<Vec<ProducerState>, ErrorCode> {

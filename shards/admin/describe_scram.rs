@@ -1,7 +1,6 @@
 //! DescribeUserScramCredentials: mechanisms and iterations of users, never their keys (KIP-554).
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use ringlog_metadata::image::ScramImage;
 use ringlog_protocol::StrBytes;
@@ -11,11 +10,14 @@ use ringlog_protocol::messages::describe_user_scram_credentials_response::{
 };
 use ringlog_types::ErrorCode;
 
-use crate::shard::Shard;
+use crate::metadata::MetadataView;
 
 /// Answers DescribeUserScramCredentials.
-pub fn handle(shard: &Rc<Shard>, request: DescribeUserScramCredentialsRequest) -> DescribeUserScramCredentialsResponse {
-    answer(&shard.image().scram, request)
+pub fn handle(
+    metadata: &MetadataView,
+    request: DescribeUserScramCredentialsRequest,
+) -> DescribeUserScramCredentialsResponse {
+    answer(&metadata.image().scram, request)
 }
 
 fn answer(scram: &ScramImage, request: DescribeUserScramCredentialsRequest) -> DescribeUserScramCredentialsResponse {

@@ -1,6 +1,5 @@
 //! DescribeTopicPartitions: topics in name order, a page of partitions at a time (KIP-966).
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use ringlog_metadata::MetadataImage;
@@ -13,21 +12,21 @@ use ringlog_protocol::messages::describe_topic_partitions_response::{
 };
 use ringlog_types::{ErrorCode, PartitionIndex, is_internal_topic, validate_topic_name};
 
-use super::{OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, endpoint, node_ids, offline_replicas};
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use super::shown::{OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, endpoint, node_ids, offline_replicas};
+use crate::metadata::MetadataView;
+use crate::net::request::RequestContext;
 
 /// Answers DescribeTopicPartitions.
 pub fn handle(
-    shard: &Rc<Shard>,
+    metadata: &MetadataView,
     context: &RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     if !is_cursor_right(&request) {
         return refusal(request);
     }
-    let limit = shard.node.config.network.max_request_partition_size_limit;
-    answer(&shard.image(), &context.peer.listener.name, &request, limit)
+    let limit = metadata.node().config.network.max_request_partition_size_limit;
+    answer(&metadata.image(), &context.peer.listener.name, &request, limit)
 }
 
 /// Whether the cursor, if there is one, is in a topic that is asked for.

@@ -8,9 +8,10 @@ use ringlog_protocol::messages::find_coordinator_request::FindCoordinatorRequest
 use ringlog_protocol::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
 use ringlog_types::{ErrorCode, GROUP_METADATA_TOPIC, NodeId, partition_for_key};
 
-use super::{INVALID_REQUEST, endpoint, topic_creation};
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use super::shown::{INVALID_REQUEST, endpoint};
+use super::topic_creation::TopicCreation;
+use crate::metadata::MetadataView;
+use crate::net::request::RequestContext;
 
 /// From this version on a request names several keys.
 const BATCHED_FROM_VERSION: i16 = 4;
@@ -38,11 +39,16 @@ impl KeyType {
 type Refusal = (ErrorCode, Option<&'static str>);
 
 /// Answers FindCoordinator. The topic of group state is created when it is missing.
-pub fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let image = shard.image();
+pub fn handle(
+    metadata: &MetadataView,
+    creation: &Rc<TopicCreation>,
+    context: &RequestContext,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let image = metadata.image();
     let key_type = KeyType::of(request.key_type);
     if key_type == Some(KeyType::Group) && image.topics.by_name(GROUP_METADATA_TOPIC).is_none() {
-        topic_creation::begin(shard, vec![GROUP_METADATA_TOPIC.to_owned()]);
+        creation.begin(vec![GROUP_METADATA_TOPIC.to_owned()]);
     }
     let listener = &context.peer.listener.name;
     if context.api_version >= BATCHED_FROM_VERSION {

@@ -17,8 +17,8 @@ use ringlog_types::ErrorCode;
 use tracing::warn;
 
 use super::forward;
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use crate::controller::Controller;
+use crate::core::Room as _;
 
 /// The next block is asked for when no more ids than this are left: a tenth of a block.
 const PREFETCH_BELOW: i64 = 100;
@@ -26,17 +26,30 @@ const PREFETCH_BELOW: i64 = 100;
 const WAIT_MS: u64 = 5_000;
 
 /// The producer ids that a core may give out.
-#[derive(Default)]
 pub struct ProducerIds {
+    controller: Rc<Controller>,
+    blocks: Blocks,
+}
+
+/// What is left of the blocks that the controller gave.
+#[derive(Default)]
+struct Blocks {
     /// At most two blocks: the one in use and the next.
-    blocks: RefCell<VecDeque<Range<i64>>>,
+    left: RefCell<VecDeque<Range<i64>>>,
     is_asking: Cell<bool>,
     answered: ring::Notify,
 }
 
 impl ProducerIds {
+    /// None yet.
+    pub fn new(controller: Rc<Controller>) -> ProducerIds {
+        ProducerIds { controller, blocks: Blocks::default() }
+    }
+}
+
+impl Blocks {
     fn take(&self) -> Option<i64> {
-        let mut blocks = self.blocks.borrow_mut();
+        let mut blocks = self.left.borrow_mut();
         while let Some(block) = blocks.front_mut() {
             match block.next() {
                 Some(id) => return Some(id),
@@ -47,18 +60,14 @@ impl ProducerIds {
     }
 
     fn wants_block(&self) -> bool {
-        let blocks = self.blocks.borrow();
+        let blocks = self.left.borrow();
         let low = |block: &Range<i64>| block.end - block.start <= PREFETCH_BELOW;
         !self.is_asking.get() && (blocks.is_empty() || (blocks.len() == 1 && blocks.front().is_some_and(low)))
     }
 }
 
 /// Answers InitProducerId. A transactional id is refused: FindCoordinator has already said why.
-pub async fn handle(
-    shard: &Rc<Shard>,
-    _context: &RequestContext,
-    request: InitProducerIdRequest,
-) -> InitProducerIdResponse {
+pub async fn handle(ids: &Rc<ProducerIds>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let failed = |error: ErrorCode| InitProducerIdResponse {
         error_code: error.code(),
         producer_id: -1,
@@ -73,22 +82,22 @@ pub async fn handle(
         Some(_) => return failed(ErrorCode::UnsupportedVersion),
         None => {}
     }
-    match next_id(shard).await {
+    match next_id(ids).await {
         Some(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },
         None => failed(ErrorCode::CoordinatorLoadInProgress),
     }
 }
 
-async fn next_id(shard: &Rc<Shard>) -> Option<i64> {
-    let ids = &shard.admin.producer_ids;
+async fn next_id(ids: &Rc<ProducerIds>) -> Option<i64> {
+    let blocks = &ids.blocks;
     let deadline = ring::now().monotonic.plus_ms(WAIT_MS);
     loop {
-        let id = ids.take();
-        if ids.wants_block() {
-            ids.is_asking.set(true);
+        let id = blocks.take();
+        if blocks.wants_block() {
+            blocks.is_asking.set(true);
             // When the gate is closed the node stops.
-            if shard.gate.spawn(fetch_block(shard.clone())).is_err() {
-                ids.is_asking.set(false);
+            if ids.controller.core().gate.spawn(fetch_block(ids.clone())).is_err() {
+                blocks.is_asking.set(false);
                 return id;
             }
         }
@@ -96,23 +105,23 @@ async fn next_id(shard: &Rc<Shard>) -> Option<i64> {
         if id.is_some() || left_ms == 0 {
             return id;
         }
-        let answered = ring::timeout_ms(left_ms, ids.answered.wait()).await;
-        if answered.is_err() || ids.blocks.borrow().is_empty() {
+        let answered = ring::timeout_ms(left_ms, blocks.answered.wait()).await;
+        if answered.is_err() || blocks.left.borrow().is_empty() {
             return None;
         }
     }
 }
 
-async fn fetch_block(shard: Rc<Shard>) {
-    let ids = &shard.admin.producer_ids;
-    let broker = shard.node.id;
-    let broker_epoch = shard.image().cluster.broker(broker).map_or(-1, |broker| broker.epoch.0);
+async fn fetch_block(ids: Rc<ProducerIds>) {
+    let (blocks, controller) = (&ids.blocks, &ids.controller);
+    let broker = controller.core().node.id;
+    let broker_epoch = controller.metadata().image().cluster.broker(broker).map_or(-1, |broker| broker.epoch.0);
     let request = AllocateProducerIdsRequest { broker_id: broker.0, broker_epoch };
-    let response = forward::ask(&shard, request.into()).await;
+    let response = forward::ask(controller, request.into()).await;
     match response {
         ResponseBody::AllocateProducerIds(block) if block.error_code == 0 && block.producer_id_len > 0 => {
             let end = block.producer_id_start.saturating_add(i64::from(block.producer_id_len));
-            ids.blocks.borrow_mut().push_back(block.producer_id_start..end);
+            blocks.left.borrow_mut().push_back(block.producer_id_start..end);
         }
         ResponseBody::AllocateProducerIds(refused) => {
             let error = ErrorCode::from_code(refused.error_code).map_or("unknown error", ErrorCode::name);
@@ -120,8 +129,8 @@ async fn fetch_block(shard: Rc<Shard>) {
         }
         other => warn!(api = %other.api_key(), "the controller answered AllocateProducerIds as another API"),
     }
-    ids.is_asking.set(false);
-    ids.answered.notify_all();
+    blocks.is_asking.set(false);
+    blocks.answered.notify_all();
 }
 
 #[cfg(test)]
@@ -130,18 +139,18 @@ mod tests {
 
     #[test]
     fn a_block_is_asked_for_at_first_and_when_nine_tenths_are_used() {
-        let ids = ProducerIds::default();
-        assert!(ids.wants_block());
-        assert_eq!(ids.take(), None);
-        ids.blocks.borrow_mut().push_back(3000..4000);
+        let blocks = Blocks::default();
+        assert!(blocks.wants_block());
+        assert_eq!(blocks.take(), None);
+        blocks.left.borrow_mut().push_back(3000..4000);
         for expected in 3000..3900 {
-            assert!(!ids.wants_block());
-            assert_eq!(ids.take(), Some(expected));
+            assert!(!blocks.wants_block());
+            assert_eq!(blocks.take(), Some(expected));
         }
-        assert!(ids.wants_block());
-        ids.blocks.borrow_mut().push_back(7000..8000);
-        assert!(!ids.wants_block());
-        let rest: Vec<i64> = std::iter::from_fn(|| ids.take()).take(101).collect();
+        assert!(blocks.wants_block());
+        blocks.left.borrow_mut().push_back(7000..8000);
+        assert!(!blocks.wants_block());
+        let rest: Vec<i64> = std::iter::from_fn(|| blocks.take()).take(101).collect();
         assert_eq!((rest[0], rest[99], rest[100]), (3900, 3999, 7000));
     }
 }

@@ -1,7 +1,6 @@
 //! ListConfigResources: what there is to configure (KIP-1142); version 0 knows client metrics only (KIP-1000).
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 
 use ringlog_metadata::MetadataImage;
 use ringlog_metadata::image::ConfigResourceType;
@@ -10,9 +9,9 @@ use ringlog_protocol::messages::list_config_resources_request::ListConfigResourc
 use ringlog_protocol::messages::list_config_resources_response::{ConfigResource, ListConfigResourcesResponse};
 use ringlog_types::ErrorCode;
 
-use super::{BROKER_LOGGER, unfenced_brokers};
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use super::shown::{BROKER_LOGGER, unfenced_brokers};
+use crate::metadata::MetadataView;
+use crate::net::request::RequestContext;
 
 const TOPIC: i8 = ConfigResourceType::Topic as i8;
 const BROKER: i8 = ConfigResourceType::Broker as i8;
@@ -21,7 +20,7 @@ const GROUP: i8 = ConfigResourceType::Group as i8;
 
 /// Answers ListConfigResources.
 pub fn handle(
-    shard: &Rc<Shard>,
+    metadata: &MetadataView,
     context: &RequestContext,
     request: ListConfigResourcesRequest,
 ) -> ListConfigResourcesResponse {
@@ -31,7 +30,7 @@ pub fn handle(
         _ => request.resource_types,
     };
     let types: BTreeSet<i8> = types.into_iter().collect();
-    let image = shard.image();
+    let image = metadata.image();
     let mut response = ListConfigResourcesResponse::default();
     for resource_type in types {
         let Some(names) = names(&image, &context.peer.listener.name, resource_type) else {

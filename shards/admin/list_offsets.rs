@@ -17,13 +17,13 @@ use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TimestampMs, TopicIdPartition};
 use rustc_hash::FxHashSet;
 
-use super::by_home::{self, Part};
-use super::united_by;
+use super::shown::united_by;
+use crate::data::DataPlane;
+use crate::data::by_home::{self, Part};
 use crate::data::replica::Replica;
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use crate::net::request::RequestContext;
 use crate::storage::log_read::{LogReadError, Place, ReadRange, StoredLog};
-use crate::storage::segment_store::Slices;
+use crate::storage::slices::Slices;
 
 /// `replica_id` of a consumer.
 const CONSUMER: NodeId = NodeId(-1);
@@ -56,7 +56,11 @@ enum SearchFault {
 type Outcome<E = ErrorCode> = Result<Option<Found>, E>;
 
 /// Answers ListOffsets.
-pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub async fn handle(
+    plane: &Rc<DataPlane>,
+    context: &RequestContext,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
     let replica = NodeId(request.replica_id);
     let isolation = match request.isolation_level {
         0 => IsolationLevel::ReadUncommitted,
@@ -71,7 +75,7 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: ListOf
         leader_only: replica != DEBUGGING_CONSUMER,
     };
     let repeated = repeated(&request);
-    let image = shard.image();
+    let image = plane.metadata.image();
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut parts = Vec::new();
     for topic in &request.topics {
@@ -92,7 +96,7 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: ListOf
             });
         }
     }
-    for (place, outcome) in by_home::run(shard, parts, answer).await {
+    for (place, outcome) in by_home::run(plane, parts, answer).await {
         outcomes[place] = outcome;
     }
     respond(request, context.api_version, outcomes)
@@ -139,10 +143,10 @@ fn is_known_timestamp(timestamp: i64, api_version: i16) -> bool {
 }
 
 /// On the home core.
-async fn answer(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, question: Question) -> Outcome {
+async fn answer(plane: Rc<DataPlane>, replica: Result<Rc<Replica>, Unserved>, question: Question) -> Outcome {
     let replica = replica.map_err(Unserved::error_code)?;
     for _ in 0..=SEARCHES_AGAIN_MAX {
-        match search(&shard, &replica, &question).await {
+        match search(&plane, &replica, &question).await {
             // Where it was searched the log is another now.
             Err(SearchFault::Read(LogReadError::Replaced)) if replica.unserved().is_none() => {}
             Err(SearchFault::Refused(code)) => return Err(code),
@@ -152,7 +156,7 @@ async fn answer(shard: Rc<Shard>, replica: Result<Rc<Replica>, Unserved>, questi
     Err(ErrorCode::OffsetNotAvailable)
 }
 
-async fn search(shard: &Shard, replica: &Replica, question: &Question) -> Outcome<SearchFault> {
+async fn search(plane: &DataPlane, replica: &Replica, question: &Question) -> Outcome<SearchFault> {
     let plan = replica.plan_list_offsets(question);
     let found = match plan.map_err(|error| SearchFault::Refused(error.error_code()))? {
         ListOffsetPlan::Known { timestamp, offset, leader_epoch } => {
@@ -160,11 +164,11 @@ async fn search(shard: &Shard, replica: &Replica, question: &Question) -> Outcom
         }
         ListOffsetPlan::FirstAtOrAfter { segment_base_offset, target, start_offset, position } => {
             let search = Search::new(replica, segment_base_offset, position, start_offset);
-            first_at_or_after(shard, replica, search, target).await?
+            first_at_or_after(plane, replica, search, target).await?
         }
         ListOffsetPlan::MaxTimestampIn { segment_base_offset, batch_offset, position } => {
             let search = Search::new(replica, segment_base_offset, position, batch_offset);
-            largest_timestamp(shard, replica, search).await?
+            largest_timestamp(plane, replica, search).await?
         }
     };
     let Some(found) = found else { return Ok(None) };
@@ -198,7 +202,7 @@ impl Search {
 
 /// The first record of the segment, at or after an offset, whose timestamp is at least `target`.
 async fn first_at_or_after(
-    shard: &Shard,
+    plane: &DataPlane,
     replica: &Replica,
     mut search: Search,
     target: TimestampMs,
@@ -225,7 +229,7 @@ async fn first_at_or_after(
             };
             let found = if batch.header.max_timestamp >= target {
                 let matches = |found: &Found| found.timestamp >= target && found.offset >= start_offset;
-                first_record(&batch, unpacked_bytes_max(shard), matches).await?
+                first_record(&batch, unpacked_bytes_max(plane), matches).await?
             } else {
                 None
             };
@@ -253,7 +257,7 @@ fn position_of(replica: &Replica, segment: Offset, offset: Offset) -> Option<u32
 }
 
 /// The first record with its batch's largest timestamp.
-async fn largest_timestamp(shard: &Shard, replica: &Replica, search: Search) -> Result<Option<Found>, SearchFault> {
+async fn largest_timestamp(plane: &DataPlane, replica: &Replica, search: Search) -> Result<Option<Found>, SearchFault> {
     let limit = replica.durable_end_offset();
     if search.from >= limit {
         return Ok(None);
@@ -262,12 +266,12 @@ async fn largest_timestamp(shard: &Shard, replica: &Replica, search: Search) -> 
     let Some(batch) = BatchIter::new(&bytes).next() else { return Ok(None) };
     let batch = batch?;
     let largest = batch.header.max_timestamp;
-    Ok(first_record(&batch, unpacked_bytes_max(shard), |found| found.timestamp == largest).await?)
+    Ok(first_record(&batch, unpacked_bytes_max(plane), |found| found.timestamp == largest).await?)
 }
 
 /// What a batch may unpack to, as when it was appended.
-fn unpacked_bytes_max(shard: &Shard) -> usize {
-    usize::try_from(shard.node.config.network.request_max_bytes).unwrap_or(0)
+fn unpacked_bytes_max(plane: &DataPlane) -> usize {
+    usize::try_from(plane.core.node.config.network.request_max_bytes).unwrap_or(0)
 }
 
 /// The first record that fits, unpacked piece by piece: other tasks run in between.

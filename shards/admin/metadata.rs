@@ -13,12 +13,13 @@ use ringlog_protocol::messages::metadata_response::{
 use ringlog_types::{ErrorCode, NodeId, PartitionIndex, Uuid, is_internal_topic, validate_topic_name};
 use rustc_hash::FxHashSet;
 
-use super::{
+use super::shown::{
     CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, controller_stand_in, endpoint, node_ids,
-    offline_replicas, topic_creation, unfenced_brokers,
+    offline_replicas, unfenced_brokers,
 };
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use super::topic_creation::TopicCreation;
+use crate::metadata::MetadataView;
+use crate::net::request::RequestContext;
 
 /// From this version on topics can be asked for by id.
 const TOPIC_IDS_FROM_VERSION: i16 = 12;
@@ -36,18 +37,23 @@ struct View<'a> {
 }
 
 /// Answers Metadata. Topics that are to be created on demand are asked for here and show up in a later answer.
-pub fn handle(shard: &Rc<Shard>, context: &RequestContext, request: MetadataRequest) -> MetadataResponse {
+pub fn handle(
+    metadata: &MetadataView,
+    creation: &Rc<TopicCreation>,
+    context: &RequestContext,
+    request: MetadataRequest,
+) -> MetadataResponse {
     let view = View {
-        image: &shard.image(),
-        cluster_id: &shard.node.cluster_id,
-        node_id: shard.node.id,
+        image: &metadata.image(),
+        cluster_id: &metadata.node().cluster_id,
+        node_id: metadata.node().id,
         listener: &context.peer.listener.name,
         version: context.api_version,
-        may_create: shard.node.config.topics.auto_create_topics_enable,
+        may_create: metadata.node().config.topics.auto_create_topics_enable,
     };
     let (response, missing) = answer(view, request);
     if !missing.is_empty() {
-        topic_creation::begin(shard, missing);
+        creation.begin(missing);
     }
     response
 }

@@ -10,21 +10,21 @@ use ringlog_protocol::messages::offset_for_leader_epoch_response::{
 };
 use ringlog_types::{ErrorCode, LeaderEpoch, PartitionIndex, TopicIdPartition};
 
-use super::by_home::{self, Part};
+use crate::data::DataPlane;
+use crate::data::by_home::{self, Part};
 use crate::data::replica::Replica;
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use crate::net::request::RequestContext;
 
 /// The epoch asked about, and the leader epoch that the asker knows.
 type Question = (LeaderEpoch, Option<LeaderEpoch>);
 
 /// Answers OffsetForLeaderEpoch.
 pub async fn handle(
-    shard: &Rc<Shard>,
+    plane: &Rc<DataPlane>,
     _context: &RequestContext,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
-    let image = shard.image();
+    let image = plane.metadata.image();
     let mut outcomes = Vec::new();
     let mut parts = Vec::new();
     for topic in &request.topics {
@@ -40,7 +40,7 @@ pub async fn handle(
             outcomes.push(Err(ErrorCode::UnknownTopicOrPartition));
         }
     }
-    for (place, outcome) in by_home::run(shard, parts, answer).await {
+    for (place, outcome) in by_home::run(plane, parts, answer).await {
         outcomes[place] = outcome;
     }
     let mut outcomes = outcomes.into_iter();
@@ -54,7 +54,7 @@ pub async fn handle(
 
 /// On the home core.
 async fn answer(
-    _shard: Rc<Shard>,
+    _plane: Rc<DataPlane>,
     replica: Result<Rc<Replica>, Unserved>,
     (epoch, current): Question,
 ) -> Result<Found, ErrorCode> {

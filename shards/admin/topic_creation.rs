@@ -14,40 +14,52 @@ use rustc_hash::FxHashSet;
 use tracing::{info, warn};
 
 use super::forward;
-use crate::shard::Shard;
+use crate::controller::Controller;
+use crate::core::Room as _;
 
 /// Topics that one core may be creating at a time.
 const MAX_IN_FLIGHT: usize = 1_000;
 
-/// Names of topics that are being created.
-pub type InFlight = RefCell<FxHashSet<String>>;
-
-/// Asks the controller for topics, and doesn't wait for it. Internal ones get the settings of their coordinator, the
-/// others this broker's `num.partitions` and `default.replication.factor`.
-pub fn begin(shard: &Rc<Shard>, names: Vec<String>) {
-    let names: Vec<String> = {
-        let mut in_flight = shard.admin.creation.borrow_mut();
-        let room = MAX_IN_FLIGHT.saturating_sub(in_flight.len());
-        let new: Vec<String> = names.into_iter().filter(|name| !in_flight.contains(name)).take(room).collect();
-        in_flight.extend(new.iter().cloned());
-        new
-    };
-    if names.is_empty() {
-        return;
-    }
-    let work = create(shard.clone(), names);
-    // When the gate is closed the node stops: nobody will ask for the topics again.
-    let _ = shard.gate.spawn(work);
+/// What one core asks for.
+pub struct TopicCreation {
+    controller: Rc<Controller>,
+    /// Names of topics that are being created.
+    in_flight: RefCell<FxHashSet<String>>,
 }
 
-async fn create(shard: Rc<Shard>, names: Vec<String>) {
-    let config = &shard.node.config;
+impl TopicCreation {
+    /// Nothing is asked for yet.
+    pub fn new(controller: Rc<Controller>) -> TopicCreation {
+        TopicCreation { controller, in_flight: RefCell::default() }
+    }
+
+    /// Asks the controller for topics, and doesn't wait for it. Internal ones get the settings of their coordinator, the
+    /// others this broker's `num.partitions` and `default.replication.factor`.
+    pub fn begin(self: &Rc<Self>, names: Vec<String>) {
+        let names: Vec<String> = {
+            let mut in_flight = self.in_flight.borrow_mut();
+            let room = MAX_IN_FLIGHT.saturating_sub(in_flight.len());
+            let new: Vec<String> = names.into_iter().filter(|name| !in_flight.contains(name)).take(room).collect();
+            in_flight.extend(new.iter().cloned());
+            new
+        };
+        if names.is_empty() {
+            return;
+        }
+        let work = create(self.clone(), names);
+        // When the gate is closed the node stops: nobody will ask for the topics again.
+        let _ = self.controller.core().gate.spawn(work);
+    }
+}
+
+async fn create(creation: Rc<TopicCreation>, names: Vec<String>) {
+    let config = &creation.controller.core().node.config;
     let request = CreateTopicsRequest {
         topics: names.iter().map(|name| creatable(config, name)).collect(),
         timeout_ms: config.network.request_timeout_ms,
         validate_only: false,
     };
-    let response = forward::ask(&shard, request.into()).await;
+    let response = forward::ask(&creation.controller, request.into()).await;
     if let ResponseBody::CreateTopics(response) = response {
         for topic in response.topics {
             match ErrorCode::from_code(topic.error_code) {
@@ -61,7 +73,7 @@ async fn create(shard: Rc<Shard>, names: Vec<String>) {
             }
         }
     }
-    let mut in_flight = shard.admin.creation.borrow_mut();
+    let mut in_flight = creation.in_flight.borrow_mut();
     for name in &names {
         in_flight.remove(name);
     }

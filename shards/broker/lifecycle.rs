@@ -21,12 +21,13 @@ use ringlog_ring as ring;
 use ringlog_types::{BrokerEpoch, ErrorCode, MonotonicMs, Uuid};
 use tracing::{debug, error, info, warn};
 
-use crate::broker::metadata_publisher;
-use crate::controller::{self, ControllerRequest};
+use crate::controller::{self, Controller, ControllerRequest};
+use crate::core::{Core, Room};
 use crate::flag::Flag;
 use crate::lasting::Lasting;
-use crate::net::listener::{self, ListenFault};
-use crate::shard::Shard;
+use crate::log_dirs::LogDirs;
+use crate::metadata::MetadataView;
+use crate::net::listener::{self, ListenFault, Net};
 
 /// Wait after the first attempt that failed; doubled each time.
 const FIRST_BACKOFF_MS: u64 = 10;
@@ -74,8 +75,8 @@ pub enum LifecycleFault {
 }
 
 /// What a refusal to register means, and what to do about it.
-fn refusal(shard: &Shard, error: ErrorCode) -> String {
-    let node = &shard.node;
+fn refusal(broker: &Broker, error: ErrorCode) -> String {
+    let node = &broker.core.node;
     match error {
         ErrorCode::InconsistentClusterId => format!(
             "this node's directories belong to cluster {}, the controllers to another. Correct controller.quorum.voters \
@@ -93,7 +94,7 @@ fn refusal(shard: &Shard, error: ErrorCode) -> String {
         ErrorCode::DuplicateBrokerRegistration => format!(
             "broker id {} is in use by another live process{}. Stop that one, or give this node a node.id of its own",
             node.id,
-            twin(shard).map_or_else(String::new, |address| format!(", which registered {address}"))
+            twin(broker).map_or_else(String::new, |address| format!(", which registered {address}"))
         ),
         ErrorCode::ClusterAuthorizationFailed => {
             "the controllers' authorizer has to allow ClusterAction on the Cluster to \
@@ -106,17 +107,21 @@ fn refusal(shard: &Shard, error: ErrorCode) -> String {
 }
 
 /// Where the process listens that has registered with our id, as far as the metadata has come.
-fn twin(shard: &Shard) -> Option<String> {
-    let image = shard.image();
-    let other = image.cluster.broker(shard.node.id)?;
-    let is_other = other.incarnation_id != shard.node.incarnation_id;
+fn twin(broker: &Broker) -> Option<String> {
+    let image = broker.metadata.image();
+    let other = image.cluster.broker(broker.core.node.id)?;
+    let is_other = other.incarnation_id != broker.core.node.incarnation_id;
     let endpoint = other.endpoints.first().filter(|_| is_other)?;
     Some(format!("{}://{}:{}", endpoint.listener, endpoint.host, endpoint.port))
 }
 
 /// What core 0 remembers.
-#[derive(Default)]
-pub struct BrokerLifecycle {
+pub struct Broker {
+    core: Rc<Core>,
+    metadata: Rc<MetadataView>,
+    log_dirs: Rc<LogDirs>,
+    controller: Rc<Controller>,
+    net: Rc<Net>,
     epoch: Cell<Option<BrokerEpoch>>,
     /// It has been let serve, and heartbeats follow.
     is_unfenced: Cell<bool>,
@@ -128,7 +133,36 @@ pub struct BrokerLifecycle {
     heard_at: Cell<Option<MonotonicMs>>,
 }
 
-impl BrokerLifecycle {
+impl Room for Broker {
+    fn core(&self) -> &Rc<Core> {
+        &self.core
+    }
+}
+
+impl Broker {
+    /// Not registered.
+    pub fn new(
+        core: Rc<Core>,
+        metadata: Rc<MetadataView>,
+        log_dirs: Rc<LogDirs>,
+        controller: Rc<Controller>,
+        net: Rc<Net>,
+    ) -> Broker {
+        Broker {
+            core,
+            metadata,
+            log_dirs,
+            controller,
+            net,
+            epoch: Cell::default(),
+            is_unfenced: Cell::default(),
+            is_stopping: Cell::default(),
+            stopping: ring::Notify::new(),
+            heartbeats_ended: Flag::default(),
+            heard_at: Cell::default(),
+        }
+    }
+
     fn heard_at(&self) -> MonotonicMs {
         self.heard_at.get().unwrap_or(MonotonicMs(0))
     }
@@ -139,27 +173,27 @@ fn error_of(code: i16) -> ErrorCode {
 }
 
 /// Registers, catches up, opens listeners.
-pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
-    let roles = shard.node.config.roles;
+pub async fn start(broker: &Rc<Broker>) -> Result<(), LifecycleFault> {
+    let roles = broker.core.node.config.roles;
     if roles.controller {
-        ring::spawn_detached(register_controller(shard.clone()));
+        broker.core.spawn_until_stop(register_controller(broker.clone()));
     }
     if !roles.broker {
-        announce(shard, None);
+        announce(broker, None);
         return Ok(());
     }
-    ring::spawn_detached(halt_without_directories(shard.clone()));
-    let epoch = register(shard).await?;
-    shard.broker.epoch.set(Some(epoch));
-    catch_up(shard, epoch).await;
-    tell_unserved_features(shard);
+    broker.core.spawn_until_stop(halt_without_directories(broker.clone()));
+    let epoch = register(broker).await?;
+    broker.epoch.set(Some(epoch));
+    catch_up(broker, epoch).await;
+    tell_unserved_features(broker);
     // Before the broker is named to clients as one to use.
-    listener::open(shard, false).await?;
-    let state = unfence(shard, epoch).await;
-    shard.broker.is_unfenced.set(true);
-    ring::spawn_detached(heartbeats(shard.clone(), epoch, state));
-    announce(shard, Some(epoch));
-    let others = shard.image().cluster.brokers.len().saturating_sub(1);
+    listener::open(&broker.net, false).await?;
+    let state = unfence(broker, epoch).await;
+    broker.is_unfenced.set(true);
+    broker.core.spawn_until_stop(heartbeats(broker.clone(), epoch, state));
+    announce(broker, Some(epoch));
+    let others = broker.metadata.image().cluster.brokers.len().saturating_sub(1);
     if others > 0 {
         warn!(
             "there are {others} other brokers, but this release doesn't copy partitions between brokers yet: give topics \
@@ -170,8 +204,8 @@ pub async fn start(shard: &Rc<Shard>) -> Result<(), LifecycleFault> {
 }
 
 /// One line that says what runs.
-fn announce(shard: &Rc<Shard>, epoch: Option<BrokerEpoch>) {
-    let node = &shard.node;
+fn announce(broker: &Rc<Broker>, epoch: Option<BrokerEpoch>) {
+    let node = &broker.core.node;
     let listeners: Vec<String> = node.config.listeners.iter().map(ToString::to_string).collect();
     let directories: Vec<String> =
         node.log_dirs.directories.iter().map(|directory| directory.path.display().to_string()).collect();
@@ -188,8 +222,8 @@ fn announce(shard: &Rc<Shard>, epoch: Option<BrokerEpoch>) {
     );
 }
 
-fn registration(shard: &Rc<Shard>) -> BrokerRegistrationRequest {
-    let node = &shard.node;
+fn registration(broker: &Rc<Broker>) -> BrokerRegistrationRequest {
+    let node = &broker.core.node;
     let config = &node.config;
     let listeners = config.advertised_listeners.iter().map(|listener| broker_registration_request::Listener {
         name: StrBytes::copy_from(&listener.name),
@@ -198,7 +232,7 @@ fn registration(shard: &Rc<Shard>) -> BrokerRegistrationRequest {
         security_protocol: listener.security_protocol.code(),
     });
     let unstable = config.controller.unstable_feature_versions_enable;
-    let image = shard.image();
+    let image = broker.metadata.image();
     let features = FEATURES.iter().map(|feature| {
         let range = feature.range_of_brokers(image.features.level(feature.name), unstable);
         broker_registration_request::Feature {
@@ -224,8 +258,8 @@ fn registration(shard: &Rc<Shard>) -> BrokerRegistrationRequest {
 
 /// Says of this controller what brokers and other controllers need to know, whenever the image says something else.
 /// Runs beside the broker's own start: nobody waits for it.
-async fn register_controller(shard: Rc<Shard>) {
-    let node = &shard.node;
+async fn register_controller(broker: Rc<Broker>) {
+    let node = &broker.core.node;
     let listeners = node.config.advertised_controller_listeners.iter();
     let listeners = listeners.map(|listener| controller_registration_request::Listener {
         name: StrBytes::copy_from(&listener.name),
@@ -251,17 +285,17 @@ async fn register_controller(shard: Rc<Shard>) {
     };
     let mut backoff = Backoff::new();
     let refused = Lasting::after(UNFENCE_PATIENCE_MS);
-    while !shard.closing.is_set() {
-        let image = shard.image();
+    while !broker.core.closing.is_set() {
+        let image = broker.metadata.image();
         let own = image.cluster.controllers.get(&node.id);
         let is_known = own.is_some_and(|controller| controller.incarnation_id == node.incarnation_id);
         // Levels of metadata.version below 3.7 don't record controllers.
         if is_known || !image.metadata_version().is_controller_registration_supported() {
             backoff = Backoff::new();
-            shard.image_changed.wait().await;
+            broker.metadata.changed.wait().await;
             continue;
         }
-        let response = controller::request(&shard, ControllerRequest::internal(request.clone())).await;
+        let response = controller::request(&broker.controller, ControllerRequest::internal(request.clone())).await;
         match response {
             ResponseBody::ControllerRegistration(response) if response.error_code == ErrorCode::None.code() => {
                 info!(node.id = node.id.0, "registered as a controller");
@@ -279,19 +313,19 @@ async fn register_controller(shard: Rc<Shard>) {
     }
 }
 
-async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
-    let config = &shard.node.config.controller;
+async fn register(broker: &Rc<Broker>) -> Result<BrokerEpoch, LifecycleFault> {
+    let config = &broker.core.node.config.controller;
     let timeout_ms = u64::try_from(config.initial_broker_registration_timeout_ms).unwrap_or(0);
     let deadline = ring::now().monotonic.plus_ms(timeout_ms);
-    learn_features(shard).await;
+    learn_features(broker).await;
     let mut backoff = Backoff::new();
     let mut is_waiting = false;
-    let refused = Lasting::after(session_timeout_ms(shard));
+    let refused = Lasting::after(session_timeout_ms(broker));
     let unsupported = Lasting::after(FEATURES_WAIT_MS);
     loop {
         let left_ms = deadline.since_ms(ring::now().monotonic).max(1);
-        let own = ControllerRequest::internal(registration(shard));
-        let response = controller::request_within(shard, own, left_ms.min(REGISTRATION_TRY_MS)).await;
+        let own = ControllerRequest::internal(registration(broker));
+        let response = controller::request_within(&broker.controller, own, left_ms.min(REGISTRATION_TRY_MS)).await;
         let response = BrokerRegistrationResponse::try_from(response).unwrap_or_else(|_| BrokerRegistrationResponse {
             error_code: ErrorCode::UnknownServerError.code(),
             ..BrokerRegistrationResponse::default()
@@ -300,14 +334,14 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
         let error = error_of(response.error_code);
         match error {
             ErrorCode::None => {
-                shard.broker.heard_at.set(Some(now));
+                broker.heard_at.set(Some(now));
                 return Ok(BrokerEpoch(response.broker_epoch));
             }
             // The levels that the cluster has may not have come yet, or not all of them.
             ErrorCode::UnsupportedVersion
-                if !knows_features(shard) || unsupported.holds(ring::now().monotonic).is_none() => {}
+                if !knows_features(broker) || unsupported.holds(ring::now().monotonic).is_none() => {}
             ErrorCode::InconsistentClusterId | ErrorCode::InvalidRegistration | ErrorCode::UnsupportedVersion => {
-                return Err(LifecycleFault::Refused { error, reason: refusal(shard, error) });
+                return Err(LifecycleFault::Refused { error, reason: refusal(broker, error) });
             }
             ErrorCode::DuplicateBrokerRegistration if !is_waiting => {
                 is_waiting = true;
@@ -319,14 +353,14 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
             // What is said of the controllers says it all.
             refused.over(now);
         } else if let Some(lasted_ms) = refused.holds(now) {
-            let (error, reason) = (error.name(), refusal(shard, error));
+            let (error, reason) = (error.name(), refusal(broker, error));
             warn!("not registered after {} s ({error}): {reason}", lasted_ms / 1000);
         }
         if now >= deadline {
-            let reason = match controller::why_unreachable(shard).await {
+            let reason = match controller::why_unreachable(&broker.controller).await {
                 Some(reason) if is_no_answer(error) => reason,
                 _ if is_no_answer(error) => "the active controller doesn't answer".to_owned(),
-                _ => format!("{}: {}", error.name(), refusal(shard, error)),
+                _ => format!("{}: {}", error.name(), refusal(broker, error)),
             };
             return Err(LifecycleFault::TimedOut { timeout_ms, reason });
         }
@@ -335,18 +369,18 @@ async fn register(shard: &Rc<Shard>) -> Result<BrokerEpoch, LifecycleFault> {
 }
 
 /// Waits for a moment until it is known which features the cluster has: a registration has to fit them.
-async fn learn_features(shard: &Rc<Shard>) {
+async fn learn_features(broker: &Rc<Broker>) {
     let known = async {
-        while !knows_features(shard) {
-            shard.image_changed.wait().await;
+        while !knows_features(broker) {
+            broker.metadata.changed.wait().await;
         }
     };
     let _ = ring::timeout_ms(FEATURES_WAIT_MS, known).await;
 }
 
 /// Says what the cluster has and this broker doesn't.
-fn tell_unserved_features(shard: &Shard) {
-    let image = shard.image();
+fn tell_unserved_features(broker: &Broker) {
+    let image = broker.metadata.image();
     let finalized = NOT_SERVED.iter().map(|name| (name, image.features.level(name))).filter(|(_, level)| *level > 0);
     let finalized: Vec<String> = finalized.map(|(name, level)| format!("{name}={level}")).collect();
     if !finalized.is_empty() {
@@ -354,8 +388,8 @@ fn tell_unserved_features(shard: &Shard) {
     }
 }
 
-fn knows_features(shard: &Shard) -> bool {
-    shard.image().features.level(METADATA_VERSION) > 0
+fn knows_features(broker: &Broker) -> bool {
+    broker.metadata.image().features.level(METADATA_VERSION) > 0
 }
 
 /// Whether the answer is our own, for want of one.
@@ -363,8 +397,8 @@ fn is_no_answer(error: ErrorCode) -> bool {
     matches!(error, ErrorCode::RequestTimedOut | ErrorCode::NotController)
 }
 
-fn session_timeout_ms(shard: &Shard) -> u64 {
-    u64::try_from(shard.node.config.controller.broker_session_timeout_ms).unwrap_or(9_000)
+fn session_timeout_ms(broker: &Broker) -> u64 {
+    u64::try_from(broker.core.node.config.controller.broker_session_timeout_ms).unwrap_or(9_000)
 }
 
 /// What the last heartbeat's answer said.
@@ -376,13 +410,13 @@ struct State {
 
 /// Heartbeats, still fenced, until every core has taken our registration over: an unfenced broker may become leader at
 /// once, and must know what it hosts.
-async fn catch_up(shard: &Rc<Shard>, epoch: BrokerEpoch) {
+async fn catch_up(broker: &Rc<Broker>, epoch: BrokerEpoch) {
     let mut backoff = Backoff::new();
     let waiting = Lasting::after(UNFENCE_PATIENCE_MS);
-    while controller::applied_offset(shard).await.0 < epoch.0 || !has_own_registration(shard) {
-        let state = heartbeat(shard, epoch, Want { fence: true, shut_down: false }, heartbeat_limit_ms(shard)).await;
+    while controller::applied_offset(&broker.controller).await.0 < epoch.0 || !has_own_registration(broker) {
+        let state = heartbeat(broker, epoch, Want { fence: true, shut_down: false }, heartbeat_limit_ms(broker)).await;
         if let Some(lasted_ms) = waiting.holds(ring::now().monotonic) {
-            let (at, answer) = (controller::applied_offset(shard).await.0, answer_of(&state));
+            let (at, answer) = (controller::applied_offset(&broker.controller).await.0, answer_of(&state));
             info!(
                 "registered at offset {epoch}, but its metadata has come to {at} only after {} s ({answer})",
                 lasted_ms / 1000
@@ -393,11 +427,12 @@ async fn catch_up(shard: &Rc<Shard>, epoch: BrokerEpoch) {
 }
 
 /// Heartbeats until the controller lets this broker serve.
-async fn unfence(shard: &Rc<Shard>, epoch: BrokerEpoch) -> State {
+async fn unfence(broker: &Rc<Broker>, epoch: BrokerEpoch) -> State {
     let mut backoff = Backoff::new();
     let waiting = Lasting::after(UNFENCE_PATIENCE_MS);
     loop {
-        let outcome = heartbeat(shard, epoch, Want { fence: false, shut_down: false }, heartbeat_limit_ms(shard)).await;
+        let outcome =
+            heartbeat(broker, epoch, Want { fence: false, shut_down: false }, heartbeat_limit_ms(broker)).await;
         match outcome {
             Ok(state) if !state.is_fenced => return state,
             outcome => {
@@ -424,12 +459,12 @@ fn answer_of(outcome: &Result<State, ErrorCode>) -> &'static str {
 }
 
 /// The next heartbeat must still come within the session.
-fn heartbeat_limit_ms(shard: &Shard) -> u64 {
-    session_timeout_ms(shard) / 2
+fn heartbeat_limit_ms(broker: &Broker) -> u64 {
+    session_timeout_ms(broker) / 2
 }
 
-fn has_own_registration(shard: &Rc<Shard>) -> bool {
-    metadata_publisher::broker_epoch(shard).is_some()
+fn has_own_registration(broker: &Rc<Broker>) -> bool {
+    broker.metadata.broker_epoch().is_some()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -438,25 +473,25 @@ struct Want {
     shut_down: bool,
 }
 
-async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want, limit_ms: u64) -> Result<State, ErrorCode> {
-    let node = &shard.node;
+async fn heartbeat(broker: &Rc<Broker>, epoch: BrokerEpoch, want: Want, limit_ms: u64) -> Result<State, ErrorCode> {
+    let node = &broker.core.node;
     let request = BrokerHeartbeatRequest {
         broker_id: node.id.0,
         broker_epoch: epoch.0,
-        current_metadata_offset: controller::applied_offset(shard).await.0,
+        current_metadata_offset: controller::applied_offset(&broker.controller).await.0,
         want_fence: want.fence,
         want_shut_down: want.shut_down,
-        offline_log_dirs: offline_directories(shard),
+        offline_log_dirs: offline_directories(broker),
         cordoned_log_dirs: if want.fence { None } else { Some(Vec::new()) },
     };
-    let asked = controller::request_within(shard, ControllerRequest::internal(request), limit_ms);
+    let asked = controller::request_within(&broker.controller, ControllerRequest::internal(request), limit_ms);
     // What a controller has begun is waited for otherwise, however slow its disk is. A heartbeat counts as soon as it has
     // arrived, and the next one has to come within the session.
     let response = ring::timeout_ms(limit_ms, asked).await.map_err(|_| ErrorCode::RequestTimedOut)?;
     let response = BrokerHeartbeatResponse::try_from(response).map_err(|_| ErrorCode::UnknownServerError)?;
     let error = error_of(response.error_code);
     if !is_no_answer(error) {
-        shard.broker.heard_at.set(Some(ring::now().monotonic));
+        broker.heard_at.set(Some(ring::now().monotonic));
     }
     match error {
         ErrorCode::None => Ok(State { is_fenced: response.is_fenced, should_shut_down: response.should_shut_down }),
@@ -465,36 +500,34 @@ async fn heartbeat(shard: &Rc<Shard>, epoch: BrokerEpoch, want: Want, limit_ms: 
 }
 
 /// Ids of directories that were registered and have failed since.
-fn offline_directories(shard: &Rc<Shard>) -> Vec<Uuid> {
-    shard.log_dirs.failed_ids(shard)
+fn offline_directories(broker: &Rc<Broker>) -> Vec<Uuid> {
+    broker.log_dirs.failed_ids()
 }
 
 /// Ends the process when no log directory is left, or the metadata log's failed, as Kafka does.
-async fn halt_without_directories(shard: Rc<Shard>) {
-    let broker = &shard.broker;
+async fn halt_without_directories(broker: Rc<Broker>) {
     while !broker.is_stopping.get() {
-        if shard.log_dirs.must_halt(&shard) {
+        if broker.log_dirs.must_halt() {
             error!("all log directories failed, or the one of the metadata log: the process ends");
             ring::halt(1);
         }
-        futures_lite::future::or(broker.stopping.wait(), shard.log_dirs.failures_changed.wait()).await;
+        futures_lite::future::or(broker.stopping.wait(), broker.log_dirs.failures_changed.wait()).await;
     }
 }
 
 /// Heartbeats at their interval until the node stops.
-async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
-    let interval_ms = u64::try_from(shard.node.config.controller.broker_heartbeat_interval_ms).unwrap_or(2_000);
-    let broker = &shard.broker;
+async fn heartbeats(broker: Rc<Broker>, epoch: BrokerEpoch, mut state: State) {
+    let interval_ms = u64::try_from(broker.core.node.config.controller.broker_heartbeat_interval_ms).unwrap_or(2_000);
     let failing = Lasting::default();
     while !broker.is_stopping.get() {
         // A failed directory is told at once.
-        let news = futures_lite::future::or(broker.stopping.wait(), shard.log_dirs.failures_changed.wait());
+        let news = futures_lite::future::or(broker.stopping.wait(), broker.log_dirs.failures_changed.wait());
         let _ = ring::timeout_ms(interval_ms, news).await;
         if broker.is_stopping.get() {
             break;
         }
-        let limit_ms = heartbeat_limit_ms(&shard);
-        let outcome = heartbeat(&shard, epoch, Want { fence: false, shut_down: false }, limit_ms).await;
+        let limit_ms = heartbeat_limit_ms(&broker);
+        let outcome = heartbeat(&broker, epoch, Want { fence: false, shut_down: false }, limit_ms).await;
         let at = ring::now().monotonic;
         match outcome {
             Ok(now) => {
@@ -521,8 +554,8 @@ async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
                 }
             }
         }
-        if lacks_directories(&shard) {
-            refresh_registration(&shard, interval_ms).await;
+        if lacks_directories(&broker) {
+            refresh_registration(&broker, interval_ms).await;
         }
     }
     broker.heartbeats_ended.set();
@@ -530,16 +563,19 @@ async fn heartbeats(shard: Rc<Shard>, epoch: BrokerEpoch, mut state: State) {
 
 /// Whether our registration was written when the cluster's `metadata.version` had no place for directories, and now
 /// has: without them replicas here count as assigned to no directory (KIP-858).
-fn lacks_directories(shard: &Shard) -> bool {
-    let image = shard.image();
-    let own = image.cluster.broker(shard.node.id).filter(|it| it.incarnation_id == shard.node.incarnation_id);
+fn lacks_directories(broker: &Broker) -> bool {
+    let image = broker.metadata.image();
+    let own =
+        image.cluster.broker(broker.core.node.id).filter(|it| it.incarnation_id == broker.core.node.incarnation_id);
     image.metadata_version().is_directory_assignment_supported() && own.is_some_and(|it| it.directories.is_empty())
 }
 
 /// Registers again in the same life: epoch and state are kept, the rest is written anew.
-async fn refresh_registration(shard: &Rc<Shard>, limit_ms: u64) {
+async fn refresh_registration(broker: &Rc<Broker>, limit_ms: u64) {
     info!("registering again, as the new metadata.version knows log directories");
-    let response = controller::request_within(shard, ControllerRequest::internal(registration(shard)), limit_ms).await;
+    let response =
+        controller::request_within(&broker.controller, ControllerRequest::internal(registration(broker)), limit_ms)
+            .await;
     match BrokerRegistrationResponse::try_from(response).map(|response| error_of(response.error_code)) {
         Ok(ErrorCode::None) => {}
         refused => debug!(?refused, "the broker could not register again, trying again"),
@@ -547,30 +583,30 @@ async fn refresh_registration(shard: &Rc<Shard>, limit_ms: u64) {
 }
 
 /// Hands leadership over. Returns the epoch of the registration that ends, if there was one.
-pub async fn stop(shard: &Rc<Shard>) -> Option<BrokerEpoch> {
-    let epoch = shard.broker.epoch.get()?;
-    shard.broker.is_stopping.set(true);
-    shard.broker.stopping.notify_all();
-    if !shard.broker.is_unfenced.get() {
+pub async fn stop(broker: &Rc<Broker>) -> Option<BrokerEpoch> {
+    let epoch = broker.epoch.get()?;
+    broker.is_stopping.set(true);
+    broker.stopping.notify_all();
+    if !broker.is_unfenced.get() {
         // Stopped while it started: it leads nothing.
         return Some(epoch);
     }
-    let _ = ring::timeout_ms(LAST_HEARTBEAT_MS, shard.broker.heartbeats_ended.wait_until_set()).await;
-    if shard.node.config.controller.controlled_shutdown_enable {
-        shut_down_controlled(shard, epoch).await;
+    let _ = ring::timeout_ms(LAST_HEARTBEAT_MS, broker.heartbeats_ended.wait_until_set()).await;
+    if broker.core.node.config.controller.controlled_shutdown_enable {
+        shut_down_controlled(broker, epoch).await;
     }
     Some(epoch)
 }
 
-async fn shut_down_controlled(shard: &Rc<Shard>, epoch: BrokerEpoch) {
+async fn shut_down_controlled(broker: &Rc<Broker>, epoch: BrokerEpoch) {
     let begun = ring::now().monotonic;
     let limit = begun.plus_ms(SHUTDOWN_LIMIT_MS);
     let mut backoff = Backoff { next_ms: SHUTDOWN_HEARTBEAT_MS };
     loop {
-        let silent_until = || shard.broker.heard_at().plus_ms(session_timeout_ms(shard)).min(limit);
+        let silent_until = || broker.heard_at().plus_ms(session_timeout_ms(broker)).min(limit);
         let left_ms = silent_until().since_ms(ring::now().monotonic);
-        let try_ms = left_ms.clamp(SHUTDOWN_TRY_MS, heartbeat_limit_ms(shard).max(SHUTDOWN_TRY_MS));
-        match heartbeat(shard, epoch, Want { fence: false, shut_down: true }, try_ms).await {
+        let try_ms = left_ms.clamp(SHUTDOWN_TRY_MS, heartbeat_limit_ms(broker).max(SHUTDOWN_TRY_MS));
+        match heartbeat(broker, epoch, Want { fence: false, shut_down: true }, try_ms).await {
             Ok(state) if state.should_shut_down => return,
             Ok(_) => {}
             Err(ErrorCode::StaleBrokerEpoch) => {
@@ -581,8 +617,9 @@ async fn shut_down_controlled(shard: &Rc<Shard>, epoch: BrokerEpoch) {
         }
         let now = ring::now().monotonic;
         if now >= silent_until() {
-            let silent_ms = now.since_ms(shard.broker.heard_at());
-            let reason = controller::why_unreachable(shard).await.unwrap_or_else(|| "it isn't granted".to_owned());
+            let silent_ms = now.since_ms(broker.heard_at());
+            let reason =
+                controller::why_unreachable(&broker.controller).await.unwrap_or_else(|| "it isn't granted".to_owned());
             warn!(
                 waited.ms = now.since_ms(begun),
                 silent.ms = silent_ms,

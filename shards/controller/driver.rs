@@ -6,7 +6,6 @@
 //! inputs. Bounds: the mailboxes; requests to the controller are left in theirs while too much waits for the disk, or
 //! before the leader has taken over its log. Raft's requests never wait: without them no leader could take over anything.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,21 +13,25 @@ use bytes::Bytes;
 use ringlog_metadata::image::Publication;
 use ringlog_protocol::ResponseBody;
 use ringlog_quorum::snapshots::SnapshotPolicy;
-use ringlog_quorum::{ControllerRequest, Input, LoadedSnapshot, NodeFault, QuorumNode, Work};
-use ringlog_raft::{ReadFailed, ReplyToken, RoleChange, SnapshotId};
+use ringlog_quorum::{ControllerRequest, Input, NodeFault, QuorumNode, Work};
+use ringlog_raft::{ReadFailed, ReplyToken, RoleChange};
 use ringlog_ring as ring;
 use ringlog_types::Offset;
 use rustc_hash::FxHashMap;
 use tracing::{error, info, trace, warn};
 
-use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo};
+use super::handle::{Controller, ControllerHandle, KnownLeader};
+use super::mailbox::{Command, Finished, Inboxes, Reply};
+use super::metadata_log::{MetadataLog, SnapshotInfo};
+use super::metadata_log_error::MetadataLogError;
 use super::peers::Peers;
 use super::progress::Progress;
-use super::{ControllerHandle, KnownLeader, snapshot_files};
-use crate::broker::metadata_publisher;
+use super::recovery::READ_BYTES;
+use super::snapshot_files;
+use crate::core::Room as _;
 use crate::lasting::Lasting;
-use crate::mesh::LocalFuture;
-use crate::shard::Shard;
+use crate::mesh::Call;
+use crate::metadata::MetadataView;
 
 /// How much of each sort of input is taken before the effects are carried out: requests share a flush, and none of the
 /// sorts, nor time, waits for another to run dry.
@@ -42,38 +45,6 @@ const APPLY_WAIT_MS: u64 = 500;
 /// How long a leader that stops waits for a successor, as Kafka does.
 const HAND_OVER_MS: u64 = 5_000;
 
-/// What the mailbox takes.
-pub enum Command {
-    /// A request, and where its answer goes.
-    Request(Box<ControllerRequest>, Reply),
-    /// Stop in order; the sender is dropped when that is done.
-    Stop(ring::OneshotSender<()>),
-}
-
-/// Where an answer goes. Dropped: this node isn't the one to ask.
-pub struct Reply {
-    /// The answer's way.
-    pub sender: ring::OneshotSender<ResponseBody>,
-    /// Set when the request is taken: from then on it is done, or can't be.
-    pub is_begun: Rc<Cell<bool>>,
-}
-
-/// What ran beside the task and comes back.
-pub enum Finished {
-    /// Something that the node waits for.
-    Input(Box<Input>),
-    /// A flush, begun in that generation of the log.
-    Flushed(u64, Result<(), MetadataLogError>),
-    /// A broker's copy of the log is in its file.
-    WrittenOut(Result<(), MetadataLogError>),
-    /// A fetched snapshot was looked at.
-    Checked(SnapshotId, Option<(Box<LoadedSnapshot>, SnapshotInfo)>),
-    /// Old snapshots were looked for; the log's start, if it moved.
-    Cleaned(Result<Option<Offset>, MetadataLogError>),
-    /// Bytes can't be read that must be there.
-    Fault(MetadataLogError),
-}
-
 enum Wake {
     Command(Option<Command>),
     RaftRequest(Option<(Box<ControllerRequest>, Reply)>),
@@ -83,7 +54,7 @@ enum Wake {
 
 /// Whether there will be another.
 enum Turn {
-    GoOn,
+    Another,
     Stop(Option<ring::OneshotSender<()>>),
 }
 
@@ -96,17 +67,9 @@ enum DriverFault {
     Node(#[from] NodeFault),
 }
 
-/// The mailboxes of the task.
-pub struct Inboxes {
-    /// Requests to the controller.
-    pub controller: ring::LocalReceiver<Command>,
-    /// Requests to raft.
-    pub raft: ring::LocalReceiver<(Box<ControllerRequest>, Reply)>,
-}
-
 /// See the module's text.
 pub struct Driver {
-    shard: Rc<Shard>,
+    controller: Rc<Controller>,
     handle: Rc<ControllerHandle>,
     inboxes: Inboxes,
     finished: ring::LocalReceiver<Finished>,
@@ -132,7 +95,7 @@ pub struct Driver {
 impl Driver {
     /// The task's state. `request_timeout_ms` is for requests to peers.
     pub fn new(
-        shard: Rc<Shard>,
+        controller: Rc<Controller>,
         handle: Rc<ControllerHandle>,
         inboxes: Inboxes,
         node: QuorumNode,
@@ -141,9 +104,10 @@ impl Driver {
         request_timeout_ms: u64,
     ) -> Driver {
         let (finished_sender, finished) = ring::local_channel(FINISHED_CAPACITY);
-        let peers = Peers::new(shard.node.id, request_timeout_ms, finished_sender.clone(), handle.contacts.clone());
+        let peers =
+            Peers::new(controller.core.node.id, request_timeout_ms, finished_sender.clone(), handle.contacts.clone());
         Driver {
-            shard,
+            controller,
             handle,
             inboxes,
             finished,
@@ -207,7 +171,7 @@ impl Driver {
             Wake::Finished(Some(finished)) => self.on_finished(finished)?,
             Wake::Deadline => {}
         }
-        Ok(Turn::GoOn)
+        Ok(Turn::Another)
     }
 
     /// Some of whatever came in meanwhile: of each sort at least one, and no more when others want to run.
@@ -236,7 +200,7 @@ impl Driver {
                 None => break,
             }
         }
-        Ok(Turn::GoOn)
+        Ok(Turn::Another)
     }
 
     /// However much comes in, time goes on: brokers that are silent are fenced, and only those.
@@ -321,7 +285,7 @@ impl Driver {
 
     async fn do_work(&mut self) -> Result<(), DriverFault> {
         while let Some(work) = self.node.next_work() {
-            self.carry_out(work).await?;
+            self.execute(work).await?;
             ring::yield_if_needed().await;
         }
         self.log.note_peers(self.node.raft().voters().len() > 1).await?;
@@ -329,7 +293,7 @@ impl Driver {
         Ok(())
     }
 
-    async fn carry_out(&mut self, work: Work) -> Result<(), DriverFault> {
+    async fn execute(&mut self, work: Work) -> Result<(), DriverFault> {
         match work {
             Work::Persist(state) => {
                 self.log.write_quorum_state(&state).await?;
@@ -379,12 +343,12 @@ impl Driver {
                 }
             }
             Work::Halt(fault) => return Err(fault.into()),
-            snapshot => self.carry_out_snapshot(snapshot).await?,
+            snapshot => self.execute_snapshot_work(snapshot).await?,
         }
         Ok(())
     }
 
-    async fn carry_out_snapshot(&mut self, work: Work) -> Result<(), DriverFault> {
+    async fn execute_snapshot_work(&mut self, work: Work) -> Result<(), DriverFault> {
         let log = self.log.clone();
         match work {
             Work::ReadSnapshot { token, id, position, max_bytes } => self.beside(async move {
@@ -428,7 +392,7 @@ impl Driver {
     /// Runs something beside this task; its outcome comes back.
     fn beside(&self, work: impl Future<Output = Finished> + 'static) {
         let finished = self.finished_sender.clone();
-        ring::spawn_detached(async move {
+        self.controller.core.spawn_until_stop(async move {
             let _ = finished.send(work.await).await;
         });
     }
@@ -442,7 +406,7 @@ impl Driver {
 
     /// Nobody counts on a broker's copy, so raft asks for no flushes; its bytes still belong in the file.
     fn write_out_as_broker(&mut self) {
-        if !self.shard.node.config.roles.controller && !self.is_writing_out {
+        if !self.controller.core.node.config.roles.controller && !self.is_writing_out {
             self.is_writing_out = true;
             let log = self.log.clone();
             self.beside(async move { Finished::WrittenOut(log.write_out().await) });
@@ -450,7 +414,7 @@ impl Driver {
     }
 
     fn on_role(&mut self, role: RoleChange) {
-        let own = self.shard.node.id;
+        let own = self.controller.core.node.id;
         let before = self.handle.leader();
         if role.is_leader {
             info!(epoch = role.epoch.0, "leads the metadata quorum");
@@ -480,16 +444,16 @@ impl Driver {
 
     /// Sends new images to every core, then the answers that they belong to.
     async fn publish(&mut self, publications: Vec<Publication>, answers: Vec<(ReplyToken, ResponseBody)>) {
-        let mut pending: Vec<LocalFuture<()>> = Vec::new();
+        let mut pending: Vec<Call<()>> = Vec::new();
         let mut offset = None;
         for Publication { image, changes } in publications {
             offset = Some(image.provenance.last_contained_offset);
             self.handle.on_published(&image, &changes);
             let (image, changes) = (Arc::new(image), Arc::new(changes));
-            for core in 0..self.shard.mesh.peers() {
+            for core in 0..self.controller.core.mesh.peers() {
                 let (image, changes) = (image.clone(), changes.clone());
-                let work = move |shard: &Rc<Shard>| metadata_publisher::apply(shard, image, changes);
-                pending.push(self.shard.begin_on(core, work).await);
+                let work = move |metadata: &Rc<MetadataView>| metadata.publish(image, changes);
+                pending.push(self.controller.metadata.begin_on(core, work).await);
             }
         }
         let answers: Vec<(Reply, ResponseBody)> =
@@ -498,7 +462,7 @@ impl Driver {
             return;
         }
         let handle = self.handle.clone();
-        ring::spawn_detached(async move {
+        self.controller.core.spawn_until_stop(async move {
             let mut all = Box::pin(async move {
                 for core in pending {
                     core.await;

@@ -30,11 +30,12 @@ use ringlog_ring as ring;
 use ringlog_types::{CLUSTER_METADATA_TOPIC, CLUSTER_METADATA_TOPIC_ID, Offset, PartitionIndex};
 use tracing::{info, warn};
 
-use super::metadata_log::{MetadataLog, MetadataLogError, READ_BYTES, SnapshotInfo};
+use super::handle::Controller;
+use super::metadata_log::{MetadataLog, SnapshotInfo};
+use super::metadata_log_error::MetadataLogError;
 use super::progress::Progress;
-use super::recovery::recover;
+use super::recovery::{READ_BYTES, recover};
 use super::{settings, snapshot_files};
-use crate::shard::Shard;
 use crate::storage::log_recovery::apply_recovery;
 use crate::storage::segment_store::SegmentStore;
 
@@ -123,9 +124,9 @@ pub struct Loaded {
 }
 
 /// Loads the metadata directory of this node; makes what is missing.
-pub async fn load(shard: &Rc<Shard>, raft: &RaftConfig) -> Result<Loaded, LoadFault> {
-    let config = &shard.node.config;
-    let root = shard.node.log_dirs.metadata_path().to_owned();
+pub async fn load(controller: &Rc<Controller>, raft: &RaftConfig) -> Result<Loaded, LoadFault> {
+    let config = &controller.core.node.config;
+    let root = controller.core.node.log_dirs.metadata_path().to_owned();
     let directory = root.join(partition_directory(CLUSTER_METADATA_TOPIC, PartitionIndex(0)));
     let is_new = make_directory(&directory).await?;
     let bootstrap = read_bootstrap(&root, config.log_dirs.first()).await?;
@@ -145,7 +146,7 @@ pub async fn load(shard: &Rc<Shard>, raft: &RaftConfig) -> Result<Loaded, LoadFa
     apply_recovery(&path, &recovered).await.map_err(MetadataLogError::from)?;
     // The names that were found count as durable from here on, too: of segments, of snapshots, of quorum-state.
     ring::fs::sync_dir(&path).await.map_err(io_fault(&path))?;
-    let log = open_log(shard, &path, recovered, log_config, snapshots, mark);
+    let log = open_log(controller, &path, recovered, log_config, snapshots, mark);
     let mut state = LoadedState {
         quorum_state,
         log_start_offset: log.start_offset(),
@@ -429,7 +430,7 @@ async fn recovery_input(
 }
 
 fn open_log(
-    shard: &Rc<Shard>,
+    controller: &Rc<Controller>,
     directory: &Path,
     recovered: Recovered,
     mut config: LogConfig,
@@ -442,8 +443,8 @@ fn open_log(
     let path = directory.join(SegmentFile::live(opened.active.base_offset, FileKind::Log).to_string());
     let exists = path.exists();
     let log = Log::open(opened, ring::now().wall);
-    let store = SegmentStore::new(shard.store.clone(), directory.to_owned(), &log, exists.then_some(size));
-    Rc::new(MetadataLog::new(directory, log, store, Rc::new(config), snapshots, mark))
+    let store = SegmentStore::new(controller.store.clone(), directory.to_owned(), &log, exists.then_some(size));
+    Rc::new(MetadataLog::new(controller.core.clone(), directory, log, store, Rc::new(config), snapshots, mark))
 }
 
 /// Reads the log from `from` to its end, committed or not. Returns how many bytes that was.

@@ -12,63 +12,25 @@ use bytes::Bytes;
 use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
 use ringlog_log::names::{FileKind, FileState, LEADER_EPOCH_CHECKPOINT_FILE, QUORUM_STATE_FILE, SegmentFile};
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
-use ringlog_log::{DeletedSegment, Log, LogAppendError, LogBatch, LogConfig, TruncationPlan};
-use ringlog_protocol::records::{BatchError, BatchIter};
+use ringlog_log::{DeletedSegment, Log, LogBatch, LogConfig, TruncationPlan};
+use ringlog_protocol::records::BatchIter;
 use ringlog_quorum::durable_mark::{self, DurableMark};
 use ringlog_raft::{LeaderEpochs, QuorumState, SnapshotId};
 use ringlog_ring as ring;
 use ringlog_types::{LeaderEpoch, MonotonicMs, Offset};
 use tracing::{debug, info, warn};
 
+use super::metadata_log_error::MetadataLogError;
 use super::recovery::recover;
-use crate::log_dirs::explain;
-use crate::storage::log_read::{self, LogReadError, ReadRange, StoredLog};
-use crate::storage::log_recovery::{FileFault, apply_recovery, deleted_segments, remove_segment};
+use crate::core::Core;
+use crate::storage::log_read::{self, ReadRange, StoredLog};
+use crate::storage::log_recovery::{apply_recovery, deleted_segments, remove_segment};
 use crate::storage::segment_store::SegmentStore;
-
-/// How much of the log is read at once.
-pub const READ_BYTES: usize = 1024 * 1024;
 
 /// Nothing was written for so long: the file is cut to its records.
 const IDLE_MS: u64 = 20;
 /// What lies before the records in a batch: base offset and length.
 const BATCH_PREFIX_BYTES: usize = 12;
-
-/// Why the metadata log can't be used. All are fatal: without it nothing may be decided.
-#[derive(Debug, thiserror::Error)]
-pub enum MetadataLogError {
-    /// The disk.
-    #[error("{path}: {reason}", path = .path.display(), reason = explain(.source))]
-    Io {
-        /// Which file or folder.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Bytes of the log make no sense.
-    #[error(transparent)]
-    Read(#[from] LogReadError),
-    /// A batch makes no sense.
-    #[error(transparent)]
-    Batch(#[from] BatchError),
-    /// An append that the log can't take.
-    #[error(transparent)]
-    Append(#[from] LogAppendError),
-    /// Records below the cut turned out to be damaged. The next start finds out what is left.
-    #[error("cut at offset {to}, the metadata log ends at {log_end_offset}: the records between are damaged")]
-    Truncated {
-        /// Where the leader's log differs.
-        to: Offset,
-        /// Where this one ends now.
-        log_end_offset: Offset,
-    },
-}
-
-impl From<FileFault> for MetadataLogError {
-    fn from(FileFault { path, source }: FileFault) -> MetadataLogError {
-        MetadataLogError::Io { path, source }
-    }
-}
 
 /// A snapshot in the directory.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +43,7 @@ pub struct SnapshotInfo {
 
 /// The log with its snapshots.
 pub struct MetadataLog {
+    core: Rc<Core>,
     /// The directory.
     pub directory: PathBuf,
     log: RefCell<Log>,
@@ -114,6 +77,7 @@ impl StoredLog for MetadataLog {
 impl MetadataLog {
     /// The log in `directory`.
     pub fn new(
+        core: Rc<Core>,
         directory: &Path,
         log: Log,
         store: Rc<SegmentStore>,
@@ -122,6 +86,7 @@ impl MetadataLog {
         mark: DurableMark,
     ) -> MetadataLog {
         MetadataLog {
+            core,
             directory: directory.to_owned(),
             log: RefCell::new(log),
             store,
@@ -214,7 +179,7 @@ impl MetadataLog {
             return;
         }
         let log = self.clone();
-        ring::spawn_detached(async move {
+        self.core.spawn(async move {
             let mut idle_at = log.written_at.get().plus_ms(IDLE_MS);
             while ring::now().monotonic < idle_at {
                 ring::sleep_until(idle_at).await;
@@ -294,7 +259,7 @@ impl MetadataLog {
         }
         self.mark_written_at.set(ring::now().monotonic);
         let log = self.clone();
-        ring::spawn_detached(async move {
+        self.core.spawn(async move {
             let _turn = log.mark_turn.acquire(1).await;
             // A truncation may have come between.
             let flushed = flushed.min(log.log.borrow().recovery_point());
@@ -464,7 +429,7 @@ impl MetadataLog {
             }
         }
         let delay_ms = u64::try_from(self.config.file_delete_delay_ms).unwrap_or(0);
-        ring::spawn_detached(async move {
+        self.core.spawn_until_stop(async move {
             ring::sleep_ms(delay_ms).await;
             if let Err(error) = ring::fs::remove_file(to.clone()).await {
                 warn!(file = %to.display(), "can't delete: {error}");

@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 use tracing::debug;
 
 use super::contacts::Contacts;
-use super::driver::Finished;
+use super::mailbox::Finished;
 use crate::net::peer::{NameLookups, Peer, PeerError};
 
 /// Connections that are kept open.
@@ -124,7 +124,7 @@ impl Caller {
         };
         match peer.call(request, deadline).await {
             Ok(response) => {
-                self.judge(&mut peer, to, top_level_error(&response), deadline).await?;
+                self.note_contact(&mut peer, to, top_level_error(&response), deadline).await?;
                 *idle.borrow_mut() = Some(peer);
                 Ok(response)
             }
@@ -145,7 +145,7 @@ impl Caller {
     }
 
     /// Notes what an answer tells of its sender. Of one that belongs to another cluster it is asked which.
-    async fn judge(
+    async fn note_contact(
         &self,
         peer: &mut Peer,
         to: &Destination,

@@ -8,8 +8,11 @@ use ringlog_ring as ring;
 use ringlog_types::LeaderEpoch;
 use tracing::info;
 
-use super::metadata_log::{MetadataLogError, READ_BYTES};
+use super::metadata_log_error::MetadataLogError;
 use super::progress::Progress;
+
+/// How much of the log is read at once.
+pub const READ_BYTES: usize = 1024 * 1024;
 
 /// Reads the log's segments and finds where whole batches end that continue each other, none of an epoch above
 /// `newest_epoch`. Nothing is changed; see [`crate::storage::log_recovery`].

@@ -1,6 +1,6 @@
 //! What of the node's configuration raft and the controller machine need.
 
-use crate::shard::Node;
+use crate::node::Node;
 use ringlog_config::ServerConfig;
 use ringlog_log::LogConfig;
 use ringlog_metadata::ControllerConfig;

@@ -15,7 +15,8 @@ use ringlog_ring::fs::Fs;
 use ringlog_types::{Now, Offset, TimestampMs};
 use tracing::{error, info, warn};
 
-use super::metadata_log::{MetadataLog, MetadataLogError, SnapshotInfo};
+use super::metadata_log::{MetadataLog, SnapshotInfo};
+use super::metadata_log_error::MetadataLogError;
 
 /// Suffix of a snapshot that was found damaged; kept for whoever wants to know why.
 const DAMAGED_SUFFIX: &str = ".checkpoint.damaged";

@@ -21,13 +21,16 @@ use ringlog_types::{
     CLUSTER_METADATA_TOPIC, ErrorCode, NodeId, PartitionIndex, Random, TimestampMs, TopicIdPartition, Uuid,
 };
 
-use super::{ControllerRequest, begun_in_time, request};
+use super::handle::begun_in_time;
+use super::{ControllerRequest, request};
 use crate::broker::{lifecycle, metadata_publisher};
+use crate::core;
 use crate::descriptors::Descriptors;
 use crate::fixtures;
-use crate::mesh::{self, MESH_CAPACITY};
+use crate::mesh::MESH_CAPACITY;
 use crate::net::listener;
-use crate::shard::{Node, Shard};
+use crate::node::Node;
+use crate::shard::Shard;
 use crate::stop::StopRequest;
 use crate::{controller, log_dirs};
 
@@ -177,28 +180,28 @@ impl TestNode {
             descriptors: Descriptors { files_per_core: 64, broker_connections: 1000, controller_connections: 1000 },
             config,
             log_dirs,
-            listeners,
         });
+        let listeners = Arc::new(listeners);
         let meshes = MeshBuilder::new(1, MESH_CAPACITY);
         let main = move |context: ExecutorContext| async move {
-            let shard = Rc::new(Shard::new(0, node, meshes.join(0).await, 7));
-            ring::spawn_detached(mesh::receive(shard.clone(), 0));
-            controller::start(&shard).await.expect("the controller starts");
-            listener::open(&shard, true).await.expect("its listener opens");
-            log_dirs::open(&shard).await.expect("logs open");
-            metadata_publisher::start(&shard);
-            lifecycle::start(&shard).await.expect("the broker starts");
+            let shard = Shard::new(0, node, listeners.clone(), meshes.join(0).await, 7);
+            ring::spawn_detached(core::receive(shard.core.clone(), 0));
+            controller::start(&shard.controller).await.expect("the controller starts");
+            listener::open(&shard.net, true).await.expect("its listener opens");
+            log_dirs::open(&shard.log_dirs).await.expect("logs open");
+            metadata_publisher::start(&shard.publisher);
+            lifecycle::start(&shard.broker).await.expect("the broker starts");
             context.ready();
             test(shard.clone()).await;
-            shard.closing.set();
+            shard.core.closing.set();
             if in_order {
-                let epoch = lifecycle::stop(&shard).await;
-                log_dirs::close_all(&shard, epoch.map(|epoch| epoch.0)).await;
-                controller::stop(shard.clone()).await;
+                let epoch = lifecycle::stop(&shard.broker).await;
+                log_dirs::close_all(&shard.log_dirs, epoch.map(|epoch| epoch.0)).await;
+                controller::stop(shard.controller.clone()).await;
             }
             // As a process that ends, or is killed, gives its ports back.
-            shard.controller_closing.set();
-            for listener in &shard.node.listeners {
+            shard.core.controller_closing.set();
+            for listener in &*listeners {
                 while ring::port_holder(listener.address()) != ring::PortHolder::Nobody {
                     ring::yield_now().await;
                 }
@@ -251,7 +254,7 @@ async fn create_topic(shard: &Rc<Shard>, name: &'static str, partitions: i32) ->
         ..Default::default()
     };
     let body = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
-    let response = request(shard, ControllerRequest::internal(body)).await;
+    let response = request(&shard.controller, ControllerRequest::internal(body)).await;
     let response = CreateTopicsResponse::try_from(response).expect("an answer to the question");
     ErrorCode::from_code(response.topics[0].error_code).expect("a known error")
 }
@@ -259,17 +262,17 @@ async fn create_topic(shard: &Rc<Shard>, name: &'static str, partitions: i32) ->
 async fn delete_topic(shard: &Rc<Shard>, name: &'static str) -> i16 {
     let topic = delete_topics_request::DeleteTopicState { name: Some(name.into()), ..Default::default() };
     let body = DeleteTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
-    let response = request(shard, ControllerRequest::internal(body)).await;
+    let response = request(&shard.controller, ControllerRequest::internal(body)).await;
     DeleteTopicsResponse::try_from(response).expect("an answer to the question").responses[0].error_code
 }
 
 /// The replica's place and role, as the metadata says.
 fn assert_led(shard: &Rc<Shard>, name: &str, partition: i32) {
-    let image = shard.image();
+    let image = shard.metadata.image();
     let topic = image.topics.by_name(name).expect("the topic is in the image");
     let id = TopicIdPartition { topic_id: topic.id, partition: PartitionIndex(partition) };
-    assert_eq!(image.topics.partition(id).expect("the partition").leader, shard.node.id);
-    let replica = shard.replica(id).expect("the replica is here");
+    assert_eq!(image.topics.partition(id).expect("the partition").leader, shard.core.node.id);
+    let replica = shard.data.replicas.get(id).expect("the replica is here");
     assert_eq!(replica.standing().role, ringlog_partition::Role::Leader);
 }
 
@@ -285,10 +288,10 @@ fn a_dynamic_quorum_of_one_keeps_what_it_decided() {
 
 fn keeps_what_it_decided(mut node: TestNode, kraft_version: i16) {
     node.run(move |shard| async move {
-        let quorum = controller::quorum(&shard).await;
+        let quorum = controller::quorum(&shard.controller).await;
         assert_eq!((quorum.kraft_version, quorum.leader_id), (kraft_version, Some(NodeId(1))));
-        assert!(metadata_publisher::broker_epoch(&shard).is_some());
-        let image = shard.image();
+        assert!(shard.metadata.broker_epoch().is_some());
+        let image = shard.metadata.image();
         assert!(image.cluster.broker(NodeId(1)).is_some_and(|broker| broker.is_active()));
         assert_eq!(create_topic(&shard, "orders", 3).await, ErrorCode::None);
         assert_eq!(create_topic(&shard, "orders", 3).await, ErrorCode::TopicAlreadyExists);
@@ -297,11 +300,11 @@ fn keeps_what_it_decided(mut node: TestNode, kraft_version: i16) {
             assert_led(&shard, "orders", partition);
         }
         assert_eq!(delete_topic(&shard, "gone").await, 0);
-        assert_eq!(shard.replicas.borrow().len(), 3);
+        assert_eq!(shard.data.replicas.ids().len(), 3);
     });
     let look = |shard: Rc<Shard>| async move {
         assert_led(&shard, "orders", 0);
-        let image = shard.image();
+        let image = shard.metadata.image();
         assert!(image.topics.by_name("gone").is_none());
         assert!(image.cluster.controllers.contains_key(&NodeId(1)));
     };
@@ -327,11 +330,11 @@ fn what_is_not_begun_in_time_is_not_done() {
             };
             CreateTopicsRequest { topics: vec![topic], timeout_ms: 0, ..Default::default() }
         };
-        let answer = request(&shard, ControllerRequest::internal(late())).await;
+        let answer = request(&shard.controller, ControllerRequest::internal(late())).await;
         let answer = CreateTopicsResponse::try_from(answer).expect("an answer to the question");
         assert_eq!(answer.topics[0].error_code, ErrorCode::RequestTimedOut.code());
         assert_eq!(create_topic(&shard, "next", 1).await, ErrorCode::None);
-        assert!(shard.image().topics.by_name("late").is_none());
+        assert!(shard.metadata.image().topics.by_name("late").is_none());
         // A driver that doesn't get to it, by this node's own path of requests: nobody waits any more when it does.
         let (mailbox, waiting) = ring::local_channel::<ring::OneshotSender<i32>>(1);
         let ask = async |is_begun: &Cell<bool>| {
@@ -405,7 +408,7 @@ fn goes_on(name: &str, config: &[(&str, &str)], log_dirs: &[&str]) {
     node.run(move |shard| async move {
         for (name, topic) in topics {
             let id: Uuid = topic["topicId"].as_str().expect("an id").parse().expect("an id");
-            assert_eq!(shard.image().topics.id(&name), Some(id), "{name}");
+            assert_eq!(shard.metadata.image().topics.id(&name), Some(id), "{name}");
             let partitions = topic["partitions"].as_i64().expect("a number");
             for partition in 0..i32::try_from(partitions).expect("a small number") {
                 assert_led(&shard, &name, partition);
@@ -425,7 +428,7 @@ fn raft_answers_on_behalf_of_the_controller() {
             partitions: vec![describe_quorum_request::PartitionData { partition_index: 0 }],
         };
         let body = DescribeQuorumRequest { topics: vec![topic] };
-        let response = request(&shard, ControllerRequest::internal(body)).await;
+        let response = request(&shard.controller, ControllerRequest::internal(body)).await;
         let response = DescribeQuorumResponse::try_from(response).expect("an answer to the question");
         let partition = &response.topics[0].partitions[0];
         assert_eq!((response.error_code, partition.error_code, partition.leader_id), (0, 0, 1));
@@ -437,7 +440,7 @@ fn raft_answers_on_behalf_of_the_controller() {
 #[test]
 fn apis_of_the_controller_are_served() {
     use ringlog_protocol::ApiKey;
-    assert!(crate::controller::api::serves(ApiKey::BrokerRegistration));
-    assert!(crate::controller::api::serves(ApiKey::Envelope));
-    assert!(!crate::controller::api::serves(ApiKey::Produce));
+    assert!(crate::admin::controller_apis::serves(ApiKey::BrokerRegistration));
+    assert!(crate::admin::controller_apis::serves(ApiKey::Envelope));
+    assert!(!crate::admin::controller_apis::serves(ApiKey::Produce));
 }

@@ -31,12 +31,15 @@ use ringlog_types::{
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use crate::core::Room as _;
+use crate::data::DataPlane;
 use crate::data::fetch_room::{Allowed, Room, share_out};
 use crate::data::replica::Replica;
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use crate::mesh::LocalFuture;
+use crate::net::request::RequestContext;
+use crate::scatter;
 use crate::storage::log_read::{Read, ReadRange, available};
-use crate::storage::segment_store::Slices;
+use crate::storage::slices::Slices;
 
 /// The largest batch by Kafka's defaults. A first batch that turns out to be larger than the memory taken for it is read
 /// in a second attempt.
@@ -92,36 +95,35 @@ impl Outcome {
     }
 }
 
-type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
+type ByHome = scatter::ByHome<Part>;
 
 /// Answers a Fetch.
-pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchRequest) -> FetchResponse {
+pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: FetchRequest) -> FetchResponse {
     let now = ring::now().monotonic;
     let deadline = now.plus_ms(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
-    let limit = usize::try_from(request.max_bytes.min(shard.node.config.network.fetch_max_bytes)).unwrap_or(0);
+    let limit = usize::try_from(request.max_bytes.min(plane.core.node.config.network.fetch_max_bytes)).unwrap_or(0);
     let wanted = Wanted::of(&request, context.api_version);
     let unknown_isolation = (!matches!(request.isolation_level, 0 | 1)).then(|| request.clone());
     let session = session_request(request, context.api_version, wanted.follower.is_some());
-    let fetch = match shard.fetch_sessions.borrow_mut().begin(session, now) {
+    let fetch = match plane.fetch_sessions.borrow_mut().begin(session, now) {
         Ok(fetch) => fetch,
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     };
-    let (mut outcomes, by_home) = find_homes(shard, &fetch);
+    let (mut outcomes, by_home) = find_homes(plane, &fetch);
     if let Some(request) = unknown_isolation.filter(|_| !by_home.is_empty()) {
         return refusal(request, context.api_version, ErrorCode::UnknownServerError);
     }
-    let parts = by_home.iter().flat_map(|(_, parts)| parts);
-    let most = parts.fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)).min(limit);
-    let mut memory = Memory::for_all(shard, most).await;
+    let most = by_home.parts().fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)).min(limit);
+    let mut memory = Memory::for_all(plane, most).await;
     loop {
         let Memory { max_bytes, first_batch_bytes, .. } = memory;
         let wanted = Wanted { max_bytes, first_batch_bytes, ..wanted };
-        read(shard, &by_home, wanted, &mut outcomes).await;
+        read(plane, &by_home, wanted, &mut outcomes).await;
         let bytes: usize = outcomes.iter().map(|outcome| available(&outcome.records)).sum();
         let needs_bytes = outcomes.iter().filter_map(|outcome| outcome.too_large_bytes).max();
         if let Some(needs_bytes) = needs_bytes.filter(|_| bytes == 0) {
-            memory = Memory::of_one_batch(shard, needs_bytes).await;
+            memory = Memory::of_one_batch(plane, needs_bytes).await;
             continue;
         }
         context.answer_memory.keep(memory.permit.holding(bytes));
@@ -133,10 +135,10 @@ pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, request: FetchR
             break;
         }
         context.answer_memory.give_back();
-        wait_for_progress(shard, &by_home, &outcomes, deadline).await;
-        memory = Memory::for_all(shard, most).await;
+        wait_for_progress(plane, &by_home, &outcomes, deadline).await;
+        memory = Memory::for_all(plane, most).await;
     }
-    respond(shard, context, fetch, outcomes)
+    respond(plane, context, fetch, outcomes)
 }
 
 /// An error for everything that was asked.
@@ -175,15 +177,15 @@ struct Memory {
 
 impl Memory {
     /// For `wanted` bytes at most; what is scarce is shared.
-    async fn for_all(shard: &Shard, wanted: usize) -> Memory {
-        let permit = shard.response_memory.share(wanted.max(USUAL_BATCH_BYTES)).await;
+    async fn for_all(plane: &DataPlane, wanted: usize) -> Memory {
+        let permit = plane.response_memory.share(wanted.max(USUAL_BATCH_BYTES)).await;
         let (max_bytes, first_batch_bytes) = (wanted.min(permit.bytes()), permit.bytes());
         Memory { permit, max_bytes, first_batch_bytes }
     }
 
     /// For one batch that is known to have so many bytes, and nothing else.
-    async fn of_one_batch(shard: &Shard, bytes: usize) -> Memory {
-        let permit = shard.response_memory.exactly(bytes).await;
+    async fn of_one_batch(plane: &DataPlane, bytes: usize) -> Memory {
+        let permit = plane.response_memory.exactly(bytes).await;
         Memory { permit, max_bytes: 0, first_batch_bytes: bytes }
     }
 }
@@ -271,9 +273,9 @@ fn unite_repeated(partitions: &mut Vec<SessionPartition>) {
 }
 
 /// The home of each partition that is known; the others get their error at once.
-fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
-    let image = shard.image();
-    let mut by_home = ByHome::new();
+fn find_homes(plane: &DataPlane, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
+    let image = plane.metadata.image();
+    let mut by_home = ByHome::default();
     let mut outcomes = Vec::with_capacity(fetch.partitions.len());
     for (place, wanted) in fetch.partitions.iter().enumerate() {
         let (topic, unknown) = match &wanted.topic {
@@ -297,11 +299,8 @@ fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
                     last_fetched_epoch: wanted.last_fetched_epoch,
                     log_start_offset: wanted.log_start_offset,
                 };
-                let home = shard.home_of(id);
-                match by_home.iter_mut().find(|(shard, _)| *shard == home) {
-                    Some((_, parts)) => parts.push(part),
-                    None => by_home.push((home, vec![part])),
-                }
+                let home = plane.core.node.home_of(id);
+                by_home.push(home, part);
             }
         }
         outcomes.push(outcome);
@@ -311,29 +310,30 @@ fn find_homes(shard: &Shard, fetch: &FetchContext) -> (Vec<Outcome>, ByHome) {
 
 /// Whether reading found something that the client is to know at once.
 fn has_urgent(by_home: &ByHome, outcomes: &[Outcome]) -> bool {
-    let mut read = by_home.iter().flat_map(|(_, parts)| parts).map(|part| &outcomes[part.place]);
+    let mut read = by_home.parts().map(|part| &outcomes[part.place]);
     read.any(|outcome| outcome.error.is_some() || outcome.diverging.is_some() || outcome.has_more)
 }
 
 /// Reads at all homes, side by side, each its share of what is allowed. One batch may be larger than that, if it is all
 /// that is read.
-async fn read(shard: &Rc<Shard>, by_home: &ByHome, wanted: Wanted, outcomes: &mut [Outcome]) {
-    let wants: SmallVec<[usize; 4]> = by_home
+async fn read(plane: &Rc<DataPlane>, by_home: &ByHome, wanted: Wanted, outcomes: &mut [Outcome]) {
+    let homes = by_home.homes();
+    let wants: SmallVec<[usize; 4]> = homes
         .iter()
         .map(|(_, parts)| parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)))
         .collect();
     let shares = share_out(wanted.max_bytes, &wants);
     let mut favoured = 0;
-    let mut places = 0..by_home.len();
+    let mut places = 0..homes.len();
     loop {
         let mut pending = SmallVec::<[_; 4]>::new();
         for place in places {
-            let (home, parts) = &by_home[place];
+            let (home, parts) = &homes[place];
             let (parts, max_bytes, may_exceed) = (parts.clone(), shares[place], place == favoured);
-            let work = move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<_> {
-                Box::pin(read_here(shard.clone(), parts, wanted, Room::new(max_bytes, may_exceed)))
+            let work = move |plane: &Rc<DataPlane>| -> LocalFuture<_> {
+                Box::pin(read_here(plane.clone(), parts, wanted, Room::new(max_bytes, may_exceed)))
             };
-            pending.push(shard.begin_on(*home, work).await);
+            pending.push(plane.begin_on(*home, work).await);
         }
         for read in pending {
             for (place, outcome) in read.await {
@@ -344,17 +344,17 @@ async fn read(shard: &Rc<Shard>, by_home: &ByHome, wanted: Wanted, outcomes: &mu
             return;
         }
         let has_any = |part: &Part| outcomes[part.place].too_large_bytes.is_some() || outcomes[part.place].has_more;
-        let next = (favoured + 1..by_home.len()).find(|&place| by_home[place].1.iter().any(has_any));
+        let next = (favoured + 1..homes.len()).find(|&place| homes[place].1.iter().any(has_any));
         let Some(next) = next else { return };
         (favoured, places) = (next, next..next + 1);
     }
 }
 
 /// On the home core.
-async fn read_here(shard: Rc<Shard>, parts: Vec<Part>, wanted: Wanted, mut room: Room) -> Vec<(usize, Outcome)> {
+async fn read_here(plane: Rc<DataPlane>, parts: Vec<Part>, wanted: Wanted, mut room: Room) -> Vec<(usize, Outcome)> {
     let mut outcomes = Vec::with_capacity(parts.len());
     for part in parts {
-        let outcome = match shard.served(part.id) {
+        let outcome = match plane.replicas.served(part.id) {
             Ok(replica) => read_partition(&replica, &part, wanted, room.allow(part.max_bytes)).await,
             Err(why) => Outcome { error: Some(why.error_code()), ..Outcome::default() },
         };
@@ -438,21 +438,21 @@ async fn read_records(
 }
 
 /// Ends when something changed for one of the partitions since it was read, or at the deadline.
-async fn wait_for_progress(shard: &Rc<Shard>, by_home: &ByHome, outcomes: &[Outcome], deadline: MonotonicMs) {
+async fn wait_for_progress(plane: &Rc<DataPlane>, by_home: &ByHome, outcomes: &[Outcome], deadline: MonotonicMs) {
     let progress = ring::Notify::new();
     let happened = Rc::new(std::cell::Cell::new(false));
-    for (home, parts) in by_home {
+    for (home, parts) in by_home.homes() {
         let seen: Vec<Seen> = parts
             .iter()
             .map(|part| Seen { id: part.id, standing: outcomes[part.place].seen, info: outcomes[part.place].info })
             .collect();
-        let watch = shard
-            .begin_on(*home, move |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<()> {
-                Box::pin(watch_here(shard.clone(), seen, deadline))
+        let watch = plane
+            .begin_on(*home, move |plane: &Rc<DataPlane>| -> LocalFuture<()> {
+                Box::pin(watch_here(plane.clone(), seen, deadline))
             })
             .await;
         let (progress, happened) = (progress.clone(), happened.clone());
-        ring::spawn_detached(async move {
+        plane.core.spawn(async move {
             watch.await;
             happened.set(true);
             progress.notify_all();
@@ -471,10 +471,10 @@ struct Seen {
 }
 
 /// On the home core: ends when one of the partitions is no longer as it was `seen`, or at the deadline.
-async fn watch_here(shard: Rc<Shard>, seen: Vec<Seen>, deadline: MonotonicMs) {
+async fn watch_here(plane: Rc<DataPlane>, seen: Vec<Seen>, deadline: MonotonicMs) {
     let changed = Rc::new(ring::Notify::new());
     for Seen { id, standing, info } in seen {
-        let Some(replica) = shard.replica(id) else { return };
+        let Some(replica) = plane.replicas.get(id) else { return };
         if Some(replica.standing()) != standing || Some(replica.read_info()) != info {
             return;
         }
@@ -485,12 +485,12 @@ async fn watch_here(shard: Rc<Shard>, seen: Vec<Seen>, deadline: MonotonicMs) {
     let _ = ring::timeout_ms(left_ms, changed.wait()).await;
 }
 
-fn respond(shard: &Shard, context: &RequestContext, fetch: FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
+fn respond(plane: &DataPlane, context: &RequestContext, fetch: FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
     let results: Vec<PartitionResult> = outcomes.iter().map(result_of).collect();
     let names: Vec<(SessionTopic, PartitionIndex)> =
         fetch.partitions.iter().map(|partition| (partition.topic.clone(), partition.partition)).collect();
     let now = ring::now().monotonic;
-    let finished = shard.fetch_sessions.borrow_mut().finish(fetch, &results, now, &mut shard.random.borrow_mut());
+    let finished = plane.fetch_sessions.borrow_mut().finish(fetch, &results, now, &mut plane.core.random.borrow_mut());
     let finished = match finished {
         Ok(finished) => finished,
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },

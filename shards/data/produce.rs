@@ -1,7 +1,7 @@
 //! A Produce request, from its decoded body to its response. Read from the top:
 //!
 //! 1. [`begin`] finds the home of each partition, checks each batch ([`crate::data::batch_checks`]: all of its bytes, so that
-//!    consumers can read what is stored) and sends it there ([`Shard::begin_on`], in order).
+//!    consumers can read what is stored) and sends it there ([`crate::scatter`], in order).
 //! 2. [`append_here`], on the home core: [`Replica::append`] decides by `ringlog_partition` (producers, offsets) and
 //!    copies the batch, once, into the tail of the log (`segment_store`). A writer task is woken.
 //! 3. `segment_store` writes to the device and reports the durable end to the partition, which moves the high
@@ -27,11 +27,11 @@ use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, MonotonicMs, PartitionIndex, TopicIdPartition, TopicPartition, is_internal_topic};
 use smallvec::SmallVec;
 
-use crate::broker::metadata_publisher::topic_config;
+use crate::data::DataPlane;
 use crate::data::replica::{AppendRules, Appended, ProduceFault, Replica, Told};
-use crate::dispatch::RequestContext;
 use crate::mesh::LocalFuture;
-use crate::shard::Shard;
+use crate::net::request::RequestContext;
+use crate::scatter;
 use repeated::Places;
 
 /// Records for one partition, on their way to its home and, to be freed where they were received, back.
@@ -65,7 +65,7 @@ struct Wanted {
 /// Starts a Produce: when this returns, its records are on their way in the order of requests. The inner future gives
 /// the response.
 pub async fn begin(
-    shard: &Rc<Shard>,
+    plane: &Rc<DataPlane>,
     context: &RequestContext,
     request: ProduceRequest,
 ) -> LocalFuture<ProduceResponse> {
@@ -76,13 +76,11 @@ pub async fn begin(
         let response = refuse_all(request, &fault);
         return Box::pin(async move { response });
     }
-    let (mut response, mut by_home) = split_by_home(shard, context, request);
-    let refused = check_batches(shard, context, wanted, &mut response, &mut by_home).await;
-    let repeated = repeated::find(&response).then(|| repeated::drop_earlier(&mut by_home));
-    let mut pending: SmallVec<[LocalFuture<Vec<Part>>; 4]> = SmallVec::new();
-    for (home, parts) in by_home {
-        pending.push(shard.begin_on(home, move |shard| append_here(shard, parts, wanted)).await);
-    }
+    let (mut response, mut by_home) = split_by_home(plane, context, request);
+    let refused = check_batches(plane, context, wanted, &mut response, &mut by_home).await;
+    let repeated =
+        repeated::find(&response).then(|| repeated::drop_earlier(&mut by_home, |part| (part.id, part.place)));
+    let pending = by_home.send(plane, move |plane, parts| append_here(plane, parts, wanted)).await;
     Box::pin(async move {
         for parts in pending {
             for part in parts.await {
@@ -98,7 +96,7 @@ pub async fn begin(
     })
 }
 
-type ByHome = SmallVec<[(usize, Vec<Part>); 4]>;
+type ByHome = scatter::ByHome<Part>;
 
 /// What Kafka refuses a request as a whole for, whatever else it holds: bytes that can't be a batch, and transactions of
 /// nobody.
@@ -139,9 +137,9 @@ fn refuse_all(request: ProduceRequest, fault: &RequestFault) -> ProduceResponse 
 }
 
 /// Prepares a response of the request's shape, with an error where a partition isn't known, and sorts the rest.
-fn split_by_home(shard: &Shard, context: &RequestContext, request: ProduceRequest) -> (ProduceResponse, ByHome) {
-    let image = shard.image();
-    let mut by_home = ByHome::new();
+fn split_by_home(plane: &DataPlane, context: &RequestContext, request: ProduceRequest) -> (ProduceResponse, ByHome) {
+    let image = plane.metadata.image();
+    let mut by_home = ByHome::default();
     let mut response = ProduceResponse::default();
     response.responses.reserve(request.topic_data.len());
     for (topic_place, topic) in request.topic_data.into_iter().enumerate() {
@@ -163,11 +161,8 @@ fn split_by_home(shard: &Shard, context: &RequestContext, request: ProduceReques
                     let id = TopicIdPartition { topic_id: topic.id, partition };
                     let outcome = Err(ErrorCode::NotLeaderOrFollower.into());
                     let part = Part { place: (topic_place, place), id, records, checked: None, outcome };
-                    let home = shard.home_of(id);
-                    match by_home.iter_mut().find(|(shard, _)| *shard == home) {
-                        Some((_, parts)) => parts.push(part),
-                        None => by_home.push((home, vec![part])),
-                    }
+                    let home = plane.core.node.home_of(id);
+                    by_home.push(home, part);
                 }
             }
             answers.push(unanswered);
@@ -184,32 +179,32 @@ fn split_by_home(shard: &Shard, context: &RequestContext, request: ProduceReques
 /// Checks every batch. Those that no log is asked for are answered here; the places of those that are refused for what the
 /// request holds are returned.
 async fn check_batches(
-    shard: &Shard,
+    plane: &DataPlane,
     context: &RequestContext,
     wanted: Wanted,
     response: &mut ProduceResponse,
     by_home: &mut ByHome,
 ) -> Places {
-    let image = shard.image();
+    let image = plane.metadata.image();
     let is_acks_valid = (-1..=1).contains(&wanted.acks);
     // What coordinators keep is theirs; Kafka lets only clients of this name write to it.
     let may_write_internal = context.client_id.as_deref() == Some(ADMIN_CLIENT_ID);
     let now = ring::now().wall;
     let (mut refused, mut is_any_answered) = (Places::default(), false);
-    for part in by_home.iter_mut().flat_map(|(_, parts)| parts) {
+    for part in by_home.parts_mut() {
         let fault = match image.topics.by_id(part.id.topic_id) {
             // It was there when its partitions were looked up, in the same metadata.
             None => ErrorCode::UnknownTopicOrPartition,
             Some(topic) => {
-                let config = topic_config(shard, &image, topic);
+                let config = plane.metadata.topic_config(&image, topic);
                 let rules = BatchRules {
                     is_zstd_allowed: context.api_version >= ZSTD_SINCE,
-                    looks_inside: shard.node.config.ringlog.check_compressed_batches,
-                    unpacked_bytes_max: shard.node.config.network.request_max_bytes as usize,
+                    looks_inside: plane.core.node.config.ringlog.check_compressed_batches,
+                    unpacked_bytes_max: plane.core.node.config.network.request_max_bytes as usize,
                     ..BatchRules::new(&config, AppendOrigin::Client, now)
                 };
                 let name = TopicPartition { topic: topic.name.clone(), partition: part.id.partition };
-                let checked = shard.batch_checks.check(&part.records, &name, &rules).await;
+                let checked = plane.batch_checks.check(&part.records, &name, &rules).await;
                 ring::yield_if_needed().await;
                 match &checked {
                     Err(fault) if fault.is_of_request => {
@@ -230,32 +225,31 @@ async fn check_batches(
         is_any_answered = true;
     }
     if is_any_answered {
-        by_home.iter_mut().for_each(|(_, parts)| parts.retain(|part| part.checked.is_some()));
-        by_home.retain(|(_, parts)| !parts.is_empty());
+        by_home.retain(|part| part.checked.is_some());
     }
     refused
 }
 
 /// On the home core: appends at once, then waits for what `wanted` asks.
-fn append_here(shard: &Rc<Shard>, parts: Vec<Part>, wanted: Wanted) -> LocalFuture<Vec<Part>> {
+fn append_here(plane: &Rc<DataPlane>, parts: Vec<Part>, wanted: Wanted) -> LocalFuture<Vec<Part>> {
     let mut work = Appending { parts, next: 0, appended: Waiting::new(), wanted };
-    if !shard.store.frames.is_waited_for() && work.go_on(shard) == Stop::Done {
+    if !plane.store.frames.is_waited_for() && work.append_parts(plane) == Stop::Done {
         return Box::pin(work.acknowledge_all());
     }
     // Memory is full of records that the disk has not taken yet, or there is much to do. Appends wait in order; their
     // connections read no more.
-    let shard = shard.clone();
+    let plane = plane.clone();
     Box::pin(ring::spawn(async move {
-        let turn = shard.store.frames.turn().await;
+        let turn = plane.store.frames.turn().await;
         loop {
-            match work.go_on(&shard) {
+            match work.append_parts(&plane) {
                 Stop::Done => break,
                 Stop::Preempted => ring::yield_now().await,
                 Stop::NoRoom if ring::now().monotonic >= wanted.deadline => {
                     work.give_up();
                     break;
                 }
-                Stop::NoRoom => shard.store.frames.wait_a_moment().await,
+                Stop::NoRoom => plane.store.frames.wait_a_moment().await,
             }
         }
         drop(turn);
@@ -286,7 +280,7 @@ enum Stop {
 
 impl Appending {
     /// Appends as many parts as can be.
-    fn go_on(&mut self, shard: &Shard) -> Stop {
+    fn append_parts(&mut self, plane: &DataPlane) -> Stop {
         let now = ring::now();
         let rules = AppendRules {
             origin: AppendOrigin::Client,
@@ -298,7 +292,7 @@ impl Appending {
             if self.next > begun && self.next.is_multiple_of(PARTS_PER_TURN) && ring::needs_preempt() {
                 return Stop::Preempted;
             }
-            match (shard.served(part.id), part.checked.take()) {
+            match (plane.replicas.served(part.id), part.checked.take()) {
                 (Err(why), _) => part.outcome = Err(why.error_code().into()),
                 // Nobody has checked it: those were answered before.
                 (Ok(_), None) => {}
@@ -309,7 +303,7 @@ impl Appending {
                 (Ok(replica), Some(checked)) => {
                     part.outcome = replica.append(checked, &rules, now);
                     if let Ok(appended) = part.outcome {
-                        shard.metrics.appended_bytes.add(part.records.len() as u64);
+                        plane.core.metrics.appended_bytes.add(part.records.len() as u64);
                         self.appended.push((self.next, replica, appended));
                     }
                 }

@@ -17,9 +17,10 @@ use ringlog_ring as ring;
 use ringlog_types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicIdPartition, TopicPartition};
 use tracing::{error, warn};
 
-use crate::log_dirs::Stuck;
+use crate::mesh::LocalFuture;
+use crate::storage::disk_space::Stuck;
 use crate::storage::frames::FrameCache;
-use crate::storage::padding::{LastWrite, Written};
+use crate::storage::padding::{LastWrite, Padded};
 use crate::storage::segment_store::SegmentStore;
 
 mod append;
@@ -58,9 +59,17 @@ pub struct Replica {
     isr_is_told: Cell<bool>,
 }
 
-impl Written for Replica {
+impl Padded for Replica {
     fn last_write(&self) -> &LastWrite {
         &self.last_write
+    }
+
+    fn cut(self: Rc<Self>) -> LocalFuture<()> {
+        Box::pin(async move {
+            if let Err(error) = self.cut_padding().await {
+                self.on_file_trouble("cutting a file to its records failed", &error);
+            }
+        })
     }
 }
 

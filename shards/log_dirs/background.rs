@@ -5,13 +5,15 @@ use std::io;
 use std::rc::Rc;
 
 use ringlog_ring as ring;
-use ringlog_types::{MonotonicMs, TopicIdPartition};
+use ringlog_types::MonotonicMs;
 
-use super::checkpoints::{self, Kinds};
+use super::checkpoint_rounds::Kinds;
+use super::checkpoints;
 use super::offline::watch_faults;
-use super::removal::{self, Target};
+use super::removal;
+use super::removals::Target;
+use super::room::LogDirs;
 use crate::data::replica::Replica;
-use crate::shard::Shard;
 
 /// Intervals are cut to this: a year. Kafka's "never" is the largest number.
 const INTERVAL_MS_MAX: i64 = 365 * 86_400_000;
@@ -51,95 +53,85 @@ impl Timer {
 }
 
 /// Starts the tasks of this shard.
-pub(super) fn start(shard: &Rc<Shard>) {
-    let gate = &shard.log_dirs.background;
+pub(super) fn start(dirs: &Rc<LogDirs>) {
+    let gate = &dirs.background;
     let started = gate
-        .spawn(watch_faults(shard.clone()))
-        .and_then(|()| gate.spawn(maintain(shard.clone())))
-        .and_then(|()| if shard.index == 0 { gate.spawn(write_checkpoints(shard.clone())) } else { Ok(()) });
+        .spawn(watch_faults(dirs.clone()))
+        .and_then(|()| gate.spawn(maintain(dirs.clone())))
+        .and_then(|()| if dirs.core.index == 0 { gate.spawn(write_checkpoints(dirs.clone())) } else { Ok(()) });
     debug_assert!(started.is_ok(), "the gate is open until the logs are closed");
 }
 
-async fn maintain(shard: Rc<Shard>) {
-    let log = &shard.node.config.log;
+async fn maintain(dirs: Rc<LogDirs>) {
+    let log = &dirs.core.node.config.log;
     let delay_ms = log.initial_task_delay_ms;
     let mut retention = Timer::new(delay_ms, log.retention_check_interval_ms);
     // As in Kafka, the first check comes right after the delay.
     retention.next = ring::now().monotonic.plus_ms(delay_ms.clamp(0, INTERVAL_MS_MAX).unsigned_abs());
     let mut flush = Timer::new(delay_ms, log.flush_scheduler_interval_ms);
     let mut expiry = Timer::new(0, i64::from(log.producer_id_expiration_check_interval_ms));
-    while !shard.log_dirs.background.is_closed() {
+    while !dirs.background.is_closed() {
         let now = ring::now().monotonic;
-        retention.hurry_if(is_any_full(&shard), RETENTION_WHEN_FULL_MS);
+        retention.hurry_if(is_any_full(&dirs), RETENTION_WHEN_FULL_MS);
         if retention.is_due(now) {
-            enforce_retention(&shard).await;
+            enforce_retention(&dirs).await;
         }
         if flush.is_due(now) {
-            flush_due(&shard).await;
+            flush_due(&dirs).await;
         }
         if expiry.is_due(now) {
-            expire_producers(&shard).await;
+            expire_producers(&dirs).await;
         }
-        removal::remove_due(&shard).await;
-        retention.hurry_if(is_any_full(&shard), RETENTION_WHEN_FULL_MS);
-        cut_padding(&shard).await;
-        let (removals, padding, space) = (&shard.log_dirs.removals, &shard.store.padding, &shard.store.space);
+        removal::remove_due(&dirs).await;
+        retention.hurry_if(is_any_full(&dirs), RETENTION_WHEN_FULL_MS);
+        cut_padding(&dirs).await;
+        let (removals, padding, space) = (&dirs.removals, &dirs.store.padding, &dirs.store.space);
         let timers = [retention.next, flush.next, expiry.next].into_iter();
         let deadline = timers.chain(removals.next_deadline()).chain(padding.next_sweep()).min();
         let woken = futures_lite::future::or(removals.changed.wait(), padding.begun.wait());
         let woken = futures_lite::future::or(woken, space.changed.wait());
-        idle_until(&shard, deadline.unwrap_or(now), woken).await;
+        idle_until(&dirs, deadline.unwrap_or(now), woken).await;
     }
 }
 
-async fn write_checkpoints(shard: Rc<Shard>) {
-    let config = &shard.node.config;
+async fn write_checkpoints(dirs: Rc<LogDirs>) {
+    let config = &dirs.core.node.config;
     let delay_ms = config.log.initial_task_delay_ms;
     let mut high_watermarks = Timer::new(0, config.replica.high_watermark_checkpoint_interval_ms);
     let mut recovery_points = Timer::new(delay_ms, i64::from(config.log.flush_offset_checkpoint_interval_ms));
     let mut log_starts = Timer::new(delay_ms, i64::from(config.log.flush_start_offset_checkpoint_interval_ms));
     // The first time after the start: names of logs that are gone leave the files.
-    checkpoints::write(&shard, Kinds::ALL).await;
-    checkpoints::log_summaries(&shard).await;
-    while !shard.log_dirs.background.is_closed() {
+    checkpoints::write(&dirs, Kinds::ALL).await;
+    checkpoints::log_summaries(&dirs).await;
+    while !dirs.background.is_closed() {
         let now = ring::now().monotonic;
         let kinds = Kinds {
             high_watermarks: high_watermarks.is_due(now),
             recovery_points: recovery_points.is_due(now),
             log_starts: log_starts.is_due(now),
         };
-        checkpoints::write(&shard, kinds).await;
+        checkpoints::write(&dirs, kinds).await;
         let deadline = high_watermarks.next.min(recovery_points.next).min(log_starts.next);
-        idle_until(&shard, deadline, std::future::pending()).await;
+        idle_until(&dirs, deadline, std::future::pending()).await;
     }
 }
 
-fn is_any_full(shard: &Shard) -> bool {
-    (0..shard.node.log_dirs.directories.len()).any(|place| shard.store.space.is_full(place))
+fn is_any_full(dirs: &LogDirs) -> bool {
+    (0..dirs.core.node.log_dirs.directories.len()).any(|place| dirs.store.space.is_full(place))
 }
 
-async fn idle_until(shard: &Rc<Shard>, deadline: MonotonicMs, woken: impl Future<Output = ()>) {
-    let closing = futures_lite::future::or(woken, shard.log_dirs.background.closing());
+async fn idle_until(dirs: &Rc<LogDirs>, deadline: MonotonicMs, woken: impl Future<Output = ()>) {
+    let closing = futures_lite::future::or(woken, dirs.background.closing());
     futures_lite::future::or(closing, ring::sleep_until(deadline)).await;
 }
 
-/// The replicas of the shard as they are now; the map may change while the caller goes through them.
-pub(super) fn replicas(shard: &Shard) -> Vec<Rc<Replica>> {
-    shard.replicas.borrow().values().cloned().collect()
-}
-
-/// Their ids: for who goes through many with pauses. It touches none of them, and there may be very many.
-pub(super) fn replica_ids(shard: &Shard) -> Vec<TopicIdPartition> {
-    shard.replicas.borrow().keys().copied().collect()
-}
-
 /// Goes through the replicas, and stops when the logs are closed.
-async fn for_each<F: AsyncFnMut(&Rc<Replica>) -> io::Result<()>>(shard: &Rc<Shard>, what: &str, mut work: F) {
-    for id in replica_ids(shard) {
-        if shard.log_dirs.background.is_closed() {
+async fn for_each<F: AsyncFnMut(&Rc<Replica>) -> io::Result<()>>(dirs: &Rc<LogDirs>, what: &str, mut work: F) {
+    for id in dirs.replicas.ids() {
+        if dirs.background.is_closed() {
             return;
         }
-        let Some(replica) = shard.replica(id) else { continue };
+        let Some(replica) = dirs.replicas.get(id) else { continue };
         if let Err(error) = work(&replica).await {
             replica.on_file_trouble(what, &error);
         }
@@ -147,41 +139,39 @@ async fn for_each<F: AsyncFnMut(&Rc<Replica>) -> io::Result<()>>(shard: &Rc<Shar
     }
 }
 
-async fn expire_producers(shard: &Rc<Shard>) {
+async fn expire_producers(dirs: &Rc<LogDirs>) {
     let now = ring::now().wall;
-    for_each(shard, "", async |replica| {
+    for_each(dirs, "", async |replica| {
         replica.remove_expired_producers(now);
         Ok(())
     })
     .await;
 }
 
-async fn flush_due(shard: &Rc<Shard>) {
+async fn flush_due(dirs: &Rc<LogDirs>) {
     let now = ring::now().wall;
-    for_each(shard, "flushing failed", async |replica| replica.flush_if_due(now).await).await;
+    for_each(dirs, "flushing failed", async |replica| replica.flush_if_due(now).await).await;
 }
 
 /// Files of logs that are idle by now end with their last record.
-async fn cut_padding(shard: &Rc<Shard>) {
-    for replica in shard.store.padding.sweep(ring::now().monotonic) {
-        if shard.log_dirs.background.is_closed() {
+async fn cut_padding(dirs: &Rc<LogDirs>) {
+    for log in dirs.store.padding.sweep(ring::now().monotonic) {
+        if dirs.background.is_closed() {
             return;
         }
-        if let Err(error) = replica.cut_padding().await {
-            replica.on_file_trouble("cutting a file to its records failed", &error);
-        }
+        log.cut().await;
         ring::yield_if_needed().await;
     }
 }
 
 /// Deletes segments that the topics' settings no longer keep.
-pub(super) async fn enforce_retention(shard: &Rc<Shard>) {
-    for_each(shard, "deleting old segments failed", async |replica| delete_old_segments(shard, replica).await).await;
+pub(super) async fn enforce_retention(dirs: &Rc<LogDirs>) {
+    for_each(dirs, "deleting old segments failed", async |replica| delete_old_segments(dirs, replica).await).await;
 }
 
-async fn delete_old_segments(shard: &Rc<Shard>, replica: &Rc<Replica>) -> io::Result<()> {
+async fn delete_old_segments(dirs: &Rc<LogDirs>, replica: &Rc<Replica>) -> io::Result<()> {
     replica.end_old_segments();
-    let (removals, place) = (&shard.log_dirs.removals, replica.log_dir());
+    let (removals, place) = (&dirs.removals, replica.log_dir());
     let delay_ms = replica.config().file_delete_delay_ms;
     replica.retire_segments(|path| removals.later(Target::File(path), place, delay_ms)).await
 }

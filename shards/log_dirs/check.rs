@@ -12,8 +12,8 @@ use ringlog_ring::fs::Fs;
 use ringlog_types::{BrokerEpoch, CLUSTER_METADATA_TOPIC, PartitionIndex, Random, Uuid};
 use tracing::{error, info};
 
-use super::directory::{CheckedLogDirs, LogDirectory};
 use super::fault::LogDirFault;
+use crate::directories::{CheckedLogDirs, LogDirectory};
 
 /// More is no meta.properties or marker.
 const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;

@@ -3,7 +3,6 @@
 //! One round at a time: it asks every shard what its logs' offsets are, and replaces the files. Requests that come during
 //! a round share the next one. A file whose content would be the same isn't written.
 
-use std::cell::{Cell, RefCell};
 use std::hash::Hasher;
 use std::io;
 use std::path::Path;
@@ -17,73 +16,15 @@ use ringlog_log::names::{
 use ringlog_ring as ring;
 use ringlog_ring::fs::Fs;
 use ringlog_types::{Offset, TopicIdPartition, TopicPartition};
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::FxHasher;
 use tracing::info;
 
-use super::LogDirs;
-use super::background::replica_ids;
-use super::open::OpenSummary;
+use super::checkpoint_rounds::Kinds;
+use super::room::{LogDirs, OpenSummary};
+use crate::core::Room as _;
 use crate::data::replica::Replica;
-use crate::shard::Shard;
+use crate::mesh::LocalFuture;
 use crate::storage::log_read::StoredLog;
-
-/// Which files to write.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Kinds {
-    pub recovery_points: bool,
-    pub high_watermarks: bool,
-    pub log_starts: bool,
-}
-
-impl Kinds {
-    pub const ALL: Kinds = Kinds { recovery_points: true, high_watermarks: true, log_starts: true };
-    pub const LOG_STARTS: Kinds = Kinds { recovery_points: false, high_watermarks: false, log_starts: true };
-
-    fn or(self, other: Kinds) -> Kinds {
-        Kinds {
-            recovery_points: self.recovery_points || other.recovery_points,
-            high_watermarks: self.high_watermarks || other.high_watermarks,
-            log_starts: self.log_starts || other.log_starts,
-        }
-    }
-
-    fn is_all(self) -> bool {
-        self.recovery_points && self.high_watermarks && self.log_starts
-    }
-
-    fn is_none(self) -> bool {
-        !(self.recovery_points || self.high_watermarks || self.log_starts)
-    }
-}
-
-/// Rounds of writing; on shard 0.
-#[derive(Default)]
-pub(super) struct Checkpoints {
-    requests: Cell<u64>,
-    /// All requests up to this one are done.
-    done: Cell<u64>,
-    wanted: Cell<Kinds>,
-    is_running: Cell<bool>,
-    /// The last request after which all files were written.
-    all_done: Cell<u64>,
-    /// The last request before a log went: only a later one leaves its name out for sure.
-    last_with_gone: Cell<u64>,
-    ended: ring::Notify,
-    /// What each file held when it was written last, as a hash.
-    contents: RefCell<FxHashMap<(usize, &'static str), u64>>,
-}
-
-impl Checkpoints {
-    /// A log goes: its name is to leave the files before another takes it.
-    pub fn on_name_gone(&self) {
-        self.last_with_gone.set(self.requests.get());
-    }
-
-    /// Whether no name of a log that is gone is in the files.
-    fn are_fresh(&self) -> bool {
-        self.all_done.get() > self.last_with_gone.get()
-    }
-}
 
 /// The offsets of one log.
 struct Marks {
@@ -108,36 +49,35 @@ impl Marks {
 
 impl LogDirs {
     /// The log's start moved (DeleteRecords): once this ends, a crash doesn't bring the records back.
-    pub async fn after_log_start_moved(&self, shard: &Rc<Shard>, replica: &Rc<Replica>) {
+    pub async fn after_log_start_moved(self: &Rc<Self>, replica: &Rc<Replica>) {
         let place = replica.log_dir();
         let epochs = replica.persist_leader_epochs().await;
-        self.fail_if_err(shard, place, "leader epochs can't be written", epochs).await;
-        write_from(shard, Kinds::LOG_STARTS).await;
+        self.fail_if_err(place, "leader epochs can't be written", epochs).await;
+        write_from(self, Kinds::LOG_STARTS).await;
     }
 }
 
 /// [`write`] from any shard.
-pub(super) async fn write_from(shard: &Rc<Shard>, kinds: Kinds) {
-    shard
-        .invoke_on(0, move |shard| {
-            let shard = shard.clone();
-            Box::pin(async move { write(&shard, kinds).await })
-        })
-        .await;
+pub(super) async fn write_from(dirs: &Rc<LogDirs>, kinds: Kinds) {
+    dirs.invoke_on(0, move |dirs| {
+        let dirs = dirs.clone();
+        Box::pin(async move { write(&dirs, kinds).await })
+    })
+    .await;
 }
 
 /// On shard 0: sees to it that no checkpoint lists a log that is gone. An error when that can't be written for now.
-pub(super) async fn freshen(shard: Rc<Shard>) -> io::Result<()> {
-    let state = &shard.log_dirs.checkpoints;
+pub(super) async fn freshen(dirs: Rc<LogDirs>) -> io::Result<()> {
+    let state = &dirs.checkpoints;
     if !state.are_fresh() {
-        write(&shard, Kinds::ALL).await;
+        write(&dirs, Kinds::ALL).await;
     }
     if state.are_fresh() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
 
 /// On shard 0: when it ends, the files hold what the logs' offsets were at some moment after it was called.
-pub(super) async fn write(shard: &Rc<Shard>, kinds: Kinds) {
-    let state = &shard.log_dirs.checkpoints;
+pub(super) async fn write(dirs: &Rc<LogDirs>, kinds: Kinds) {
+    let state = &dirs.checkpoints;
     if kinds.is_none() {
         return;
     }
@@ -153,11 +93,11 @@ pub(super) async fn write(shard: &Rc<Shard>, kinds: Kinds) {
     state.is_running.set(true);
     let (kinds, up_to) = (state.wanted.take(), state.requests.get());
     let mut is_complete = true;
-    for (place, marks) in gather(shard).await.into_iter().enumerate() {
-        if shard.node.log_dirs.directories[place].is_usable() && !shard.log_dirs.has_failed(place) {
-            let written = write_directory(shard, place, marks, kinds).await;
-            let written = shard.log_dirs.fail_if_err(shard, place, "checkpoints can't be written", written).await;
-            is_complete &= written.is_some() || shard.log_dirs.has_failed(place);
+    for (place, marks) in gather(dirs).await.into_iter().enumerate() {
+        if dirs.core.node.log_dirs.directories[place].is_usable() && !dirs.has_failed(place) {
+            let written = write_directory(dirs, place, marks, kinds).await;
+            let written = dirs.fail_if_err(place, "checkpoints can't be written", written).await;
+            is_complete &= written.is_some() || dirs.has_failed(place);
         }
     }
     if kinds.is_all() && is_complete {
@@ -169,14 +109,13 @@ pub(super) async fn write(shard: &Rc<Shard>, kinds: Kinds) {
 }
 
 /// Asks all shards; the logs of each directory.
-async fn gather(shard: &Rc<Shard>) -> Vec<Vec<Marks>> {
+async fn gather(dirs: &Rc<LogDirs>) -> Vec<Vec<Marks>> {
     let mut answers = Vec::new();
-    for core in 0..shard.node.shards {
-        let work =
-            |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Vec<Vec<Marks>>> { Box::pin(gather_here(shard.clone())) };
-        answers.push(shard.begin_on(core, work).await);
+    for core in 0..dirs.core.node.shards {
+        let work = |dirs: &Rc<LogDirs>| -> LocalFuture<Vec<Vec<Marks>>> { Box::pin(gather_here(dirs.clone())) };
+        answers.push(dirs.begin_on(core, work).await);
     }
-    let mut marks: Vec<Vec<Marks>> = shard.node.log_dirs.directories.iter().map(|_| Vec::new()).collect();
+    let mut marks: Vec<Vec<Marks>> = dirs.core.node.log_dirs.directories.iter().map(|_| Vec::new()).collect();
     for answer in answers {
         for (all, of_core) in marks.iter_mut().zip(answer.await) {
             all.extend(of_core);
@@ -186,13 +125,13 @@ async fn gather(shard: &Rc<Shard>) -> Vec<Vec<Marks>> {
 }
 
 /// There may be very many logs, and what is done for each is small: others run in between.
-async fn gather_here(shard: Rc<Shard>) -> Vec<Vec<Marks>> {
-    shard.log_dirs.opened.wait_until_set().await;
-    let mut marks: Vec<Vec<Marks>> = shard.node.log_dirs.directories.iter().map(|_| Vec::new()).collect();
+async fn gather_here(dirs: Rc<LogDirs>) -> Vec<Vec<Marks>> {
+    dirs.opened.wait_until_set().await;
+    let mut marks: Vec<Vec<Marks>> = dirs.core.node.log_dirs.directories.iter().map(|_| Vec::new()).collect();
     // Without an await between the two: a log that is claimed meanwhile is in one of them.
-    let unclaimed: Vec<TopicIdPartition> = shard.log_dirs.unclaimed.borrow().keys().copied().collect();
-    for id in replica_ids(&shard).into_iter().chain(unclaimed) {
-        let found = marks_of(&shard, id);
+    let unclaimed: Vec<TopicIdPartition> = dirs.unclaimed.borrow().keys().copied().collect();
+    for id in dirs.replicas.ids().into_iter().chain(unclaimed) {
+        let found = marks_of(&dirs, id);
         if let Some(found) = found {
             marks[found.directory].push(found);
         }
@@ -202,8 +141,8 @@ async fn gather_here(shard: Rc<Shard>) -> Vec<Vec<Marks>> {
 }
 
 /// `None` when it is gone or about to go.
-fn marks_of(shard: &Shard, id: TopicIdPartition) -> Option<Marks> {
-    if let Some(replica) = shard.replicas.borrow().get(&id) {
+fn marks_of(dirs: &LogDirs, id: TopicIdPartition) -> Option<Marks> {
+    if let Some(replica) = dirs.replicas.get(id) {
         // Its name is about to be free for another.
         if replica.has_given_up_files() {
             return None;
@@ -211,15 +150,15 @@ fn marks_of(shard: &Shard, id: TopicIdPartition) -> Option<Marks> {
         let high_watermark = replica.high_watermark();
         return Some(replica.with_log(|log| Marks::of(&replica.name, replica.log_dir(), log, high_watermark)));
     }
-    let unclaimed = shard.log_dirs.unclaimed.borrow();
+    let unclaimed = dirs.unclaimed.borrow();
     unclaimed.get(&id).map(|log| Marks::of(&log.name, log.directory, &log.log, log.high_watermark))
 }
 
 /// Replaces the checkpoints of a directory, on a thread of its own: sorting and writing a hundred thousand lines takes a
 /// while.
-async fn write_directory(shard: &Rc<Shard>, place: usize, marks: Vec<Marks>, kinds: Kinds) -> io::Result<()> {
-    let path = shard.node.log_dirs.directories[place].path.clone();
-    let contents = &shard.log_dirs.checkpoints.contents;
+async fn write_directory(dirs: &Rc<LogDirs>, place: usize, marks: Vec<Marks>, kinds: Kinds) -> io::Result<()> {
+    let path = dirs.core.node.log_dirs.directories[place].path.clone();
+    let contents = &dirs.checkpoints.contents;
     let last = FILES.map(|name| contents.borrow().get(&(place, name)).copied());
     let written =
         ring::fs::run_apart("checkpoints", async move |fs| Ok(write_now(&fs, &path, marks, kinds, last).await)).await?;
@@ -272,15 +211,10 @@ async fn write_now(
 }
 
 /// One line for each directory: what was opened at start.
-pub(super) async fn log_summaries(shard: &Rc<Shard>) {
-    let mut sums = vec![OpenSummary::default(); shard.node.log_dirs.directories.len()];
-    for core in 0..shard.node.shards {
-        let found: Vec<OpenSummary> = shard
-            .invoke_on(core, |shard| {
-                let summaries = shard.log_dirs.summaries.take();
-                Box::pin(std::future::ready(summaries))
-            })
-            .await;
+pub(super) async fn log_summaries(dirs: &Rc<LogDirs>) {
+    let mut sums = vec![OpenSummary::default(); dirs.core.node.log_dirs.directories.len()];
+    for core in 0..dirs.core.node.shards {
+        let found: Vec<OpenSummary> = dirs.ask(core, |dirs| dirs.summaries.take()).await;
         for (sum, found) in sums.iter_mut().zip(found) {
             sum.logs += found.logs;
             sum.recovered += found.recovered;
@@ -288,7 +222,7 @@ pub(super) async fn log_summaries(shard: &Rc<Shard>) {
             sum.took_ms = sum.took_ms.max(found.took_ms);
         }
     }
-    for (directory, sum) in shard.node.log_dirs.directories.iter().zip(sums) {
+    for (directory, sum) in dirs.core.node.log_dirs.directories.iter().zip(sums) {
         if directory.is_usable() {
             info!(
                 directory = %directory.path.display(),

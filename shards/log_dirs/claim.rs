@@ -12,10 +12,9 @@ use ringlog_types::{Offset, TopicIdPartition, TopicPartition, Uuid};
 use tracing::info;
 
 use super::names::{self, Made, NAMES_AT_A_TIME, NewName};
-use super::{LogDirs, OpenLog};
+use super::room::{LogDirs, OpenLog};
+use crate::core::Room as _;
 use crate::data::replica::Replica;
-use crate::mesh::LocalFuture;
-use crate::shard::Shard;
 use crate::storage::segment_store::SegmentStore;
 
 /// How long a new log waits for an older one of its name to be deleted.
@@ -61,71 +60,70 @@ pub struct Claim {
 impl LogDirs {
     /// The log of a partition, as [`LogDirs::claim_all`] gives it.
     #[cfg(test)]
-    pub async fn claim_or_create(&self, shard: &Rc<Shard>, claim: Claim) -> Result<Rc<Replica>, ClaimError> {
+    pub async fn claim_or_create(self: &Rc<Self>, claim: Claim) -> Result<Rc<Replica>, ClaimError> {
         let id = claim.id;
-        match self.claim_all(shard, vec![claim]).await.pop() {
+        match self.claim_all(vec![claim]).await.pop() {
             Some((_, error)) => Err(error),
-            None => Ok(shard.replica(id).expect("a claim that wasn't refused")),
+            None => Ok(self.replicas.get(id).expect("a claim that wasn't refused")),
         }
     }
 
     /// The logs of partitions that the metadata gives to this node become replicas without a role among
-    /// [`Shard::replicas`]; returns those for which there is none, with the reason. A log that exists is taken as it is,
+    /// [`LogDirs::replicas`]; returns those for which there is none, with the reason. A log that exists is taken as it is,
     /// wherever it lies; else one is made in the assigned directory if that is a directory of this node, or in the one
     /// with the fewest logs.
     ///
     /// For the home shard of all of them; waits until [`super::open`] is through there. One call at a time for a partition.
-    pub async fn claim_all(&self, shard: &Rc<Shard>, claims: Vec<Claim>) -> Vec<(Claim, ClaimError)> {
+    pub async fn claim_all(self: &Rc<Self>, claims: Vec<Claim>) -> Vec<(Claim, ClaimError)> {
         self.opened.wait_until_set().await;
         let mut refused = Vec::new();
         let mut missing = Vec::new();
         for claim in claims {
             ring::yield_if_needed().await;
-            if shard.replica(claim.id).is_some() {
+            if self.replicas.get(claim.id).is_some() {
                 continue;
             }
             let claimed = self.unclaimed.borrow_mut().remove(&claim.id);
             match claimed {
                 Some(open) if self.has_failed(open.directory) => refused.push(offline(claim)),
-                Some(open) => self.serve(shard, &claim, open),
+                Some(open) => self.serve(&claim, open),
                 None => missing.push(claim),
             }
         }
         let mut missing = missing.into_iter();
         while missing.len() > 0 {
             let some = missing.by_ref().take(NAMES_AT_A_TIME).collect();
-            self.create_all(shard, some, &mut refused).await;
+            self.create_all(some, &mut refused).await;
         }
         refused
     }
 
-    fn serve(&self, shard: &Shard, claim: &Claim, open: OpenLog) {
+    fn serve(&self, claim: &Claim, open: OpenLog) {
         let limits = PartitionLimits {
-            replica_lag_time_max_ms: u64::try_from(shard.node.config.replica.lag_time_max_ms).unwrap_or(0),
+            replica_lag_time_max_ms: u64::try_from(self.core.node.config.replica.lag_time_max_ms).unwrap_or(0),
         };
-        let partition = Partition::new(claim.id, shard.node.id, open.log, open.high_watermark, limits);
+        let partition = Partition::new(claim.id, self.core.node.id, open.log, open.high_watermark, limits);
         let replica = Replica::new(partition, open.name, open.directory, open.store, claim.config.clone());
-        let before = shard.replicas.borrow_mut().insert(claim.id, replica);
-        assert!(before.is_none(), "two claims of {} at a time", claim.id);
+        self.replicas.insert(replica);
     }
 
-    async fn create_all(&self, shard: &Rc<Shard>, claims: Vec<Claim>, refused: &mut Vec<(Claim, ClaimError)>) {
+    async fn create_all(self: &Rc<Self>, claims: Vec<Claim>, refused: &mut Vec<(Claim, ClaimError)>) {
         let mut new = Vec::with_capacity(claims.len());
         for claim in claims {
-            match self.place_for_new(shard, claim.directory) {
+            match self.place_for_new(claim.directory) {
                 Some(place) => {
                     self.count(place, 1);
-                    new.push(NewLog::new(shard, claim, place));
+                    new.push(NewLog::new(self, claim, place));
                 }
                 None => refused.push(offline(claim)),
             }
         }
-        let outcomes = names::make(shard, new.iter().map(|log| log.name.clone()).collect(), false).await;
+        let outcomes = names::make(self, new.iter().map(|log| log.name.clone()).collect(), false).await;
         let outcomes = outcomes.unwrap_or_else(|error| new.iter().map(|_| Err(again(&error))).collect());
         let mut made = Vec::new();
         for (log, outcome) in new.into_iter().zip(outcomes) {
             let outcome = match outcome {
-                Ok(Made::NameTaken) => replace(shard, log.name.clone()).await,
+                Ok(Made::NameTaken) => replace(self, log.name.clone()).await,
                 outcome => outcome.map(drop),
             };
             let outcome = outcome.and_then(|()| {
@@ -135,31 +133,31 @@ impl LogDirs {
             match outcome {
                 Ok(()) => {
                     made.push((log.claim.name.clone(), log.place));
-                    self.begin(shard, log);
+                    self.begin(log);
                 }
                 Err(source) => {
                     self.count(log.place, -1);
                     let path = log.name.path;
                     if ring::trouble(&source) == Trouble::Fault {
-                        self.fail(shard, log.place, &format!("{}: {source}", path.display())).await;
+                        self.fail(log.place, &format!("{}: {source}", path.display())).await;
                     }
                     refused.push((log.claim, ClaimError::Io { path, source }));
                 }
             }
         }
-        tell_made(shard, made);
+        tell_made(self, made);
     }
 
-    fn begin(&self, shard: &Shard, new: NewLog) {
+    fn begin(&self, new: NewLog) {
         let log = Log::new(Offset(0), ring::now().wall, 0);
-        let store = SegmentStore::new(shard.store.clone(), new.name.path, &log, None);
+        let store = SegmentStore::new(self.store.clone(), new.name.path, &log, None);
         let name = new.claim.name.clone();
         let open = OpenLog { name, directory: new.place, log, store, high_watermark: Offset(0) };
-        self.serve(shard, &new.claim, open);
+        self.serve(&new.claim, open);
     }
 
-    fn place_for_new(&self, shard: &Shard, directory: Option<Uuid>) -> Option<usize> {
-        let checked = &shard.node.log_dirs;
+    fn place_for_new(&self, directory: Option<Uuid>) -> Option<usize> {
+        let checked = &self.core.node.log_dirs;
         let is_real = |id: &Uuid| u128::from_be_bytes(id.0) >= Uuid::RESERVED_COUNT;
         let assigned = directory.filter(is_real);
         if let Some(place) = assigned.and_then(|id| checked.place_of(id)) {
@@ -173,7 +171,7 @@ impl LogDirs {
             let places = 0..checked.directories.len();
             places.filter(|place| checked.directories[*place].is_usable() && !self.has_failed(*place))
         };
-        let cordoned = &shard.node.config.cordoned_log_dirs;
+        let cordoned = &self.core.node.config.cordoned_log_dirs;
         let is_cordoned = |place: &usize| is_cordoned(cordoned, &checked.directories[*place].path);
         // Shards get their logs by a hash, so each has a fair sample of the node's.
         let count = |place: &usize| self.logs_in(*place);
@@ -199,20 +197,20 @@ struct NewLog {
 }
 
 impl NewLog {
-    fn new(shard: &Shard, claim: Claim, place: usize) -> NewLog {
-        let parent = &shard.node.log_dirs.directories[place].path;
+    fn new(dirs: &LogDirs, claim: Claim, place: usize) -> NewLog {
+        let parent = &dirs.core.node.log_dirs.directories[place].path;
         let path = parent.join(partition_directory(&claim.name.topic, claim.name.partition));
-        let stray = names::suffixed(shard, &path, &claim.name, DirectoryKind::Stray);
+        let stray = names::suffixed(dirs, &path, &claim.name, DirectoryKind::Stray);
         let name = NewName { path, stray, id: claim.id };
         NewLog { claim, place, name }
     }
 }
 
 /// One line for each topic.
-fn tell_made(shard: &Shard, made: Vec<(TopicPartition, usize)>) {
+fn tell_made(dirs: &LogDirs, made: Vec<(TopicPartition, usize)>) {
     let of_topic = |a: &(TopicPartition, usize), b: &(TopicPartition, usize)| a.0.topic == b.0.topic && a.1 == b.1;
     for made in made.chunk_by(of_topic) {
-        let directory = shard.node.log_dirs.directories[made[0].1].path.display();
+        let directory = dirs.core.node.log_dirs.directories[made[0].1].path.display();
         let partitions: Vec<i32> = made.iter().map(|(name, _)| name.partition.0).collect();
         info!(topic = &*made[0].0.topic, ?partitions, %directory, "created logs");
     }
@@ -220,13 +218,13 @@ fn tell_made(shard: &Shard, made: Vec<(TopicPartition, usize)>) {
 
 /// Makes a log's directory where another lies, once nobody serves that: an older topic of that name, which its home is
 /// about to delete, or what was left behind.
-async fn replace(shard: &Rc<Shard>, name: NewName) -> io::Result<()> {
+async fn replace(dirs: &Rc<LogDirs>, name: NewName) -> io::Result<()> {
     let mut waited_ms = 0;
-    while waited_ms < DELETION_WAIT_MS && is_in_use(shard, &name.path).await {
+    while waited_ms < DELETION_WAIT_MS && is_in_use(dirs, &name.path).await {
         ring::sleep_ms(DELETION_POLL_MS).await;
         waited_ms += DELETION_POLL_MS;
     }
-    let made = names::make(shard, vec![name], true).await?;
+    let made = names::make(dirs, vec![name], true).await?;
     made.into_iter().try_for_each(|made| made.map(drop))
 }
 
@@ -237,22 +235,20 @@ pub(super) fn is_cordoned(cordoned: &[String], path: &Path) -> bool {
 
 /// Whether some shard serves a log from this directory. One that only found a log there forgets it: its name is another's
 /// now. Rare: only for a name that is taken.
-async fn is_in_use(shard: &Rc<Shard>, path: &Path) -> bool {
-    for core in 0..shard.node.shards {
+async fn is_in_use(dirs: &Rc<LogDirs>, path: &Path) -> bool {
+    for core in 0..dirs.core.node.shards {
         let path = path.to_path_buf();
-        let work = move |shard: &Rc<Shard>| -> LocalFuture<bool> {
-            let log_dirs = &shard.log_dirs;
-            log_dirs.unclaimed.borrow_mut().retain(|_, log| {
+        let work = move |dirs: &Rc<LogDirs>| {
+            dirs.unclaimed.borrow_mut().retain(|_, log| {
                 let stays = log.store.directory() != path;
                 if !stays {
-                    log_dirs.count(log.directory, -1);
+                    dirs.count(log.directory, -1);
                 }
                 stays
             });
-            let in_use = shard.replicas.borrow().values().any(|replica| replica.is_in(&path));
-            Box::pin(std::future::ready(in_use))
+            dirs.replicas.all().iter().any(|replica| replica.is_in(&path))
         };
-        if shard.invoke_on(core, work).await {
+        if dirs.ask(core, work).await {
             return true;
         }
     }

@@ -18,11 +18,13 @@ use ringlog_ring::fs::Fs;
 use ringlog_types::{BrokerEpoch, Offset};
 use tracing::{error, info, warn};
 
-use super::background::replicas;
-use super::checkpoints::{self, Kinds};
+use super::checkpoint_rounds::Kinds;
+use super::checkpoints;
 use super::offline::take_faults;
+use super::room::LogDirs;
+use crate::core::Room as _;
 use crate::data::replica::Replica;
-use crate::shard::Shard;
+use crate::mesh::LocalFuture;
 use crate::storage::segment_store::SegmentStore;
 
 /// Logs that a shard closes at a time.
@@ -30,19 +32,19 @@ const CLOSED_AT_A_TIME: usize = 64;
 
 /// On shard 0, once nothing is appended any more: closes all logs of the node and leaves its directories as an orderly
 /// stop does. `broker_epoch` is that of the registration, if there was one.
-pub async fn close_all(shard: &Rc<Shard>, broker_epoch: Option<i64>) {
-    let node = &shard.node;
-    if node.config.roles.broker && !all_opened(shard).await {
+pub async fn close_all(dirs: &Rc<LogDirs>, broker_epoch: Option<i64>) {
+    let node = &dirs.core.node;
+    if node.config.roles.broker && !all_opened(dirs).await {
         // Checkpoints that lacked the rest would lose what they say of it.
         warn!("stopped before all logs were opened: those are recovered at the next start");
     } else if node.config.roles.broker {
-        let unclean = close_logs(shard).await;
+        let unclean = close_logs(dirs).await;
         let epoch = BrokerEpoch(broker_epoch.unwrap_or(BrokerEpoch::NONE.0));
         for (place, directory) in node.log_dirs.directories.iter().enumerate() {
             if !directory.is_usable() {
                 continue;
             }
-            if shard.log_dirs.has_failed(place) || unclean.contains(&place) {
+            if dirs.has_failed(place) || unclean.contains(&place) {
                 warn!(directory = %directory.path.display(), "closed without the marker: its logs are recovered at the next start");
                 continue;
             }
@@ -62,12 +64,9 @@ pub async fn close_all(shard: &Rc<Shard>, broker_epoch: Option<i64>) {
 }
 
 /// Whether every shard has got through with opening its logs.
-async fn all_opened(shard: &Rc<Shard>) -> bool {
-    for core in 0..shard.node.shards {
-        let ask = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<bool> {
-            Box::pin(std::future::ready(shard.log_dirs.opened.is_set()))
-        };
-        if !shard.invoke_on(core, ask).await {
+async fn all_opened(dirs: &Rc<LogDirs>) -> bool {
+    for core in 0..dirs.core.node.shards {
+        if !dirs.ask(core, |dirs| dirs.opened.is_set()).await {
             return false;
         }
     }
@@ -75,93 +74,88 @@ async fn all_opened(shard: &Rc<Shard>) -> bool {
 }
 
 /// Closes the logs of all shards; places of the directories that aren't complete on the device.
-async fn close_logs(shard: &Rc<Shard>) -> Vec<usize> {
+async fn close_logs(dirs: &Rc<LogDirs>) -> Vec<usize> {
     let started = ring::now().monotonic;
     let mut answers = Vec::new();
-    for core in 0..shard.node.shards {
-        let work = |shard: &Rc<Shard>| -> crate::mesh::LocalFuture<Vec<usize>> { Box::pin(close_here(shard.clone())) };
-        answers.push(shard.begin_on(core, work).await);
+    for core in 0..dirs.core.node.shards {
+        let work = |dirs: &Rc<LogDirs>| -> LocalFuture<Vec<usize>> { Box::pin(close_here(dirs.clone())) };
+        answers.push(dirs.begin_on(core, work).await);
     }
     let mut unclean = Vec::new();
     for answer in answers {
         unclean.extend(answer.await);
     }
-    for (place, directory) in shard.node.log_dirs.directories.iter().enumerate() {
-        if directory.is_usable() && !shard.log_dirs.has_failed(place) && !unclean.contains(&place) {
+    for (place, directory) in dirs.core.node.log_dirs.directories.iter().enumerate() {
+        if directory.is_usable() && !dirs.has_failed(place) && !unclean.contains(&place) {
             let synced = ring::fs::syncfs(directory.path.clone()).await;
-            if shard.log_dirs.fail_if_err(shard, place, "logs can't be flushed", synced).await.is_none() {
+            if dirs.fail_if_err(place, "logs can't be flushed", synced).await.is_none() {
                 unclean.push(place);
             }
         }
     }
-    for core in 0..shard.node.shards {
+    for core in 0..dirs.core.node.shards {
         let unclean = unclean.clone();
-        shard
-            .invoke_on(core, move |shard| {
-                note_flushed(shard, &unclean);
-                Box::pin(std::future::ready(()))
-            })
-            .await;
+        dirs.tell(core, move |dirs| note_flushed(dirs, &unclean)).await;
     }
-    checkpoints::write(shard, Kinds::ALL).await;
+    checkpoints::write(dirs, Kinds::ALL).await;
     info!(ms = ring::now().monotonic.since_ms(started), "closed the logs");
     unclean
 }
 
 /// Everything that is in the files is on the device.
-fn note_flushed(shard: &Shard, unclean: &[usize]) {
+fn note_flushed(dirs: &LogDirs, unclean: &[usize]) {
     let now = ring::now().wall;
-    let is_flushed = |place: usize| !shard.log_dirs.has_failed(place) && !unclean.contains(&place);
-    for replica in replicas(shard).iter().filter(|replica| is_flushed(replica.log_dir())) {
+    let is_flushed = |place: usize| !dirs.has_failed(place) && !unclean.contains(&place);
+    for replica in dirs.replicas.all().iter().filter(|replica| is_flushed(replica.log_dir())) {
         replica.on_all_flushed(now);
     }
-    for open in shard.log_dirs.unclaimed.borrow_mut().values_mut().filter(|open| is_flushed(open.directory)) {
+    for open in dirs.unclaimed.borrow_mut().values_mut().filter(|open| is_flushed(open.directory)) {
         let end_offset = open.log.log_end_offset();
         open.log.on_flushed(end_offset, now);
     }
 }
 
 /// Closes the logs of one shard; places of the directories for which that failed.
-async fn close_here(shard: Rc<Shard>) -> Vec<usize> {
+async fn close_here(dirs: Rc<LogDirs>) -> Vec<usize> {
     // What can't be written for want of room isn't waited for.
-    shard.store.space.give_up();
-    shard.log_dirs.background.close().await;
-    take_faults(&shard).await;
-    let mut unclean = shard.log_dirs.unrecovered_futures.borrow().clone();
-    let pending: Rc<RefCell<VecDeque<Rc<Replica>>>> = Rc::new(RefCell::new(replicas(&shard).into()));
+    dirs.store.space.give_up();
+    dirs.background.close().await;
+    take_faults(&dirs).await;
+    let mut unclean = dirs.unrecovered_futures.borrow().clone();
+    let pending: Rc<RefCell<VecDeque<Rc<Replica>>>> = Rc::new(RefCell::new(dirs.replicas.all().into()));
     let workers: Vec<_> = (0..CLOSED_AT_A_TIME)
         .map(|_| {
-            let (shard, pending) = (shard.clone(), pending.clone());
-            ring::spawn(async move { close_pending(&shard, &pending).await })
+            let (dirs, pending) = (dirs.clone(), pending.clone());
+            ring::spawn(async move { close_pending(&dirs, &pending).await })
         })
         .collect();
     for worker in workers {
         unclean.extend(worker.await);
     }
-    let unclaimed: Vec<_> = shard.log_dirs.unclaimed.borrow_mut().drain().collect();
+    let unclaimed: Vec<_> = dirs.unclaimed.borrow_mut().drain().collect();
     for (id, mut open) in unclaimed {
         let closed = close_log(&open.store, &mut open.log).await;
         let what = "a log can't be closed";
-        if shard.log_dirs.fail_if_err(&shard, open.directory, what, closed).await.is_none() {
+        if dirs.fail_if_err(open.directory, what, closed).await.is_none() {
             unclean.push(open.directory);
         } else {
-            shard.log_dirs.unclaimed.borrow_mut().insert(id, open);
+            dirs.unclaimed.borrow_mut().insert(id, open);
         }
     }
     unclean
 }
 
-async fn close_pending(shard: &Rc<Shard>, pending: &RefCell<VecDeque<Rc<Replica>>>) -> Vec<usize> {
+async fn close_pending(dirs: &Rc<LogDirs>, pending: &RefCell<VecDeque<Rc<Replica>>>) -> Vec<usize> {
     let mut unclean = Vec::new();
     loop {
         let next = pending.borrow_mut().pop_front();
         let Some(replica) = next else { return unclean };
         let place = replica.log_dir();
-        if shard.log_dirs.has_failed(place) {
+        if dirs.has_failed(place) {
             continue;
         }
         let closed = close_replica(&replica).await;
-        if !shard.log_dirs.fail_if_err(shard, place, "a log can't be closed", closed).await.unwrap_or(false) {
+        if !dirs.fail_if_err(place, "a log can't be closed", closed).await.unwrap_or(false) {
             unclean.push(place);
         }
         ring::yield_if_needed().await;

@@ -6,11 +6,10 @@ use std::rc::Rc;
 use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, TopicPartition};
 
-use super::LogDirs;
-use super::background::replicas;
 use super::claim::is_cordoned;
+use super::room::LogDirs;
+use crate::core::Room as _;
 use crate::mesh::LocalFuture;
-use crate::shard::Shard;
 use crate::storage::log_read::StoredLog;
 
 /// One log directory of `log.dirs`.
@@ -45,13 +44,13 @@ pub struct LogDescription {
 
 impl LogDirs {
     /// The node's log directories with the logs of all shards.
-    pub async fn describe(&self, shard: &Rc<Shard>) -> Vec<DirectoryDescription> {
+    pub async fn describe(self: &Rc<Self>) -> Vec<DirectoryDescription> {
         let mut answers = Vec::new();
-        for core in 0..shard.node.shards {
-            let work = |shard: &Rc<Shard>| -> LocalFuture<Vec<(usize, LogDescription)>> {
-                Box::pin(std::future::ready(describe_here(shard)))
+        for core in 0..self.core.node.shards {
+            let work = |dirs: &Rc<LogDirs>| -> LocalFuture<Vec<(usize, LogDescription)>> {
+                Box::pin(std::future::ready(describe_here(dirs)))
             };
-            answers.push(shard.begin_on(core, work).await);
+            answers.push(self.begin_on(core, work).await);
         }
         let mut logs = Vec::new();
         for answer in answers {
@@ -59,7 +58,7 @@ impl LogDirs {
         }
         logs.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
         let mut described = Vec::new();
-        for (place, directory) in shard.node.log_dirs.directories.iter().enumerate() {
+        for (place, directory) in self.core.node.log_dirs.directories.iter().enumerate() {
             if directory.hosts_partitions {
                 let is_online = directory.is_usable() && !self.has_failed(place);
                 let space = if is_online { ring::fs::space(&directory.path).await.ok() } else { None };
@@ -70,7 +69,7 @@ impl LogDirs {
                     error: if is_online { ErrorCode::None } else { ErrorCode::KafkaStorageError },
                     total_bytes: bytes(space.map(|space| space.total_bytes)),
                     usable_bytes: bytes(space.map(|space| space.available_bytes)),
-                    is_cordoned: is_cordoned(&shard.node.config.cordoned_log_dirs, &directory.path),
+                    is_cordoned: is_cordoned(&self.core.node.config.cordoned_log_dirs, &directory.path),
                     logs: of_directory.map(|(_, log)| log.clone()).collect(),
                 });
             }
@@ -79,7 +78,7 @@ impl LogDirs {
     }
 }
 
-fn describe_here(shard: &Rc<Shard>) -> Vec<(usize, LogDescription)> {
+fn describe_here(dirs: &Rc<LogDirs>) -> Vec<(usize, LogDescription)> {
     let describe = |replica: Rc<crate::data::replica::Replica>| {
         let (size, end_offset) = replica.with_log(|log| (log.size(), log.log_end_offset()));
         let description = LogDescription {
@@ -90,5 +89,5 @@ fn describe_here(shard: &Rc<Shard>) -> Vec<(usize, LogDescription)> {
         };
         (replica.log_dir(), description)
     };
-    replicas(shard).into_iter().map(describe).collect()
+    dirs.replicas.all().into_iter().map(describe).collect()
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use ringlog_log::meta_properties::MetaPropertiesError;
 use ringlog_types::{NodeId, TopicPartition};
 
+use crate::storage::disk_faults::explain;
+
 /// Why a node doesn't start on its log directories. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LogDirFault {
@@ -112,22 +114,4 @@ impl LogDirFault {
         let path = path.to_path_buf();
         move |source| LogDirFault::Io { path, what, source }
     }
-}
-
-/// The system's answer, with what to do where that is known.
-pub fn explain(error: &io::Error) -> String {
-    let advice = match error.kind() {
-        io::ErrorKind::PermissionDenied => "; the directory and all in it must belong to the user that runs Ringlog",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space on this disk and start again",
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "; the file system is mounted read-only: see the kernel's log for a disk error"
-        }
-        io::ErrorKind::NotADirectory => {
-            "; a file is in the place of a directory: correct log.dirs, or move the file away"
-        }
-        io::ErrorKind::IsADirectory => "; a directory is in the place of a file: move it away",
-        _ if error.raw_os_error() == Some(5) => "; the disk fails: see the kernel's log",
-        _ => "",
-    };
-    format!("{error}{advice}")
 }

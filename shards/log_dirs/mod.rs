@@ -19,12 +19,12 @@
 
 mod background;
 mod check;
+mod checkpoint_rounds;
 mod checkpoints;
 mod claim;
 mod close;
 mod deletion;
 mod describe;
-mod directory;
 mod fault;
 mod leftovers;
 mod names;
@@ -32,90 +32,17 @@ mod offline;
 mod open;
 mod recover;
 mod removal;
+mod removals;
+mod room;
 mod scan;
-mod settings;
-mod space;
 
 #[cfg(test)]
 pub(crate) mod tests;
-
-use std::cell::RefCell;
-use std::path::PathBuf;
-use std::rc::Rc;
-
-use ringlog_log::Log;
-use ringlog_ring as ring;
-use ringlog_types::{Offset, TopicIdPartition, TopicPartition};
-use rustc_hash::FxHashMap;
 
 pub use check::check_and_lock;
 pub use claim::Claim;
 pub use close::close_all;
 pub use describe::{DirectoryDescription, LogDescription};
-pub use directory::CheckedLogDirs;
-pub use fault::{LogDirFault, explain};
-pub use offline::DiskFaults;
+pub use fault::LogDirFault;
 pub use open::open;
-pub use settings::log_config;
-pub use space::{DiskSpace, Stuck, Writer, allows_preallocation};
-
-use crate::flag::Flag;
-use crate::rarely::Rarely;
-use crate::storage::segment_store::SegmentStore;
-
-/// The log directories as one shard sees them.
-#[derive(Default)]
-pub struct LogDirs {
-    /// Logs found at start that the metadata hasn't claimed yet.
-    unclaimed: RefCell<FxHashMap<TopicIdPartition, OpenLog>>,
-    /// Set when [`open`] is through on this shard.
-    opened: Flag,
-    /// Places of the directories that failed.
-    failed: RefCell<Vec<usize>>,
-    /// A directory failed: heartbeats have to tell.
-    pub failures_changed: ring::Notify,
-    /// Places of directories that hold `-future` logs, which nobody recovered.
-    unrecovered_futures: RefCell<Vec<usize>>,
-    /// What was found at start, by directory; shard 0 sums it up.
-    summaries: RefCell<Vec<open::OpenSummary>>,
-    removals: removal::Removals,
-    /// Partition directories without a readable topic id; shard 0 has them.
-    nameless: RefCell<Vec<PathBuf>>,
-    /// The background tasks of this shard; closes when the logs do.
-    background: ring::Gate,
-    /// Used on shard 0, which writes the checkpoints of all shards.
-    checkpoints: checkpoints::Checkpoints,
-    /// Used on shard 0: the thread that gives and takes names of logs.
-    names: RefCell<Option<Rc<ring::Lane>>>,
-    /// Logs of this shard by the places of their directories.
-    counts: RefCell<Vec<usize>>,
-    /// Troubles that pass were told of.
-    passing: Rarely,
-}
-
-impl LogDirs {
-    /// Logs of this shard in the directory at `place`.
-    fn logs_in(&self, place: usize) -> usize {
-        self.counts.borrow().get(place).copied().unwrap_or(0)
-    }
-
-    /// There are `change` more.
-    fn count(&self, place: usize, change: isize) {
-        let mut counts = self.counts.borrow_mut();
-        if counts.len() <= place {
-            counts.resize(place + 1, 0);
-        }
-        counts[place] = counts[place].saturating_add_signed(change);
-    }
-}
-
-/// A log that is ready for use.
-struct OpenLog {
-    name: TopicPartition,
-    /// Place of its directory.
-    directory: usize,
-    log: Log,
-    store: Rc<SegmentStore>,
-    /// As checkpointed.
-    high_watermark: Offset,
-}
+pub use room::LogDirs;

@@ -16,11 +16,10 @@ use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::{TopicIdPartition, TopicPartition, Uuid};
 use tracing::{info, warn};
 
-use super::LogDirs;
 use super::checkpoints;
+use super::room::LogDirs;
 use super::scan::topic_id_of;
-use crate::mesh::LocalFuture;
-use crate::shard::Shard;
+use crate::core::Room as _;
 
 /// Names that are given or taken at a time.
 pub(super) const NAMES_AT_A_TIME: usize = 64;
@@ -63,25 +62,24 @@ impl LogDirs {
     }
 }
 
-async fn on_names<T, W>(shard: &Rc<Shard>, work: W) -> io::Result<T>
+async fn on_names<T, W>(dirs: &Rc<LogDirs>, work: W) -> io::Result<T>
 where
     T: Send + 'static,
     W: AsyncFnMut(Fs) -> io::Result<T> + Send + 'static,
 {
-    shard
-        .invoke_on(0, move |shard| {
-            let shard = shard.clone();
-            Box::pin(async move { shard.log_dirs.names()?.run(work).await })
-        })
-        .await
+    dirs.invoke_on(0, move |dirs| {
+        let dirs = dirs.clone();
+        Box::pin(async move { dirs.names()?.run(work).await })
+    })
+    .await
 }
 
 /// Makes directories for new logs; what became of each. `replaces` what has a name, as nobody uses it.
 ///
 /// A new log may have the name of one that was deleted: before that, no checkpoint may list it any more.
-pub(super) async fn make(shard: &Rc<Shard>, names: Vec<NewName>, replaces: bool) -> io::Result<Vec<io::Result<Made>>> {
-    shard.invoke_on(0, |shard| Box::pin(checkpoints::freshen(shard.clone()))).await?;
-    on_names(shard, async move |fs| make_now(&fs, &names, replaces).await).await
+pub(super) async fn make(dirs: &Rc<LogDirs>, names: Vec<NewName>, replaces: bool) -> io::Result<Vec<io::Result<Made>>> {
+    dirs.invoke_on(0, |dirs| Box::pin(checkpoints::freshen(dirs.clone()))).await?;
+    on_names(dirs, async move |fs| make_now(&fs, &names, replaces).await).await
 }
 
 async fn make_now(fs: &Fs, names: &[NewName], replaces: bool) -> io::Result<Vec<io::Result<Made>>> {
@@ -148,13 +146,9 @@ async fn sync(fs: &Fs, path: &Path) -> io::Result<()> {
 
 /// Renames logs' directories; whether each was, or another log lies there by now. No checkpoint that is written from now on
 /// may list them: the caller has seen to that.
-pub(super) async fn rename(shard: &Rc<Shard>, names: Vec<OldName>) -> io::Result<Vec<io::Result<bool>>> {
-    let note = |shard: &Rc<Shard>| -> LocalFuture<()> {
-        shard.log_dirs.checkpoints.on_name_gone();
-        Box::pin(std::future::ready(()))
-    };
-    shard.invoke_on(0, note).await;
-    on_names(shard, async move |fs| rename_now(&fs, &names).await).await
+pub(super) async fn rename(dirs: &Rc<LogDirs>, names: Vec<OldName>) -> io::Result<Vec<io::Result<bool>>> {
+    dirs.tell(0, |dirs| dirs.checkpoints.on_name_gone()).await;
+    on_names(dirs, async move |fs| rename_now(&fs, &names).await).await
 }
 
 async fn rename_now(fs: &Fs, names: &[OldName]) -> io::Result<Vec<io::Result<bool>>> {
@@ -204,18 +198,18 @@ async fn remove_one_offline(fs: &Fs, name: &OldName) -> io::Result<()> {
 }
 
 /// A directory that a crash left without a topic id is set aside, if it is still one.
-pub(super) async fn set_aside_nameless(shard: &Rc<Shard>, path: PathBuf, stray: PathBuf) -> io::Result<()> {
+pub(super) async fn set_aside_nameless(dirs: &Rc<LogDirs>, path: PathBuf, stray: PathBuf) -> io::Result<()> {
     // A topic id by now: a new log has taken the name.
     let set_aside = async move |fs: Fs| match topic_id_of(&fs, &path).await? {
         None => set_aside(&fs, &path, &stray).await,
         Some(_) => Ok(()),
     };
-    on_names(shard, set_aside).await
+    on_names(dirs, set_aside).await
 }
 
 /// The path of a log's directory with a suffix.
-pub(super) fn suffixed(shard: &Shard, path: &Path, name: &TopicPartition, kind: DirectoryKind) -> PathBuf {
-    let unique_id = Uuid::random(&mut shard.random.borrow_mut());
+pub(super) fn suffixed(dirs: &LogDirs, path: &Path, name: &TopicPartition, kind: DirectoryKind) -> PathBuf {
+    let unique_id = Uuid::random(&mut dirs.core.random.borrow_mut());
     path.with_file_name(suffixed_partition_directory(&name.topic, name.partition, kind, unique_id))
 }
 

@@ -17,65 +17,57 @@ use ringlog_types::{Offset, TopicPartition};
 use rustc_hash::FxHashMap;
 use tracing::{info, warn};
 
+use super::background;
 use super::fault::LogDirFault;
 use super::recover::{Checkpointed, Opened, Opener};
+use super::removals::Target;
+use super::room::{LogDirs, OpenSummary};
 use super::scan::{FILE_BYTES_MAX, FoundLog, scan_directory};
-use super::settings::log_config;
-use super::{background, removal};
-use crate::shard::Shard;
+use crate::metadata::log_config;
 
 /// Logs of one directory that a shard opens at a time.
 const OPENED_AT_A_TIME: usize = 64;
 /// How often progress is logged.
 const PROGRESS_MS: u64 = 5_000;
 
-/// What a shard found in a directory, for the summary.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct OpenSummary {
-    pub logs: usize,
-    pub recovered: usize,
-    pub truncated_bytes: u64,
-    pub took_ms: u64,
-}
-
 /// Opens the logs that live on this shard. Nothing is served from them before the metadata claims them
 /// ([`super::LogDirs::claim_all`]).
 ///
 /// A directory that the disk refuses goes offline; if that was the last one, the start is refused.
-pub async fn open(shard: &Rc<Shard>) -> Result<(), LogDirFault> {
-    if shard.node.config.roles.broker {
-        let topic = TopicConfig::from_broker(&BrokerLayers::from_static(&shard.node.config.properties));
-        let config = log_config(&topic, &shard.node.config);
-        let memory = usize::try_from(shard.node.config.ringlog.io_memory_bytes).unwrap_or(0) / 2;
+pub async fn open(dirs: &Rc<LogDirs>) -> Result<(), LogDirFault> {
+    if dirs.core.node.config.roles.broker {
+        let topic = TopicConfig::from_broker(&BrokerLayers::from_static(&dirs.core.node.config.properties));
+        let config = log_config(&topic, &dirs.core.node.config);
+        let memory = usize::try_from(dirs.core.node.config.ringlog.io_memory_bytes).unwrap_or(0) / 2;
         let read_budget = ByteSemaphore::new(memory.max(2 * MAX_IO_BYTES));
         let mut summaries = Vec::new();
-        for (place, directory) in shard.node.log_dirs.directories.iter().enumerate() {
+        for (place, directory) in dirs.core.node.log_dirs.directories.iter().enumerate() {
             let mut summary = OpenSummary::default();
-            if directory.is_usable() && !shard.log_dirs.has_failed(place) {
+            if directory.is_usable() && !dirs.has_failed(place) {
                 let opener = Opener {
-                    context: shard.store.clone(),
+                    context: dirs.store.clone(),
                     directory: place,
                     clean_shutdown: directory.clean_shutdown.is_some(),
                     config: config.clone(),
                     read_budget: read_budget.clone(),
                 };
-                match open_directory(shard, &directory.path, opener).await {
+                match open_directory(dirs, &directory.path, opener).await {
                     Ok(opened) => summary = opened,
-                    Err(OpenError::Io(path, source)) if shard.log_dirs.is_last(shard, place) => {
+                    Err(OpenError::Io(path, source)) if dirs.is_last(place) => {
                         return Err(LogDirFault::Io { path, what: "can't be opened", source });
                     }
                     Err(OpenError::Io(path, source)) => {
-                        shard.log_dirs.fail(shard, place, &format!("{}: {source}", path.display())).await;
+                        dirs.fail(place, &format!("{}: {source}", path.display())).await;
                     }
                     Err(OpenError::Duplicate(fault)) => return Err(*fault),
                 }
             }
             summaries.push(summary);
         }
-        *shard.log_dirs.summaries.borrow_mut() = summaries;
-        background::start(shard);
+        *dirs.summaries.borrow_mut() = summaries;
+        background::start(dirs);
     }
-    shard.log_dirs.opened.set();
+    dirs.opened.set();
     Ok(())
 }
 
@@ -89,32 +81,32 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     move |error| OpenError::Io(path, error)
 }
 
-async fn open_directory(shard: &Rc<Shard>, path: &Path, opener: Opener) -> Result<OpenSummary, OpenError> {
+async fn open_directory(dirs: &Rc<LogDirs>, path: &Path, opener: Opener) -> Result<OpenSummary, OpenError> {
     let started = ring::now().monotonic;
     let place = opener.directory;
     let marks = Marks::read(path).await.map_err(at(path))?;
-    let scan = scan_directory(path.to_path_buf(), shard.index, shard.node.shards).await.map_err(at(path))?;
+    let scan = scan_directory(path.to_path_buf(), dirs.core.index, dirs.core.node.shards).await.map_err(at(path))?;
     if scan.has_futures && !opener.clean_shutdown {
-        shard.log_dirs.unrecovered_futures.borrow_mut().push(place);
+        dirs.unrecovered_futures.borrow_mut().push(place);
     }
-    shard.log_dirs.nameless.borrow_mut().extend(scan.nameless);
+    dirs.nameless.borrow_mut().extend(scan.nameless);
     let delay_ms = opener.config.file_delete_delay_ms;
     for deleted in scan.deleted {
-        shard.log_dirs.removals.later(removal::Target::Directory(deleted), place, delay_ms);
+        dirs.removals.later(Target::Directory(deleted), place, delay_ms);
     }
     let total = scan.logs.len();
     let (opener, marks) = (Rc::new(opener), Rc::new(marks));
     let pending: Rc<RefCell<VecDeque<FoundLog>>> = Rc::new(RefCell::new(scan.logs.into()));
     let summary = Rc::new(Cell::new(OpenSummary::default()));
     // Each has a file or two open.
-    let most = (shard.node.descriptors.files_per_core / 2).clamp(1, OPENED_AT_A_TIME);
+    let most = (dirs.core.node.descriptors.files_per_core / 2).clamp(1, OPENED_AT_A_TIME);
     let workers: Vec<_> = (0..most.min(total))
         .map(|_| {
-            let work = open_pending(shard.clone(), opener.clone(), marks.clone(), pending.clone(), summary.clone());
+            let work = open_pending(dirs.clone(), opener.clone(), marks.clone(), pending.clone(), summary.clone());
             ring::spawn(work)
         })
         .collect();
-    let progress = report_progress(path.to_path_buf(), shard.index, total, summary.clone());
+    let progress = report_progress(path.to_path_buf(), dirs.core.index, total, summary.clone());
     let progress = ring::spawn(progress);
     let mut outcome = Ok(());
     for worker in workers {
@@ -128,7 +120,7 @@ async fn open_directory(shard: &Rc<Shard>, path: &Path, opener: Opener) -> Resul
 }
 
 async fn open_pending(
-    shard: Rc<Shard>,
+    dirs: Rc<LogDirs>,
     opener: Rc<Opener>,
     marks: Rc<Marks>,
     pending: Rc<RefCell<VecDeque<FoundLog>>>,
@@ -144,18 +136,18 @@ async fn open_pending(
                 return Err(OpenError::Io(found.path, error));
             }
         };
-        keep(&shard, &found, opened, &summary)?;
+        keep(&dirs, &found, opened, &summary)?;
     }
 }
 
-fn keep(shard: &Shard, found: &FoundLog, opened: Opened, summary: &Cell<OpenSummary>) -> Result<(), OpenError> {
+fn keep(dirs: &LogDirs, found: &FoundLog, opened: Opened, summary: &Cell<OpenSummary>) -> Result<(), OpenError> {
     let mut counts = summary.get();
     counts.logs += 1;
     counts.recovered += usize::from(opened.was_recovered);
     counts.truncated_bytes += opened.truncated_bytes;
     summary.set(counts);
-    shard.log_dirs.count(opened.log.directory, 1);
-    match shard.log_dirs.unclaimed.borrow_mut().insert(found.id, opened.log) {
+    dirs.count(opened.log.directory, 1);
+    match dirs.unclaimed.borrow_mut().insert(found.id, opened.log) {
         None => Ok(()),
         Some(other) => Err(OpenError::Duplicate(Box::new(LogDirFault::DuplicateLog {
             partition: found.name.clone(),
@@ -165,10 +157,10 @@ fn keep(shard: &Shard, found: &FoundLog, opened: Opened, summary: &Cell<OpenSumm
     }
 }
 
-async fn report_progress(path: PathBuf, shard: usize, total: usize, summary: Rc<Cell<OpenSummary>>) {
+async fn report_progress(path: PathBuf, core: usize, total: usize, summary: Rc<Cell<OpenSummary>>) {
     loop {
         ring::sleep_ms(PROGRESS_MS).await;
-        info!(directory = %path.display(), shard, "opened {} of {total} logs", summary.get().logs);
+        info!(directory = %path.display(), shard = core, "opened {} of {total} logs", summary.get().logs);
     }
 }
 

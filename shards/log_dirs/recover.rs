@@ -13,10 +13,11 @@ use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, File, MAX_IO_BYTES,
 use ringlog_types::Offset;
 use tracing::warn;
 
-use super::OpenLog;
+use super::room::OpenLog;
 use super::scan::{FoundLog, LogScan, scan_log};
+use crate::storage::context::StoreContext;
 use crate::storage::log_recovery::{apply_recovery, deleted_segments, remove_indexes};
-use crate::storage::segment_store::{SegmentStore, StoreContext};
+use crate::storage::segment_store::SegmentStore;
 
 /// One read of a scan. A block less than the largest operation, since reads may begin within a block.
 const SCAN_READ_BYTES: usize = MAX_IO_BYTES - BLOCK_BYTES;

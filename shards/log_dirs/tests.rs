@@ -6,6 +6,7 @@ pub(crate) mod cluster;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::core::Room as _;
 use crate::fixtures;
 use cluster::{Claimed, TestNode, appended, appended_unwritten, claim, claim_with, taken_over};
 use ringlog_log::LogConfig;
@@ -40,7 +41,7 @@ fn open_fixture_and_close(node: &TestNode, fixture: &str, shards: usize, is_clea
     let expected = expected_offsets(fixture);
     let names = partitions(&fixtures::load(fixture));
     node.run(shards, async move |shard| {
-        let epoch = shard.node.log_dirs.previous_broker_epoch();
+        let epoch = shard.core.node.log_dirs.previous_broker_epoch();
         assert_eq!(epoch != BrokerEpoch::NONE, is_clean, "{epoch:?}");
         let mut checked = 0;
         for (name, topic_id) in &names {
@@ -54,7 +55,7 @@ fn open_fixture_and_close(node: &TestNode, fixture: &str, shards: usize, is_clea
             }
         }
         assert_eq!(checked, expected.len());
-        super::close_all(&shard, Some(77)).await;
+        super::close_all(&shard.log_dirs, Some(77)).await;
     });
 }
 
@@ -150,21 +151,21 @@ fn acknowledged_records_survive_a_kill() {
     node.change("t-1", |log| log.extend_from_slice(&[0; 8192]));
     for is_clean in [false, true] {
         node.run(1, async move |shard| {
-            assert_eq!(shard.node.log_dirs.directories[0].clean_shutdown.is_some(), is_clean);
+            assert_eq!(shard.core.node.log_dirs.directories[0].clean_shutdown.is_some(), is_clean);
             for partition in 0..4 {
                 let found = claim(&shard, &format!("t-{partition}"), topic, small_segments()).await;
                 assert_eq!((found.log_start, found.log_end, found.producers), (0, 300, 1), "t-{partition}");
                 assert_eq!(found.epochs, vec![(0, 0)]);
                 assert!(found.segments > 10);
             }
-            super::close_all(&shard, None).await;
+            super::close_all(&shard.log_dirs, None).await;
         });
         assert_indexes_follow_the_rule(&node, |_| true);
     }
     // And they go on where they were.
     node.run(2, async move |shard| {
         claim_with(&shard, "t-0", topic, small_segments(), async |replica| appended(&replica, 300, 5, 200).await).await;
-        super::close_all(&shard, None).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     assert_indexes_follow_the_rule(&node, |_| true);
     node.run(2, async move |shard| {
@@ -198,7 +199,7 @@ fn segments_after_a_torn_one_go() {
         let found = claim(&shard, "t-0", topic, small_segments()).await;
         assert!(found.log_end >= base_offset.0 && found.log_end < base_offset.0 + 20, "{}", found.log_end);
         assert_eq!(found.segments, 4);
-        super::close_all(&shard, None).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     assert_indexes_follow_the_rule(&node, |_| true);
     assert_eq!(node.logs("t-0").len(), 4);
@@ -216,8 +217,8 @@ fn an_emptied_log_goes_on_at_its_end_after_a_kill() {
             }
         })
         .await;
-        super::background::enforce_retention(&shard).await;
-        super::removal::remove_due(&shard).await;
+        super::background::enforce_retention(&shard.log_dirs).await;
+        super::removal::remove_due(&shard.log_dirs).await;
     });
     assert_eq!(node.logs("t-0").len(), 1);
     node.run(1, async move |shard| {
@@ -238,12 +239,12 @@ fn deleted_records_stay_deleted_after_a_kill() {
         .await;
         let id = cluster::id_of("t-0", topic);
         shard
-            .invoke_on(shard.home_of(id), move |shard| {
+            .invoke_on(shard.core.node.home_of(id), move |shard| {
                 let shard = shard.clone();
                 Box::pin(async move {
-                    let replica = shard.replica(id).unwrap();
+                    let replica = shard.data.replicas.get(id).unwrap();
                     replica.delete_records(Offset(7)).unwrap();
-                    shard.log_dirs.after_log_start_moved(&shard, &replica).await;
+                    shard.log_dirs.after_log_start_moved(&replica).await;
                 })
             })
             .await;
@@ -267,16 +268,16 @@ fn a_new_topic_inherits_nothing_from_a_deleted_one_of_its_name() {
         .await;
         let id = cluster::id_of("t-0", old);
         shard
-            .invoke_on(shard.home_of(id), move |shard| {
+            .invoke_on(shard.core.node.home_of(id), move |shard| {
                 let shard = shard.clone();
                 Box::pin(async move {
-                    let replica = shard.replica(id).unwrap();
+                    let replica = shard.data.replicas.get(id).unwrap();
                     replica.delete_records(Offset(57)).unwrap();
-                    shard.log_dirs.after_log_start_moved(&shard, &replica).await;
+                    shard.log_dirs.after_log_start_moved(&replica).await;
                     replica.flush().await.unwrap();
-                    super::checkpoints::write_from(&shard, super::checkpoints::Kinds::ALL).await;
-                    shard.log_dirs.delete(&shard, vec![replica], ringlog_partition::Unserved::TopicDeleted).await;
-                    assert!(shard.replica(id).is_none());
+                    super::checkpoints::write_from(&shard.log_dirs, super::checkpoint_rounds::Kinds::ALL).await;
+                    shard.log_dirs.delete(vec![replica], ringlog_partition::Unserved::TopicDeleted).await;
+                    assert!(shard.data.replicas.get(id).is_none());
                 })
             })
             .await;
@@ -297,17 +298,17 @@ fn strays_are_set_aside_and_half_made_directories_go() {
         for (name, id) in [("a-0", known), ("b-0", stray)] {
             claim_with(&shard, name, id, small_segments(), async |replica| appended(&replica, 0, 5, 200).await).await;
         }
-        super::close_all(&shard, None).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     std::fs::create_dir(node.path().join("c-0")).unwrap();
     node.run(1, async move |shard| {
         let log_dirs = &shard.log_dirs;
-        log_dirs.mark_strays(&shard, &|id| id.topic_id == known).await;
+        log_dirs.mark_strays(&|id| id.topic_id == known).await;
         let found = claim(&shard, "a-0", known, small_segments()).await;
         assert_eq!(found.log_end, 5);
         let found = claim(&shard, "b-0", Uuid([11; 16]), small_segments()).await;
         assert_eq!(found.log_end, 0);
-        super::close_all(&shard, None).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     let directories = node.directories();
     assert!(directories.iter().any(|name| name.starts_with("b-0.") && name.ends_with("-stray")), "{directories:?}");
@@ -323,7 +324,7 @@ fn a_log_that_took_a_strays_name_stays() {
             let name = format!("t-{partition}");
             claim_with(&shard, &name, old, small_segments(), async |replica| appended(&replica, 0, 5, 200).await).await;
         }
-        super::close_all(&shard, None).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     node.run(2, async move |shard| {
         // The new topic is made before the shards look for strays.
@@ -334,11 +335,11 @@ fn a_log_that_took_a_strays_name_stays() {
         for core in 0..2 {
             let work = move |shard: &std::rc::Rc<crate::shard::Shard>| -> crate::mesh::LocalFuture<()> {
                 let shard = shard.clone();
-                Box::pin(async move { shard.log_dirs.mark_strays(&shard, &|id| id.topic_id == new).await })
+                Box::pin(async move { shard.log_dirs.mark_strays(&|id| id.topic_id == new).await })
             };
             shard.invoke_on(core, work).await;
         }
-        super::close_all(&shard, None).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     assert_eq!(node.directories().iter().filter(|name| name.ends_with("-stray")).count(), 8);
     node.run(1, async move |shard| {
@@ -360,11 +361,11 @@ fn a_stop_with_records_in_memory_writes_them() {
             }
         })
         .await;
-        super::close_all(&shard, Some(5)).await;
+        super::close_all(&shard.log_dirs, Some(5)).await;
     });
     assert_indexes_follow_the_rule(&node, |_| true);
     node.run(2, async move |shard| {
-        assert_eq!(shard.node.log_dirs.previous_broker_epoch(), BrokerEpoch(5));
+        assert_eq!(shard.core.node.log_dirs.previous_broker_epoch(), BrokerEpoch(5));
         let found = claim(&shard, "t-0", topic, small_segments()).await;
         assert_eq!((found.log_end, found.high_watermark), (300, 300));
     });
@@ -378,7 +379,7 @@ fn describing_counts_every_log() {
         for (name, topic_id) in &names {
             claim(&shard, name, *topic_id, LogConfig::default()).await;
         }
-        let described = shard.log_dirs.describe(&shard).await;
+        let described = shard.log_dirs.describe().await;
         assert_eq!(described.len(), 1);
         assert_eq!(described[0].logs.len(), names.len());
         assert!(described[0].total_bytes > described[0].usable_bytes && described[0].usable_bytes > 0);
@@ -428,7 +429,7 @@ fn an_interrupted_compaction_is_finished() {
             }
         })
         .await;
-        super::close_all(&shard, None).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     let logs = node.logs("t-0");
     let swap = |path: &Path, kind: FileKind| {
@@ -446,7 +447,7 @@ fn an_interrupted_compaction_is_finished() {
     node.run(1, async move |shard| {
         let found = claim(&shard, "t-0", topic, small_segments()).await;
         assert_eq!((found.log_start, found.log_end), (0, 300));
-        super::close_all(&shard, None).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     assert_eq!(node.logs("t-0"), logs);
     assert!(!unfinished.exists());
@@ -458,7 +459,7 @@ fn retention_rolls_a_log_that_nobody_wrote_since_the_start() {
     let topic = Uuid([7; 16]);
     node.run(1, async move |shard| {
         claim_with(&shard, "t-0", topic, small_segments(), async |replica| appended(&replica, 0, 5, 200).await).await;
-        super::close_all(&shard, None).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     node.run(1, async move |shard| {
         let config = LogConfig { retention_bytes: 0, file_delete_delay_ms: 0, ..small_segments() };
@@ -468,8 +469,8 @@ fn retention_rolls_a_log_that_nobody_wrote_since_the_start() {
             replica.written_out().await;
         })
         .await;
-        super::background::enforce_retention(&shard).await;
-        super::close_all(&shard, None).await;
+        super::background::enforce_retention(&shard.log_dirs).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     node.run(1, async move |shard| {
         let found = claim(&shard, "t-0", topic, small_segments()).await;
@@ -483,7 +484,7 @@ fn indexes_from_before_a_kill_are_not_trusted() {
     let topic = Uuid([7; 16]);
     node.run(1, async move |shard| {
         claim_with(&shard, "t-0", topic, small_segments(), async |replica| appended(&replica, 0, 5, 200).await).await;
-        super::close_all(&shard, None).await;
+        super::close_all(&shard.log_dirs, None).await;
     });
     let index = node.logs("t-0").pop().unwrap().with_extension("index");
     assert!(index.exists());
@@ -511,7 +512,7 @@ fn a_log_of_which_recovery_keeps_nothing_opens() {
             replica.delete_records(Offset(5)).unwrap();
         })
         .await;
-        super::checkpoints::write_from(&shard, super::checkpoints::Kinds::ALL).await;
+        super::checkpoints::write_from(&shard.log_dirs, super::checkpoint_rounds::Kinds::ALL).await;
     });
     // The device lost the records, but not where the log starts: the segment is cut, and then goes as a whole.
     node.change("t-0", |log| log.fill(0x55));

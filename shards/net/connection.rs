@@ -11,7 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::rc::Rc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -19,11 +19,12 @@ use ringlog_protocol::frame::Frame;
 use ringlog_ring::{self as ring, BytePermit};
 use tracing::{debug, info};
 
-use crate::dispatch::{self, Answer, Disposition};
 use crate::mesh::LocalFuture;
+use crate::net::budgets::Budgets;
 use crate::net::pace::Pace;
+use crate::net::request::{ListenerInfo, Peer};
 use crate::net::request_memory::RequestHold;
-use crate::shard::Shard;
+use crate::net::service::{Answer, CloseReason, Disposition, Service};
 
 /// Produce requests of one connection that may wait for their disk and followers.
 const MAX_IN_FLIGHT: usize = 64;
@@ -43,24 +44,6 @@ const LOOK_MS: u64 = 1_000;
 /// The smallest frame: API key, version, correlation id.
 const MIN_REQUEST_BYTES: usize = 8;
 
-/// Where a connection came in.
-#[derive(Debug)]
-pub struct ListenerInfo {
-    /// The listener's name, such as `PLAINTEXT`.
-    pub name: String,
-    /// Whether it serves the controller's APIs instead of the broker's.
-    pub is_controller: bool,
-}
-
-/// What handlers may know of the peer.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    /// The listener that it came in by.
-    pub listener: Rc<ListenerInfo>,
-    /// Its address, as `/127.0.0.1` in Kafka's answers.
-    pub address: SocketAddr,
-}
-
 /// Why a connection ends before its peer closes it.
 #[derive(Debug, thiserror::Error)]
 enum Close {
@@ -75,13 +58,18 @@ enum Close {
     #[error("idle for connections.max.idle.ms")]
     Idle,
     #[error("the request can't be answered: {0}")]
-    Request(#[from] dispatch::CloseReason),
+    Request(#[from] CloseReason),
     #[error("its responses could not be sent")]
     Writer,
 }
 
 /// Serves one connection until either side ends it.
-pub async fn serve(shard: Rc<Shard>, socket: ring::Connection, listener: Rc<ListenerInfo>) {
+pub async fn serve<S: Service>(
+    budgets: Rc<Budgets>,
+    service: Rc<S>,
+    socket: ring::Connection,
+    listener: Rc<ListenerInfo>,
+) {
     let address = socket.peer_addr();
     let connection = Rc::new(Connection {
         socket,
@@ -91,8 +79,8 @@ pub async fn serve(shard: Rc<Shard>, socket: ring::Connection, listener: Rc<List
         outbox_changed: ring::Notify::new(),
         closed: Cell::new(false),
     });
-    let writer = ring::spawn(write_produced(shard.clone(), connection.clone()));
-    let outcome = read_requests(&shard, &connection).await;
+    let writer = ring::spawn(write_produced(budgets.clone(), connection.clone()));
+    let outcome = read_requests(&budgets, &service, &connection).await;
     // What was accepted is still answered; then the writer ends.
     connection.closed.set(true);
     connection.outbox_changed.notify_all();
@@ -133,10 +121,14 @@ impl Connection {
     }
 }
 
-async fn read_requests(shard: &Rc<Shard>, connection: &Rc<Connection>) -> Result<(), Close> {
+async fn read_requests<S: Service>(
+    budgets: &Rc<Budgets>,
+    service: &Rc<S>,
+    connection: &Rc<Connection>,
+) -> Result<(), Close> {
     let mut input = Input::new();
-    while let Some((frame, hold)) = input.next_request(shard, connection).await? {
-        match dispatch::begin(shard, &connection.peer, frame).await? {
+    while let Some((frame, hold)) = input.next_request(budgets, connection).await? {
+        match service.begin(&connection.peer, frame).await? {
             Disposition::Produced(response) => {
                 connection.outbox.borrow_mut().push_back((response, hold));
                 connection.unsent.set(connection.unsent.get() + 1);
@@ -146,7 +138,7 @@ async fn read_requests(shard: &Rc<Shard>, connection: &Rc<Connection>) -> Result
             Disposition::Answered(answer) => {
                 drop(hold);
                 connection.sent_but(1).await?;
-                if !send_answer(shard, connection, answer).await {
+                if !send_answer(budgets, connection, answer).await {
                     return Err(Close::Writer);
                 }
             }
@@ -173,10 +165,10 @@ impl Input {
     /// is done.
     async fn next_request(
         &mut self,
-        shard: &Rc<Shard>,
+        budgets: &Rc<Budgets>,
         connection: &Connection,
     ) -> Result<Option<(Bytes, RequestHold)>, Close> {
-        let network = &shard.node.config.network;
+        let network = &budgets.core.node.config.network;
         let max_bytes = usize::try_from(network.request_max_bytes).unwrap_or(0);
         let mut pace = Pace::begin(ring::now().monotonic, STALL_LIMIT_MS);
         loop {
@@ -189,7 +181,7 @@ impl Input {
                 Some(size) => 4 + size - self.received.len(),
                 None => 1,
             };
-            if self.make_room(shard, missing, &mut pace).await? {
+            if self.make_room(budgets, missing, &mut pace).await? {
                 let room = self.room_left();
                 match connection.socket.try_read_some(&mut self.received, room) {
                     Ok(0) => return Ok(None),
@@ -229,7 +221,7 @@ impl Input {
 
     /// Makes room when `missing` bytes of a request are still to come. Room is counted before it is made; where there is
     /// none for now, this waits, or says so (false) if nothing of the request is here yet.
-    async fn make_room(&mut self, shard: &Shard, missing: usize, pace: &mut Pace) -> Result<bool, Close> {
+    async fn make_room(&mut self, budgets: &Budgets, missing: usize, pace: &mut Pace) -> Result<bool, Close> {
         let len = self.received.len();
         // Large requests get twice as much each time.
         let needed = missing.min(len.clamp(self.room_bytes, GROWTH_MAX_BYTES));
@@ -237,7 +229,7 @@ impl Input {
             return Ok(true);
         }
         let more = needed.max(self.room_bytes);
-        let memory = &shard.request_memory;
+        let memory = &budgets.request_memory;
         if !memory.try_grow(&mut self.hold, len + more) {
             if len == 0 {
                 return Ok(false);
@@ -273,7 +265,7 @@ fn frame_size(received: &BytesMut, max_bytes: usize) -> Result<Option<usize>, Cl
 }
 
 /// Sends the answers of Produce requests, in their order.
-async fn write_produced(shard: Rc<Shard>, connection: Rc<Connection>) {
+async fn write_produced(budgets: Rc<Budgets>, connection: Rc<Connection>) {
     loop {
         let next = connection.outbox.borrow_mut().pop_front();
         let Some((response, hold)) = next else {
@@ -287,8 +279,8 @@ async fn write_produced(shard: Rc<Shard>, connection: Rc<Connection>) {
         // Its records may have been referred to until here.
         drop(hold);
         if let Some(frame) = frame {
-            let memory = shard.response_memory.hold(frame.len);
-            if !send_answer(&shard, &connection, Answer { frame, memory }).await {
+            let memory = budgets.response_memory.hold(frame.len);
+            if !send_answer(&budgets, &connection, Answer { frame, memory }).await {
                 return;
             }
         }
@@ -298,10 +290,10 @@ async fn write_produced(shard: Rc<Shard>, connection: Rc<Connection>) {
 }
 
 /// Sends one answer; nobody else sends meanwhile. Whether the peer took it; if not, the connection is over.
-async fn send_answer(shard: &Shard, connection: &Connection, answer: Answer) -> bool {
+async fn send_answer(budgets: &Budgets, connection: &Connection, answer: Answer) -> bool {
     let Answer { frame, memory } = answer;
-    shard.metrics.response_bytes.add(frame.len as u64);
-    let is_sent = send(shard, &connection.socket, VecDeque::from(frame.chunks), memory).await;
+    budgets.core.metrics.response_bytes.add(frame.len as u64);
+    let is_sent = send(budgets, &connection.socket, VecDeque::from(frame.chunks), memory).await;
     if !is_sent {
         connection.give_up();
     }
@@ -309,7 +301,12 @@ async fn send_answer(shard: &Shard, connection: &Connection, answer: Answer) -> 
 }
 
 /// Whether all was sent; a peer that takes nothing for [`STALL_LIMIT_MS`], or only now and then a little, is given up.
-async fn send(shard: &Shard, socket: &ring::Connection, mut chunks: VecDeque<Bytes>, mut memory: BytePermit) -> bool {
+async fn send(
+    budgets: &Budgets,
+    socket: &ring::Connection,
+    mut chunks: VecDeque<Bytes>,
+    mut memory: BytePermit,
+) -> bool {
     let begun = ring::now().monotonic;
     let pace = Pace::begin(begun, STALL_LIMIT_MS);
     let (mut sent, mut moved_at) = (0_u64, begun);
@@ -325,7 +322,7 @@ async fn send(shard: &Shard, socket: &ring::Connection, mut chunks: VecDeque<Byt
             Err(ring::Elapsed) => {}
         }
         let now = ring::now().monotonic;
-        let limit_ms = if shard.response_memory.is_wanted() { STALL_LIMIT_WANTED_MS } else { STALL_LIMIT_MS };
+        let limit_ms = if budgets.response_memory.is_wanted() { STALL_LIMIT_WANTED_MS } else { STALL_LIMIT_MS };
         if now.since_ms(moved_at) >= limit_ms || pace.next_ms(now, sent).is_none() {
             return false;
         }

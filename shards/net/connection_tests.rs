@@ -3,6 +3,7 @@ use ringlog_protocol::messages::MetadataRequest;
 
 use super::*;
 use crate::log_dirs::tests::cluster::TestNode;
+use crate::shard::Shard;
 
 /// A request that every broker answers from what it knows.
 fn request(correlation_id: i32, padding: usize) -> Bytes {
@@ -22,7 +23,13 @@ async fn connected(shard: &Rc<Shard>) -> ring::Connection {
     let shard = shard.clone();
     ring::spawn_detached(async move {
         let socket = listener.accept().await.unwrap();
-        serve(shard, socket, Rc::new(ListenerInfo { name: "PLAINTEXT".to_owned(), is_controller: false })).await;
+        serve(
+            shard.net.budgets.clone(),
+            shard.dispatcher.clone(),
+            socket,
+            Rc::new(ListenerInfo { name: "PLAINTEXT".to_owned(), is_controller: false }),
+        )
+        .await;
     });
     ring::Connection::connect(address, 1_000).await.unwrap()
 }
@@ -57,7 +64,7 @@ async fn settle() {
 fn answers_come_in_order_and_a_connection_that_is_idle_holds_nothing() {
     TestNode::formatted().run(1, async |shard| {
         let client = connected(&shard).await;
-        let before = shard.request_memory.available();
+        let before = shard.net.budgets.request_memory.available();
         for round in 0..3 {
             let requests: Vec<Bytes> =
                 (0..40).map(|number| request(round * 100 + number, 500 * number as usize)).collect();
@@ -67,8 +74,8 @@ fn answers_come_in_order_and_a_connection_that_is_idle_holds_nothing() {
             }
         }
         settle().await;
-        assert_eq!(shard.request_memory.available(), before);
-        assert_eq!(shard.response_memory.available(), 128 << 20);
+        assert_eq!(shard.net.budgets.request_memory.available(), before);
+        assert_eq!(shard.net.budgets.response_memory.available(), 128 << 20);
     });
 }
 
@@ -77,10 +84,10 @@ fn where_there_is_no_memory_for_requests_nothing_is_read_until_there_is() {
     TestNode::formatted().run(1, async |shard| {
         let client = connected(&shard).await;
         let mut all = RequestHold::default();
-        assert!(shard.request_memory.try_grow(&mut all, shard.request_memory.available()));
+        assert!(shard.net.budgets.request_memory.try_grow(&mut all, shard.net.budgets.request_memory.available()));
         send(&client, request(1, 200)).await;
         settle().await;
-        assert_eq!(shard.metrics.requests.get(), 0);
+        assert_eq!(shard.core.metrics.requests.get(), 0);
         drop(all);
         assert_eq!(answer(&client).await, 1);
     });
@@ -90,11 +97,11 @@ fn where_there_is_no_memory_for_requests_nothing_is_read_until_there_is() {
 fn no_request_is_begun_while_answers_take_all_memory() {
     TestNode::formatted().run(1, async |shard| {
         let client = connected(&shard).await;
-        let all = shard.response_memory.hold(usize::MAX / 4);
+        let all = shard.net.budgets.response_memory.hold(usize::MAX / 4);
         send(&client, [request(1, 1), request(2, 1)].concat().into()).await;
         settle().await;
-        assert_eq!(shard.metrics.requests.get(), 1, "it was read, and waits");
-        assert!(shard.response_memory.is_wanted());
+        assert_eq!(shard.core.metrics.requests.get(), 1, "it was read, and waits");
+        assert!(shard.net.budgets.response_memory.is_wanted());
         drop(all);
         assert_eq!((answer(&client).await, answer(&client).await), (1, 2));
     });
@@ -113,14 +120,14 @@ fn the_next_request_waits_until_the_answer_is_taken() {
         let mut begun = 0;
         loop {
             ring::sleep_ms(100).await;
-            let now = shard.metrics.requests.get();
+            let now = shard.core.metrics.requests.get();
             if now == begun {
                 break;
             }
             begun = now;
         }
         assert!(begun < 60_000, "all are begun though nobody takes an answer");
-        let held = (128 << 20) - shard.response_memory.available();
+        let held = (128 << 20) - shard.net.budgets.response_memory.available();
         assert!(held <= 1024, "one answer is unsent, not {held} bytes of them");
         for number in 0..60_000 {
             assert_eq!(answer(&client).await, number);

@@ -3,18 +3,24 @@
 //! Ports are claimed before anything else of the node starts ([`claim_all`]), so that one which can't be had refuses the
 //! start while nothing is changed yet; they are listened at when the node can serve ([`open`]).
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringlog_config::{Listener, ServerConfig};
 use ringlog_ring::{self as ring, ClaimedPort, ListeningSocket, PortHolder, SocketOptions};
 use tracing::{info, warn};
 
+use crate::core::{Core, Room};
 use crate::flag::{ConnectionCount, Flag};
-use crate::net::admission;
-use crate::net::connection::{self, ListenerInfo};
+use crate::mesh::LocalFuture;
+use crate::net::admission::{self, Admission};
+use crate::net::budgets::Budgets;
+use crate::net::connection;
+use crate::net::request::ListenerInfo;
+use crate::net::service::Service;
 use crate::rarely::Rarely;
-use crate::shard::Shard;
 use crate::stop::StopRequest;
 
 /// How long to stop accepting after the system refused a connection for lack of something.
@@ -102,6 +108,66 @@ impl ClaimedListener {
     }
 }
 
+/// Serves one connection until either side ends it.
+type Serve = Box<dyn Fn(ring::Connection, Rc<ListenerInfo>) -> LocalFuture<()>>;
+
+/// Connections of one core.
+pub struct Net {
+    /// The core.
+    pub core: Rc<Core>,
+    listeners: Arc<Vec<ClaimedListener>>,
+    admission: Rc<Admission>,
+    /// Clients' connections.
+    connections: ConnectionCount,
+    /// Those that came in by a controller listener.
+    controller_connections: ConnectionCount,
+    /// What they may hold.
+    pub budgets: Rc<Budgets>,
+    serve: OnceCell<Serve>,
+}
+
+impl Room for Net {
+    fn core(&self) -> &Rc<Core> {
+        &self.core
+    }
+}
+
+impl Net {
+    /// Nobody is connected yet. `listeners` are those of the node.
+    pub fn new(
+        core: Rc<Core>,
+        listeners: Arc<Vec<ClaimedListener>>,
+        admission: Rc<Admission>,
+        budgets: Rc<Budgets>,
+    ) -> Net {
+        Net {
+            core,
+            listeners,
+            admission,
+            connections: ConnectionCount::default(),
+            controller_connections: ConnectionCount::default(),
+            budgets,
+            serve: OnceCell::new(),
+        }
+    }
+
+    /// Connections are served by `service`; said once, while the core is put together.
+    pub fn serve_by<S: Service>(&self, service: Rc<S>) {
+        let budgets = self.budgets.clone();
+        let serve = move |socket, listener| -> LocalFuture<()> {
+            Box::pin(connection::serve(budgets.clone(), service.clone(), socket, listener))
+        };
+        assert!(self.serve.set(Box::new(serve)).is_ok(), "one service");
+    }
+
+    /// Serves one connection until either side ends it.
+    async fn serve(&self, socket: ring::Connection, listener: Rc<ListenerInfo>) {
+        if let Some(serve) = self.serve.get() {
+            serve(socket, listener).await;
+        }
+    }
+}
+
 /// Takes the ports of all listeners. Blocks for as long as names are looked up and ports are waited for; `None` when the
 /// node is asked to stop meanwhile.
 pub async fn claim_all(config: &ServerConfig, stop: &StopRequest) -> Result<Option<Vec<ClaimedListener>>, ListenFault> {
@@ -167,26 +233,21 @@ async fn claim(
 }
 
 /// Listens at all ports of that sort: a controller's on this core, a broker's on every core that hosts partitions.
-pub async fn open(shard: &Rc<Shard>, is_controller: bool) -> Result<(), ListenFault> {
-    let cores = if is_controller { shard.index..shard.index + 1 } else { 0..shard.node.shards };
-    let listeners = shard.node.listeners.iter().enumerate();
+pub async fn open(net: &Rc<Net>, is_controller: bool) -> Result<(), ListenFault> {
+    let cores = if is_controller { net.core.index..net.core.index + 1 } else { 0..net.core.node.shards };
+    let listeners = net.listeners.iter().enumerate();
     for (place, listener) in listeners.filter(|(_, listener)| listener.is_controller == is_controller) {
-        let sockets = listen(shard, listener, cores.len()).await?;
+        let sockets = listen(net, listener, cores.len()).await?;
         for (core, socket) in cores.clone().zip(sockets) {
-            shard
-                .invoke_on(core, move |shard| {
-                    accept_from(shard, &shard.node.listeners[place], socket);
-                    Box::pin(std::future::ready(()))
-                })
-                .await;
+            net.tell(core, move |net| accept_from(net, &net.listeners[place], socket)).await;
         }
     }
     Ok(())
 }
 
 /// The port is ours since the start, but for another process that may use it as its own (SO_REUSEPORT, or claimed too).
-async fn listen(shard: &Shard, listener: &ClaimedListener, count: usize) -> Result<Vec<ListeningSocket>, ListenFault> {
-    let network = &shard.node.config.network;
+async fn listen(net: &Net, listener: &ClaimedListener, count: usize) -> Result<Vec<ListeningSocket>, ListenFault> {
+    let network = &net.core.node.config.network;
     let buffer = |bytes: i32| usize::try_from(bytes).ok().filter(|&bytes| bytes > 0);
     let options = SocketOptions {
         backlog: network.listen_backlog_size,
@@ -209,17 +270,17 @@ async fn listen(shard: &Shard, listener: &ClaimedListener, count: usize) -> Resu
     }
 }
 
-fn accept_from(shard: &Rc<Shard>, listener: &ClaimedListener, socket: ListeningSocket) {
+fn accept_from(net: &Rc<Net>, listener: &ClaimedListener, socket: ListeningSocket) {
     let info = Rc::new(ListenerInfo { name: listener.name.clone(), is_controller: listener.is_controller });
-    let (shard, socket) = (shard.clone(), ring::Listener::adopt(socket));
-    ring::spawn_detached(async move { accept(shard, socket, info).await });
+    let (core, net, socket) = (net.core.clone(), net.clone(), ring::Listener::adopt(socket));
+    core.spawn(async move { accept(net, socket, info).await });
 }
 
-async fn accept(shard: Rc<Shard>, socket: ring::Listener, listener: Rc<ListenerInfo>) {
+async fn accept(net: Rc<Net>, socket: ring::Listener, listener: Rc<ListenerInfo>) {
     let is_controller = listener.is_controller;
     let failures = Rarely::default();
-    while !closing_of(&shard, is_controller).is_set() {
-        let connection = match race_stop(&shard, is_controller, socket.accept()).await {
+    while !closing_of(&net, is_controller).is_set() {
+        let connection = match race_stop(&net, is_controller, socket.accept()).await {
             None => return,
             Some(Ok(connection)) => connection,
             Some(Err(error)) => {
@@ -231,34 +292,35 @@ async fn accept(shard: Rc<Shard>, socket: ring::Listener, listener: Rc<ListenerI
             }
         };
         let ip = connection.peer_addr().ip();
-        let admission = admission::admit(&shard, &listener, ip);
-        match race_stop(&shard, is_controller, admission).await {
+        let admission = admission::admit(&net.admission, &listener, ip);
+        match race_stop(&net, is_controller, admission).await {
             None => return,
             Some(false) => continue,
             Some(true) => {}
         }
-        count_of(&shard, is_controller).add();
-        let (shard, listener) = (shard.clone(), listener.clone());
+        count_of(&net, is_controller).add();
+        let (net, listener) = (net.clone(), listener.clone());
+        // [`close`] waits for it, as it is counted.
         ring::spawn_detached(async move {
-            connection::serve(shard.clone(), connection, listener.clone()).await;
-            count_of(&shard, is_controller).remove();
-            admission::release(&shard, &listener, ip).await;
+            net.serve(connection, listener.clone()).await;
+            count_of(&net, is_controller).remove();
+            admission::release(&net.admission, &listener, ip).await;
         });
     }
 }
 
-fn count_of(shard: &Shard, is_controller: bool) -> &ConnectionCount {
-    if is_controller { &shard.controller_connections } else { &shard.connections }
+fn count_of(net: &Net, is_controller: bool) -> &ConnectionCount {
+    if is_controller { &net.controller_connections } else { &net.connections }
 }
 
-fn closing_of(shard: &Shard, is_controller: bool) -> &Flag {
-    if is_controller { &shard.controller_closing } else { &shard.closing }
+fn closing_of(net: &Net, is_controller: bool) -> &Flag {
+    if is_controller { &net.core.controller_closing } else { &net.core.closing }
 }
 
 /// `None` when the listener is closed first.
-async fn race_stop<T>(shard: &Shard, is_controller: bool, work: impl Future<Output = T>) -> Option<T> {
+async fn race_stop<T>(net: &Net, is_controller: bool, work: impl Future<Output = T>) -> Option<T> {
     futures_lite::future::or(async { Some(work.await) }, async {
-        closing_of(shard, is_controller).wait_until_set().await;
+        closing_of(net, is_controller).wait_until_set().await;
         None
     })
     .await
@@ -266,14 +328,14 @@ async fn race_stop<T>(shard: &Shard, is_controller: bool, work: impl Future<Outp
 
 /// Stops accepting other controllers and brokers on this core. Those that are connected are cut off when the process
 /// ends.
-pub fn close_controller(shard: &Shard) {
-    shard.controller_closing.set();
+pub fn close_controller(net: &Net) {
+    net.core.controller_closing.set();
 }
 
 /// Stops accepting clients on this core and lets open connections finish what they have begun.
-pub async fn close(shard: Rc<Shard>) {
-    shard.closing.set();
-    if ring::timeout_ms(DRAIN_MS, shard.connections.closed()).await.is_err() {
-        info!(core = shard.index, open = shard.connections.open(), "connections are cut off");
+pub async fn close(net: Rc<Net>) {
+    net.core.closing.set();
+    if ring::timeout_ms(DRAIN_MS, net.connections.closed()).await.is_err() {
+        info!(core = net.core.index, open = net.connections.open(), "connections are cut off");
     }
 }

@@ -171,8 +171,10 @@ pub enum TrySendError<M> {
 /// How often and how long executors of this process didn't answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StallStats {
-    /// Answers that took longer than 20 ms.
+    /// Answers that took longer than 5 ms, for whatever reason: also because others had the CPU.
     pub stalls: u64,
+    /// Those of them before which the executor itself used 5 ms of CPU time: some task of it, or several, didn't yield.
+    pub held: u64,
     /// The slowest answer, in milliseconds.
     pub longest_stall_ms: u64,
     /// The most CPU time that an executor used before it answered, in milliseconds: what is above it in the slowest answer is

@@ -15,17 +15,21 @@ use std::rc::{Rc, Weak};
 use bytes::Bytes;
 use ringlog_ring::{self as ring, BytePermit, ByteSemaphore, Frame, FramePool};
 
-use crate::storage::segment_store::SegmentStore;
-
 /// How often who waits for memory looks again: what other cores give back wakes nobody here.
 const RETRY_MS: u64 = 1;
+
+/// A store whose records are in their file, and in frames as long as there is room.
+pub trait HoldsFrames {
+    /// Gives up what is in its file.
+    fn release_clean_frames(&self);
+}
 
 /// Frames within a budget. What is in its file stays in memory as long as nobody else needs the room.
 pub struct FrameCache {
     pool: FramePool,
     budget_bytes: usize,
     /// Stores that have frames to give up, in the order in which those became clean.
-    clean: RefCell<VecDeque<Weak<SegmentStore>>>,
+    clean: RefCell<VecDeque<Weak<dyn HoldsFrames>>>,
     /// Whose append comes next.
     turns: ByteSemaphore,
 }
@@ -83,8 +87,9 @@ impl FrameCache {
     }
 
     /// A store's frames may be given up from now on.
-    pub fn on_clean(&self, store: &Rc<SegmentStore>) {
-        self.clean.borrow_mut().push_back(Rc::downgrade(store));
+    pub fn on_clean<S: HoldsFrames + 'static>(&self, store: &Rc<S>) {
+        let store: Weak<S> = Rc::downgrade(store);
+        self.clean.borrow_mut().push_back(store);
     }
 
     /// Bytes taken.

@@ -11,7 +11,8 @@ use ringlog_log::{Location, Log};
 use ringlog_protocol::records::{BATCH_HEADER_LEN, BatchHeader};
 use ringlog_types::Offset;
 
-use crate::storage::segment_store::{Segment, SegmentReadError, SegmentStore, Slices};
+use crate::storage::segment_store::{Segment, SegmentReadError, SegmentStore};
+use crate::storage::slices::Slices;
 
 /// How often a place is looked up again within one read. More often only a log changes that is being cut again and again.
 const LOOKUPS_MAX: usize = 3;

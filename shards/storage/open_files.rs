@@ -10,7 +10,7 @@ use std::io;
 use ringlog_ring::{self as ring, File};
 use rustc_hash::FxHashMap;
 
-use crate::storage::segment_store::Segment;
+use crate::storage::generations::Segment;
 
 /// How often who waits for a handle looks again.
 const RETRY_MS: u64 = 1;

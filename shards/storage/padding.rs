@@ -13,6 +13,8 @@ use std::rc::{Rc, Weak};
 use ringlog_ring as ring;
 use ringlog_types::MonotonicMs;
 
+use crate::mesh::LocalFuture;
+
 /// A log that wasn't written for so long is idle.
 pub const IDLE_MS: u64 = 3_000;
 /// Logs that one sweep cuts.
@@ -32,36 +34,35 @@ impl Default for LastWrite {
     }
 }
 
-/// Something that is written.
-pub trait Written {
-    /// When it was.
+/// A log that is written, and may have padding.
+pub trait Padded {
+    /// When it was written.
     fn last_write(&self) -> &LastWrite;
+
+    /// Cuts what lies behind its last record, unless it is being written. Sees to what goes wrong.
+    fn cut(self: Rc<Self>) -> LocalFuture<()>;
 }
 
 /// The logs of one core that may have padding.
-pub struct Padding<T> {
+#[derive(Default)]
+pub struct Padding {
     /// With the time of the write that is known; there may have been later ones.
-    listed: RefCell<VecDeque<(MonotonicMs, Weak<T>)>>,
+    listed: RefCell<VecDeque<(MonotonicMs, Weak<dyn Padded>)>>,
     swept: Cell<Option<MonotonicMs>>,
     /// There is something to wait for.
     pub begun: ring::Notify,
 }
 
-impl<T> Default for Padding<T> {
-    fn default() -> Padding<T> {
-        Padding { listed: RefCell::default(), swept: Cell::new(None), begun: ring::Notify::new() }
-    }
-}
-
-impl<T: Written> Padding<T> {
+impl Padding {
     /// The log was written.
-    pub fn on_written(&self, log: &Rc<T>, now: MonotonicMs) {
+    pub fn on_written<T: Padded + 'static>(&self, log: &Rc<T>, now: MonotonicMs) {
         log.last_write().at.set(now);
         if log.last_write().is_listed.replace(true) {
             return;
         }
         let mut listed = self.listed.borrow_mut();
-        listed.push_back((now, Rc::downgrade(log)));
+        let log: Weak<T> = Rc::downgrade(log);
+        listed.push_back((now, log));
         if listed.len() == 1 {
             self.begun.notify_all();
         }
@@ -74,7 +75,7 @@ impl<T: Written> Padding<T> {
     }
 
     /// The logs that are idle by now. They are listed again when they are written again.
-    pub fn sweep(&self, now: MonotonicMs) -> Vec<Rc<T>> {
+    pub fn sweep(&self, now: MonotonicMs) -> Vec<Rc<dyn Padded>> {
         let mut idle = Vec::new();
         if self.next_sweep().is_none_or(|due| now < due) {
             return idle;
@@ -104,9 +105,13 @@ mod tests {
     #[derive(Default)]
     struct TestLog(LastWrite);
 
-    impl Written for TestLog {
+    impl Padded for TestLog {
         fn last_write(&self) -> &LastWrite {
             &self.0
+        }
+
+        fn cut(self: Rc<Self>) -> LocalFuture<()> {
+            Box::pin(std::future::ready(()))
         }
     }
 
@@ -139,7 +144,7 @@ mod tests {
         for log in &logs {
             padding.on_written(log, at(1));
         }
-        padding.on_written(&Rc::default(), at(1));
+        padding.on_written(&Rc::<TestLog>::default(), at(1));
         let first = at(1 + IDLE_MS);
         assert_eq!(padding.sweep(first).len(), LOGS_PER_SWEEP);
         assert!(padding.sweep(first).is_empty(), "not at once");

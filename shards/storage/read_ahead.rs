@@ -28,7 +28,7 @@ use ringlog_ring::{self as ring, BLOCK_BYTES, File, MAX_IO_BYTES};
 use ringlog_types::{MonotonicMs, align_down};
 
 use crate::storage::open_files::FileKey;
-use crate::storage::segment_store::Slices;
+use crate::storage::slices::Slices;
 
 /// One disk operation.
 const CHUNK_BYTES: u64 = MAX_IO_BYTES as u64;

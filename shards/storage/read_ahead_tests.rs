@@ -8,6 +8,7 @@ use ringlog_protocol::{ApiKey, Records};
 use ringlog_ring as ring;
 use ringlog_types::TimestampMs;
 
+use crate::core::Room as _;
 use crate::data::{fetch, produce};
 use crate::log_dirs::tests::cluster::TestNode;
 use crate::shard::Shard;
@@ -40,12 +41,12 @@ async fn write(shard: &Rc<Shard>, partitions: &[i32], batch_bytes: usize, batche
                 ..Default::default()
             };
             let request = ProduceRequest { acks: 1, timeout_ms: 10_000, topic_data: vec![topic], ..Default::default() };
-            let response = produce::begin(shard, &context(ApiKey::Produce, 8), request).await.await;
+            let response = produce::begin(&shard.data, &context(ApiKey::Produce, 8), request).await.await;
             assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
         }
     }
     on_every_core(shard, |shard| {
-        for replica in shard.replicas.borrow().values() {
+        for replica in shard.data.replicas.all() {
             replica.release_clean_frames();
         }
         Box::pin(std::future::ready(()))
@@ -56,7 +57,7 @@ async fn write(shard: &Rc<Shard>, partitions: &[i32], batch_bytes: usize, batche
 /// What all cores have read so far.
 async fn disk_bytes(shard: &Rc<Shard>) -> u64 {
     let mut bytes = 0;
-    for core in 0..shard.node.shards {
+    for core in 0..shard.core.node.shards {
         bytes += shard.invoke_on(core, |_| Box::pin(std::future::ready(ring::disk_reads().bytes))).await;
     }
     bytes
@@ -92,7 +93,7 @@ impl Consumer {
             fetch_request::FetchTopic { topic: TOPIC.into(), partitions: wanted.collect(), ..Default::default() };
         let max_bytes = self.answer_bytes;
         let request = FetchRequest { min_bytes: 1, max_bytes, topics: vec![topic], ..Default::default() };
-        let response = fetch::handle(shard, &context(ApiKey::Fetch, 12), request).await;
+        let response = fetch::handle(&shard.data, &context(ApiKey::Fetch, 12), request).await;
         self.fetches += 1;
         let mut given = Vec::new();
         for data in response.responses.into_iter().flat_map(|topic| topic.partitions) {
@@ -238,7 +239,7 @@ fn a_reader_that_wants_more_at_once_than_is_read_at_once_does_not_wait() {
             topics: vec![topic],
             ..Default::default()
         };
-        let response = fetch::handle(&shard, &context(ApiKey::Fetch, 12), request).await;
+        let response = fetch::handle(&shard.data, &context(ApiKey::Fetch, 12), request).await;
         assert!(response.responses[0].partitions[0].records.as_ref().is_some_and(|records| records.len() > 500_000));
     });
 }

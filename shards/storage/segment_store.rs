@@ -23,57 +23,26 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bytes::Bytes;
 use ringlog_log::{Log, Roll};
-use ringlog_ring::{ByteSemaphore, Direct};
 use ringlog_types::Offset;
 use smallvec::SmallVec;
 
-use crate::data::replica::Replica;
-use crate::log_dirs::{DiskFaults, DiskSpace};
+use crate::storage::context::StoreContext;
+use crate::storage::disk_space::DiskSpace;
 use crate::storage::frames::FrameCache;
-use crate::storage::open_files::OpenFiles;
-use crate::storage::padding::Padding;
-use crate::storage::read_ahead::ReadAhead;
+use crate::storage::slices::Slices;
 
 mod files;
-mod generations;
 mod indexes;
 mod tail;
 mod writer;
 
+use crate::storage::generations::Generations;
+pub use crate::storage::generations::Segment;
 use files::SegmentFiles;
-use generations::Generations;
-pub use generations::Segment;
 use indexes::Indexes;
 use tail::{Tail, Tails};
 use writer::Writer;
-
-/// Slices that follow each other in a log.
-pub type Slices = SmallVec<[Bytes; 4]>;
-
-/// See [`StoreContext::index_turns`].
-pub const INDEX_WRITERS: usize = 4;
-
-/// What the stores of one core share.
-pub struct StoreContext {
-    /// Frames and the order in which clean ones are given up.
-    pub frames: FrameCache,
-    /// Open segment files.
-    pub files: OpenFiles,
-    /// Whether to ask for O_DIRECT.
-    pub direct: Direct,
-    /// I/O errors, which take their log directory offline.
-    pub faults: DiskFaults,
-    /// How full the disks are.
-    pub space: Rc<DiskSpace>,
-    /// Index files that may be written at a time, each on a thread of its own.
-    pub index_turns: ByteSemaphore,
-    /// What is read from files, ahead of readers that go on.
-    pub read_ahead: ReadAhead,
-    /// Logs that may have padding behind their last record.
-    pub padding: Padding<Replica>,
-}
 
 /// The bytes of one log.
 pub struct SegmentStore {

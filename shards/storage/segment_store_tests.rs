@@ -1,8 +1,12 @@
 use ringlog_log::{Log, LogConfig};
-use ringlog_ring::{self as ring, BLOCK_BYTES, ExecutorContext, ExecutorOptions, Executors};
+use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, ExecutorContext, ExecutorOptions, Executors};
 use ringlog_types::{Random, TimestampMs};
 
 use super::*;
+use crate::storage::context::INDEX_WRITERS;
+use crate::storage::open_files::OpenFiles;
+use crate::storage::padding::Padding;
+use crate::storage::read_ahead::ReadAhead;
 
 /// Runs `test` on an executor of its own, with a directory that is removed afterwards.
 pub(crate) fn on_executor<Fut: Future<Output = ()> + 'static>(
@@ -27,7 +31,7 @@ pub(crate) fn context(frames_bytes: usize) -> Rc<StoreContext> {
         frames: FrameCache::new(frames_bytes),
         files: OpenFiles::new(64),
         direct: Direct::Auto,
-        faults: crate::log_dirs::DiskFaults::default(),
+        faults: crate::storage::disk_faults::DiskFaults::default(),
         space: Rc::new(DiskSpace::new([], 1)),
         index_turns: ByteSemaphore::new(INDEX_WRITERS),
         read_ahead: ReadAhead::new(4 << 20),

@@ -9,9 +9,8 @@ use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, TopicIdPartition, Uuid};
 use tracing::{debug, warn};
 
-use super::broker_epoch;
-use crate::controller::{self, ControllerRequest};
-use crate::shard::Shard;
+use crate::controller::{self, Controller, ControllerRequest};
+use crate::core::Room as _;
 
 /// Replicas in one request at most, as Kafka has it.
 const MAX_PER_REQUEST: usize = 2_250;
@@ -32,12 +31,12 @@ impl Assignments {
 
     /// Tells the controller, as often as needed, in the background. What still differs after the last attempt is found
     /// again at the partition's next change.
-    pub fn send(self, shard: &Rc<Shard>) {
+    pub fn send(self, controller: &Rc<Controller>) {
         for chunk in self.replicas.chunks(MAX_PER_REQUEST) {
-            let (shard, chunk) = (shard.clone(), chunk.to_vec());
-            ring::spawn_detached(async move {
+            let (core, controller, chunk) = (controller.core().clone(), controller.clone(), chunk.to_vec());
+            core.spawn_until_stop(async move {
                 for wait_ms in RETRY_MS {
-                    match attempt(&shard, &chunk).await {
+                    match attempt(&controller, &chunk).await {
                         ErrorCode::None => return,
                         error => debug!(?error, "directories not assigned yet"),
                     }
@@ -49,8 +48,8 @@ impl Assignments {
     }
 }
 
-async fn attempt(shard: &Rc<Shard>, replicas: &[(Uuid, TopicIdPartition)]) -> ErrorCode {
-    let Some(epoch) = broker_epoch(shard) else { return ErrorCode::StaleBrokerEpoch };
+async fn attempt(controller: &Rc<Controller>, replicas: &[(Uuid, TopicIdPartition)]) -> ErrorCode {
+    let Some(epoch) = controller.metadata().broker_epoch() else { return ErrorCode::StaleBrokerEpoch };
     let mut by_directory: BTreeMap<Uuid, BTreeMap<Uuid, Vec<i32>>> = BTreeMap::new();
     for (directory, id) in replicas {
         by_directory.entry(*directory).or_default().entry(id.topic_id).or_default().push(id.partition.0);
@@ -63,11 +62,11 @@ async fn attempt(shard: &Rc<Shard>, replicas: &[(Uuid, TopicIdPartition)]) -> Er
         .into_iter()
         .map(|(id, topics)| wire::DirectoryData { id, topics: topics.into_iter().map(topic).collect() });
     let request = AssignReplicasToDirsRequest {
-        broker_id: shard.node.id.0,
+        broker_id: controller.metadata().node().id.0,
         broker_epoch: epoch.0,
         directories: directories.collect(),
     };
-    match controller::request(shard, ControllerRequest::internal(request)).await {
+    match controller::request(controller, ControllerRequest::internal(request)).await {
         ResponseBody::AssignReplicasToDirs(response) => {
             ErrorCode::from_code(response.error_code).unwrap_or(ErrorCode::UnknownServerError)
         }

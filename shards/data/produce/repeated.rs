@@ -2,9 +2,10 @@
 //! partition.
 
 use ringlog_protocol::messages::produce_response::{ProduceResponse, TopicProduceResponse};
+use ringlog_types::TopicIdPartition;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::ByHome;
+use crate::scatter::ByHome;
 
 /// Places in a response: topic and partition.
 pub(super) type Places = FxHashSet<(usize, usize)>;
@@ -26,15 +27,19 @@ pub(super) fn find(response: &ProduceResponse) -> bool {
 
 /// Of batches for the same partition Kafka appends only the last one that isn't refused before it comes to the log. The
 /// places of the others, which go nowhere, are returned.
-pub(super) fn drop_earlier(by_home: &mut ByHome) -> Places {
+pub(super) fn drop_earlier<P>(
+    by_home: &mut ByHome<P>,
+    id_and_place: impl Fn(&P) -> (TopicIdPartition, (usize, usize)),
+) -> Places {
     let (mut dropped, mut seen) = (Places::default(), FxHashSet::default());
-    for (_, parts) in by_home {
+    for (_, parts) in by_home.homes_mut() {
         let mut kept = Vec::with_capacity(parts.len());
         for part in std::mem::take(parts).into_iter().rev() {
-            if seen.insert(part.id) {
+            let (id, place) = id_and_place(&part);
+            if seen.insert(id) {
                 kept.push(part);
             } else {
-                dropped.insert(part.place);
+                dropped.insert(place);
             }
         }
         kept.reverse();

@@ -13,7 +13,7 @@ use ringlog_protocol::records::Unpacker;
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs};
 
 use super::Replica;
-use crate::log_dirs::Writer;
+use crate::storage::disk_space::Writer;
 
 /// What a Produce asks for, and what is known of it beside its records.
 #[derive(Debug, Clone, Copy)]

@@ -19,11 +19,14 @@ use ringlog_types::{
 };
 
 use super::fixtures;
+use crate::core::{self, Message, Room as _};
 use crate::data::replica::{AppendRules, Replica};
 use crate::descriptors::Descriptors;
-use crate::log_dirs::{CheckedLogDirs, Claim, LogDirFault, check_and_lock, open};
-use crate::mesh::{self, Message};
-use crate::shard::{Node, Shard};
+use crate::directories::CheckedLogDirs;
+use crate::log_dirs::{Claim, LogDirFault, check_and_lock, open};
+use crate::mesh;
+use crate::node::Node;
+use crate::shard::Shard;
 use crate::storage::log_read::StoredLog;
 
 /// As in the broker that wrote the fixtures.
@@ -119,7 +122,6 @@ impl TestNode {
             descriptors: Descriptors { files_per_core: 64, broker_connections: 1000, controller_connections: 1000 },
             config,
             log_dirs,
-            listeners: Vec::new(),
         });
         let mesh = MeshBuilder::new(shards, 64);
         let mut scenario = Some(scenario);
@@ -189,11 +191,13 @@ async fn run_shard<F: AsyncFnOnce(Rc<Shard>)>(
     scenario: Option<F>,
 ) {
     let index = context.index();
-    let shard = Rc::new(Shard::new(index, node, mesh.join(index).await, index as u64));
+    let shard = Shard::new(index, node, Arc::default(), mesh.join(index).await, index as u64);
+    // Before any call comes.
+    shard.core.open(&shard);
     for peer in 0..context.count() {
-        ring::spawn_detached(mesh::receive(shard.clone(), peer));
+        ring::spawn_detached(core::receive(shard.core.clone(), peer));
     }
-    open(&shard).await.unwrap();
+    open(&shard.log_dirs).await.unwrap();
     context.ready();
     if let Some(scenario) = scenario {
         scenario(shard.clone()).await;
@@ -208,13 +212,13 @@ async fn run_shard<F: AsyncFnOnce(Rc<Shard>)>(
             shard
                 .invoke_on(core, |shard| {
                     let shard = shard.clone();
-                    Box::pin(async move { shard.stopped.set() })
+                    Box::pin(async move { shard.core.stopped.set() })
                 })
                 .await;
         }
     }
-    shard.stopped.wait_until_set().await;
-    shard.mesh.close();
+    shard.core.stopped.wait_until_set().await;
+    shard.core.mesh.close();
 }
 
 pub fn id_of(name: &str, topic_id: Uuid) -> TopicIdPartition {
@@ -252,11 +256,11 @@ where
 {
     let (id, name) = (id_of(name, topic_id), name_of(name));
     shard
-        .invoke_on(shard.home_of(id), move |shard| {
+        .invoke_on(shard.core.node.home_of(id), move |shard| {
             let shard = shard.clone();
             Box::pin(async move {
                 let claim = Claim { id, name, directory: None, config: Rc::new(config) };
-                let claimed = shard.log_dirs.claim_or_create(&shard, claim).await;
+                let claimed = shard.log_dirs.claim_or_create(claim).await;
                 let replica = claimed.unwrap();
                 let claimed = look_at(&replica);
                 lead(&replica).await;

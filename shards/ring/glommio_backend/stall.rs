@@ -2,7 +2,7 @@
 //!
 //! Each executor has a pulse task whose waker lies in a shared cell. The watchdog asks for a beat by waking that waker
 //! by reference (never by value: a consumed waker was seen to get lost with the executor it should have woken). An
-//! executor that burnt CPU since the last look is asked every 10 ms, an idle one every 100 ms; one that hasn't answered
+//! executor that burnt CPU since the last look is asked every 5 ms, an idle one every 100 ms; one that hasn't answered
 //! is woken again at every look. The time to the answer is the stall.
 
 use std::future::poll_fn;
@@ -14,14 +14,15 @@ use std::time::Duration;
 use crate::backend::timer::monotonic_ns;
 use crate::vocabulary::StallStats;
 
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-const IDLE_LOOKS: u64 = 10;
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+const IDLE_LOOKS: u64 = 20;
 /// An answer slower than this counts as a stall.
-const STALL_NS: u64 = 20_000_000;
+const STALL_NS: u64 = 5_000_000;
 /// CPU time between two looks above which an executor counts as busy.
 const BUSY_NS: u64 = 200_000;
 
 static STALLS: AtomicU64 = AtomicU64::new(0);
+static HELD: AtomicU64 = AtomicU64::new(0);
 static LONGEST_STALL_NS: AtomicU64 = AtomicU64::new(0);
 static LONGEST_BUSY_NS: AtomicU64 = AtomicU64::new(0);
 
@@ -30,6 +31,7 @@ pub fn stall_stats() -> StallStats {
     let longest_ms = |longest: &AtomicU64| longest.load(Ordering::Relaxed) / 1_000_000;
     StallStats {
         stalls: STALLS.load(Ordering::Relaxed),
+        held: HELD.load(Ordering::Relaxed),
         longest_stall_ms: longest_ms(&LONGEST_STALL_NS),
         longest_busy_ms: longest_ms(&LONGEST_BUSY_NS),
     }
@@ -186,7 +188,9 @@ impl Watched {
             let waited_ns = self.pulse.answered_at_ns.load(Ordering::Relaxed).saturating_sub(asked_at_ns);
             LONGEST_STALL_NS.fetch_max(waited_ns, Ordering::Relaxed);
             let busy_ns = self.pulse.answered_cpu_ns.load(Ordering::Relaxed).saturating_sub(self.cpu_ns);
-            LONGEST_BUSY_NS.fetch_max(busy_ns.min(waited_ns), Ordering::Relaxed);
+            let busy_ns = busy_ns.min(waited_ns);
+            LONGEST_BUSY_NS.fetch_max(busy_ns, Ordering::Relaxed);
+            HELD.fetch_add(u64::from(busy_ns > STALL_NS), Ordering::Relaxed);
             if waited_ns > STALL_NS {
                 STALLS.fetch_add(1, Ordering::Relaxed);
             }

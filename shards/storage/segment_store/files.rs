@@ -9,8 +9,8 @@ use ringlog_log::names::{FileKind, SegmentFile};
 use ringlog_ring::{self as ring, File, Open, Trouble};
 use ringlog_types::Offset;
 
-use super::StoreContext;
-use super::generations::{Generations, Segment};
+use crate::storage::context::StoreContext;
+use crate::storage::generations::{Generations, Segment};
 use crate::storage::open_files::FileKey;
 
 /// See the module's text.

@@ -15,8 +15,8 @@ use ringlog_ring as ring;
 use ringlog_types::Offset;
 use smallvec::SmallVec;
 
-use super::generations::Segment;
 use super::{SegmentReadError, SegmentStore};
+use crate::storage::generations::Segment;
 use crate::storage::log_recovery::remove_indexes;
 
 /// No index is larger: a segment has at most 2 GiB.

@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use ringlog_ring::{BLOCK_BYTES, Frame, FrameSlice};
 use ringlog_types::{Offset, align_down, align_up};
 
-use super::Slices;
-use super::generations::Segment;
 use crate::storage::frames::FrameCache;
+use crate::storage::generations::Segment;
+use crate::storage::slices::Slices;
 
 const FIRST_FRAME_BYTES: usize = 16 * 1024;
 const LARGEST_FRAME_BYTES: usize = 256 * 1024;

@@ -11,9 +11,10 @@ use smallvec::SmallVec;
 use tracing::debug;
 
 use super::SegmentStore;
-use super::generations::Segment;
 use super::tail::{ActiveFile, Job, Tail, Write};
-use crate::log_dirs::allows_preallocation;
+use crate::storage::disk_space::allows_preallocation;
+use crate::storage::frames::HoldsFrames;
+use crate::storage::generations::Segment;
 
 /// What passes share.
 #[derive(Default)]
@@ -23,6 +24,12 @@ pub(super) struct Writer {
     grown: ring::Notify,
     /// The store is in the cache's queue of those that have frames to give up.
     pub is_offered: Cell<bool>,
+}
+
+impl HoldsFrames for SegmentStore {
+    fn release_clean_frames(&self) {
+        SegmentStore::release_clean_frames(self);
+    }
 }
 
 impl SegmentStore {

@@ -11,12 +11,13 @@ use ringlog_protocol::{ApiKey, Decoder, Message, Records, RequestBody, ResponseB
 use ringlog_types::ErrorCode;
 use tracing::debug;
 
-use crate::admin::{
+use super::api_versions::Serves;
+use super::forward::request_of;
+use super::{
     acls, alter_configs, api_versions, delegation_tokens, describe_cluster, describe_configs, describe_scram, sasl,
 };
-use crate::controller::{self, ControllerRequest};
-use crate::dispatch::RequestContext;
-use crate::shard::Shard;
+use crate::controller::{self, Controller, ControllerRequest};
+use crate::net::request::RequestContext;
 
 /// Whether the controller listener serves the API.
 pub fn serves(api: ApiKey) -> bool {
@@ -36,40 +37,38 @@ pub fn serves(api: ApiKey) -> bool {
 }
 
 /// Answers a request; it is of an API that [`serves`] knows.
-pub async fn handle(shard: &Rc<Shard>, context: &RequestContext, body: RequestBody) -> ResponseBody {
+pub async fn handle(
+    controller: &Rc<Controller>,
+    serves: Serves,
+    context: &RequestContext,
+    body: RequestBody,
+) -> ResponseBody {
+    let metadata = controller.metadata();
     match body {
-        RequestBody::ApiVersions(request) => api_versions::handle(shard, context, &request).await.into(),
+        RequestBody::ApiVersions(request) => api_versions::handle(controller, serves, context, &request).await.into(),
         RequestBody::SaslHandshake(_) => sasl::handshake().into(),
         RequestBody::SaslAuthenticate(_) => sasl::authenticate().into(),
-        RequestBody::Envelope(request) => envelope(shard, context, request).await.into(),
+        RequestBody::Envelope(request) => envelope(controller, context, request).await.into(),
         RequestBody::DescribeCluster(request) => {
-            let leader = controller::quorum(shard).await.leader_id;
+            let leader = controller::quorum(controller).await.leader_id;
             let leader = leader.unwrap_or(ringlog_types::NodeId::NONE);
-            describe_cluster::respond(shard, context, &request, leader).into()
+            describe_cluster::respond(metadata, context, &request, leader).into()
         }
-        RequestBody::DescribeConfigs(request) => describe_configs::handle(shard, context, request).into(),
+        RequestBody::DescribeConfigs(request) => describe_configs::handle(metadata, context, request).into(),
         RequestBody::DescribeAcls(_) => acls::describe().into(),
-        RequestBody::DescribeUserScramCredentials(request) => describe_scram::handle(shard, request).into(),
+        RequestBody::DescribeUserScramCredentials(request) => describe_scram::handle(metadata, request).into(),
         RequestBody::DescribeDelegationToken(_) => delegation_tokens::describe().into(),
         RequestBody::IncrementalAlterConfigs(request) => {
-            alter_configs::incremental_on_controller(shard, context, request).await
+            alter_configs::incremental_on_controller(metadata, controller, context, request).await
         }
-        body => controller::request_here(shard, request(context, body)).await,
-    }
-}
-
-/// A client's request for the controller of this node.
-pub fn request(context: &RequestContext, body: RequestBody) -> ControllerRequest {
-    ControllerRequest {
-        client_id: context.client_id.clone(),
-        ..controller::request_of_client(body, context.api_version, &context.peer, false)
+        body => controller::request_here(controller, request_of(context, body)).await,
     }
 }
 
 /// A broker passes a client's request on (KIP-590): the request's own bytes, and who the client is.
-async fn envelope(shard: &Rc<Shard>, context: &RequestContext, request: EnvelopeRequest) -> EnvelopeResponse {
+async fn envelope(controller: &Rc<Controller>, context: &RequestContext, request: EnvelopeRequest) -> EnvelopeResponse {
     match unwrap(context, request) {
-        Ok(inner) => answer(shard, inner).await,
+        Ok(inner) => answer(controller, inner).await,
         Err(error) => {
             debug!(peer = %context.peer.address, ?error, "an envelope can't be opened");
             refusal(error)
@@ -86,11 +85,11 @@ struct Inner {
     correlation_id: i32,
 }
 
-async fn answer(shard: &Rc<Shard>, inner: Inner) -> EnvelopeResponse {
+async fn answer(controller: &Rc<Controller>, inner: Inner) -> EnvelopeResponse {
     let Inner { request, correlation_id } = inner;
     let version = request.api_version;
     let not_controller = error_response(&request.body, ErrorCode::NotController, version);
-    let response = controller::request_here(shard, request).await;
+    let response = controller::request_here(controller, request).await;
     if not_controller.as_ref() == Some(&response) {
         // The broker is to look for the active controller, not the client.
         return refusal(ErrorCode::NotController);

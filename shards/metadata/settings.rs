@@ -1,13 +1,11 @@
 //! Settings of node and topics as the image changes them.
 
 use ringlog_config::{ConfigMap, ServerConfig, TopicConfig};
-use ringlog_log::LogConfig;
 use ringlog_metadata::image::{ConfigResource, ConfigResourceType};
 use ringlog_metadata::{MetadataChanges, MetadataImage};
 use ringlog_types::NodeId;
 
-use crate::log_dirs;
-use crate::shard::{Node, Shard};
+use crate::node::Node;
 
 /// Whether dynamic settings of this broker, its own or the cluster's, changed.
 pub fn broker_changed(id: NodeId, changes: &MetadataChanges) -> bool {
@@ -35,11 +33,9 @@ pub fn server_config(node: &Node, image: &MetadataImage) -> ServerConfig {
 }
 
 /// A topic's settings: its own, else the broker's dynamic ones, else the file's, else Kafka's.
-pub fn topic_config(shard: &Shard, image: &MetadataImage, topic: &str) -> LogConfig {
-    let node = &shard.node;
+pub fn topic_config(node: &Node, image: &MetadataImage, topic: &str) -> TopicConfig {
     let own = overrides(image, &ConfigResource::broker(node.id));
     let default = overrides(image, &ConfigResource::broker_default());
     let layers = node.config.layers(&own, &default);
-    let topic = TopicConfig::resolve(&overrides(image, &ConfigResource::topic(topic)), &layers);
-    super::with_server_config(shard, |server| log_dirs::log_config(&topic, server))
+    TopicConfig::resolve(&overrides(image, &ConfigResource::topic(topic)), &layers)
 }

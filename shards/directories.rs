@@ -30,7 +30,7 @@ pub struct LogDirectory {
     /// Why it can't be used, where others can.
     pub offline: Option<String>,
     /// Held for as long as the node runs.
-    pub(super) lock: Option<ring::fs::FileLock>,
+    pub lock: Option<ring::fs::FileLock>,
 }
 
 impl CheckedLogDirs {

@@ -1,0 +1,123 @@
+//! The log directories as one core keeps them.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ringlog_log::Log;
+use ringlog_ring as ring;
+use ringlog_types::{Offset, TopicIdPartition, TopicPartition};
+use rustc_hash::FxHashMap;
+
+use super::checkpoint_rounds::CheckpointRounds;
+use super::removals::Removals;
+use crate::core::{Core, Room};
+use crate::data::by_home::HasReplicas;
+use crate::data::replicas::Replicas;
+use crate::flag::Flag;
+use crate::rarely::Rarely;
+use crate::storage::context::StoreContext;
+use crate::storage::segment_store::SegmentStore;
+
+/// The log directories as one shard sees them.
+pub struct LogDirs {
+    pub(super) core: Rc<Core>,
+    /// The replicas that the logs became.
+    pub(super) replicas: Rc<Replicas>,
+    pub(super) store: Rc<StoreContext>,
+    /// Logs found at start that the metadata hasn't claimed yet.
+    pub(super) unclaimed: RefCell<FxHashMap<TopicIdPartition, OpenLog>>,
+    /// Set when [`open`] is through on this shard.
+    pub(super) opened: Flag,
+    /// Places of the directories that failed.
+    pub(super) failed: RefCell<Vec<usize>>,
+    /// A directory failed: heartbeats have to tell.
+    pub failures_changed: ring::Notify,
+    /// Places of directories that hold `-future` logs, which nobody recovered.
+    pub(super) unrecovered_futures: RefCell<Vec<usize>>,
+    /// What was found at start, by directory; shard 0 sums it up.
+    pub(super) summaries: RefCell<Vec<OpenSummary>>,
+    pub(super) removals: Removals,
+    /// Partition directories without a readable topic id; shard 0 has them.
+    pub(super) nameless: RefCell<Vec<PathBuf>>,
+    /// The background tasks of this shard; closes when the logs do.
+    pub(super) background: ring::Gate,
+    /// Used on shard 0, which writes the checkpoints of all shards.
+    pub(super) checkpoints: CheckpointRounds,
+    /// Used on shard 0: the thread that gives and takes names of logs.
+    pub(super) names: RefCell<Option<Rc<ring::Lane>>>,
+    /// Logs of this shard by the places of their directories.
+    pub(super) counts: RefCell<Vec<usize>>,
+    /// Troubles that pass were told of.
+    pub(super) passing: Rarely,
+}
+
+impl Room for LogDirs {
+    fn core(&self) -> &Rc<Core> {
+        &self.core
+    }
+}
+
+impl HasReplicas for LogDirs {
+    fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+}
+
+impl LogDirs {
+    /// Nothing is opened yet.
+    pub fn new(core: Rc<Core>, replicas: Rc<Replicas>, store: Rc<StoreContext>) -> LogDirs {
+        LogDirs {
+            core,
+            replicas,
+            store,
+            unclaimed: RefCell::default(),
+            opened: Flag::default(),
+            failed: RefCell::default(),
+            failures_changed: ring::Notify::new(),
+            unrecovered_futures: RefCell::default(),
+            summaries: RefCell::default(),
+            removals: Removals::default(),
+            nameless: RefCell::default(),
+            background: ring::Gate::new(),
+            checkpoints: CheckpointRounds::default(),
+            names: RefCell::default(),
+            counts: RefCell::default(),
+            passing: Rarely::default(),
+        }
+    }
+
+    /// Logs of this shard in the directory at `place`.
+    pub(super) fn logs_in(&self, place: usize) -> usize {
+        self.counts.borrow().get(place).copied().unwrap_or(0)
+    }
+
+    /// There are `change` more.
+    pub(super) fn count(&self, place: usize, change: isize) {
+        let mut counts = self.counts.borrow_mut();
+        if counts.len() <= place {
+            counts.resize(place + 1, 0);
+        }
+        counts[place] = counts[place].saturating_add_signed(change);
+    }
+}
+
+/// A log that is ready for use.
+pub(super) struct OpenLog {
+    pub(super) name: TopicPartition,
+    /// Place of its directory.
+    pub(super) directory: usize,
+    pub(super) log: Log,
+    pub(super) store: Rc<SegmentStore>,
+    /// As checkpointed.
+    pub(super) high_watermark: Offset,
+}
+
+/// What a shard found in a directory, for the summary.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OpenSummary {
+    pub logs: usize,
+    pub recovered: usize,
+    pub truncated_bytes: u64,
+    pub took_ms: u64,
+}
