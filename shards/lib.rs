@@ -1,9 +1,10 @@
 //! What runs on each core: connections, request handlers, segment files, the drivers of the controller and the
 //! coordinators.
 //!
-//! A node is a set of pinned executors that share nothing but immutable values (`boot` starts them). [`shard::Shard`]
-//! is what one core owns. Cores talk through [`mesh`] only. The machines that decide live in the `ringlog-*` core
-//! crates; here is the linear async code that does what they decided. Nothing here knows glommio: `ringlog_ring` does.
+//! A node is a set of pinned executors that share nothing but immutable values (`boot` starts them). What the parts of the
+//! node keep on one core are its rooms ([`core::Room`]), each in a folder of its own; [`shard::Shard`] puts them together.
+//! Cores talk by calls between rooms of the same type only ([`mesh`]). The machines that decide live in the `ringlog-*`
+//! core crates; here is the linear async code that does what they decided. Nothing here knows glommio: `ringlog_ring` does.
 //!
 //! Follow a request: `net/connection` → `dispatch` → `data/produce` or `data/fetch` → `data/replica` →
 //! `storage/segment_store`.

@@ -27,7 +27,7 @@ pub struct LogDirs {
     pub(super) store: Rc<StoreContext>,
     /// Logs found at start that the metadata hasn't claimed yet.
     pub(super) unclaimed: RefCell<FxHashMap<TopicIdPartition, OpenLog>>,
-    /// Set when [`open`] is through on this shard.
+    /// Set when [`super::open`] is through on this shard.
     pub(super) opened: Flag,
     /// Places of the directories that failed.
     pub(super) failed: RefCell<Vec<usize>>,

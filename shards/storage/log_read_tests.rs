@@ -12,6 +12,11 @@ use crate::storage::segment_store::tests::{context, on_executor};
 
 const NOW: TimestampMs = TimestampMs(5);
 const CONTEXT_BYTES: usize = 16 << 20;
+/// Bytes of a record.
+const LARGE: usize = 3000;
+/// Its batch is half as large: where one of the large ones lay, one begins here, too, with twice the offset. Who took it for
+/// the one sought would leave out what lies between.
+const HALF: usize = 1465;
 
 /// A log and its bytes, as a replica holds them.
 struct Kept {
@@ -62,11 +67,16 @@ impl Kept {
         }
     }
 
-    /// The log begins anew at 0, and its files with it.
-    fn restart(&self, directory: &Path) {
+    /// The log begins anew at 0, and its files with it; or in the same file, which is emptied.
+    fn restart(&self, directory: &Path, keeps_file: bool) {
         self.log.borrow_mut().truncate_fully_and_start_at(Offset(0), NOW);
-        self.store.reset(&self.log.borrow(), None);
-        empty(directory);
+        self.store.reset(&self.log.borrow(), keeps_file.then_some(0));
+        if keeps_file {
+            let file = std::fs::File::options().write(true).open(directory.join("00000000000000000000.log"));
+            file.unwrap().set_len(0).unwrap();
+        } else {
+            empty(directory);
+        }
     }
 
     fn range(&self, from: i64) -> ReadRange {
@@ -100,17 +110,21 @@ fn a_place_in_a_log_that_began_anew_is_looked_up_again() {
     on_executor("log-read-restarted", |directory| async move {
         for rolls in [false, true] {
             let kept = Kept::new(directory.clone());
-            kept.write(20, 1, 3000).await;
+            kept.write(20, 1, LARGE).await;
             if rolls {
                 kept.roll().await;
-                kept.write(1, 1, 3000).await;
+                kept.write(1, 1, LARGE).await;
             }
             let range = kept.range(10);
             assert_eq!(kept.read(&range).await, Some((10, 1)));
-            kept.restart(&directory);
-            kept.write(20, 2, 1700).await;
+            let position_of = |offset| kept.log.borrow().locate(Offset(offset)).unwrap();
+            let before = position_of(10);
+            kept.restart(&directory, false);
+            kept.write(40, 2, HALF).await;
             if rolls {
                 kept.roll().await;
+            } else {
+                assert_eq!(position_of(20), before, "a batch begins where one began");
             }
             assert_eq!(kept.read(&range).await, Some((10, 2)), "sealed: {rolls}");
             empty(&directory);
@@ -122,9 +136,9 @@ fn a_place_in_a_log_that_began_anew_is_looked_up_again() {
 fn a_place_behind_the_end_of_a_log_that_was_cut_shows_nothing() {
     on_executor("log-read-cut", |directory| async move {
         let kept = Kept::new(directory.clone());
-        kept.write(20, 1, 3000).await;
+        kept.write(20, 1, LARGE).await;
         let range = kept.range(10);
-        kept.restart(&directory);
+        kept.restart(&directory, true);
         kept.write(5, 2, 9000).await;
         assert_eq!(kept.read(&range).await, None);
     });
@@ -136,7 +150,7 @@ fn a_read_that_waits_while_the_log_begins_anew_sees_one_log_or_the_other() {
         let mut seen = [false; 2];
         for yields in 0..60 {
             let kept = Rc::new(Kept::new(directory.clone()));
-            kept.write(20, 1, 3000).await;
+            kept.write(20, 1, LARGE).await;
             let range = kept.range(10);
             let reading = ring::spawn({
                 let kept = kept.clone();
@@ -145,8 +159,8 @@ fn a_read_that_waits_while_the_log_begins_anew_sees_one_log_or_the_other() {
             for _ in 0..yields {
                 ring::yield_now().await;
             }
-            kept.restart(&directory);
-            kept.write(20, 2, 1700).await;
+            kept.restart(&directory, yields % 2 == 0);
+            kept.write(40, 2, HALF).await;
             // At the moment in which the log had no such offset, nothing.
             match reading.await {
                 None => {}
@@ -165,12 +179,12 @@ fn a_read_that_waits_while_the_log_begins_anew_sees_one_log_or_the_other() {
 fn a_log_that_was_deleted_does_not_show_the_files_of_the_one_that_got_its_names() {
     on_executor("log-read-made-anew", |directory| async move {
         let deleted = Kept::new(directory.clone());
-        deleted.write(20, 1, 3000).await;
+        deleted.write(20, 1, LARGE).await;
         let range = deleted.range(10);
         deleted.store.abandon();
         empty(&directory);
         let new = Kept::new(directory.clone());
-        new.write(20, 2, 3000).await;
+        new.write(20, 2, LARGE).await;
         assert_eq!(deleted.read(&range).await, None);
         assert_eq!(new.read(&new.range(10)).await, Some((10, 2)));
     });
@@ -181,9 +195,9 @@ fn a_segment_that_retention_takes_while_it_is_read_is_no_fault() {
     on_executor("log-read-retired", |directory| async move {
         for yields in 0..20 {
             let kept = Rc::new(Kept::new(directory.clone()));
-            kept.write(20, 1, 3000).await;
+            kept.write(20, 1, LARGE).await;
             kept.roll().await;
-            kept.write(5, 1, 3000).await;
+            kept.write(5, 1, LARGE).await;
             let range = kept.range(10);
             let reading = ring::spawn({
                 let kept = kept.clone();
