@@ -162,11 +162,13 @@ impl SegmentStore {
     pub async fn sync(&self) -> io::Result<()> {
         let segments: SmallVec<[Segment; 2]> = {
             let tails = self.tails.borrow();
-            let tails = tails.iter().filter(|tail| !tail.create).map(|tail| tail.segment);
+            let young = tails.iter().map(|tail| tail.segment);
+            // One that was begun while the last pass wrote has no file yet, even if it is sealed already.
+            let written = tails.iter().filter(|tail| !tail.create).map(|tail| tail.segment);
             // Sealed segments leave the tails once they are written, and are synced when their indexes are.
             let sealed = self.indexes.unfinished().into_iter().filter_map(|base_offset| self.segment(base_offset));
-            let sealed = sealed.filter(|sealed| !tails.clone().any(|tail| tail == *sealed));
-            sealed.chain(tails.clone()).collect()
+            let sealed = sealed.filter(|sealed| !young.clone().any(|tail| tail == *sealed));
+            sealed.chain(written).collect()
         };
         self.files.sync_names().await?;
         for segment in segments {
