@@ -315,6 +315,10 @@ async fn make_directory(directory: &Path) -> Result<bool, LoadFault> {
         return Ok(false);
     }
     ring::fs::create_dir_all(directory).await.map_err(io_fault(directory))?;
+    // Its name survives a power failure before anything in it may: once the file below is there, nobody looks again.
+    if let Some(parent) = directory.parent() {
+        ring::fs::sync_dir(parent).await.map_err(io_fault(parent))?;
+    }
     let text = format_partition_metadata(CLUSTER_METADATA_TOPIC_ID);
     ring::fs::write_atomically(path.clone(), text.into_bytes()).await.map_err(io_fault(&path))?;
     Ok(true)
