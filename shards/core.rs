@@ -119,11 +119,11 @@ pub trait Room: Sized + 'static {
         T: Send + 'static,
         W: FnOnce(&Rc<Self>) -> LocalFuture<T> + Send + 'static,
     {
-        async move { self.begin_on(target, work).await.await }
+        async move { self.begin_on(target, work).await.answer().await }
     }
 
-    /// As [`Room::invoke_on`], in two steps: this ends when the work is on its way in order; the call, when its result is
-    /// there.
+    /// As [`Room::invoke_on`], in two steps: this ends when the work is on its way in order; [`Call::answer`], when its
+    /// result is there.
     fn begin_on<T, W>(self: &Rc<Self>, target: usize, work: W) -> impl Future<Output = Call<T>>
     where
         T: Send + 'static,
@@ -132,7 +132,7 @@ pub trait Room: Sized + 'static {
         async move {
             let core = self.core();
             if target == core.index {
-                return Call::Here(work(self));
+                return Call::here(work(self));
             }
             let (key, call) = core.calls.open();
             let origin = core.index;
@@ -151,7 +151,7 @@ pub trait Room: Sized + 'static {
             });
             if core.mesh.send(target, message).await.is_err() {
                 // The other core has stopped, as this one is about to: there is nothing to come.
-                return Call::Here(Box::pin(std::future::pending()));
+                return Call::here(Box::pin(std::future::pending()));
             }
             call
         }
@@ -210,7 +210,7 @@ mod tests {
                 }
                 for number in (0..100).rev() {
                     let call = calls.pop().expect("as many as were begun");
-                    assert_eq!(call.await, (target, number));
+                    assert_eq!(call.answer().await, (target, number));
                 }
             }
         });

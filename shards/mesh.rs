@@ -28,7 +28,7 @@ pub struct Calls {
 
 /// Where the answer of a call arrives.
 #[derive(Default)]
-pub struct Slot {
+struct Slot {
     answer: RefCell<Option<Box<dyn Any>>>,
     caller: RefCell<Option<Waker>>,
 }
@@ -37,7 +37,7 @@ impl Calls {
     /// A place for an answer, and the call that waits for it.
     pub fn open<T: 'static>(&self) -> (usize, Call<T>) {
         let slot = Rc::new(Slot::default());
-        (self.slots.borrow_mut().insert(slot.clone()), Call::There(slot, PhantomData))
+        (self.slots.borrow_mut().insert(slot.clone()), Call(Answer::There(slot, PhantomData)))
     }
 
     /// The answer to a call of this core.
@@ -51,21 +51,34 @@ impl Calls {
     }
 }
 
-/// Work that is on its way to a core, or done on this one: a future of what it gives.
-pub enum Call<T> {
-    /// On this core.
+/// Work that was begun, on this core or another. [`Call::answer`] is what it gives.
+#[must_use = "the work goes on, but nobody hears of it"]
+pub struct Call<T>(Answer<T>);
+
+impl<T: 'static> Call<T> {
+    /// Of work on this core.
+    pub fn here(work: LocalFuture<T>) -> Call<T> {
+        Call(Answer::Here(work))
+    }
+
+    /// Ends when the work is done.
+    pub fn answer(self) -> impl Future<Output = T> {
+        self.0
+    }
+}
+
+enum Answer<T> {
     Here(LocalFuture<T>),
-    /// On another.
     There(Rc<Slot>, PhantomData<fn() -> T>),
 }
 
-impl<T: 'static> Future for Call<T> {
+impl<T: 'static> Future for Answer<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         match self.get_mut() {
-            Call::Here(work) => work.as_mut().poll(context),
-            Call::There(slot, _) => match slot.answer.take() {
+            Answer::Here(work) => work.as_mut().poll(context),
+            Answer::There(slot, _) => match slot.answer.take() {
                 Some(answer) => Poll::Ready(*answer.downcast().expect("an answer has the type of its call")),
                 None => {
                     *slot.caller.borrow_mut() = Some(context.waker().clone());

@@ -465,7 +465,7 @@ impl Driver {
         self.controller.core.spawn_until_stop(async move {
             let mut all = Box::pin(async move {
                 for core in pending {
-                    core.await;
+                    core.answer().await;
                 }
                 if let Some(offset) = offset {
                     handle.on_applied(offset);

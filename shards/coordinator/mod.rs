@@ -104,7 +104,7 @@ async fn ask(coordinators: &Rc<Coordinators>, context: &RequestContext, request:
     }
     let mut responses = Vec::with_capacity(pending.len());
     for response in pending {
-        responses.push(response.await);
+        responses.push(response.answer().await);
     }
     group::merge(responses).expect("a request of groups has at least one part")
 }

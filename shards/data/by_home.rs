@@ -59,7 +59,7 @@ where
     };
     let mut answers = Vec::with_capacity(count);
     for home in by_home.send(room, here).await {
-        answers.extend(home.await);
+        answers.extend(home.answer().await);
     }
     answers
 }

@@ -336,7 +336,7 @@ async fn read(plane: &Rc<DataPlane>, by_home: &ByHome, wanted: Wanted, outcomes:
             pending.push(plane.begin_on(*home, work).await);
         }
         for read in pending {
-            for (place, outcome) in read.await {
+            for (place, outcome) in read.answer().await {
                 outcomes[place] = outcome;
             }
         }
@@ -453,7 +453,7 @@ async fn wait_for_progress(plane: &Rc<DataPlane>, by_home: &ByHome, outcomes: &[
             .await;
         let (progress, happened) = (progress.clone(), happened.clone());
         plane.core.spawn(async move {
-            watch.await;
+            watch.answer().await;
             happened.set(true);
             progress.notify_all();
         });

@@ -83,7 +83,7 @@ pub async fn begin(
     let pending = by_home.send(plane, move |plane, parts| append_here(plane, parts, wanted)).await;
     Box::pin(async move {
         for parts in pending {
-            for part in parts.await {
+            for part in parts.answer().await {
                 let (topic, partition) = part.place;
                 answer(&mut response.responses[topic].partition_responses[partition], part.outcome);
             }

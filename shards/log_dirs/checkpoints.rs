@@ -117,7 +117,7 @@ async fn gather(dirs: &Rc<LogDirs>) -> Vec<Vec<Marks>> {
     }
     let mut marks: Vec<Vec<Marks>> = dirs.core.node.log_dirs.directories.iter().map(|_| Vec::new()).collect();
     for answer in answers {
-        for (all, of_core) in marks.iter_mut().zip(answer.await) {
+        for (all, of_core) in marks.iter_mut().zip(answer.answer().await) {
             all.extend(of_core);
         }
     }

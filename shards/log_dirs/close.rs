@@ -83,7 +83,7 @@ async fn close_logs(dirs: &Rc<LogDirs>) -> Vec<usize> {
     }
     let mut unclean = Vec::new();
     for answer in answers {
-        unclean.extend(answer.await);
+        unclean.extend(answer.answer().await);
     }
     for (place, directory) in dirs.core.node.log_dirs.directories.iter().enumerate() {
         if directory.is_usable() && !dirs.has_failed(place) && !unclean.contains(&place) {

@@ -54,7 +54,7 @@ impl LogDirs {
         }
         let mut logs = Vec::new();
         for answer in answers {
-            logs.append(&mut answer.await);
+            logs.append(&mut answer.answer().await);
         }
         logs.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
         let mut described = Vec::new();
