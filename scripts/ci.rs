@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{e2e, hang, mutants, paths, setup, sim, tidy};
+use crate::{e2e, hang, mutants, paths, setup, sim, simnode, tidy};
 
 /// A named piece of work.
 type Step = (&'static str, fn() -> Result<()>);
@@ -21,7 +21,9 @@ const STEPS: &[Step] = &[
     ("unit tests", unit_tests),
     ("xtask tests", xtask_tests),
     ("simulation", sim::run_in_ci),
-    ("mutants", || mutants::run("")),
+    ("whole nodes", simnode::run_in_ci),
+    ("mutants", || mutants::run(&mutants::CORES, "")),
+    ("mutants of nodes", || mutants::run(&mutants::NODES, "")),
     ("hang", hang::run),
     ("fuzz", || fuzz(60)),
     ("end-to-end tests", || e2e::run(&[])),

@@ -10,6 +10,7 @@ mod paths;
 mod rooms;
 mod setup;
 mod sim;
+mod simnode;
 mod tidy;
 
 use std::process::{Command as Process, ExitCode};
@@ -35,6 +36,8 @@ enum Command {
     Tidy,
     /// The cores in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
     Sim(sim::Options),
+    /// Whole nodes in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
+    Simnode(simnode::Options),
     /// Fuzz the decoders (needs cargo-fuzz and a nightly toolchain).
     Fuzz {
         /// For how many seconds.
@@ -86,6 +89,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
         Command::Sim(options) => sim::run(&options),
+        Command::Simnode(options) => simnode::run(&options),
         Command::Fuzz { time_s } => ci::fuzz(time_s),
         Command::E2e { arguments } => e2e::run(&arguments),
         Command::Hang => hang::run(),

@@ -58,7 +58,7 @@ impl Options {
 /// Runs what is asked for; if that is nothing, all fixed seeds and checks of the simulation, and fresh seeds for a while.
 pub fn run(options: &Options) -> Result<()> {
     if let Some(text) = &options.mutants {
-        return mutants::run(text);
+        return mutants::run(&mutants::CORES, text);
     }
     let arguments = options.arguments();
     if !arguments.is_empty() {

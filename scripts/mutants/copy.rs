@@ -8,12 +8,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use super::Kind;
 use super::VARIABLE;
 use super::list::Mutant;
-use crate::{ci, paths, tidy};
+use crate::{ci, paths, simnode, tidy};
 
-/// What runs seeds.
-const PACKAGE: &str = "ringlog-sim-tests";
 /// The crate that all others depend on: it holds the switch.
 const TYPES: &str = "src/types";
 
@@ -25,10 +24,10 @@ const CORES: &str = "cores";
 type Change<'a> = (Range<usize>, usize, &'a str);
 
 /// Makes the copy, builds it, and says where the program is.
-pub fn build(mutants: &[Mutant]) -> Result<PathBuf> {
-    let target = ci::target_folder()?;
+pub fn build(kind: &Kind, mutants: &[Mutant]) -> Result<PathBuf> {
+    let target = simnode::target_folder(kind.is_simulated_ring)?;
     let folder = target.join("mutants");
-    let crates = crates()?;
+    let crates = crates(kind.package)?;
     let mut files = BTreeMap::new();
     for file in tidy::tracked_files()? {
         if crates.iter().any(|folder| Path::new(&file).starts_with(folder)) {
@@ -45,21 +44,24 @@ pub fn build(mutants: &[Mutant]) -> Result<PathBuf> {
     write(&folder, &files)?;
     // Crates of others are built already: the same target folder saves that.
     let mut command = Command::new(paths::cargo());
-    command.args(["build", "--profile", "sim", "-p", PACKAGE, "--bin", "hunt"]);
+    command.args(["build", "--profile", "sim", "-p", kind.package, "--bin", kind.program]);
     command.current_dir(&folder).env("CARGO_TARGET_DIR", &target);
+    if kind.is_simulated_ring {
+        command.env("RUSTFLAGS", simnode::FLAGS);
+    }
     ci::run_command(&mut command)?;
     // Where it is built, the program without mistakes goes, too.
-    let program = folder.join("hunt");
-    fs::copy(target.join("sim").join("hunt"), &program).context("the program")?;
+    let program = folder.join(kind.program);
+    fs::copy(target.join("sim").join(kind.program), &program).context("the program")?;
     Ok(program)
 }
 
 /// Folders of the crates that the simulation is made of.
-fn crates() -> Result<BTreeSet<PathBuf>> {
+fn crates(package: &str) -> Result<BTreeSet<PathBuf>> {
     let metadata = tidy::metadata()?;
     let packages = metadata["packages"].as_array().context("cargo metadata lists packages")?;
     let mut folders = BTreeSet::new();
-    let mut open = vec![PACKAGE.to_owned()];
+    let mut open = vec![package.to_owned()];
     while let Some(name) = open.pop() {
         let package = packages.iter().find(|package| package["name"] == name.as_str());
         let package = package.with_context(|| format!("{name} is one of the workspace"))?;
@@ -82,11 +84,17 @@ fn manifest(crates: &BTreeSet<PathBuf>) -> Result<String> {
         "[workspace]\nmembers = [{}]\nresolver = \"3\"\n\n[workspace.lints.rust]\nwarnings = \"allow\"\n\n",
         members.join(", ")
     );
-    let mut is_kept = false;
+    let (mut is_kept, mut is_patch) = (false, false);
     for line in root.lines() {
         if line.starts_with('[') {
             is_kept =
                 ["[workspace.package]", "[workspace.dependencies]"].contains(&line) || line.starts_with("[profile.");
+            is_patch = line.starts_with("[patch.");
+        }
+        if is_patch {
+            // What is patched is no crate of the workspace, and stays where it is.
+            manifest += &line.replace("path = \"", &format!("path = \"{}/", paths::root().display()));
+            manifest.push('\n');
         }
         if is_kept {
             manifest += &line.replace("path = \"", &format!("path = \"{CORES}/"));

@@ -1,4 +1,4 @@
-//! The mistakes as they stand in `tests/sim/mutants`, one after the other:
+//! The mistakes as they stand in the lists, one after the other:
 //!
 //! ```text
 //! [second-vote]
@@ -20,8 +20,6 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::paths;
 
-/// Where the lists are.
-const FOLDER: &str = "tests/sim/mutants";
 const OPEN: char = '⟦';
 const CLOSE: char = '⟧';
 
@@ -48,9 +46,9 @@ pub struct Edit {
     pub mutated: String,
 }
 
-/// Reads all lists.
-pub fn read() -> Result<Vec<Mutant>> {
-    let folder = paths::root().join(FOLDER);
+/// Reads all lists of a folder.
+pub fn read(folder: &str) -> Result<Vec<Mutant>> {
+    let folder = paths::root().join(folder);
     let mut files = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
         files.push(entry?.path());

@@ -1,7 +1,7 @@
 //! Deliberate mistakes in the cores, each of which the simulation has to find: whether its checkers and faults are worth
 //! anything.
 //!
-//! The mistakes stand in `tests/sim/mutants` (`list` reads them). The cores themselves hold nothing of it: a copy of
+//! The mistakes stand in `tests/sim/mutants` and, for whole nodes, in `tests/simnode/mutants` (`list` reads them). The cores themselves hold nothing of it: a copy of
 //! those crates that the simulation needs is made in the target folder, with all mistakes in it, each behind a switch
 //! (`copy`). The copy is built once. Then each mistake is switched on in turn, by an environment variable, and seeds run
 //! until one fails, which must pass without the mistake.
@@ -22,12 +22,46 @@ use self::list::Mutant;
 
 /// Which mistake is switched on.
 const VARIABLE: &str = "RINGLOG_MUTANT";
-/// A mistake must be found with one of so many seeds, of each scenario.
-const SEEDS: u64 = 3_000;
-/// And within this time, also if it brings a run into an endless loop.
+/// A mistake must be found within this time, also if it brings a run into an endless loop.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// Seeds that must pass in the copy with no mistake switched on.
-const SOUND_SEEDS: u64 = 60;
+/// A simulation, and the mistakes that it has to find.
+pub struct Kind {
+    /// What runs seeds.
+    pub package: &'static str,
+    program: &'static str,
+    /// Where the list is.
+    folder: &'static str,
+    /// What is run when a mistake doesn't say it.
+    scenarios: &'static [&'static str],
+    /// Nodes run on the simulated back end of their ring.
+    is_simulated_ring: bool,
+    /// A mistake must be found with one of so many seeds, of each scenario.
+    seeds: u64,
+    /// Seeds that must pass in the copy with no mistake switched on.
+    sound_seeds: u64,
+}
+
+/// The cores.
+pub const CORES: Kind = Kind {
+    package: "ringlog-sim-tests",
+    program: "hunt",
+    folder: "tests/sim/mutants",
+    scenarios: &["faults", "elections"],
+    is_simulated_ring: false,
+    seeds: 3_000,
+    sound_seeds: 60,
+};
+
+/// Whole nodes.
+pub const NODES: Kind = Kind {
+    package: "ringlog-simnode-tests",
+    program: "simnode",
+    folder: "tests/simnode/mutants",
+    scenarios: &["nodes"],
+    is_simulated_ring: true,
+    seeds: 600,
+    sound_seeds: 20,
+};
 
 /// What a run of seeds came to.
 #[derive(Debug)]
@@ -37,13 +71,13 @@ enum Outcome {
 }
 
 /// Sees that each mistake is found, or each with `text` in its name.
-pub fn run(text: &str) -> Result<()> {
-    let mutants = list::read()?;
+pub fn run(kind: &Kind, text: &str) -> Result<()> {
+    let mutants = list::read(kind.folder)?;
     let begin = Instant::now();
-    let program = copy::build(&mutants)?;
+    let program = copy::build(kind, &mutants)?;
     println!("built with {} mistakes in {:.0} s", mutants.len(), begin.elapsed().as_secs_f64());
     let begin = Instant::now();
-    let sound = hunt(&program, None, &["--from", "0", "--seeds", &SOUND_SEEDS.to_string()])?;
+    let sound = hunt(&program, None, &["--from", "0", "--seeds", &kind.sound_seeds.to_string()])?;
     ensure!(matches!(sound, Outcome::Passed), "without a mistake: {sound:?}");
     let chosen = mutants.iter().enumerate().filter(|(_, mutant)| mutant.name.contains(text));
     let queue = Mutex::new(chosen);
@@ -52,7 +86,7 @@ pub fn run(text: &str) -> Result<()> {
         loop {
             let next = queue.lock().expect("no other thread panics").next();
             let Some((index, mutant)) = next else { return };
-            if let Err(error) = find(&program, index, mutant) {
+            if let Err(error) = find(kind, &program, index, mutant) {
                 println!("MISSED {}: {error:#}", mutant.name);
                 missed.lock().expect("no other thread panics").push(mutant.name.as_str());
             }
@@ -70,16 +104,16 @@ pub fn run(text: &str) -> Result<()> {
 }
 
 /// Finds one mistake, and prints how.
-fn find(program: &Path, index: usize, mutant: &Mutant) -> Result<()> {
+fn find(kind: &Kind, program: &Path, index: usize, mutant: &Mutant) -> Result<()> {
     let begin = Instant::now();
-    let seeds = SEEDS.to_string();
+    let seeds = kind.seeds.to_string();
     let mut arguments = vec!["--threads", "1", "--first", "--from", "0", "--seeds", &seeds];
     match &mutant.scenario {
         Some(scenario) => arguments.push(scenario),
-        None => arguments.extend(["faults", "elections"]),
+        None => arguments.extend(kind.scenarios),
     }
     let Outcome::Failed { scenario, seed, message } = hunt(program, Some(index), &arguments)? else {
-        bail!("{SEEDS} seeds pass with it: {}", mutant.text);
+        bail!("{seeds} seeds pass with it: {}", mutant.text);
     };
     let seconds = begin.elapsed().as_secs_f64();
     let alone = ["--from", &seed.to_string(), "--seeds", "1", &scenario];

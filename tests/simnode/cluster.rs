@@ -1,0 +1,186 @@
+//! The nodes of a run: their hosts, disks and processes, and whether one may end by itself.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+
+use ringlog_ring::sim::{Control, DiskSettings, Exit, HostId, HostSettings, MS, ProcessId, SECOND};
+
+use crate::client::Shared;
+use crate::node;
+use crate::plan::{CLIENT_PORT, NodePlan, Plan};
+
+/// How long a node stays down that has ended by itself.
+const AGAIN_AFTER_NS: u64 = 500 * MS;
+
+/// A node.
+pub struct Node {
+    /// What it is like.
+    pub plan: NodePlan,
+    /// Where it runs.
+    pub host: HostId,
+    /// Its process, unless it was taken down.
+    pub process: Option<ProcessId>,
+    /// It was told to stop.
+    is_stopping: bool,
+    /// Something failed under it since it was started: it may end by itself, and directories of it may be offline.
+    pub is_excused: bool,
+    /// Faults of that kind that still last.
+    faults: usize,
+    starts: u64,
+}
+
+/// See the module's text.
+pub struct Cluster {
+    /// The world that they are in.
+    pub world: Control,
+    /// The nodes, as the plan has them.
+    pub nodes: Vec<Node>,
+    /// Where clients run.
+    pub clients: HostId,
+    plan: Plan,
+    shared: Option<Rc<Shared>>,
+}
+
+impl Cluster {
+    /// Makes hosts and formats directories.
+    pub fn new(world: &Control, plan: &Plan) -> Cluster {
+        let clients = world.add_host(HostSettings { cpus: 4, ..HostSettings::named("clients") });
+        let mut nodes = Vec::new();
+        for node in &plan.nodes {
+            let settings =
+                HostSettings { cpus: node.cpus, rate_ppm: node.rate_ppm, ..HostSettings::named(&node.host()) };
+            let host = world.add_host(settings);
+            for number in 1..=node.log_dirs {
+                let settings = DiskSettings { slow_permille: plan.slow_permille(), ..DiskSettings::default() };
+                world.mount(host, Path::new(&format!("/d{number}")), settings);
+            }
+            nodes.push(Node {
+                plan: node.clone(),
+                host,
+                process: None,
+                is_stopping: false,
+                is_excused: false,
+                faults: 0,
+                starts: 0,
+            });
+        }
+        let cluster = Cluster { world: world.clone(), nodes, clients, plan: plan.clone(), shared: None };
+        for node in &cluster.nodes {
+            let (all, own) = (plan.clone(), node.plan.clone());
+            let formatted =
+                world.run_program(node.host, "format", SECOND, move || async move { node::format(&all, &own).await });
+            assert!(matches!(formatted, Some(Ok(()))), "{formatted:?}");
+        }
+        cluster
+    }
+
+    /// Where brokers listen, by node.
+    pub fn brokers(&self) -> impl Iterator<Item = (i32, SocketAddr)> {
+        let brokers = self.nodes.iter().filter(|node| node.plan.is_broker);
+        brokers.map(|node| (node.plan.id, SocketAddr::new(self.world.address(node.host), CLIENT_PORT)))
+    }
+
+    /// From now on there are clients who are told things.
+    pub fn tell(&mut self, shared: &Rc<Shared>) {
+        self.shared = Some(shared.clone());
+    }
+
+    /// Starts a node that doesn't run, and gives it power if it has none.
+    pub fn start(&mut self, place: usize) {
+        let node = &mut self.nodes[place];
+        if node.process.is_some_and(|process| self.world.exit(process).is_none()) {
+            return;
+        }
+        if !self.world.has_power(node.host) {
+            self.world.power_on(node.host);
+        }
+        node.starts += 1;
+        let (properties, seed) = (self.plan.properties(&node.plan), self.plan.seed ^ node.starts << 32 ^ place as u64);
+        node.process = Some(self.world.start(node.host, &node.plan.host(), move || node::run(properties, seed)));
+        node.is_stopping = false;
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, place: usize) {
+        if let Some(process) = self.nodes[place].process.take() {
+            self.world.kill(process);
+            self.world.run_until_exit(process, SECOND);
+        }
+        self.nodes[place].is_excused = self.nodes[place].faults > 0;
+    }
+
+    /// The power goes.
+    pub fn power_off(&mut self, place: usize) {
+        let node = &mut self.nodes[place];
+        node.is_excused = node.faults > 0;
+        let process = node.process.take();
+        if !self.world.has_power(node.host) {
+            return;
+        }
+        self.world.power_off(node.host);
+        if let Some(process) = process {
+            self.world.run_until_exit(process, SECOND);
+        }
+        let now_ns = self.world.now_ns();
+        let Some(shared) = self.shared.as_ref().filter(|_| self.nodes[place].plan.is_broker) else { return };
+        // Which partitions it led isn't known here: none of those is promised that don't flush.
+        for ((topic, _), ledger) in shared.ledgers.borrow_mut().iter_mut() {
+            if !self.plan.topics[*topic].flushes {
+                ledger.on_loss(now_ns);
+            }
+        }
+        if !self.plan.properties.iter().any(|(key, _)| *key == "log.flush.interval.messages") {
+            shared.commits.borrow_mut().on_loss(now_ns);
+        }
+    }
+
+    /// SIGTERM.
+    pub fn stop(&mut self, place: usize) {
+        let node = &mut self.nodes[place];
+        if let Some(process) = node.process {
+            node.is_stopping = true;
+            self.world.terminate(process);
+        }
+    }
+
+    /// Something fails under a node.
+    pub fn excuse(&mut self, place: usize) {
+        self.nodes[place].is_excused = true;
+        self.nodes[place].faults += 1;
+        if let Some(shared) = &self.shared {
+            shared.disks_fail.set(true);
+        }
+    }
+
+    /// It fails no more; until the node is started again, it may still suffer from it.
+    pub fn end_excuse(&mut self, place: usize) {
+        self.nodes[place].faults = self.nodes[place].faults.saturating_sub(1);
+    }
+
+    /// Looks at nodes that have ended by themselves, and has those started again that may. What no run may show goes to
+    /// the world.
+    pub fn look_after(&mut self, starts: &mut Vec<(u64, usize)>) {
+        for (place, node) in self.nodes.iter_mut().enumerate() {
+            let Some(exit) = node.process.and_then(|process| self.world.exit(process)) else { continue };
+            node.process = None;
+            let is_right = match exit {
+                Exit::Returned => node.is_stopping,
+                Exit::Halted(_) => node.is_excused,
+                Exit::Killed | Exit::PowerLost => true,
+                Exit::Panicked(_) => false,
+            };
+            if !is_right {
+                self.world.add_violation(format!("node {} ended by itself: {exit:?}", node.plan.id));
+            }
+            if !node.is_stopping {
+                starts.push((self.world.now_ns() + AGAIN_AFTER_NS, place));
+            }
+        }
+    }
+
+    /// Whether some node has ended that nobody has looked at.
+    pub fn has_news(&self) -> bool {
+        self.nodes.iter().any(|node| node.process.is_some_and(|process| self.world.exit(process).is_some()))
+    }
+}

@@ -1,0 +1,380 @@
+//! What a run is like: nodes, topics, clients, weather. All of it follows from the seed.
+
+use ringlog_config::ConfigMap;
+use ringlog_ring::sim::{CoreSettings, MS, NetworkSettings, SECOND, Settings, US};
+use ringlog_types::Random;
+
+use crate::nemesis::{Fault, Planned};
+
+/// The port of clients.
+pub const CLIENT_PORT: u16 = 9092;
+/// The port of the quorum.
+pub const CONTROLLER_PORT: u16 = 9093;
+
+/// Small limits of requests hold the largest that clients send, and hardly two.
+const REQUEST_BYTES_MAX: u64 = 6 << 20;
+/// The largest batches of producers.
+const BATCH_BYTES_MAX: u64 = 800_000;
+
+/// A node.
+#[derive(Debug, Clone)]
+pub struct NodePlan {
+    /// `node.id`.
+    pub id: i32,
+    /// Part of the quorum.
+    pub is_controller: bool,
+    /// Serves clients.
+    pub is_broker: bool,
+    /// CPUs of its host: from four on the controller has a core of its own.
+    pub cpus: usize,
+    /// `ringlog.shards`.
+    pub shards: usize,
+    /// Log directories, each on a disk of its own.
+    pub log_dirs: usize,
+    /// Parts per million that its clock is fast.
+    pub rate_ppm: i64,
+}
+
+/// A topic. Its partitions have one replica each.
+#[derive(Debug, Clone)]
+pub struct TopicPlan {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub partitions: i32,
+    /// `flush.messages` is 1: what is acknowledged survives a power failure.
+    pub flushes: bool,
+    /// `internal.segment.bytes`.
+    pub segment_bytes: u64,
+    /// `segment.ms`.
+    pub segment_ms: u64,
+}
+
+/// A producer.
+#[derive(Debug, Clone)]
+pub struct ProducerPlan {
+    /// Where to, by place in the plan.
+    pub topic: usize,
+    /// 0, 1 or -1.
+    pub acks: i16,
+    /// With sequence numbers.
+    pub is_idempotent: bool,
+    /// Requests on their way at a time.
+    pub in_flight: usize,
+    /// The most records of a batch.
+    pub batch_records_max: u64,
+    /// The largest value, roughly.
+    pub value_bytes_max: u64,
+    /// The longest pause between two requests.
+    pub pause_ms_max: u64,
+    /// Batches are compressed.
+    pub is_compressed: bool,
+    /// How long it waits for an answer.
+    pub answer_limit_ms: u64,
+}
+
+/// See the module's text.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// The nodes.
+    pub nodes: Vec<NodePlan>,
+    /// The quorum's voters are formatted into the directories instead of standing in the configuration.
+    pub has_dynamic_quorum: bool,
+    /// Topics.
+    pub topics: Vec<TopicPlan>,
+    /// Producers.
+    pub producers: Vec<ProducerPlan>,
+    /// How many read, one topic each.
+    pub consumers: usize,
+    /// How many commit offsets.
+    pub committers: usize,
+    /// Somebody makes and deletes topics.
+    pub has_admin: bool,
+    /// Somebody misbehaves.
+    pub has_rude_client: bool,
+    /// What goes wrong, in the order of time.
+    pub faults: Vec<Planned>,
+    /// How long the nodes are left to it, at least.
+    pub lasts_ns: u64,
+    /// Keys of server.properties that all nodes have.
+    pub properties: Vec<(&'static str, String)>,
+    out_of_order_permille: u64,
+    partial_permille: u64,
+    loss_permille: u64,
+    late_permille: u64,
+    slow_permille: u64,
+}
+
+/// Draws of plans.
+struct Draws(Random);
+
+impl Draws {
+    fn one<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.0.below(of.len() as u64) as usize]
+    }
+
+    fn yes(&mut self, of_a_hundred: u64) -> bool {
+        self.0.below(100) < of_a_hundred
+    }
+
+    fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.0.below(most - least + 1)
+    }
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64) -> Plan {
+        let mut draws = Draws(Random::from_seed(seed ^ 0x516d_0de5));
+        let nodes = nodes(&mut draws);
+        let flushes_everywhere = draws.yes(60);
+        let topics: Vec<TopicPlan> = (0..draws.one(&[1, 1, 2]))
+            .map(|number| TopicPlan {
+                name: format!("orders-{number}"),
+                partitions: draws.between(1, 6) as i32,
+                flushes: flushes_everywhere || draws.yes(50),
+                segment_bytes: draws.one(&[64 << 10, 1 << 20, 1 << 30]),
+                segment_ms: draws.one(&[100, 1_000, 604_800_000]),
+            })
+            .collect();
+        let mut producers: Vec<_> = (0..draws.between(1, 3)).map(|_| producer(&mut draws, &topics)).collect();
+        let lasts_ns = draws.between(2, 12) * SECOND;
+        let faults = faults(&mut draws, &nodes, lasts_ns);
+        if faults.iter().any(|planned| planned.fault.restarts_nodes()) {
+            // A producer snapshot, Kafka's as ours, holds each producer's last batch only: of several that weren't
+            // answered before a restart, the others aren't known again after it.
+            producers.iter_mut().filter(|producer| producer.is_idempotent).for_each(|producer| producer.in_flight = 1);
+        }
+        Plan {
+            seed,
+            has_dynamic_quorum: draws.yes(40),
+            consumers: draws.one(&[1, 2, 3]),
+            committers: draws.one(&[0, 1, 2]),
+            has_admin: draws.yes(40),
+            has_rude_client: draws.yes(25),
+            properties: properties(&mut draws, flushes_everywhere),
+            out_of_order_permille: draws.one(&[0, 0, 50]),
+            partial_permille: draws.one(&[10, 10, 300]),
+            loss_permille: draws.one(&[0, 0, 0, 2]),
+            late_permille: draws.one(&[0, 0, 20]),
+            slow_permille: draws.one(&[0, 1, 20]),
+            nodes,
+            topics,
+            producers,
+            faults,
+            lasts_ns,
+        }
+    }
+
+    /// How the world is.
+    pub fn world(&self) -> Settings {
+        Settings {
+            seed: self.seed,
+            cores: CoreSettings { out_of_order_permille: self.out_of_order_permille, ..CoreSettings::default() },
+            network: NetworkSettings {
+                partial_permille: self.partial_permille,
+                loss_permille: self.loss_permille,
+                late_permille: self.late_permille,
+                late_ns: 20 * MS,
+                ..NetworkSettings::default()
+            },
+        }
+    }
+
+    /// Of a thousand operations of a disk so many are slow.
+    pub fn slow_permille(&self) -> u64 {
+        self.slow_permille
+    }
+
+    /// The voters as `controller.quorum.voters` has them.
+    fn voters(&self) -> Vec<&NodePlan> {
+        self.nodes.iter().filter(|node| node.is_controller).collect()
+    }
+
+    /// Whether some producer to a topic wants answers.
+    pub fn is_answered(&self, topic: usize) -> bool {
+        self.producers.iter().any(|producer| producer.topic == topic && producer.acks != 0)
+    }
+
+    /// A node's server.properties.
+    pub fn properties(&self, node: &NodePlan) -> ConfigMap {
+        let host = node.host();
+        let listener = |name: &str, port: u16| format!("{name}://{host}:{port}");
+        let mut listeners = Vec::new();
+        let mut roles = Vec::new();
+        if node.is_broker {
+            listeners.push(listener("PLAINTEXT", CLIENT_PORT));
+            roles.push("broker");
+        }
+        if node.is_controller {
+            listeners.push(listener("CONTROLLER", CONTROLLER_PORT));
+            roles.push("controller");
+        }
+        let quorum = match self.has_dynamic_quorum {
+            true => {
+                let servers = self.voters().into_iter().map(|voter| format!("{}:{CONTROLLER_PORT}", voter.host()));
+                ("controller.quorum.bootstrap.servers", servers.collect::<Vec<_>>().join(","))
+            }
+            false => {
+                let voters = self.voters().into_iter();
+                let voters = voters.map(|voter| format!("{}@{}:{CONTROLLER_PORT}", voter.id, voter.host()));
+                ("controller.quorum.voters", voters.collect::<Vec<_>>().join(","))
+            }
+        };
+        let properties = [
+            ("process.roles", roles.join(",")),
+            ("node.id", node.id.to_string()),
+            ("listeners", listeners.join(",")),
+            ("controller.listener.names", "CONTROLLER".to_owned()),
+            ("log.dirs", node.directories().join(",")),
+            ("ringlog.shards", node.shards.to_string()),
+            quorum,
+        ];
+        let all = properties.into_iter().chain(self.properties.iter().map(|(key, value)| (*key, value.clone())));
+        all.map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+impl NodePlan {
+    /// Its host's name.
+    pub fn host(&self) -> String {
+        format!("n{}", self.id)
+    }
+
+    /// Its log directories.
+    pub fn directories(&self) -> Vec<String> {
+        (1..=self.log_dirs).map(|number| format!("/d{number}/data")).collect()
+    }
+}
+
+fn nodes(draws: &mut Draws) -> Vec<NodePlan> {
+    // Combined, controllers alone, brokers alone.
+    let (combined, controllers, brokers) = draws.one(&[
+        (1, 0, 0),
+        (1, 0, 0),
+        (1, 0, 0),
+        (2, 0, 0),
+        (3, 0, 0),
+        (3, 0, 0),
+        (1, 0, 2),
+        (0, 1, 2),
+        (0, 3, 2),
+        (3, 0, 2),
+        (0, 3, 4),
+    ]);
+    let roles = [(combined, true, true), (controllers, true, false), (brokers, false, true)];
+    let mut nodes = Vec::new();
+    for (count, is_controller, is_broker) in roles {
+        for _ in 0..count {
+            let cpus = draws.one(&[1, 2, 2, 4]);
+            nodes.push(NodePlan {
+                id: nodes.len() as i32 + 1,
+                is_controller,
+                is_broker,
+                cpus,
+                shards: draws.between(1, cpus.min(3) as u64) as usize,
+                log_dirs: draws.one(&[1, 1, 2, 3]),
+                rate_ppm: draws.one(&[0, 0, 200, -200]),
+            });
+        }
+    }
+    nodes
+}
+
+fn producer(draws: &mut Draws, topics: &[TopicPlan]) -> ProducerPlan {
+    let topic = draws.0.below(topics.len() as u64) as usize;
+    // A batch has to fit into a segment.
+    let batch_bytes_max = BATCH_BYTES_MAX.min(topics[topic].segment_bytes / 2);
+    let is_idempotent = draws.yes(60);
+    let batch_records_max = draws.one(&[1, 5, 50]);
+    ProducerPlan {
+        topic,
+        acks: if is_idempotent { -1 } else { draws.one(&[-1, 1, 0]) },
+        is_idempotent,
+        in_flight: draws.one(&[1, 2, 5]),
+        batch_records_max,
+        value_bytes_max: draws.one(&[20, 2_000, 60_000]).min(batch_bytes_max / batch_records_max),
+        pause_ms_max: draws.one(&[5, 20, 60]),
+        is_compressed: draws.yes(30),
+        answer_limit_ms: draws.one(&[1_000, 5_000, 60_000]),
+    }
+}
+
+fn properties(draws: &mut Draws, flushes: bool) -> Vec<(&'static str, String)> {
+    let mut properties = vec![
+        ("offsets.topic.num.partitions", "3".to_owned()),
+        ("offsets.topic.replication.factor", "1".to_owned()),
+        ("transaction.state.log.replication.factor", "1".to_owned()),
+        ("transaction.state.log.min.isr", "1".to_owned()),
+        ("share.coordinator.state.topic.replication.factor", "1".to_owned()),
+        ("share.coordinator.state.topic.min.isr", "1".to_owned()),
+        ("auto.create.topics.enable", "false".to_owned()),
+        ("group.initial.rebalance.delay.ms", "0".to_owned()),
+        ("broker.session.timeout.ms", "3000".to_owned()),
+        ("broker.heartbeat.interval.ms", "500".to_owned()),
+    ];
+    if draws.yes(30) {
+        properties.push(("socket.request.max.bytes", REQUEST_BYTES_MAX.to_string()));
+        properties.push(("queued.max.request.bytes", REQUEST_BYTES_MAX.to_string()));
+    }
+    if flushes {
+        properties.push(("log.flush.interval.messages", "1".to_owned()));
+    }
+    let mut small = |key, values: &[&str], of_a_hundred| {
+        if draws.yes(of_a_hundred) {
+            properties.push((key, draws.one(values).to_owned()));
+        }
+    };
+    small("log.index.interval.bytes", &["0", "512"], 40);
+    small("metadata.log.max.record.bytes.between.snapshots", &["2000", "20000"], 50);
+    small("metadata.log.max.snapshot.interval.ms", &["2000", "0"], 40);
+    small("log.flush.offset.checkpoint.interval.ms", &["500", "5000"], 50);
+    small("log.flush.start.offset.checkpoint.interval.ms", &["500"], 30);
+    small("file.delete.delay.ms", &["0", "200"], 40);
+    small("ringlog.response.memory.bytes", &["20000000"], 30);
+    small("ringlog.frames.memory.bytes", &["20000000"], 30);
+    small("max.connections", &["40", "200"], 20);
+    small("max.incremental.fetch.session.cache.slots", &["1", "2"], 25);
+    small("producer.id.expiration.ms", &["86400000"], 10);
+    small("controller.quorum.election.timeout.ms", &["300"], 30);
+    properties
+}
+
+fn faults(draws: &mut Draws, nodes: &[NodePlan], lasts_ns: u64) -> Vec<Planned> {
+    let count = draws.one(&[0, 1, 2, 3, 5, 8]);
+    let mut faults: Vec<Planned> = (0..count)
+        .map(|_| {
+            let node = draws.0.below(nodes.len() as u64) as usize;
+            let other = draws.0.below(nodes.len() as u64) as usize;
+            let directory = draws.0.below(nodes[node].log_dirs as u64) as usize;
+            let fault = fault(draws, node, other, directory);
+            let at_ns = draws.0.below(lasts_ns);
+            let for_ns = draws.one(&[200 * US, 20 * MS, 300 * MS, SECOND, 3 * SECOND, 6 * SECOND]);
+            Planned { at_ns, for_ns, fault }
+        })
+        .collect();
+    faults.sort_by_key(|planned| planned.at_ns);
+    faults
+}
+
+fn fault(draws: &mut Draws, node: usize, other: usize, directory: usize) -> Fault {
+    match draws.0.below(20) {
+        0..=3 => Fault::Kill { node },
+        4..=7 => Fault::PowerOff { node },
+        8 => Fault::PowerOffAll,
+        9 => Fault::KillAll,
+        10 => Fault::Stop { node },
+        11 => Fault::Pause { node },
+        12 => Fault::StandStill { node, core: draws.0.below(5) as usize },
+        13 if node != other => Fault::Cut { from: node, to: other, both_ways: draws.yes(50) },
+        14 => Fault::Isolate { node, from_clients: draws.yes(50) },
+        15 => Fault::Lossy { node, permille: draws.one(&[10, 200]) },
+        16 => Fault::SlowDisk { node, directory, times: draws.one(&[10, 100]) },
+        17 => Fault::HangingDisk { node, directory },
+        18 => Fault::FailingDisk { node, directory, kind: draws.0.below(4) as usize },
+        19 => Fault::FullDisk { node, directory },
+        _ => Fault::FewDescriptors { node, spare: draws.0.below(6) as usize },
+    }
+}

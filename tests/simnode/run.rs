@@ -1,0 +1,430 @@
+//! A run: the cluster comes up, clients work, things go wrong, everything is healed, and then all that was promised must
+//! be there.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use ringlog_ring::sim::{Exit, MS, ProcessId, SECOND, World};
+use ringlog_ring::sleep_ms;
+
+use crate::check::ledger::Read;
+use crate::client::connection::Connection;
+use crate::client::routes::ask;
+use crate::client::{Shared, admin, committer, consumer, producer, rude};
+use crate::cluster::Cluster;
+use crate::nemesis::{self, ALL_DESCRIPTORS, HEALS_WITHIN_NS};
+use crate::plan::Plan;
+
+/// The longest that a new cluster may take until its topics are there.
+const COMES_UP_WITHIN_NS: u64 = 60 * SECOND;
+/// The longest that clients may take to end, and nodes.
+const ENDS_WITHIN_NS: u64 = 90 * SECOND;
+/// How often it is looked whether everything goes on.
+const LOOK_EVERY_NS: u64 = 20 * MS;
+/// How long a process's last events may be on their way.
+const SETTLES_NS: u64 = 5 * SECOND;
+/// The longest that reading everything may take.
+const READ_WITHIN_NS: u64 = 300 * SECOND;
+/// How often a reader asks again that is told to try later.
+const READ_TRIES: usize = 200;
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The same for the same seed.
+    pub trace_hash: u64,
+    /// How much happened.
+    pub events: u64,
+    /// The world's time at the end.
+    pub took_ns: u64,
+    /// Batches and commits that were acknowledged.
+    pub answers: u64,
+    /// What no run may show.
+    pub violations: Vec<String>,
+}
+
+/// A run in progress.
+struct Run<'a> {
+    plan: &'a Plan,
+    world: &'a World,
+    cluster: Cluster,
+    shared: Rc<Shared>,
+    clients: Vec<(String, ProcessId)>,
+}
+
+/// Carries out a plan. `look` gets the world before anything happens in it.
+pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
+    let world = World::new(plan.world());
+    look(&world);
+    let mut cluster = Cluster::new(&world, plan);
+    let shared = Rc::new(Shared {
+        plan: plan.clone(),
+        brokers: cluster.brokers().collect(),
+        ledgers: RefCell::default(),
+        reached: RefCell::default(),
+        commits: RefCell::default(),
+        topics: RefCell::default(),
+        healed_at_ns: Cell::new(None),
+        is_over: Cell::new(false),
+        disks_fail: Cell::new(false),
+    });
+    cluster.tell(&shared);
+    let mut run = Run { plan, world: &world, cluster, shared, clients: Vec::new() };
+    // What a step finds out makes the next ones pointless.
+    let _ = run.come_up() && run.go_wrong() && run.heal() && run.read() && run.end();
+    let answers = run.shared.ledgers.borrow().values().map(|ledger| ledger.answers()).sum::<u64>();
+    let answers = answers + run.shared.commits.borrow().answers;
+    drop(run);
+    Outcome {
+        trace_hash: world.trace_hash(),
+        events: world.events(),
+        took_ns: world.now_ns(),
+        answers,
+        violations: world.take_violations(),
+    }
+}
+
+impl Run<'_> {
+    fn complain(&self, text: String) -> bool {
+        self.world.add_violation(text);
+        false
+    }
+
+    fn is_fine(&self) -> bool {
+        !self.world.has_violations()
+    }
+
+    /// Starts the nodes, makes the topics, starts the clients.
+    fn come_up(&mut self) -> bool {
+        (0..self.cluster.nodes.len()).for_each(|place| self.cluster.start(place));
+        let made = Rc::new(Cell::new(false));
+        let (shared, told) = (self.shared.clone(), made.clone());
+        let clients = self.cluster.clients;
+        let maker = self.world.start(clients, "maker", move || async move {
+            make_topics(&shared).await;
+            told.set(true);
+        });
+        let cluster = &self.cluster;
+        self.world.run_until(COMES_UP_WITHIN_NS, || {
+            self.world.exit(maker).is_some() || self.world.has_violations() || cluster.has_news()
+        });
+        self.cluster.look_after(&mut Vec::new());
+        if self.is_fine() && !made.get() {
+            return self.complain("the cluster doesn't come up".to_owned());
+        }
+        for number in 0..self.plan.producers.len() {
+            let shared = self.shared.clone();
+            self.start_client(format!("producer-{number}"), move || producer::run(shared, number as u32));
+        }
+        for number in 0..self.plan.consumers {
+            let shared = self.shared.clone();
+            self.start_client(format!("reader-{number}"), move || consumer::run(shared, number));
+        }
+        for number in 0..self.plan.committers {
+            let shared = self.shared.clone();
+            self.start_client(format!("committer-{number}"), move || committer::run(shared, number));
+        }
+        if self.plan.has_admin {
+            let shared = self.shared.clone();
+            self.start_client("admin".to_owned(), move || admin::run(shared));
+        }
+        if self.plan.has_rude_client {
+            let shared = self.shared.clone();
+            self.start_client("rude".to_owned(), move || rude::run(shared));
+        }
+        self.is_fine()
+    }
+
+    fn start_client<Fut>(&mut self, name: String, main: impl FnOnce() -> Fut + 'static)
+    where
+        Fut: Future<Output = ()> + 'static,
+    {
+        let process = self.world.start(self.cluster.clients, &name, main);
+        self.clients.push((name, process));
+    }
+
+    /// Faults come and go.
+    fn go_wrong(&mut self) -> bool {
+        let begun_ns = self.world.now_ns();
+        // By their time: a fault begins, ends; a node is started.
+        let mut steps: Vec<(u64, Step)> = Vec::new();
+        for (place, planned) in self.plan.faults.iter().enumerate() {
+            steps.push((begun_ns + planned.at_ns, Step::Begin(place)));
+        }
+        steps.push((begun_ns + self.plan.lasts_ns, Step::Over));
+        let mut starts = Vec::new();
+        while let Some(next) = steps.iter().enumerate().min_by_key(|(_, (at_ns, _))| *at_ns).map(|(index, _)| index) {
+            let at_ns = steps[next].0.max(self.world.now_ns());
+            let cluster = &self.cluster;
+            self.world.run_until(at_ns - self.world.now_ns(), || self.world.has_violations() || cluster.has_news());
+            self.cluster.look_after(&mut starts);
+            steps.extend(starts.drain(..).map(|(at_ns, place)| (at_ns, Step::Start(place))));
+            if !self.is_fine() {
+                return false;
+            }
+            if self.world.now_ns() < at_ns {
+                continue;
+            }
+            match steps.remove(next).1 {
+                Step::Begin(place) => {
+                    let planned = &self.plan.faults[place];
+                    nemesis::begin(&mut self.cluster, &planned.fault, planned.for_ns);
+                    steps.push((self.world.now_ns() + planned.for_ns, Step::End(place)));
+                }
+                Step::End(place) => {
+                    for node in nemesis::end(&mut self.cluster, &self.plan.faults[place].fault) {
+                        self.cluster.start(node);
+                    }
+                }
+                Step::Start(place) => self.cluster.start(place),
+                Step::Over if steps.is_empty() => break,
+                // Faults that have begun end first.
+                Step::Over => steps.push((steps.iter().map(|(at_ns, _)| *at_ns).max().unwrap_or(at_ns), Step::Over)),
+            }
+        }
+        self.is_fine()
+    }
+
+    /// Nothing is wrong any more; before long everything goes on.
+    fn heal(&mut self) -> bool {
+        self.world.heal_network();
+        for place in 0..self.cluster.nodes.len() {
+            nemesis::mend_disks(self.world, &self.cluster, place);
+            let node = &self.cluster.nodes[place];
+            self.world.set_descriptors(node.host, ALL_DESCRIPTORS);
+            if let Some(process) = node.process {
+                self.world.resume(process);
+            }
+            // Directories that failed are offline until the node is started again.
+            if node.is_excused {
+                self.cluster.kill(place);
+            }
+            self.cluster.start(place);
+        }
+        self.world.note(|| "nothing is wrong any more".to_owned());
+        self.shared.healed_at_ns.set(Some(self.world.now_ns()));
+        let before = self.answers_by_partition();
+        self.shared.reached.borrow_mut().clear();
+        let ends: BTreeMap<_, _> =
+            self.shared.ledgers.borrow().iter().map(|(at, ledger)| (*at, ledger.end())).collect();
+        let deadline_ns = self.world.now_ns() + HEALS_WITHIN_NS;
+        let mut starts = Vec::new();
+        loop {
+            let cluster = &self.cluster;
+            let left_ns = deadline_ns.saturating_sub(self.world.now_ns());
+            // Looked at now and then: it isn't cheap.
+            let next_look_ns = Cell::new(0);
+            let goes_on = || {
+                let now_ns = self.world.now_ns();
+                now_ns >= next_look_ns.get() && {
+                    next_look_ns.set(now_ns + LOOK_EVERY_NS);
+                    self.stuck(&before, &ends).is_none()
+                }
+            };
+            let has_all =
+                self.world.run_until(left_ns, || self.world.has_violations() || cluster.has_news() || goes_on());
+            // One that was told to stop before, or that ended because of what was wrong.
+            self.cluster.look_after(&mut starts);
+            for (_, place) in starts.drain(..) {
+                self.cluster.start(place);
+            }
+            let down: Vec<usize> =
+                (0..self.cluster.nodes.len()).filter(|place| self.cluster.nodes[*place].process.is_none()).collect();
+            let is_down = !down.is_empty();
+            down.into_iter().for_each(|place| self.cluster.start(place));
+            if !self.is_fine() {
+                return false;
+            }
+            if !has_all {
+                let what = self.stuck(&before, &ends).unwrap_or_default();
+                return self.complain(format!("nothing is wrong, and yet {what}"));
+            }
+            if !is_down {
+                break;
+            }
+        }
+        self.shared.is_over.set(true);
+        let (world, clients) = (self.world, &self.clients);
+        let has_ended = || clients.iter().all(|(_, client)| world.exit(*client).is_some());
+        world.run_until(ENDS_WITHIN_NS, || world.has_violations() || has_ended());
+        if self.is_fine() && !has_ended() {
+            let left = clients.iter().filter(|(_, client)| world.exit(*client).is_none());
+            let left: Vec<_> = left.map(|(name, _)| name.as_str()).collect();
+            return self.complain(format!("they wait for ever: {left:?}"));
+        }
+        self.is_fine()
+    }
+
+    /// What doesn't go on, if anything.
+    fn stuck(&self, before: &BTreeMap<(usize, i32), u64>, ends: &BTreeMap<(usize, i32), i64>) -> Option<String> {
+        let ledgers = self.shared.ledgers.borrow();
+        for (at, ledger) in ledgers.iter().filter(|(at, _)| self.plan.is_answered(at.0)) {
+            if ledger.answers() <= before.get(at).copied().unwrap_or(0) + 1 {
+                return Some(format!("nothing is acknowledged in {at:?}"));
+            }
+        }
+        let reached = self.shared.reached.borrow();
+        for number in 0..self.plan.consumers {
+            let topic = number % self.plan.topics.len();
+            for (at, end) in ends.iter().filter(|(at, _)| at.0 == topic) {
+                if reached.get(&(number, at.1)).copied().unwrap_or(0) < *end {
+                    return Some(format!("reader {number} doesn't get to {end} of {at:?}"));
+                }
+            }
+        }
+        None
+    }
+
+    fn answers_by_partition(&self) -> BTreeMap<(usize, i32), u64> {
+        self.shared.ledgers.borrow().iter().map(|(at, ledger)| (*at, ledger.answers())).collect()
+    }
+
+    /// Everything is read and compared.
+    fn read(&mut self) -> bool {
+        let shared = self.shared.clone();
+        let all = self.world.run_program(self.cluster.clients, "last reader", READ_WITHIN_NS, move || async move {
+            read_everything(&shared).await
+        });
+        match all {
+            None if self.is_fine() => self.complain("reading everything doesn't come to an end".to_owned()),
+            None => false,
+            Some(Err(fault)) => self.complain(format!("reading everything: {fault}")),
+            Some(Ok(all)) => {
+                for (at, found) in all {
+                    let checked = self.shared.with_ledger(at, |ledger| ledger.check(at, &found));
+                    checked.unwrap_or_else(|fault| self.world.add_violation(format!("partition {at:?}: {fault}")));
+                }
+                self.is_fine()
+            }
+        }
+    }
+
+    /// All nodes stop in order, and nothing of any process is left.
+    fn end(&mut self) -> bool {
+        let nodes: Vec<_> = self.cluster.nodes.iter().filter_map(|node| Some((node.plan.id, node.process?))).collect();
+        for place in 0..self.cluster.nodes.len() {
+            // Brokers first, as an operator does it: they need a controller to leave in order.
+            if !self.cluster.nodes[place].plan.is_controller {
+                self.cluster.stop(place);
+            }
+        }
+        let world = self.world;
+        let brokers: Vec<_> = self.cluster.nodes.iter().filter(|node| !node.plan.is_controller).collect();
+        world.run_until(ENDS_WITHIN_NS, || {
+            brokers.iter().all(|node| node.process.is_none_or(|process| world.exit(process).is_some()))
+        });
+        (0..self.cluster.nodes.len()).for_each(|place| self.cluster.stop(place));
+        world.run_until(ENDS_WITHIN_NS, || nodes.iter().all(|(_, node)| world.exit(*node).is_some()));
+        for (id, node) in nodes {
+            let exit = world.exit(node);
+            if exit != Some(Exit::Returned) {
+                world.add_violation(format!("node {id} was told to stop, and its end is {exit:?}"));
+            }
+        }
+        world.run_for(SETTLES_NS);
+        match world.leaked_processes() {
+            0 => self.is_fine(),
+            left => self.complain(format!("{left} processes that ended still hold memory")),
+        }
+    }
+}
+
+enum Step {
+    Begin(usize),
+    End(usize),
+    Start(usize),
+    Over,
+}
+
+/// Makes the plan's topics, and waits until they are led.
+async fn make_topics(shared: &Rc<Shared>) {
+    let addresses: Vec<_> = shared.brokers.values().copied().collect();
+    for topic in &shared.plan.topics {
+        let mut configs = vec![
+            ("internal.segment.bytes", topic.segment_bytes.to_string()),
+            ("segment.ms", topic.segment_ms.to_string()),
+        ];
+        if topic.flushes {
+            configs.push(("flush.messages", "1".to_owned()));
+        }
+        for turn in 0.. {
+            sleep_ms(20).await;
+            let Ok(mut connection) = Connection::open(addresses[turn % addresses.len()]).await else { continue };
+            match admin::create(&mut connection, &topic.name, topic.partitions, &configs).await {
+                Ok(0 | admin::EXISTS) => {}
+                Ok(code) => {
+                    shared.judge_code("maker", code, &admin::RETRIABLE);
+                    continue;
+                }
+                Err(fault) => {
+                    shared.judge("maker", &fault);
+                    continue;
+                }
+            }
+            let Ok(Some(route)) = ask(&mut connection, &topic.name).await else { continue };
+            let is_led = route.leaders.values().all(|leader| *leader > 0);
+            if is_led && route.leaders.len() == topic.partitions as usize {
+                break;
+            }
+        }
+    }
+}
+
+type Found = Vec<((usize, i32), Vec<Read>)>;
+
+async fn read_everything(shared: &Rc<Shared>) -> Result<Found, String> {
+    let mut all = Vec::new();
+    for (number, topic) in shared.plan.topics.iter().enumerate() {
+        for partition in 0..topic.partitions {
+            let found = read_partition(shared, &topic.name, partition).await;
+            all.push(((number, partition), found.map_err(|fault| format!("{}-{partition}: {fault}", topic.name))?));
+        }
+    }
+    let keys = shared.commits.borrow().keys();
+    for key in keys {
+        let found = read_commit(shared, &key).await?;
+        shared.commits.borrow_mut().check(&key, found)?;
+    }
+    let address = *shared.brokers.values().next().ok_or("no broker")?;
+    let mut connection = Connection::open(address).await.map_err(|fault| fault.to_string())?;
+    let listed = admin::list(&mut connection).await.map_err(|fault| format!("{fault:?}"))?;
+    shared.topics.borrow().check(&listed)?;
+    Ok(all)
+}
+
+async fn read_partition(shared: &Rc<Shared>, topic: &str, partition: i32) -> Result<Vec<Read>, String> {
+    let addresses: Vec<_> = shared.brokers.values().copied().collect();
+    let mut last = "no answer".to_owned();
+    for turn in 0..READ_TRIES {
+        let Ok(mut connection) = Connection::open(addresses[turn % addresses.len()]).await else { continue };
+        let route = ask(&mut connection, topic).await.map_err(|fault| format!("{fault:?}"))?;
+        let leader = route.as_ref().and_then(|route| shared.brokers.get(route.leaders.get(&partition)?));
+        if let (Some(route), Some(leader)) = (&route, leader)
+            && let Ok(mut connection) = Connection::open(*leader).await
+        {
+            match consumer::read_all(&mut connection, route.topic_id, partition).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(code)) => last = format!("error {code}"),
+                Err(fault) => return Err(format!("{fault:?}")),
+            }
+        }
+        sleep_ms(100).await;
+    }
+    Err(last)
+}
+
+async fn read_commit(shared: &Rc<Shared>, key: &(String, usize, i32)) -> Result<i64, String> {
+    let mut last = "no coordinator".to_owned();
+    for _ in 0..READ_TRIES {
+        if let Ok(Some((mut connection, topic_id))) = committer::coordinator(shared, key).await {
+            match committer::fetch(&mut connection, topic_id, key).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(code)) => last = format!("error {code}"),
+                Err(fault) => return Err(format!("{fault:?}")),
+            }
+        }
+        sleep_ms(100).await;
+    }
+    Err(format!("{key:?}: {last}"))
+}

@@ -1,0 +1,32 @@
+//! A run as a story: what happens in the world and what the node logs, line by line, with time and place.
+
+use std::fmt;
+
+use ringlog_ring::sim::{self, World};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+struct Place;
+
+impl FormatTime for Place {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let Some(context) = sim::context() else { return Ok(()) };
+        write!(writer, "{}", place(&context))
+    }
+}
+
+fn place(context: &sim::Context) -> String {
+    let (seconds, micros) = (context.at_ns / sim::SECOND, context.at_ns % sim::SECOND / sim::US);
+    format!("{seconds:3}.{micros:06} {}/{}/{}", context.host, context.program, context.thread)
+}
+
+/// Prints what the nodes log from now on.
+pub fn print_logs() {
+    // Only the first call counts.
+    let _ = tracing_subscriber::fmt().with_timer(Place).with_ansi(false).try_init();
+}
+
+/// Prints what happens in a world.
+pub fn tell(world: &World) {
+    world.tell(|context, text| println!("{}: {text}", place(context)));
+}
