@@ -1,11 +1,15 @@
 //! The cores in a simulated, faulty world (`tests/sim`).
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::{ci, mutants, paths};
 
+/// What switches the simulated back end of the ring on. The simulation of the cores doesn't use it, but is built with it,
+/// too: what both are made of is built once.
+pub const FLAGS: &str = "--cfg ringlog_sim";
 /// How long fresh seeds run when nothing else is asked for.
 const SECONDS: u64 = 30;
 /// And before a change lands.
@@ -58,7 +62,7 @@ impl Options {
 /// Runs what is asked for; if that is nothing, all fixed seeds and checks of the simulation, and fresh seeds for a while.
 pub fn run(options: &Options) -> Result<()> {
     if let Some(text) = &options.mutants {
-        return mutants::run(&mutants::CORES, text);
+        return mutants::run(&[mutants::CORES], text);
     }
     let arguments = options.arguments();
     if !arguments.is_empty() {
@@ -76,12 +80,22 @@ pub fn run_in_ci() -> Result<()> {
 }
 
 fn tests() -> Result<()> {
-    ci::cargo(["test", "--profile", "sim", "-p", "ringlog-sim-tests"])
+    cargo(&["test", "--profile", "sim", "-p", "ringlog-sim-tests"], &[])
 }
 
 fn hunt(arguments: &[String]) -> Result<()> {
+    cargo(&["run", "--profile", "sim", "-p", "ringlog-sim-tests", "--bin", "hunt", "--"], arguments)
+}
+
+/// Where what is built for simulations goes: the flag would have everything else built anew each time.
+pub fn target_folder() -> Result<PathBuf> {
+    Ok(ci::target_folder()?.join("ringlog_sim"))
+}
+
+/// Cargo with what simulations are built with.
+pub fn cargo(arguments: &[&str], more: &[String]) -> Result<()> {
     let mut command = Command::new(paths::cargo());
-    command.args(["run", "--profile", "sim", "-p", "ringlog-sim-tests", "--bin", "hunt", "--"]);
-    command.args(arguments).current_dir(paths::root());
+    command.args(arguments).args(more).current_dir(paths::root());
+    command.env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_folder()?);
     ci::run_command(&mut command)
 }

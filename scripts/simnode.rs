@@ -1,14 +1,9 @@
 //! Whole nodes in a simulated, faulty world (`tests/simnode`), and the simulated ring's own tests.
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use anyhow::Result;
 
-use crate::{ci, mutants, paths};
+use crate::{mutants, sim};
 
-/// What switches the simulated back end of the ring on.
-pub const FLAGS: &str = "--cfg ringlog_sim";
 /// How long fresh seeds run when nothing else is asked for.
 const SECONDS: u64 = 30;
 /// And before a change lands.
@@ -46,16 +41,10 @@ impl Options {
     }
 }
 
-/// Where what is built for the simulation goes: the flag would have everything else built anew each time.
-pub fn target_folder(is_simulated_ring: bool) -> Result<PathBuf> {
-    let target = ci::target_folder()?;
-    Ok(if is_simulated_ring { target.join("ringlog_sim") } else { target })
-}
-
 /// Runs what is asked for; if that is nothing, all fixed seeds, and fresh ones for a while.
 pub fn run(options: &Options) -> Result<()> {
     if let Some(text) = &options.mutants {
-        return mutants::run(&mutants::NODES, text);
+        return mutants::run(&[mutants::NODES], text);
     }
     let arguments = options.arguments();
     if !arguments.is_empty() {
@@ -72,16 +61,9 @@ pub fn run_in_ci() -> Result<()> {
 }
 
 fn tests() -> Result<()> {
-    cargo(&["test", "--profile", "sim", "-p", "ringlog-ring", "-p", "ringlog-simnode-tests"], &[])
+    sim::cargo(&["test", "--profile", "sim", "-p", "ringlog-ring", "-p", "ringlog-simnode-tests"], &[])
 }
 
 fn hunt(arguments: &[String]) -> Result<()> {
-    cargo(&["run", "--profile", "sim", "-p", "ringlog-simnode-tests", "--bin", "simnode", "--"], arguments)
-}
-
-fn cargo(arguments: &[&str], more: &[String]) -> Result<()> {
-    let mut command = Command::new(paths::cargo());
-    command.args(arguments).args(more).current_dir(paths::root());
-    command.env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_folder(true)?);
-    ci::run_command(&mut command)
+    sim::cargo(&["run", "--profile", "sim", "-p", "ringlog-simnode-tests", "--bin", "simnode", "--"], arguments)
 }

@@ -1,16 +1,16 @@
 //! Deliberate mistakes in the cores, each of which the simulation has to find: whether its checkers and faults are worth
 //! anything.
 //!
-//! The mistakes stand in `tests/sim/mutants` and, for whole nodes, in `tests/simnode/mutants` (`list` reads them). The cores themselves hold nothing of it: a copy of
-//! those crates that the simulation needs is made in the target folder, with all mistakes in it, each behind a switch
-//! (`copy`). The copy is built once. Then each mistake is switched on in turn, by an environment variable, and seeds run
-//! until one fails, which must pass without the mistake.
+//! The mistakes stand in `tests/sim/mutants` and, for whole nodes, in `tests/simnode/mutants` (`list` reads them). What runs
+//! holds nothing of it: a copy of those crates that the simulations need is made in the target folder, with all mistakes in
+//! it, each behind a switch (`copy`). The copy is built once. Then each mistake is switched on in turn, by an environment
+//! variable, and seeds run until one fails, which must pass without the mistake.
 
 mod copy;
 mod list;
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
@@ -33,8 +33,6 @@ pub struct Kind {
     folder: &'static str,
     /// What is run when a mistake doesn't say it.
     scenarios: &'static [&'static str],
-    /// Nodes run on the simulated back end of their ring.
-    is_simulated_ring: bool,
     /// A mistake must be found with one of so many seeds, of each scenario.
     seeds: u64,
     /// Seeds that must pass in the copy with no mistake switched on.
@@ -47,7 +45,6 @@ pub const CORES: Kind = Kind {
     program: "hunt",
     folder: "tests/sim/mutants",
     scenarios: &["faults", "elections"],
-    is_simulated_ring: false,
     seeds: 3_000,
     sound_seeds: 60,
 };
@@ -58,7 +55,6 @@ pub const NODES: Kind = Kind {
     program: "simnode",
     folder: "tests/simnode/mutants",
     scenarios: &["nodes"],
-    is_simulated_ring: true,
     seeds: 600,
     sound_seeds: 20,
 };
@@ -71,14 +67,20 @@ enum Outcome {
 }
 
 /// Sees that each mistake is found, or each with `text` in its name.
-pub fn run(kind: &Kind, text: &str) -> Result<()> {
-    let mutants = list::read(kind.folder)?;
+pub fn run(kinds: &[Kind], text: &str) -> Result<()> {
+    let (mut mutants, mut kind_of) = (Vec::new(), Vec::new());
+    for (kind, Kind { folder, .. }) in kinds.iter().enumerate() {
+        mutants.extend(list::read(folder)?);
+        kind_of.resize(mutants.len(), kind);
+    }
     let begin = Instant::now();
-    let program = copy::build(kind, &mutants)?;
+    let programs: Vec<PathBuf> = copy::build(kinds, &mutants)?;
     println!("built with {} mistakes in {:.0} s", mutants.len(), begin.elapsed().as_secs_f64());
     let begin = Instant::now();
-    let sound = hunt(&program, None, &["--from", "0", "--seeds", &kind.sound_seeds.to_string()])?;
-    ensure!(matches!(sound, Outcome::Passed), "without a mistake: {sound:?}");
+    for (kind, program) in kinds.iter().zip(&programs) {
+        let sound = hunt(program, None, &["--from", "0", "--seeds", &kind.sound_seeds.to_string()])?;
+        ensure!(matches!(sound, Outcome::Passed), "without a mistake: {sound:?}");
+    }
     let chosen = mutants.iter().enumerate().filter(|(_, mutant)| mutant.name.contains(text));
     let queue = Mutex::new(chosen);
     let missed = Mutex::new(Vec::new());
@@ -86,7 +88,8 @@ pub fn run(kind: &Kind, text: &str) -> Result<()> {
         loop {
             let next = queue.lock().expect("no other thread panics").next();
             let Some((index, mutant)) = next else { return };
-            if let Err(error) = find(kind, &program, index, mutant) {
+            let kind = kind_of[index];
+            if let Err(error) = find(&kinds[kind], &programs[kind], index, mutant) {
                 println!("MISSED {}: {error:#}", mutant.name);
                 missed.lock().expect("no other thread panics").push(mutant.name.as_str());
             }
