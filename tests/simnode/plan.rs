@@ -129,7 +129,8 @@ impl Plan {
     pub fn of(seed: u64) -> Plan {
         let mut draws = Draws(Random::from_seed(seed ^ 0x516d_0de5));
         let nodes = nodes(&mut draws);
-        let flushes_everywhere = draws.yes(60);
+        let weather = draws.one(&[Weather::Mixed, Weather::Mixed, Weather::Power, Weather::Kills]);
+        let flushes_everywhere = weather == Weather::Power || draws.yes(60);
         let topics: Vec<TopicPlan> = (0..draws.one(&[1, 1, 2]))
             .map(|number| TopicPlan {
                 name: format!("orders-{number}"),
@@ -141,7 +142,7 @@ impl Plan {
             .collect();
         let mut producers: Vec<_> = (0..draws.between(1, 3)).map(|_| producer(&mut draws, &topics)).collect();
         let lasts_ns = draws.between(2, 12) * SECOND;
-        let faults = faults(&mut draws, &nodes, lasts_ns);
+        let faults = faults(&mut draws, weather, &nodes, lasts_ns);
         if faults.iter().any(|planned| planned.fault.restarts_nodes()) {
             // A producer snapshot, Kafka's as ours, holds each producer's last batch only: of several that weren't
             // answered before a restart, the others aren't known again after it.
@@ -342,16 +343,46 @@ fn properties(draws: &mut Draws, flushes: bool) -> Vec<(&'static str, String)> {
     properties
 }
 
-fn faults(draws: &mut Draws, nodes: &[NodePlan], lasts_ns: u64) -> Vec<Planned> {
-    let count = draws.one(&[0, 1, 2, 3, 5, 8]);
+/// What most goes wrong in a run: weathers of many sorts hide what only one of them shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    /// A little of everything.
+    Mixed,
+    /// Power fails again and again, here and everywhere.
+    Power,
+    /// Processes are killed while their disks are slow.
+    Kills,
+}
+
+fn faults(draws: &mut Draws, weather: Weather, nodes: &[NodePlan], lasts_ns: u64) -> Vec<Planned> {
+    let count = match weather {
+        Weather::Mixed => draws.one(&[0, 1, 2, 3, 5, 8]),
+        Weather::Power | Weather::Kills => draws.one(&[2, 4, 8]),
+    };
     let mut faults: Vec<Planned> = (0..count)
         .map(|_| {
             let node = draws.0.below(nodes.len() as u64) as usize;
             let other = draws.0.below(nodes.len() as u64) as usize;
             let directory = draws.0.below(nodes[node].log_dirs as u64) as usize;
-            let fault = fault(draws, node, other, directory);
             let at_ns = draws.0.below(lasts_ns);
-            let for_ns = draws.one(&[200 * US, 20 * MS, 300 * MS, SECOND, 3 * SECOND, 6 * SECOND]);
+            let (fault, for_ns) = match weather {
+                Weather::Mixed => (
+                    fault(draws, node, other, directory),
+                    draws.one(&[200 * US, 20 * MS, 300 * MS, SECOND, 3 * SECOND, 6 * SECOND]),
+                ),
+                Weather::Power => {
+                    let fault = if draws.yes(60) { Fault::PowerOffAll } else { Fault::PowerOff { node } };
+                    (fault, draws.one(&[20 * MS, 300 * MS]))
+                }
+                Weather::Kills if draws.yes(40) => {
+                    let times = draws.one(&[10, 100]);
+                    (Fault::SlowDisk { node, directory, times }, draws.one(&[SECOND, 3 * SECOND]))
+                }
+                Weather::Kills => {
+                    let fault = if draws.yes(50) { Fault::KillAll } else { Fault::Kill { node } };
+                    (fault, draws.one(&[20 * MS, 300 * MS]))
+                }
+            };
             Planned { at_ns, for_ns, fault }
         })
         .collect();

@@ -86,6 +86,10 @@ impl Raft {
             self.epoch = epoch;
             self.voted = None;
         }
+        if self.leader.as_ref().is_some_and(|known| known.endpoints != leader.endpoints) {
+            // Of a leader that was read from quorum-state only the id may have been known: who forwards to it has to hear.
+            self.announced = None;
+        }
         self.leader = Some(leader);
         let follower = Follower {
             fetch_deadline: now.monotonic.plus_ms(self.config.fetch_timeout_ms),

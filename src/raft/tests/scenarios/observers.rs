@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ringlog_protocol::ResponseBody;
 use ringlog_protocol::messages::FetchRequest;
-use ringlog_raft::{Action, Effects, Event, Raft, RaftConfig, ReplyToken};
-use ringlog_types::{LeaderEpoch, MonotonicMs, Now, Offset};
+use ringlog_raft::{Action, Effects, Event, QuorumState, QuorumStateVersion, Raft, RaftConfig, ReplyToken};
+use ringlog_types::{LeaderEpoch, MonotonicMs, NodeId, Now, Offset, Random};
 
-use super::node::{actions_of, at, config, elected, empty, fetch_of, start};
+use super::node::{LOG, actions_of, ask, at, config, done, elected, empty, endpoint, fetch_of, start};
 
 /// A single voter that leads.
 fn leader(config: RaftConfig) -> Raft {
@@ -157,4 +157,36 @@ fn a_voter_gets_records_at_once_and_all_are_told_when_the_leader_resigns() {
     });
     let told: Vec<_> = told.collect();
     assert!(matches!(&told[..], [(ReplyToken(3), ResponseBody::Fetch(_))]), "{told:?}");
+}
+
+#[test]
+fn a_broker_that_remembers_its_leader_by_name_alone_tells_where_it_listens_once_it_hears() {
+    // Its log went with the power, and with it the voters; quorum-state is there.
+    let mut loaded = empty(&[]);
+    let leader_id = Some(NodeId(1));
+    let version = QuorumStateVersion::V1;
+    loaded.quorum_state = Some(QuorumState { epoch: LeaderEpoch(1), leader_id, voted: None, version });
+    let own = RaftConfig { is_controller: false, bootstrap_servers: vec![endpoint(1)], ..config(5) };
+    let (mut broker, fx) = Raft::new(own, loaded, Random::from_seed(1), at(0));
+    let mut actions = actions_of(fx);
+    let is_role = |action: &Action| matches!(action, Action::Role(role) if role.leader_id == leader_id);
+    assert!(actions.iter().any(is_role), "{actions:?}");
+    assert_eq!(broker.leader_endpoint(), None);
+    actions.extend(actions_of(broker.step(Event::Tick, at(1))));
+    let asked = actions.into_iter().find_map(|action| match action {
+        Action::Send { token, request, .. } => Some((token, *request)),
+        _ => None,
+    });
+    let (token, asked) = asked.expect("it asks who leads");
+    let mut leader = leader(config(1));
+    let read = ask(&mut leader, asked, at(10)).reads.into_iter().find_map(|action| match action {
+        Action::ReadLog { token, .. } => Some(token),
+        _ => None,
+    });
+    let result = Ok(vec![Bytes::from_static(LOG)]);
+    let fx = leader.step(Event::LogRead { token: read.expect("the leader reads its log"), result }, at(10));
+    let answer = done(fx).reply.expect("an answer");
+    let told = actions_of(broker.step(Event::Response { token, result: Ok(answer) }, at(11)));
+    assert_eq!(broker.leader_endpoint(), Some(&endpoint(1)));
+    assert!(told.iter().any(is_role), "who forwards to the leader doesn't hear where it is: {told:?}");
 }
