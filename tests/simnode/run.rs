@@ -386,11 +386,22 @@ async fn read_everything(shared: &Rc<Shared>) -> Result<Found, String> {
         let found = read_commit(shared, &key).await?;
         shared.commits.borrow_mut().check(&key, found)?;
     }
-    let address = *shared.brokers.values().next().ok_or("no broker")?;
-    let mut connection = Connection::open(address).await.map_err(|fault| fault.to_string())?;
-    let listed = admin::list(&mut connection).await.map_err(|fault| format!("{fault:?}"))?;
-    shared.topics.borrow().check(&listed)?;
+    shared.topics.borrow().check(&list_topics(shared).await?)?;
     Ok(all)
+}
+
+/// Some broker may still be starting.
+async fn list_topics(shared: &Rc<Shared>) -> Result<Vec<String>, String> {
+    let addresses: Vec<_> = shared.brokers.values().copied().collect();
+    let mut last = "no broker".to_owned();
+    for turn in 0..READ_TRIES {
+        match Connection::open(addresses[turn % addresses.len()]).await {
+            Ok(mut connection) => return admin::list(&mut connection).await.map_err(|fault| format!("{fault:?}")),
+            Err(fault) => last = fault.to_string(),
+        }
+        sleep_ms(100).await;
+    }
+    Err(last)
 }
 
 async fn read_partition(shared: &Rc<Shared>, topic: &str, partition: i32) -> Result<Vec<Read>, String> {

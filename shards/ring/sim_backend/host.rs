@@ -178,7 +178,7 @@ impl Host {
         world.trace.tell(|| format!("{} loses its power", self.name));
         world::as_nobody(|| {
             self.disks().iter().for_each(|disk| disk.lose_power(world));
-            world.network.borrow_mut().forget_host(self.number);
+            world.network.borrow_mut().forget_host(world, self.number);
         });
     }
 

@@ -247,6 +247,8 @@ impl Network {
             EndState::Open | EndState::Half if is_abrupt || has_unread => {
                 end.state = EndState::Gone;
                 self.send_event(world, id, 1 - side, StreamEventKind::Reset);
+                // It may get lost.
+                self.on_receiver_gone(world, id, side);
             }
             EndState::Open => {
                 end.state = EndState::Closed;
@@ -267,14 +269,15 @@ impl Network {
     }
 
     /// A host has lost its power: its kernel knows of nothing, and tells nobody.
-    pub fn forget_host(&mut self, host: usize) {
+    pub fn forget_host(&mut self, world: &World, host: usize) {
         self.listeners.retain(|_, listener| listener.host != host);
         for id in self.ids() {
-            let Some(flow) = self.flows.get_mut(&id) else { continue };
             for side in [0, 1] {
+                let Some(flow) = self.flows.get_mut(&id) else { continue };
                 if flow.ends[side].host == host {
                     (flow.ends[side].state, flow.ends[side].process) = (EndState::Gone, None);
                     flow.pipes[side].forget();
+                    self.on_receiver_gone(world, id, side);
                 }
             }
             self.forget_if_over(id);

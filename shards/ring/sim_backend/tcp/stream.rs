@@ -530,6 +530,19 @@ impl Network {
         }
     }
 
+    /// What the end `side` had received went with it. A sender that waits for room there asks by itself after a while, and
+    /// learns that nobody is there.
+    pub fn on_receiver_gone(&mut self, world: &World, id: u64, side: usize) {
+        let Some(flow) = self.flows.get_mut(&id) else { return };
+        let pipe = &mut flow.pipes[1 - side];
+        pipe.received.clear();
+        pipe.received_bytes = 0;
+        let at_ns = world.now_ns() + world.settings.network.retransmit_ns;
+        if !std::mem::replace(&mut pipe.is_window_posted, true) {
+            Self::post(world, at_ns, id, 1 - side, StreamEventKind::Window);
+        }
+    }
+
     fn on_window(&mut self, world: &World, id: u64, side: usize) {
         if !self.passes_to(world, id, side) {
             // The sender asks by itself after a while.
