@@ -153,10 +153,8 @@ fn administer(cluster: &Cluster, topic: &str) -> Result<()> {
     tool(cluster, "kafka-topics", &["--delete", "--topic", &format!("{topic}-deleted")])?;
     wait_until("the broker to know of it", Duration::from_secs(20), || {
         let topics = match tool(cluster, "kafka-topics", &["--describe", "--exclude-internal"]) {
-            // The tool asks for all names first, and one of them may go before it asks what they are.
-            Err(error) if error.to_string().contains("This server does not host this topic-partition") => {
-                return Ok(None);
-            }
+            // The tool asks for all names first, and one of them may go before it asks what they are, or how they are set.
+            Err(error) if error.to_string().contains("UnknownTopicOrPartitionException") => return Ok(None),
             topics => topics?,
         };
         let configs = tool(cluster, "kafka-configs", &[&["--describe"], &entity[..]].concat())?;
