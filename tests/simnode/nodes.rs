@@ -19,9 +19,9 @@ fn what_was_promised_is_there() {
 
 #[test]
 fn seeds_that_found_faults_pass() {
-    // 22: a directory went offline when a segment was sealed before its first write. 45, 46: the metadata log was gone
-    // after the first power failure.
-    for seed in [22, 45, 46] {
+    // 104: a broker that remembered its leader by name alone never registered. 17: who waited for room at a peer that had
+    // lost its power never learned of it. 49: nobody is led yet when everything is read.
+    for seed in [17, 49, 104] {
         let outcome = run(&Plan::of(seed), |_| ());
         assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}", outcome.violations);
     }
