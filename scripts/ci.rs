@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{e2e, hang, mutants, paths, setup, sim, simnode, tidy};
+use crate::{e2e, hang, mutants, paths, setup, sim, tidy};
 
 /// A named piece of work.
 type Step = (&'static str, fn() -> Result<()>);
@@ -20,8 +20,8 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("unit tests", unit_tests),
     ("xtask tests", xtask_tests),
-    ("simulation", sim::run_in_ci),
-    ("whole nodes", simnode::run_in_ci),
+    ("simulation", || sim::CORES.run_in_ci()),
+    ("whole nodes", || sim::NODES.run_in_ci()),
     ("mutants", || mutants::run(&[mutants::CORES, mutants::NODES], "")),
     ("hang", hang::run),
     ("fuzz", || fuzz(60)),

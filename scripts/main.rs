@@ -10,7 +10,6 @@ mod paths;
 mod rooms;
 mod setup;
 mod sim;
-mod simnode;
 mod tidy;
 
 use std::process::{Command as Process, ExitCode};
@@ -35,9 +34,9 @@ enum Command {
     /// Rules about the tree: crate edges, file lengths, where unsafe code may be.
     Tidy,
     /// The cores in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
-    Sim(sim::Options),
+    Sim(sim::CoreOptions),
     /// Whole nodes in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
-    Simnode(simnode::Options),
+    Simnode(sim::Options),
     /// Fuzz the decoders (needs cargo-fuzz and a nightly toolchain).
     Fuzz {
         /// For how many seconds.
@@ -88,8 +87,8 @@ fn run(command: Command) -> Result<()> {
         Command::Dev { arguments } => dev(&arguments),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
-        Command::Sim(options) => sim::run(&options),
-        Command::Simnode(options) => simnode::run(&options),
+        Command::Sim(options) => sim::run_cores(&options),
+        Command::Simnode(options) => sim::NODES.run(&options),
         Command::Fuzz { time_s } => ci::fuzz(time_s),
         Command::E2e { arguments } => e2e::run(&arguments),
         Command::Hang => hang::run(),

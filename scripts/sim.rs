@@ -1,32 +1,58 @@
-//! The cores in a simulated, faulty world (`tests/sim`).
+//! The cores (`tests/sim`), and whole nodes (`tests/simnode`), in a simulated, faulty world.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{ci, mutants, paths};
+use crate::mutants::{self, Kind};
+use crate::{ci, paths};
 
 /// What switches the simulated back end of the ring on. The simulation of the cores doesn't use it, but is built with it,
 /// too: what both are made of is built once.
 pub const FLAGS: &str = "--cfg ringlog_sim";
 /// How long fresh seeds run when nothing else is asked for.
 const SECONDS: u64 = 30;
-/// And before a change lands.
-const CI_SECONDS: u64 = 40;
 
-/// What of the simulations is to run.
+/// A simulation.
+pub struct Simulation {
+    /// What runs seeds, and the mistakes that it has to find.
+    kind: Kind,
+    /// Packages whose tests belong to it.
+    tests: &'static [&'static str],
+    /// How long fresh seeds run before a change lands.
+    ci_seconds: u64,
+}
+
+/// The cores.
+pub const CORES: Simulation = Simulation { kind: mutants::CORES, tests: &["ringlog-sim-tests"], ci_seconds: 40 };
+
+/// Whole nodes, and the ring that they run on.
+pub const NODES: Simulation =
+    Simulation { kind: mutants::NODES, tests: &["ringlog-ring", "ringlog-simnode-tests"], ci_seconds: 60 };
+
+/// What of the simulation of cores is to run.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct CoreOptions {
     /// Only these scenarios: log, groups, faults, elections.
     scenarios: Vec<String>,
+    /// Run elections of the metadata quorum until so many epochs have had a leader.
+    #[arg(long)]
+    elections: Option<u64>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What of a simulation is to run.
+#[derive(clap::Args)]
+pub struct Options {
     /// Repeat the runs of this seed.
     #[arg(long)]
     seed: Option<u64>,
     /// With `--seed`: print everything that happens.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Run so many fresh seeds of each scenario.
+    /// Run so many fresh seeds.
     #[arg(long)]
     seeds: Option<u64>,
     /// Consecutive seeds from this one on, instead of fresh ones.
@@ -35,10 +61,7 @@ pub struct Options {
     /// Run fresh seeds for so many seconds.
     #[arg(long)]
     seconds: Option<u64>,
-    /// Run elections of the metadata quorum until so many epochs have had a leader.
-    #[arg(long)]
-    elections: Option<u64>,
-    /// See that each deliberate mistake in the cores is found; with a text, those that have it in their name.
+    /// See that each deliberate mistake is found; with a text, those that have it in their name.
     #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "", exclusive = true)]
     mutants: Option<String>,
 }
@@ -46,45 +69,57 @@ pub struct Options {
 impl Options {
     /// For the program that runs seeds.
     fn arguments(&self) -> Vec<String> {
-        let numbers = [
-            ("--seed", self.seed),
-            ("--seeds", self.seeds),
-            ("--from", self.from),
-            ("--seconds", self.seconds),
-            ("--elections", self.elections),
-        ];
-        let numbers = numbers.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?.to_string()]));
+        let numbers =
+            [("--seed", self.seed), ("--seeds", self.seeds), ("--from", self.from), ("--seconds", self.seconds)];
         let trace = self.trace.then(|| "--trace".to_owned());
-        self.scenarios.iter().cloned().chain(numbers.flatten()).chain(trace).collect()
+        numbers.into_iter().flat_map(|(name, value)| number(name, value)).chain(trace).collect()
     }
 }
 
-/// Runs what is asked for; if that is nothing, all fixed seeds and checks of the simulation, and fresh seeds for a while.
-pub fn run(options: &Options) -> Result<()> {
-    if let Some(text) = &options.mutants {
-        return mutants::run(&[mutants::CORES], text);
+fn number(name: &str, value: Option<u64>) -> impl Iterator<Item = String> {
+    value.into_iter().flat_map(move |value| [name.to_owned(), value.to_string()])
+}
+
+/// Runs of the cores what is asked for.
+pub fn run_cores(options: &CoreOptions) -> Result<()> {
+    let more = options.scenarios.iter().cloned().chain(number("--elections", options.elections));
+    CORES.run_with(&options.options, more.collect())
+}
+
+impl Simulation {
+    /// Runs what is asked for.
+    pub fn run(&self, options: &Options) -> Result<()> {
+        self.run_with(options, Vec::new())
     }
-    let arguments = options.arguments();
-    if !arguments.is_empty() {
-        return hunt(&arguments);
+
+    /// If nothing is asked for, all fixed seeds and checks of the simulation, and fresh seeds for a while.
+    fn run_with(&self, options: &Options, mut arguments: Vec<String>) -> Result<()> {
+        if let Some(text) = &options.mutants {
+            return mutants::run(std::slice::from_ref(&self.kind), text);
+        }
+        arguments.extend(options.arguments());
+        if !arguments.is_empty() {
+            return self.hunt(&arguments);
+        }
+        self.run_all(SECONDS)
     }
-    tests()?;
-    hunt(&["--seconds".to_owned(), SECONDS.to_string()])
-}
 
-/// What every change must pass: the fixed seeds, those that once found a fault, the checks of the simulation, and fresh
-/// seeds for a while.
-pub fn run_in_ci() -> Result<()> {
-    tests()?;
-    hunt(&["--seconds".to_owned(), CI_SECONDS.to_string()])
-}
+    /// What every change must pass: the fixed seeds, those that once found a fault, the checks of the simulation, and
+    /// fresh seeds for a while.
+    pub fn run_in_ci(&self) -> Result<()> {
+        self.run_all(self.ci_seconds)
+    }
 
-fn tests() -> Result<()> {
-    cargo(&["test", "--profile", "sim", "-p", "ringlog-sim-tests"], &[])
-}
+    fn run_all(&self, seconds: u64) -> Result<()> {
+        let packages: Vec<&str> = self.tests.iter().flat_map(|package| ["-p", package]).collect();
+        cargo(&[&["test", "--profile", "sim"], &packages[..]].concat(), &[])?;
+        self.hunt(&["--seconds".to_owned(), seconds.to_string()])
+    }
 
-fn hunt(arguments: &[String]) -> Result<()> {
-    cargo(&["run", "--profile", "sim", "-p", "ringlog-sim-tests", "--bin", "hunt", "--"], arguments)
+    fn hunt(&self, arguments: &[String]) -> Result<()> {
+        let Kind { package, program, .. } = self.kind;
+        cargo(&["run", "--profile", "sim", "-p", package, "--bin", program, "--"], arguments)
+    }
 }
 
 /// Where what is built for simulations goes: the flag would have everything else built anew each time.
@@ -93,7 +128,7 @@ pub fn target_folder() -> Result<PathBuf> {
 }
 
 /// Cargo with what simulations are built with.
-pub fn cargo(arguments: &[&str], more: &[String]) -> Result<()> {
+fn cargo(arguments: &[&str], more: &[String]) -> Result<()> {
     let mut command = Command::new(paths::cargo());
     command.args(arguments).args(more).current_dir(paths::root());
     command.env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_folder()?);

@@ -28,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(240);
 pub struct Kind {
     /// What runs seeds.
     pub package: &'static str,
-    program: &'static str,
+    /// The program's name.
+    pub program: &'static str,
     /// Where the list is.
     folder: &'static str,
     /// What is run when a mistake doesn't say it.
