@@ -34,9 +34,6 @@ use crate::lasting::Lasting;
 use crate::log_dirs::{Claim, LogDirs};
 use crate::metadata::{MetadataView, Publication, own_epoch};
 
-/// Partitions that are looked at before other tasks get a turn.
-const PARTITIONS_PER_TURN: usize = 16;
-
 /// How often logs are tried again that could not be made: the disk was full.
 const CLAIM_AGAIN_MS: u64 = 1_000;
 
@@ -172,13 +169,15 @@ impl Update<'_> {
             return;
         }
         let mut gone = Vec::new();
+        let mut turns = ring::Turns::begin();
         for topic_id in changes.deleted_topics.keys() {
-            ring::yield_if_needed().await;
             self.publisher.metadata.forget_topic(*topic_id);
             let Some(topic) = self.old.topics.by_id(*topic_id) else { continue };
-            let partitions = topic.partitions.keys();
-            let ids = partitions.map(|index| TopicIdPartition { topic_id: *topic_id, partition: index });
-            gone.extend(ids.filter_map(|id| self.publisher.replicas.get(id)));
+            for partition in topic.partitions.keys() {
+                turns.step().await;
+                let id = TopicIdPartition { topic_id: *topic_id, partition };
+                gone.extend(self.publisher.replicas.get(id));
+            }
         }
         self.remove(gone, Unserved::TopicDeleted).await;
         let topics = changes.deleted_topics.iter().map(|(id, name)| (StrBytes::copy_from(name), *id));
@@ -190,8 +189,9 @@ impl Update<'_> {
         if replicas.is_empty() {
             return;
         }
+        let mut turns = ring::Turns::begin();
         for replica in &replicas {
-            ring::yield_if_needed().await;
+            turns.step().await;
             self.publisher.replicas.depart(replica, why);
             self.publisher.replicas.closed(replica);
         }
@@ -203,10 +203,9 @@ impl Update<'_> {
         self.warn_of_replicas(&local);
         self.claim(&local).await;
         let mut gone = Vec::new();
-        for (looked_at, Local { id, partition, directory, .. }) in local.iter().enumerate() {
-            if looked_at % PARTITIONS_PER_TURN == 0 {
-                ring::yield_if_needed().await;
-            }
+        let mut turns = ring::Turns::begin();
+        for Local { id, partition, directory, .. } in &local {
+            turns.step().await;
             let Some(replica) = self.publisher.replicas.get(*id) else { continue };
             match directory {
                 Some(directory) => {
@@ -238,12 +237,11 @@ impl Update<'_> {
     /// The changed partitions whose home is this core.
     async fn local<'c>(&'c self, changes: &'c MetadataChanges) -> Vec<Local<'c>> {
         let mut local = Vec::new();
+        let mut turns = ring::Turns::begin();
         for (topic_id, topic_changes) in &changes.topics {
             let Some(topic) = self.new.topics.by_id(*topic_id) else { continue };
-            for (looked_at, index) in topic_changes.partitions.iter().enumerate() {
-                if looked_at % PARTITIONS_PER_TURN == 0 {
-                    ring::yield_if_needed().await;
-                }
+            for index in &topic_changes.partitions {
+                turns.step().await;
                 let id = TopicIdPartition { topic_id: *topic_id, partition: *index };
                 if self.publisher.core.node.home_of(id) != self.publisher.core.index {
                     continue;
@@ -260,10 +258,9 @@ impl Update<'_> {
     /// Opens or makes the logs of partitions that are new here.
     async fn claim(&self, local: &[Local<'_>]) {
         let mut claims = Vec::new();
-        for (looked_at, Local { id, topic, directory, .. }) in local.iter().enumerate() {
-            if looked_at % PARTITIONS_PER_TURN == 0 {
-                ring::yield_if_needed().await;
-            }
+        let mut turns = ring::Turns::begin();
+        for Local { id, topic, directory, .. } in local {
+            turns.step().await;
             let Some(directory) = *directory else { continue };
             if self.publisher.replicas.get(*id).is_some() {
                 continue;

@@ -127,6 +127,7 @@ async fn idle_until(dirs: &Rc<LogDirs>, deadline: MonotonicMs, woken: impl Futur
 
 /// Goes through the replicas, and stops when the logs are closed.
 async fn for_each<F: AsyncFnMut(&Rc<Replica>) -> io::Result<()>>(dirs: &Rc<LogDirs>, what: &str, mut work: F) {
+    let mut turns = ring::Turns::begin();
     for id in dirs.replicas.ids() {
         if dirs.background.is_closed() {
             return;
@@ -135,7 +136,7 @@ async fn for_each<F: AsyncFnMut(&Rc<Replica>) -> io::Result<()>>(dirs: &Rc<LogDi
         if let Err(error) = work(&replica).await {
             replica.on_file_trouble(what, &error);
         }
-        ring::yield_if_needed().await;
+        turns.step().await;
     }
 }
 

@@ -130,12 +130,13 @@ async fn gather_here(dirs: Rc<LogDirs>) -> Vec<Vec<Marks>> {
     let mut marks: Vec<Vec<Marks>> = dirs.core.node.log_dirs.directories.iter().map(|_| Vec::new()).collect();
     // Without an await between the two: a log that is claimed meanwhile is in one of them.
     let unclaimed: Vec<TopicIdPartition> = dirs.unclaimed.borrow().keys().copied().collect();
+    let mut turns = ring::Turns::begin();
     for id in dirs.replicas.ids().into_iter().chain(unclaimed) {
         let found = marks_of(&dirs, id);
         if let Some(found) = found {
             marks[found.directory].push(found);
         }
-        ring::yield_if_needed().await;
+        turns.step().await;
     }
     marks
 }

@@ -78,8 +78,9 @@ impl LogDirs {
         self.opened.wait_until_set().await;
         let mut refused = Vec::new();
         let mut missing = Vec::new();
+        let mut turns = ring::Turns::begin();
         for claim in claims {
-            ring::yield_if_needed().await;
+            turns.step().await;
             if self.replicas.get(claim.id).is_some() {
                 continue;
             }

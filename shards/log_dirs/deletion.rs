@@ -20,9 +20,10 @@ impl LogDirs {
     /// and go after `file.delete.delay.ms`. When this ends, new logs may take their names. Give it all that go at a
     /// time: the checkpoints are written once.
     pub async fn delete(self: &Rc<Self>, replicas: Vec<Rc<Replica>>, why: Unserved) {
+        let mut turns = ring::Turns::begin();
         for replica in &replicas {
             replica.close(why);
-            ring::yield_if_needed().await;
+            turns.step().await;
         }
         let mut removals = Vec::new();
         for some in replicas.chunks(NAMES_AT_A_TIME) {

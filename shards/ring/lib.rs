@@ -22,6 +22,7 @@ mod outside;
 mod semaphore;
 mod timing;
 mod trouble;
+mod turns;
 mod vocabulary;
 
 pub use backend::apart::blocking_apart;
@@ -52,6 +53,7 @@ pub use outside::{OutsideReceiver, OutsideSender, outside_channel};
 pub use semaphore::{BytePermit, ByteSemaphore};
 pub use timing::{Alarm, Elapsed, now, timeout_ms};
 pub use trouble::{Trouble, on_shortage, trouble};
+pub use turns::Turns;
 pub use vocabulary::{
     Direct, DiskReads, ExecutorOptions, Open, PortHolder, Refusal, SocketOptions, StallStats, StartError, TrySendError,
 };

@@ -288,3 +288,26 @@ fn an_executor_that_does_not_answer_is_seen() {
     let after = stall_stats();
     assert!(after.longest_stall_ms > 0 && after.stalls >= before.stalls);
 }
+
+/// In the simulation no time passes in a loop that doesn't yield.
+#[cfg(not(ringlog_sim))]
+#[test]
+fn others_run_between_the_steps_of_a_long_loop() {
+    run(|| async {
+        let ran = std::rc::Rc::new(std::cell::Cell::new(0));
+        let counted = ran.clone();
+        let other = spawn(async move {
+            loop {
+                counted.set(counted.get() + 1);
+                yield_now().await;
+            }
+        });
+        let begin = std::time::Instant::now();
+        let mut turns = ringlog_ring::Turns::begin();
+        while ran.get() < 10 {
+            assert!(begin.elapsed().as_secs() < 20, "the other task has run {} times", ran.get());
+            turns.step().await;
+        }
+        other.cancel().await;
+    });
+}
