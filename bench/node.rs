@@ -1,7 +1,6 @@
 //! The nodes that are measured: started here on an empty directory, or running elsewhere.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use ringlog_bench::usage::{self, Usage};
 use ringlog_client::{Client, ClientOptions};
+use ringlog_e2e_tests::paths::free_ports;
 
 /// How long a node may take to answer its first Metadata request.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ impl Node {
         }
         fs::create_dir_all(&directory)?;
         let directory = directory.canonicalize()?;
-        let (port, controller_port) = (free_port()?, free_port()?);
+        let [port, controller_port] = free_ports("127.0.0.1")?;
         let properties = directory.join("server.properties");
         fs::write(&properties, server_properties(&directory.join("data"), port, controller_port))?;
         let mut format = command(kind, ringlog, "storage")?;
@@ -114,10 +114,6 @@ impl Node {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn server_properties(data: &Path, port: u16, controller_port: u16) -> String {

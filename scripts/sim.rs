@@ -131,6 +131,6 @@ pub fn target_folder() -> Result<PathBuf> {
 fn cargo(arguments: &[&str], more: &[String]) -> Result<()> {
     let mut command = Command::new(paths::cargo());
     command.args(arguments).args(more).current_dir(paths::root());
-    command.env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_folder()?);
+    command.env("RUSTFLAGS", FLAGS).env("RUSTDOCFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_folder()?);
     ci::run_command(&mut command)
 }

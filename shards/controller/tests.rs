@@ -6,6 +6,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ringlog_config::{ConfigMap, ServerConfig};
 use ringlog_log::meta_properties::MetaProperties;
@@ -54,9 +55,15 @@ impl Drop for TestDirectory {
     }
 }
 
+/// A port that is free, and that the kernel gives to no outgoing connection meanwhile (it takes those from 32768 on).
 fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("an address").port()
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let ports = std::iter::repeat_with(|| {
+        let tried = std::process::id().wrapping_mul(97).wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+        10_000 + u16::try_from(tried % 2_000).expect("less than 2,000")
+    });
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.take(2_000).find(is_free).expect("a free port")
 }
 
 enum Quorum {

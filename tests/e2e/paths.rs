@@ -72,12 +72,31 @@ pub fn python() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Ports of an address of this host that are free now.
+/// Ports of an address of this host that are free now, and stay so: none that the kernel gives to outgoing connections,
+/// which it would do between this answer and the node that is to listen there, and none that this process was told before.
 pub fn free_ports<const COUNT: usize>(address: &str) -> Result<[u16; COUNT]> {
-    let listeners = (0..COUNT).map(|_| TcpListener::bind((address, 0))).collect::<Result<Vec<_>, _>>()?;
-    let mut ports = [0; COUNT];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
+    let mut listeners = Vec::with_capacity(COUNT);
+    for port in std::iter::repeat_with(next_port).take(usize::from(PORTS)) {
+        // Somebody else's port.
+        let Ok(listener) = TcpListener::bind((address, port)) else { continue };
+        listeners.push((port, listener));
+        if listeners.len() == COUNT {
+            break;
+        }
     }
-    Ok(ports)
+    let ports: Vec<u16> = listeners.iter().map(|(port, _)| *port).collect();
+    ports.try_into().ok().with_context(|| format!("no {COUNT} ports are free on {address}"))
+}
+
+/// The ports that are tried. Linux takes those of outgoing connections from 32768 on
+/// (`net.ipv4.ip_local_port_range`), and well-known services stand below.
+const FIRST_PORT: u16 = 12_000;
+const PORTS: u16 = 20_000;
+
+/// A port that was not tried since as many others were: processes begin far apart.
+fn next_port() -> u16 {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let begin = process::id().wrapping_mul(997);
+    let tried = begin.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+    FIRST_PORT + u16::try_from(tried % u32::from(PORTS)).expect("less than the number of ports")
 }
