@@ -160,25 +160,37 @@ impl SegmentStore {
 
     /// Makes what has been written survive a power failure.
     pub async fn sync(&self) -> io::Result<()> {
-        let segments: SmallVec<[Segment; 2]> = {
-            let tails = self.tails.borrow();
-            let young = tails.iter().map(|tail| tail.segment);
-            // One that was begun while the last pass wrote has no file yet, even if it is sealed already.
-            let written = tails.iter().filter(|tail| !tail.create).map(|tail| tail.segment);
-            // Sealed segments leave the tails once they are written, and are synced when their indexes are.
-            let sealed = self.indexes.unfinished().into_iter().filter_map(|base_offset| self.segment(base_offset));
-            let sealed = sealed.filter(|sealed| !young.clone().any(|tail| tail == *sealed));
-            sealed.chain(written).collect()
-        };
+        let (sealed, growing) = self.unsafe_segments();
         self.files.sync_names().await?;
-        for segment in segments {
-            match self.files.sync_segment(segment).await {
-                // It went meanwhile: nobody needs it on the device any more.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.files.generations.has(segment) => {}
-                outcome => outcome?,
+        for segment in sealed {
+            if self.sync_segment(segment).await? {
+                self.indexes.on_safe(segment);
             }
         }
+        for segment in growing {
+            self.sync_segment(segment).await?;
+        }
         Ok(())
+    }
+
+    /// Segments of which something written may not be safe: sealed ones of which all is written, and the others.
+    fn unsafe_segments(&self) -> (SmallVec<[Segment; 2]>, SmallVec<[Segment; 2]>) {
+        let tails = self.tails.borrow();
+        // One that was begun while the last pass wrote has no file yet, even if it is sealed already.
+        let growing = tails.iter().filter(|tail| !tail.create).map(|tail| tail.segment).collect();
+        // Sealed segments leave the tails once they are written.
+        let is_young = |segment: &Segment| tails.iter().any(|tail| tail.segment == *segment);
+        let sealed = self.indexes.unfinished().into_iter().filter_map(|base_offset| self.segment(base_offset));
+        let sealed = sealed.filter(|sealed| !is_young(sealed) && !self.indexes.is_safe(*sealed)).collect();
+        (sealed, growing)
+    }
+
+    /// Whether it was there still: one that went meanwhile nobody needs on the device any more.
+    async fn sync_segment(&self, segment: Segment) -> io::Result<bool> {
+        match self.files.sync_segment(segment).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.files.generations.has(segment) => Ok(false),
+            outcome => outcome.map(|()| true),
+        }
     }
 
     /// Makes the active segment's file if it isn't there, for good: it tells where an empty log starts.

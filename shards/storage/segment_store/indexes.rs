@@ -13,6 +13,7 @@ use ringlog_log::time_index::TimeIndex;
 use ringlog_log::transaction_index::TransactionIndex;
 use ringlog_ring as ring;
 use ringlog_types::Offset;
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::{SegmentReadError, SegmentStore};
@@ -28,6 +29,9 @@ pub(super) struct Indexes {
     /// Sealed segments whose index files are not written yet, and those for which that is under way.
     rolls: RefCell<Vec<Rc<Roll>>>,
     finishing: RefCell<Vec<Offset>>,
+    /// Of those (there may be many), whose own file is safe on the device: a sealed segment doesn't change any more, once
+    /// is enough.
+    safe: RefCell<FxHashSet<Segment>>,
     /// The sealed segment read last, with its offset index.
     read_last: RefCell<Option<(Segment, Rc<OffsetIndex>)>>,
     /// The segment beside which an orderly stop left index files. They go before it grows: they would look whole once
@@ -58,6 +62,7 @@ impl Indexes {
     /// Nothing of a sealed segment is left to be written.
     fn on_finished(&self, base_offset: Offset) {
         self.rolls.borrow_mut().retain(|other| other.sealed.base_offset != base_offset);
+        self.safe.borrow_mut().retain(|segment| segment.base_offset != base_offset);
         self.put_back(base_offset);
     }
 
@@ -76,11 +81,24 @@ impl Indexes {
         self.rolls.borrow().iter().map(|roll| roll.sealed.base_offset).collect()
     }
 
+    /// Whether the file of a sealed segment that isn't complete is known to be safe.
+    pub fn is_safe(&self, segment: Segment) -> bool {
+        self.safe.borrow().contains(&segment)
+    }
+
+    /// All of a sealed segment was in its file, and that was synced since.
+    pub fn on_safe(&self, segment: Segment) {
+        if self.unwritten(segment.base_offset).is_some() {
+            self.safe.borrow_mut().insert(segment);
+        }
+    }
+
     /// Segments for which `goes` are no segments of the log any more.
     pub fn forget(&self, goes: impl Fn(Offset) -> bool) {
         *self.read_last.borrow_mut() = None;
         self.rolls.borrow_mut().retain(|roll| !goes(roll.sealed.base_offset));
         self.finishing.borrow_mut().retain(|base_offset| !goes(*base_offset));
+        self.safe.borrow_mut().retain(|segment| !goes(segment.base_offset));
     }
 
     fn unwritten(&self, base_offset: Offset) -> Option<Rc<Roll>> {
@@ -102,7 +120,9 @@ impl SegmentStore {
             self.indexes.on_finished(base_offset);
             return Ok(());
         };
-        self.files.sync_segment(segment).await?;
+        if !self.indexes.is_safe(segment) {
+            self.files.sync_segment(segment).await?;
+        }
         if !roll.transaction_index.entries().is_empty() {
             self.write_file(base_offset, FileKind::TransactionIndex, roll.transaction_index.encode()).await?;
         }
