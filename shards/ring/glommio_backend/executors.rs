@@ -13,7 +13,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::io_error;
 use super::stall::{self, Pulse};
-use crate::backend::tasks::spawn_detached;
+use crate::backend::tasks::{TaskQueue, spawn_into};
 use crate::local::Notify;
 use crate::timing::Elapsed;
 use crate::vocabulary::{ExecutorOptions, StartError};
@@ -290,11 +290,13 @@ where
     let notify = Notify::new();
     let stopped = Stopped { pulse: Arc::clone(&pulse), notify: notify.clone() };
     let beating = Arc::clone(&pulse);
-    spawn_detached(async move {
+    // In a queue of its own: how soon it runs is how soon the executor comes round, however many tasks wait for a turn.
+    spawn_into(TaskQueue::new("pulse", 1000, Some(1)), async move {
         beating.beat().await;
         notify.notify_all();
         beating.beat_forever().await;
-    });
+    })
+    .detach();
     let value = main(ExecutorContext { index, count, events, stopped }).await;
     pulse.detach();
     super::file::forget_leases();

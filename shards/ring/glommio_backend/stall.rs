@@ -7,7 +7,7 @@
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub fn stall_stats() -> StallStats {
 pub(crate) struct Pulse {
     /// Replaced by the executor only.
     waker: Mutex<Option<Waker>>,
+    /// Known to the executor only.
+    has_waker: AtomicBool,
     asked: AtomicU64,
     answered: AtomicU64,
     answered_at_ns: AtomicU64,
@@ -48,20 +50,21 @@ pub(crate) struct Pulse {
     answered_cpu_ns: AtomicU64,
     stop: AtomicBool,
     ended: AtomicBool,
-    cpu_clock: Mutex<Option<libc::clockid_t>>,
+    cpu_clock: OnceLock<libc::clockid_t>,
 }
 
 impl Pulse {
     pub(crate) fn new() -> Arc<Pulse> {
         Arc::new(Pulse {
             waker: Mutex::new(None),
+            has_waker: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             answered_at_ns: AtomicU64::new(0),
             answered_cpu_ns: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            cpu_clock: Mutex::new(None),
+            cpu_clock: OnceLock::new(),
         })
     }
 
@@ -71,14 +74,13 @@ impl Pulse {
         // SAFETY: the thread is the calling one, so it is alive, and `clock` is a valid place.
         let result = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &mut clock) };
         if result == 0 {
-            *self.cpu_clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock);
+            let _ = self.cpu_clock.set(clock);
         }
     }
 
     /// The executor is about to end: nobody may wake it any more.
     pub(crate) fn detach(&self) {
         self.ended.store(true, Ordering::Release);
-        *self.cpu_clock.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(waker);
     }
@@ -106,17 +108,27 @@ impl Pulse {
         if self.ended.load(Ordering::Acquire) {
             return;
         }
-        {
-            let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(own)) {
-                *waker = Some(own.clone());
-            }
-        }
+        self.remember(own);
         let asked = self.asked.load(Ordering::Acquire);
         if self.answered.load(Ordering::Relaxed) != asked {
             self.answered_at_ns.store(monotonic_ns(), Ordering::Relaxed);
             self.answered_cpu_ns.store(cpu_ns(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or(0), Ordering::Relaxed);
             self.answered.store(asked, Ordering::Release);
+        }
+    }
+
+    /// Doesn't wait for the watchdog, which holds the lock while it wakes this very executor, and may be without a CPU
+    /// since: it has a waker then, and a task's wakers are all the same.
+    fn remember(&self, own: &Waker) {
+        let mut waker = match self.waker.try_lock() {
+            Ok(waker) => waker,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if self.has_waker.load(Ordering::Relaxed) => return,
+            Err(TryLockError::WouldBlock) => self.waker.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(own)) {
+            *waker = Some(own.clone());
+            self.has_waker.store(true, Ordering::Relaxed);
         }
     }
 
@@ -135,10 +147,10 @@ impl Pulse {
         }
     }
 
-    /// CPU time of the executor's thread so far, in nanoseconds.
+    /// CPU time of the executor's thread so far, in nanoseconds. How long others had its CPU, or the host's hypervisor,
+    /// can't be told apart from waiting otherwise.
     fn cpu_ns(&self) -> Option<u64> {
-        let clock = self.cpu_clock.lock().unwrap_or_else(PoisonError::into_inner);
-        cpu_ns((*clock)?)
+        cpu_ns(*self.cpu_clock.get()?)
     }
 }
 
