@@ -143,6 +143,11 @@ mod hunt {
     }
 }
 
+/// A run is made of many small pieces of memory.
+#[cfg(ringlog_sim)]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(ringlog_sim)]
 fn main() -> std::process::ExitCode {
     hunt::main()
