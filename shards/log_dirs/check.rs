@@ -217,6 +217,10 @@ async fn take_over(
     if clean_shutdown.is_some() {
         let path = found.path.join(CLEAN_SHUTDOWN_FILE);
         remove_marker(fs, &path).await.map_err(LogDirFault::io(&path, "can't be removed"))?;
+    } else if found.hosts_partitions {
+        // A process that was killed may have made logs here whose names it didn't live to sync. They are taken for what
+        // they are, so they have to stay.
+        fs.sync_dir(&found.path).await.map_err(LogDirFault::io(&found.path, "can't be synced"))?;
     }
     Ok(LogDirectory {
         path: found.path,
