@@ -15,3 +15,4 @@ pub mod node;
 pub mod plan;
 pub mod run;
 pub mod story;
+pub mod workload;

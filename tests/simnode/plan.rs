@@ -5,6 +5,7 @@ use ringlog_ring::sim::{CoreSettings, MS, NetworkSettings, SECOND, Settings, US}
 use ringlog_types::Random;
 
 use crate::nemesis::{Fault, Planned};
+use crate::workload::Workload;
 
 /// The port of clients.
 pub const CLIENT_PORT: u16 = 9092;
@@ -94,6 +95,8 @@ pub struct Plan {
     pub has_admin: bool,
     /// Somebody misbehaves.
     pub has_rude_client: bool,
+    /// What else clients do.
+    pub workload: Workload,
     /// What goes wrong, in the order of time.
     pub faults: Vec<Planned>,
     /// How long the nodes are left to it, at least.
@@ -155,6 +158,7 @@ impl Plan {
             committers: draws.one(&[0, 1, 2]),
             has_admin: draws.yes(40),
             has_rude_client: draws.yes(25),
+            workload: Workload::of(seed, topics.len()),
             properties: properties(&mut draws, flushes_everywhere),
             out_of_order_permille: draws.one(&[0, 0, 50]),
             partial_permille: draws.one(&[10, 10, 300]),
@@ -313,6 +317,7 @@ fn properties(draws: &mut Draws, flushes: bool) -> Vec<(&'static str, String)> {
         ("share.coordinator.state.topic.min.isr", "1".to_owned()),
         ("auto.create.topics.enable", "false".to_owned()),
         ("group.initial.rebalance.delay.ms", "0".to_owned()),
+        ("group.min.session.timeout.ms", "1000".to_owned()),
         ("broker.session.timeout.ms", "3000".to_owned()),
         ("broker.heartbeat.interval.ms", "500".to_owned()),
     ];

@@ -5,13 +5,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ringlog_ring::sim::{Exit, MS, ProcessId, SECOND, World};
+use ringlog_ring::sim::{self, Exit, MS, ProcessId, SECOND, World};
 use ringlog_ring::sleep_ms;
 
 use crate::check::ledger::Read;
 use crate::client::connection::Connection;
 use crate::client::routes::ask;
-use crate::client::{Shared, admin, committer, consumer, producer, rude};
+use crate::client::{Shared, admin, committer, consumer, member, producer, rude};
 use crate::cluster::Cluster;
 use crate::nemesis::{self, ALL_DESCRIPTORS, HEALS_WITHIN_NS};
 use crate::plan::Plan;
@@ -64,6 +64,7 @@ pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
         ledgers: RefCell::default(),
         reached: RefCell::default(),
         commits: RefCell::default(),
+        groups: RefCell::default(),
         topics: RefCell::default(),
         healed_at_ns: Cell::new(None),
         is_over: Cell::new(false),
@@ -74,7 +75,7 @@ pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
     // What a step finds out makes the next ones pointless.
     let _ = run.come_up() && run.go_wrong() && run.heal() && run.read() && run.end();
     let answers = run.shared.ledgers.borrow().values().map(|ledger| ledger.answers()).sum::<u64>();
-    let answers = answers + run.shared.commits.borrow().answers;
+    let answers = answers + run.shared.commits.borrow().answers + run.shared.groups.borrow().answers;
     drop(run);
     Outcome {
         trace_hash: world.trace_hash(),
@@ -124,6 +125,12 @@ impl Run<'_> {
         for number in 0..self.plan.committers {
             let shared = self.shared.clone();
             self.start_client(format!("committer-{number}"), move || committer::run(shared, number));
+        }
+        for (group, plan) in self.plan.workload.groups.iter().enumerate() {
+            for number in 0..plan.members {
+                let shared = self.shared.clone();
+                self.start_client(format!("member-{group}-{number}"), move || member::run(shared, group, number));
+            }
         }
         if self.plan.has_admin {
             let shared = self.shared.clone();
@@ -273,7 +280,10 @@ impl Run<'_> {
                 }
             }
         }
-        None
+        let healed_at_ns = self.shared.healed_at_ns.get().unwrap_or(0);
+        let groups = self.shared.groups.borrow();
+        let plans = self.plan.workload.groups.iter().enumerate();
+        plans.filter_map(|(group, plan)| groups.unrest(group, plan.members, healed_at_ns)).next()
     }
 
     fn answers_by_partition(&self) -> BTreeMap<(usize, i32), u64> {
@@ -385,6 +395,12 @@ async fn read_everything(shared: &Rc<Shared>) -> Result<Found, String> {
     for key in keys {
         let found = read_commit(shared, &key).await?;
         shared.commits.borrow_mut().check(&key, found)?;
+    }
+    let places = shared.groups.borrow().places();
+    for (group, place) in places {
+        let sent_at_ns = sim::control().now_ns();
+        let found = read_commit(shared, &(member::group_name(group), place.0, place.1)).await?;
+        shared.groups.borrow_mut().check(group, place, found, sent_at_ns)?;
     }
     shared.topics.borrow().check(&list_topics(shared).await?)?;
     Ok(all)

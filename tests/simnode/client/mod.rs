@@ -4,6 +4,7 @@ pub mod admin;
 pub mod committer;
 pub mod connection;
 pub mod consumer;
+pub mod member;
 pub mod producer;
 pub mod routes;
 pub mod rude;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use ringlog_ring::sim;
 
 use crate::check::commits::Commits;
+use crate::check::groups::Groups;
 use crate::check::ledger::Ledger;
 use crate::check::topics::Topics;
 use crate::plan::Plan;
@@ -32,6 +34,8 @@ pub struct Shared {
     pub reached: RefCell<BTreeMap<(usize, i32), i64>>,
     /// Offsets that were committed.
     pub commits: RefCell<Commits>,
+    /// What members of groups were told.
+    pub groups: RefCell<Groups>,
     /// Topics that were made and deleted meanwhile.
     pub topics: RefCell<Topics>,
     /// No more faults come, and all of them are healed: since then.

@@ -1,0 +1,348 @@
+//! A member of a classic group: joins, shares partitions out if it leads, heartbeats, commits, leaves or is gone without a
+//! word, and comes back.
+
+use std::rc::Rc;
+
+use ringlog_protocol::StrBytes;
+use ringlog_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use ringlog_protocol::messages::leave_group_request::MemberIdentity;
+use ringlog_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use ringlog_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use ringlog_protocol::messages::{
+    HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest, SyncGroupRequest,
+};
+use ringlog_ring::{sim, sleep_ms};
+use ringlog_types::Uuid;
+
+use super::Shared;
+use super::committer;
+use super::connection::{CallFault, Connection};
+use super::routes::route;
+use crate::check::groups::{Asked, Place, Settled};
+use crate::workload::GroupPlan;
+
+const CALL_LIMIT_MS: u64 = 45_000;
+const PROTOCOL: &str = "spread";
+const KIND: &str = "consumer";
+
+const ILLEGAL_GENERATION: i16 = 22;
+const UNKNOWN_MEMBER: i16 = 25;
+const REBALANCE: i16 = 27;
+const MEMBER_ID_REQUIRED: i16 = 79;
+/// What a member may be told at any time: the coordinator isn't there, still loads, or is elsewhere; or others came or
+/// went.
+const RETRIABLE: [i16; 6] = [14, 15, 16, ILLEGAL_GENERATION, UNKNOWN_MEMBER, REBALANCE];
+/// What a commit may be told, too: the broker doesn't know the topic yet, or writing took too long.
+const COMMIT_RETRIABLE: [i16; 9] = [3, 7, 14, 15, 16, ILLEGAL_GENERATION, UNKNOWN_MEMBER, REBALANCE, 100];
+/// The longest that a member stays away.
+const AWAY_MS: u64 = 4_000;
+/// How many commits a member asks for between two beats at most.
+const COMMITS: u64 = 3;
+
+/// The name of a group.
+pub fn group_name(group: usize) -> String {
+    format!("members-{group}")
+}
+
+/// What a member does next.
+enum Next {
+    /// It joins again.
+    Join,
+    /// It joins again, as somebody new.
+    Anew,
+    /// It looks for its coordinator.
+    Find,
+    /// It is gone for a while.
+    Away,
+}
+
+struct Member {
+    shared: Rc<Shared>,
+    plan: GroupPlan,
+    group: usize,
+    number: usize,
+    id: String,
+}
+
+/// Runs a member to the end of the run.
+pub async fn run(shared: Rc<Shared>, group: usize, number: usize) {
+    let plan = shared.plan.workload.groups[group].clone();
+    let mut member = Member { shared: shared.clone(), plan, group, number, id: String::new() };
+    while !shared.is_over.get() {
+        let key = (group_name(group), member.plan.topics[0], 0);
+        let next = match committer::coordinator(&shared, &key).await {
+            Ok(Some((mut connection, _))) => member.serve(&mut connection).await,
+            Ok(None) => Ok(Next::Find),
+            Err(fault) => Err(fault),
+        };
+        shared.groups.borrow_mut().settle(group, number, None);
+        match next {
+            Ok(Next::Away) => {
+                member.id = String::new();
+                sleep_ms(sim::draw(AWAY_MS)).await;
+            }
+            Ok(_) => {}
+            Err(fault) => shared.judge(&member.who(), &fault),
+        }
+        sleep_ms(20 + sim::draw(80)).await;
+    }
+}
+
+impl Member {
+    fn who(&self) -> String {
+        format!("member {} of group {}", self.number, self.group)
+    }
+
+    fn complain(&self, fault: &str) {
+        self.shared.complain(format!("{}: {fault}", self.who()));
+    }
+
+    /// What is asked now.
+    fn asked(&self, connection: &Connection) -> Asked {
+        Asked { opened_at_ns: connection.opened_at_ns, sent_at_ns: sim::control().now_ns() }
+    }
+
+    /// A member at one coordinator.
+    async fn serve(&mut self, connection: &mut Connection) -> Result<Next, CallFault> {
+        let mut next = Next::Join;
+        while matches!(next, Next::Join | Next::Anew) && !self.shared.is_over.get() {
+            if matches!(next, Next::Anew) {
+                self.id.clear();
+            }
+            self.shared.groups.borrow_mut().settle(self.group, self.number, None);
+            next = self.take_part(connection).await?;
+        }
+        Ok(next)
+    }
+
+    /// Joins and works until something is in the way.
+    async fn take_part(&mut self, connection: &mut Connection) -> Result<Next, CallFault> {
+        let joined = self.join(connection).await?;
+        match joined.error_code {
+            0 => {}
+            MEMBER_ID_REQUIRED if self.id.is_empty() => {
+                self.id = joined.member_id.as_str().to_owned();
+                return Ok(Next::Join);
+            }
+            code => return Ok(self.on_error(code, &RETRIABLE)),
+        }
+        let generation = joined.generation_id;
+        self.id = joined.member_id.as_str().to_owned();
+        let Some(assignments) = self.share_out(&joined) else { return Ok(Next::Find) };
+        let asked = self.asked(connection);
+        let request = SyncGroupRequest {
+            group_id: self.group_id(),
+            generation_id: generation,
+            member_id: StrBytes::copy_from(&self.id),
+            protocol_type: Some(StrBytes::copy_from(KIND)),
+            protocol_name: Some(StrBytes::copy_from(PROTOCOL)),
+            assignments,
+            ..SyncGroupRequest::default()
+        };
+        let synced = connection.call(&request, CALL_LIMIT_MS).await?;
+        if synced.error_code != 0 {
+            return Ok(self.on_error(synced.error_code, &RETRIABLE));
+        }
+        let told = (asked, sim::control().now_ns());
+        let mut groups = self.shared.groups.borrow_mut();
+        let found = groups.on_synced(self.group, (&self.id, generation), &synced.assignment, told);
+        drop(groups);
+        match found {
+            Ok((places, members)) => self.work(connection, generation, &places, members).await,
+            Err(fault) => {
+                self.complain(&fault);
+                Ok(Next::Find)
+            }
+        }
+    }
+
+    fn group_id(&self) -> StrBytes {
+        StrBytes::copy_from(&group_name(self.group))
+    }
+
+    async fn join(&self, connection: &mut Connection) -> Result<JoinGroupResponse, CallFault> {
+        // What it says is its own, and sometimes new: then the group's partitions are shared out again.
+        let metadata = format!("{}/{}/{}", self.group, self.number, sim::draw(2)).into_bytes();
+        if !self.id.is_empty() {
+            self.shared.groups.borrow_mut().on_join(self.group, &self.id, &metadata);
+        }
+        let protocol = JoinGroupRequestProtocol { name: StrBytes::copy_from(PROTOCOL), metadata: metadata.into() };
+        let request = JoinGroupRequest {
+            group_id: self.group_id(),
+            session_timeout_ms: self.plan.session_timeout_ms,
+            rebalance_timeout_ms: self.plan.rebalance_timeout_ms,
+            member_id: StrBytes::copy_from(&self.id),
+            protocol_type: StrBytes::copy_from(KIND),
+            protocols: vec![protocol],
+            ..JoinGroupRequest::default()
+        };
+        connection.call(&request, CALL_LIMIT_MS).await
+    }
+
+    /// What the leader says of all; nothing where others lead.
+    fn share_out(&self, joined: &JoinGroupResponse) -> Option<Vec<SyncGroupRequestAssignment>> {
+        if joined.leader != joined.member_id {
+            if !joined.members.is_empty() {
+                self.complain("it doesn't lead, and is told of members");
+            }
+            return Some(Vec::new());
+        }
+        let members = joined.members.iter().map(|it| (it.member_id.as_str().to_owned(), it.metadata.to_vec()));
+        let members: Vec<_> = members.collect();
+        let topics = self.plan.topics.iter();
+        let places = topics
+            .flat_map(|topic| (0..self.shared.plan.topics[*topic].partitions).map(|partition| (*topic, partition)));
+        let places: Vec<Place> = places.collect();
+        let mut groups = self.shared.groups.borrow_mut();
+        let told = groups.share_out(self.group, joined.generation_id, &self.id, &members, &places);
+        drop(groups);
+        let told = told.map_err(|fault| self.complain(&fault)).ok()?;
+        let told = told.into_iter().map(|(member, text)| SyncGroupRequestAssignment {
+            member_id: StrBytes::copy_from(&member),
+            assignment: text.into_bytes().into(),
+        });
+        Some(told.collect())
+    }
+
+    /// Beats and commits until the group changes, or the member doesn't want to any more.
+    async fn work(
+        &self,
+        connection: &mut Connection,
+        generation: i32,
+        places: &[Place],
+        members: usize,
+    ) -> Result<Next, CallFault> {
+        let mut topic_ids = Vec::new();
+        for topic in &self.plan.topics {
+            let topic = &self.shared.plan.topics[*topic];
+            let Some(route) = route(&self.shared, &topic.name, topic.partitions).await else { return Ok(Next::Find) };
+            topic_ids.push(route.topic_id);
+        }
+        let topic_id = |place: &Place| topic_ids[self.plan.topics.iter().position(|it| *it == place.0).unwrap_or(0)];
+        for place in places {
+            self.look(connection, topic_id(place), *place).await?;
+        }
+        let beat_ms = self.plan.session_timeout_ms as u64 / 4;
+        while !self.shared.is_over.get() {
+            if let Some(next) = self.beat(connection, generation, members).await? {
+                return Ok(next);
+            }
+            for _ in 0..sim::draw(COMMITS + 1) {
+                if places.is_empty() {
+                    break;
+                }
+                let place = places[sim::draw(places.len() as u64) as usize];
+                if let Some(next) = self.commit(connection, generation, topic_id(&place), place).await? {
+                    return Ok(next);
+                }
+                sleep_ms(sim::draw(30)).await;
+            }
+            if self.shared.healed_at_ns.get().is_none() && sim::draw(100) < self.plan.leaves_percent {
+                return self.go(connection).await;
+            }
+            sleep_ms(sim::draw(beat_ms)).await;
+        }
+        Ok(Next::Find)
+    }
+
+    /// What its predecessor committed.
+    async fn look(&self, connection: &mut Connection, topic_id: Uuid, place: Place) -> Result<(), CallFault> {
+        let asked = self.asked(connection);
+        match committer::fetch(connection, topic_id, &(group_name(self.group), place.0, place.1)).await? {
+            Ok(found) => {
+                let checked = self.shared.groups.borrow_mut().check(self.group, place, found, asked.sent_at_ns);
+                checked.unwrap_or_else(|fault| self.complain(&fault));
+            }
+            Err(code) => self.shared.judge_code(&self.who(), code, &COMMIT_RETRIABLE),
+        }
+        Ok(())
+    }
+
+    async fn beat(
+        &self,
+        connection: &mut Connection,
+        generation: i32,
+        members: usize,
+    ) -> Result<Option<Next>, CallFault> {
+        let asked = self.asked(connection);
+        let request = HeartbeatRequest {
+            group_id: self.group_id(),
+            generation_id: generation,
+            member_id: StrBytes::copy_from(&self.id),
+            ..HeartbeatRequest::default()
+        };
+        let code = connection.call(&request, CALL_LIMIT_MS).await?.error_code;
+        if code != 0 {
+            return Ok(Some(self.on_error(code, &RETRIABLE)));
+        }
+        let mut groups = self.shared.groups.borrow_mut();
+        let checked = groups.on_success((self.group, &self.id), generation, asked);
+        groups.settle(self.group, self.number, Some(Settled { generation, members, at_ns: asked.sent_at_ns }));
+        checked.unwrap_or_else(|fault| self.complain(&fault));
+        Ok(None)
+    }
+
+    async fn commit(
+        &self,
+        connection: &mut Connection,
+        generation: i32,
+        topic_id: Uuid,
+        place: Place,
+    ) -> Result<Option<Next>, CallFault> {
+        let offset = self.shared.groups.borrow_mut().on_commit(self.group, generation, place);
+        let part = OffsetCommitRequestPartition {
+            partition_index: place.1,
+            committed_offset: offset,
+            committed_leader_epoch: -1,
+            ..OffsetCommitRequestPartition::default()
+        };
+        let topic =
+            OffsetCommitRequestTopic { topic_id, partitions: vec![part], ..OffsetCommitRequestTopic::default() };
+        let request = OffsetCommitRequest {
+            group_id: self.group_id(),
+            generation_id_or_member_epoch: generation,
+            member_id: StrBytes::copy_from(&self.id),
+            topics: vec![topic],
+            ..OffsetCommitRequest::default()
+        };
+        let asked = self.asked(connection);
+        let answer = connection.call(&request, CALL_LIMIT_MS).await?;
+        let code = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|part| part.error_code).next();
+        let code = code.ok_or_else(|| CallFault::Nonsense("a commit's answer without the partition".to_owned()))?;
+        let is_refused = [ILLEGAL_GENERATION, UNKNOWN_MEMBER, REBALANCE].contains(&code);
+        if code == 0 || is_refused {
+            let told = (asked, sim::control().now_ns());
+            self.shared.groups.borrow_mut().on_committed(self.group, place, offset, is_refused, told);
+        }
+        if code != 0 {
+            return Ok(Some(self.on_error(code, &COMMIT_RETRIABLE)));
+        }
+        let checked = self.shared.groups.borrow().on_success((self.group, &self.id), generation, asked);
+        checked.unwrap_or_else(|fault| self.complain(&format!("commits {place:?}: {fault}")));
+        Ok(None)
+    }
+
+    /// It leaves, or says nothing.
+    async fn go(&self, connection: &mut Connection) -> Result<Next, CallFault> {
+        if sim::draw(2) == 0 {
+            return Ok(Next::Away);
+        }
+        let member = MemberIdentity { member_id: StrBytes::copy_from(&self.id), ..MemberIdentity::default() };
+        let request =
+            LeaveGroupRequest { group_id: self.group_id(), members: vec![member], ..LeaveGroupRequest::default() };
+        let code = connection.call(&request, CALL_LIMIT_MS).await?.error_code;
+        if code != 0 {
+            self.shared.judge_code(&self.who(), code, &RETRIABLE);
+        }
+        Ok(Next::Away)
+    }
+
+    fn on_error(&self, code: i16, allowed: &[i16]) -> Next {
+        self.shared.judge_code(&self.who(), code, allowed);
+        match code {
+            UNKNOWN_MEMBER => Next::Anew,
+            ILLEGAL_GENERATION | REBALANCE => Next::Join,
+            _ => Next::Find,
+        }
+    }
+}
