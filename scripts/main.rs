@@ -36,7 +36,7 @@ enum Command {
     /// The cores in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
     Sim(sim::CoreOptions),
     /// Whole nodes in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
-    Simnode(sim::Options),
+    Simnode(sim::NodeOptions),
     /// Fuzz the decoders (needs cargo-fuzz and a nightly toolchain).
     Fuzz {
         /// For how many seconds.
@@ -88,7 +88,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
         Command::Sim(options) => sim::run_cores(&options),
-        Command::Simnode(options) => sim::NODES.run(&options),
+        Command::Simnode(options) => sim::run_nodes(&options),
         Command::Fuzz { time_s } => ci::fuzz(time_s),
         Command::E2e { arguments } => e2e::run(&arguments),
         Command::Hang => hang::run(),

@@ -1,9 +1,9 @@
 //! The cores (`tests/sim`), and whole nodes (`tests/simnode`), in a simulated, faulty world.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::mutants::{self, Kind};
 use crate::{ci, paths};
@@ -13,6 +13,9 @@ use crate::{ci, paths};
 pub const FLAGS: &str = "--cfg ringlog_sim";
 /// How long fresh seeds run when nothing else is asked for.
 const SECONDS: u64 = 30;
+
+/// Seeds whose runs are compared in two profiles.
+const HASHED_SEEDS: &str = "3";
 
 /// A simulation.
 pub struct Simulation {
@@ -39,6 +42,19 @@ pub struct CoreOptions {
     /// Run elections of the metadata quorum until so many epochs have had a leader.
     #[arg(long)]
     elections: Option<u64>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What of the simulation of whole nodes is to run.
+#[derive(clap::Args)]
+pub struct NodeOptions {
+    /// With `--seed`: leave out parts of its plan, as in `faults:3,5`.
+    #[arg(long, value_name = "PARTS", requires = "seed")]
+    without: Vec<String>,
+    /// See that the same seeds give the same runs in a debug build.
+    #[arg(long, exclusive = true)]
+    profiles: bool,
     #[command(flatten)]
     options: Options,
 }
@@ -86,12 +102,33 @@ pub fn run_cores(options: &CoreOptions) -> Result<()> {
     CORES.run_with(&options.options, more.collect())
 }
 
-impl Simulation {
-    /// Runs what is asked for.
-    pub fn run(&self, options: &Options) -> Result<()> {
-        self.run_with(options, Vec::new())
+/// Runs of whole nodes what is asked for.
+pub fn run_nodes(options: &NodeOptions) -> Result<()> {
+    if options.profiles {
+        return compare_profiles();
     }
+    let without = options.without.iter().flat_map(|parts| ["--without".to_owned(), parts.clone()]);
+    NODES.run_with(&options.options, without.collect())
+}
 
+/// Some seeds in both profiles: an assertion that changes something, or a number that overflows, would show.
+pub fn compare_profiles() -> Result<()> {
+    let hashes = |profile: &str| -> Result<String> {
+        let Kind { package, program, .. } = NODES.kind;
+        let run = ["run", "-q", "--profile", profile, "-p", package, "--bin", program, "--"];
+        let mut command = cargo_command(&run)?;
+        command.args(["--hashes", "--from", "1", "--seeds", HASHED_SEEDS]);
+        let output = command.stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "{program} fails in profile {profile}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let (fast, debug) = (hashes("sim")?, hashes("sim-debug")?);
+    ensure!(fast == debug, "the same seeds give other runs in a debug build:\n{fast}\n{debug}");
+    print!("the same in both profiles:\n{fast}");
+    Ok(())
+}
+
+impl Simulation {
     /// If nothing is asked for, all fixed seeds and checks of the simulation, and fresh seeds for a while.
     fn run_with(&self, options: &Options, mut arguments: Vec<String>) -> Result<()> {
         if let Some(text) = &options.mutants {
@@ -129,8 +166,12 @@ pub fn target_folder() -> Result<PathBuf> {
 
 /// Cargo with what simulations are built with.
 fn cargo(arguments: &[&str], more: &[String]) -> Result<()> {
+    ci::run_command(cargo_command(arguments)?.args(more))
+}
+
+fn cargo_command(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(paths::cargo());
-    command.args(arguments).args(more).current_dir(paths::root());
+    command.args(arguments).current_dir(paths::root());
     command.env("RUSTFLAGS", FLAGS).env("RUSTDOCFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_folder()?);
-    ci::run_command(&mut command)
+    Ok(command)
 }

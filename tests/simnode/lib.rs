@@ -14,5 +14,6 @@ pub mod nemesis;
 pub mod node;
 pub mod plan;
 pub mod run;
+pub mod shrink;
 pub mod story;
 pub mod workload;

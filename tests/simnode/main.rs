@@ -11,6 +11,7 @@ mod hunt {
     use ringlog_ring::sim::SECOND;
     use ringlog_simnode_tests::plan::Plan;
     use ringlog_simnode_tests::run::{Outcome, run};
+    use ringlog_simnode_tests::shrink::{Parts, again, plan_without, shrink};
     use ringlog_simnode_tests::story;
 
     /// Runs of whole nodes in a simulated world.
@@ -25,6 +26,12 @@ mod hunt {
         /// With `--seed`: tell what happens, line by line.
         #[arg(long, requires = "seed")]
         trace: bool,
+        /// With `--seed`: leave out parts of its plan, as in `faults:3,5`.
+        #[arg(long, requires = "seed")]
+        without: Vec<Parts>,
+        /// Print the hash of all that happens for each seed.
+        #[arg(long, requires = "from")]
+        hashes: bool,
         /// Run so many seeds.
         #[arg(long)]
         seeds: Option<u64>,
@@ -42,6 +49,9 @@ mod hunt {
         first: bool,
     }
 
+    /// So many seeds of a hunt are shrunk.
+    const SHRUNK_MAX: u64 = 3;
+
     /// What has come of all runs so far.
     #[derive(Default)]
     struct Totals {
@@ -55,13 +65,35 @@ mod hunt {
     pub fn main() -> ExitCode {
         let options = Options::parse();
         match options.seed {
-            Some(seed) => one(seed, options.trace),
+            Some(seed) => one(seed, &options),
+            None if options.hashes => hashes(&options),
             None => many(&options),
         }
     }
 
-    fn one(seed: u64, traced: bool) -> ExitCode {
-        let plan = Plan::of(seed);
+    /// A line for each seed: the same whatever the profile.
+    fn hashes(options: &Options) -> ExitCode {
+        let first = options.from.unwrap_or(0);
+        for seed in first..first + options.seeds.unwrap_or(3) {
+            println!("{seed} {:016x}", run(&Plan::of(seed), |_| ()).trace_hash);
+        }
+        ExitCode::SUCCESS
+    }
+
+    /// Prints how to run what is left of a seed that fails; not where that is what is wanted.
+    fn tell_again(seed: u64) {
+        println!("again, as a story: {}", again(seed, &[]));
+        if std::env::var_os("RINGLOG_MUTANT").is_none() {
+            let parts = shrink(seed);
+            if !parts.is_empty() {
+                println!("seed {seed} fails also with less: {}", again(seed, &parts));
+            }
+        }
+    }
+
+    fn one(seed: u64, options: &Options) -> ExitCode {
+        let traced = options.trace;
+        let plan = plan_without(seed, &options.without);
         println!("{plan:#?}");
         if traced {
             story::print_logs();
@@ -78,7 +110,13 @@ mod hunt {
         for violation in &outcome.violations {
             println!("FAILED nodes seed {seed}: {violation}");
         }
-        if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if outcome.violations.is_empty() {
+            return ExitCode::SUCCESS;
+        }
+        if !traced && options.without.is_empty() {
+            tell_again(seed);
+        }
+        ExitCode::FAILURE
     }
 
     fn many(options: &Options) -> ExitCode {
@@ -119,10 +157,13 @@ mod hunt {
             self.events.fetch_add(outcome.events, Ordering::Relaxed);
             self.answers.fetch_add(outcome.answers, Ordering::Relaxed);
             let Some(violation) = outcome.violations.first() else { return false };
-            self.failed.fetch_add(1, Ordering::Relaxed);
+            let failed = self.failed.fetch_add(1, Ordering::Relaxed);
             let _turn = output.lock();
             println!("FAILED nodes seed {seed}: {}", violation.replace('\n', " "));
-            println!("again, as a story: cargo xtask simnode --seed {seed} --trace");
+            match failed < SHRUNK_MAX {
+                true => tell_again(seed),
+                false => println!("again, as a story: {}", again(seed, &[])),
+            }
             true
         }
 

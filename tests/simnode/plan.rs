@@ -134,7 +134,7 @@ impl Plan {
         let nodes = nodes(&mut draws);
         let weather = draws.one(&[Weather::Mixed, Weather::Mixed, Weather::Power, Weather::Kills]);
         let flushes_everywhere = weather == Weather::Power || draws.yes(60);
-        let topics: Vec<TopicPlan> = (0..draws.one(&[1, 1, 2]))
+        let mut topics: Vec<TopicPlan> = (0..draws.one(&[1, 1, 2]))
             .map(|number| TopicPlan {
                 name: format!("orders-{number}"),
                 partitions: draws.between(1, 6) as i32,
@@ -143,6 +143,10 @@ impl Plan {
                 segment_ms: draws.one(&[100, 1_000, 604_800_000]),
             })
             .collect();
+        let workload = Workload::of(seed, topics.len());
+        for (topic, more) in topics.iter_mut().zip(&workload.topics) {
+            topic.segment_bytes = topic.segment_bytes.min(more.segment_bytes_max);
+        }
         let mut producers: Vec<_> = (0..draws.between(1, 3)).map(|_| producer(&mut draws, &topics)).collect();
         let lasts_ns = draws.between(2, 12) * SECOND;
         let faults = faults(&mut draws, weather, &nodes, lasts_ns);
@@ -158,8 +162,8 @@ impl Plan {
             committers: draws.one(&[0, 1, 2]),
             has_admin: draws.yes(40),
             has_rude_client: draws.yes(25),
-            workload: Workload::of(seed, topics.len()),
-            properties: properties(&mut draws, flushes_everywhere),
+            properties: properties(&mut draws, flushes_everywhere).into_iter().chain(workload.properties()).collect(),
+            workload,
             out_of_order_permille: draws.one(&[0, 0, 50]),
             partial_permille: draws.one(&[10, 10, 300]),
             loss_permille: draws.one(&[0, 0, 0, 2]),
@@ -196,6 +200,12 @@ impl Plan {
     /// The voters as `controller.quorum.voters` has them.
     fn voters(&self) -> Vec<&NodePlan> {
         self.nodes.iter().filter(|node| node.is_controller).collect()
+    }
+
+    /// `log.index.interval.bytes`.
+    pub fn index_interval_bytes(&self) -> u64 {
+        let own = self.properties.iter().find(|(key, _)| *key == "log.index.interval.bytes");
+        own.and_then(|(_, value)| value.parse().ok()).unwrap_or(4_096)
     }
 
     /// Whether some producer to a topic wants answers.

@@ -3,15 +3,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 
 use ringlog_ring::sim::{self, Exit, MS, ProcessId, SECOND, World};
-use ringlog_ring::sleep_ms;
+use ringlog_ring::{now, sleep_ms};
 
+use crate::check::Asked;
+use crate::check::files::{Files, Range};
 use crate::check::ledger::Read;
 use crate::client::connection::Connection;
 use crate::client::routes::ask;
-use crate::client::{Shared, admin, committer, consumer, member, producer, rude};
+use crate::client::{Shared, admin, changer, committer, consumer, member, producer, pruner, reborn, rude};
 use crate::cluster::Cluster;
 use crate::nemesis::{self, ALL_DESCRIPTORS, HEALS_WITHIN_NS};
 use crate::plan::Plan;
@@ -51,6 +54,8 @@ struct Run<'a> {
     cluster: Cluster,
     shared: Rc<Shared>,
     clients: Vec<(String, ProcessId)>,
+    /// Where partitions started and ended when everything was read, by their folders' names.
+    ranges: BTreeMap<String, Range>,
 }
 
 /// Carries out a plan. `look` gets the world before anything happens in it.
@@ -64,14 +69,16 @@ pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
         ledgers: RefCell::default(),
         reached: RefCell::default(),
         commits: RefCell::default(),
+        configs: RefCell::default(),
         groups: RefCell::default(),
+        read_at_ms: Cell::new(0),
         topics: RefCell::default(),
         healed_at_ns: Cell::new(None),
         is_over: Cell::new(false),
         disks_fail: Cell::new(false),
     });
     cluster.tell(&shared);
-    let mut run = Run { plan, world: &world, cluster, shared, clients: Vec::new() };
+    let mut run = Run { plan, world: &world, cluster, shared, clients: Vec::new(), ranges: BTreeMap::new() };
     // What a step finds out makes the next ones pointless.
     let _ = run.come_up() && run.go_wrong() && run.heal() && run.read() && run.end();
     let answers = run.shared.ledgers.borrow().values().map(|ledger| ledger.answers()).sum::<u64>();
@@ -131,6 +138,18 @@ impl Run<'_> {
                 let shared = self.shared.clone();
                 self.start_client(format!("member-{group}-{number}"), move || member::run(shared, group, number));
             }
+        }
+        if self.plan.workload.pruned_topics().next().is_some() {
+            let shared = self.shared.clone();
+            self.start_client("pruner".to_owned(), move || pruner::run(shared));
+        }
+        if self.plan.workload.has_changer {
+            let shared = self.shared.clone();
+            self.start_client("changer".to_owned(), move || changer::run(shared));
+        }
+        if self.plan.workload.has_reborn_topic {
+            let shared = self.shared.clone();
+            self.start_client("reborn".to_owned(), move || reborn::run(shared));
         }
         if self.plan.has_admin {
             let shared = self.shared.clone();
@@ -301,8 +320,14 @@ impl Run<'_> {
             None => false,
             Some(Err(fault)) => self.complain(format!("reading everything: {fault}")),
             Some(Ok(all)) => {
-                for (at, found) in all {
-                    let checked = self.shared.with_ledger(at, |ledger| ledger.check(at, &found));
+                for (at, start, found) in all {
+                    let asked = Asked { opened_at_ns: self.world.now_ns(), sent_at_ns: self.world.now_ns() };
+                    let end = start + found.len() as i64;
+                    self.ranges.insert(format!("{}-{}", self.plan.topics[at.0].name, at.1), (start, end));
+                    let checked = self.shared.with_ledger(at, |ledger| {
+                        ledger.on_start(asked, (start, end), self.shared.read_at_ms.get())?;
+                        ledger.check(at, start, &found)
+                    });
                     checked.unwrap_or_else(|fault| self.world.add_violation(format!("partition {at:?}: {fault}")));
                 }
                 self.is_fine()
@@ -333,9 +358,43 @@ impl Run<'_> {
             }
         }
         world.run_for(SETTLES_NS);
-        match world.leaked_processes() {
-            0 => self.is_fine(),
-            left => self.complain(format!("{left} processes that ended still hold memory")),
+        let left = (world.leaked_processes(), world.connections());
+        if left != (0, 0) {
+            let (processes, connections) = left;
+            return self
+                .complain(format!("{processes} processes that ended hold memory, {connections} connections are left"));
+        }
+        self.check_files();
+        self.is_fine()
+    }
+
+    /// What the nodes left on their disks.
+    fn check_files(&self) {
+        let mut ranges = BTreeMap::new();
+        for node in self.cluster.nodes.iter().filter(|node| node.plan.is_broker) {
+            for directory in node.plan.directories() {
+                let path = |name: &str| Path::new(&directory).join(name);
+                let list = |name: &str| self.world.list(node.host, &path(name)).unwrap_or_default();
+                let read = |name: &str| self.world.file(node.host, &path(name));
+                let index_interval_bytes = self.plan.index_interval_bytes();
+                let place = format!("{directory} of node {}", node.plan.id);
+                match (Files { list: &list, read: &read, index_interval_bytes }).check() {
+                    Ok(found) => {
+                        for (name, range) in found {
+                            if ranges.insert(name.clone(), range).is_some() {
+                                self.complain(format!("{place}: {name} is elsewhere, too"));
+                            }
+                        }
+                    }
+                    Err(fault) => drop(self.complain(format!("{place}: {fault}"))),
+                }
+            }
+        }
+        for (name, was) in &self.ranges {
+            // Who wants no answer may have written since.
+            if ranges.get(name).is_none_or(|is| is.0 < was.0 || is.1 < was.1) {
+                self.complain(format!("{name} was read from {} to {}, and is {:?}", was.0, was.1, ranges.get(name)));
+            }
         }
     }
 }
@@ -350,11 +409,12 @@ enum Step {
 /// Makes the plan's topics, and waits until they are led.
 async fn make_topics(shared: &Rc<Shared>) {
     let addresses: Vec<_> = shared.brokers.values().copied().collect();
-    for topic in &shared.plan.topics {
+    for (number, topic) in shared.plan.topics.iter().enumerate() {
         let mut configs = vec![
             ("internal.segment.bytes", topic.segment_bytes.to_string()),
             ("segment.ms", topic.segment_ms.to_string()),
         ];
+        configs.extend(shared.plan.workload.topics[number].configs());
         if topic.flushes {
             configs.push(("flush.messages", "1".to_owned()));
         }
@@ -381,16 +441,18 @@ async fn make_topics(shared: &Rc<Shared>) {
     }
 }
 
-type Found = Vec<((usize, i32), Vec<Read>)>;
+type Found = Vec<((usize, i32), i64, Vec<Read>)>;
 
 async fn read_everything(shared: &Rc<Shared>) -> Result<Found, String> {
     let mut all = Vec::new();
     for (number, topic) in shared.plan.topics.iter().enumerate() {
         for partition in 0..topic.partitions {
             let found = read_partition(shared, &topic.name, partition).await;
-            all.push(((number, partition), found.map_err(|fault| format!("{}-{partition}: {fault}", topic.name))?));
+            let (start, found) = found.map_err(|fault| format!("{}-{partition}: {fault}", topic.name))?;
+            all.push(((number, partition), start, found));
         }
     }
+    shared.read_at_ms.set(now().wall.0);
     let keys = shared.commits.borrow().keys();
     for key in keys {
         let found = read_commit(shared, &key).await?;
@@ -402,6 +464,7 @@ async fn read_everything(shared: &Rc<Shared>) -> Result<Found, String> {
         let found = read_commit(shared, &(member::group_name(group), place.0, place.1)).await?;
         shared.groups.borrow_mut().check(group, place, found, sent_at_ns)?;
     }
+    changer::check(shared).await?;
     shared.topics.borrow().check(&list_topics(shared).await?)?;
     Ok(all)
 }
@@ -420,7 +483,7 @@ async fn list_topics(shared: &Rc<Shared>) -> Result<Vec<String>, String> {
     Err(last)
 }
 
-async fn read_partition(shared: &Rc<Shared>, topic: &str, partition: i32) -> Result<Vec<Read>, String> {
+async fn read_partition(shared: &Rc<Shared>, topic: &str, partition: i32) -> Result<(i64, Vec<Read>), String> {
     let addresses: Vec<_> = shared.brokers.values().copied().collect();
     let mut last = "no answer".to_owned();
     for turn in 0..READ_TRIES {
@@ -430,7 +493,7 @@ async fn read_partition(shared: &Rc<Shared>, topic: &str, partition: i32) -> Res
         if let (Some(route), Some(leader)) = (&route, leader)
             && let Ok(mut connection) = Connection::open(*leader).await
         {
-            match consumer::read_all(&mut connection, route.topic_id, partition).await {
+            match consumer::read_all(&mut connection, (topic, route.topic_id), partition).await {
                 Ok(Ok(found)) => return Ok(found),
                 Ok(Err(code)) => last = format!("error {code}"),
                 Err(fault) => return Err(format!("{fault:?}")),

@@ -3,6 +3,8 @@
 
 use ringlog_types::Random;
 
+use crate::check::starts::Retention;
+
 /// A classic group whose members share out partitions among them.
 #[derive(Debug, Clone)]
 pub struct GroupPlan {
@@ -18,11 +20,45 @@ pub struct GroupPlan {
     pub leaves_percent: u64,
 }
 
+/// More of a topic.
+#[derive(Debug, Clone)]
+pub struct TopicMore {
+    /// What is deleted by itself.
+    pub retention: Retention,
+    /// Somebody deletes records.
+    pub is_pruned: bool,
+    /// `message.timestamp.type` is LogAppendTime.
+    pub is_append_time: bool,
+    /// Timestamps of records are so much in the past, at most.
+    pub back_ms: u64,
+    /// What is to be deleted isn't all in one segment.
+    pub segment_bytes_max: u64,
+}
+
+impl TopicMore {
+    /// Settings of the topic.
+    pub fn configs(&self) -> Vec<(&'static str, String)> {
+        let mut configs = Vec::new();
+        configs.extend(self.retention.bytes.map(|bytes| ("retention.bytes", bytes.to_string())));
+        configs.extend(self.retention.ms.map(|ms| ("retention.ms", ms.to_string())));
+        if self.is_append_time {
+            configs.push(("message.timestamp.type", "LogAppendTime".to_owned()));
+        }
+        configs
+    }
+}
+
 /// See the module's text.
 #[derive(Debug, Clone, Default)]
 pub struct Workload {
+    /// More of each topic of the plan.
+    pub topics: Vec<TopicMore>,
     /// Groups.
     pub groups: Vec<GroupPlan>,
+    /// Somebody changes settings.
+    pub has_changer: bool,
+    /// A topic is deleted and made anew while others use it.
+    pub has_reborn_topic: bool,
 }
 
 impl Workload {
@@ -41,6 +77,46 @@ impl Workload {
                 leaves_percent: one(&[0, 2, 10]),
             }
         });
-        Workload { groups: groups.collect() }
+        let groups = groups.collect();
+        let prunes = one(&[0, 0, 1]) == 1;
+        let topics = (0..topics).map(|_| {
+            let (by_bytes, by_ms, is_pruned) = (one(&[0, 1]) == 1, one(&[0, 1]) == 1, one(&[0, 1]) == 1);
+            let (bytes, ms) = (one(&[10_000, 300_000, 2_000_000]), one(&[500, 3_000, 10_000]));
+            let is_append_time = one(&[0, 0, 0, 1]) == 1;
+            let back_ms = one(&[0, 0, 10, 3_000]);
+            let retention = Retention {
+                bytes: Some(bytes).filter(|_| prunes && by_bytes),
+                ms: Some(ms as i64).filter(|_| prunes && by_ms),
+            };
+            TopicMore {
+                retention,
+                is_pruned: prunes && is_pruned,
+                is_append_time,
+                back_ms: if is_append_time { 0 } else { back_ms },
+                segment_bytes_max: if prunes { one(&[20_000, 100_000, 1 << 20]) } else { u64::MAX },
+            }
+        });
+        let topics = topics.collect();
+        let (has_changer, has_reborn_topic) = (one(&[0, 0, 0, 1]) == 1, one(&[0, 0, 0, 1]) == 1);
+        Workload { groups, topics, has_changer, has_reborn_topic }
+    }
+
+    /// Those that somebody deletes records of, by place in the plan.
+    pub fn pruned_topics(&self) -> impl Iterator<Item = usize> {
+        self.topics.iter().enumerate().filter(|(_, topic)| topic.is_pruned).map(|(number, _)| number)
+    }
+
+    /// Keys of server.properties.
+    pub fn properties(&self) -> Vec<(&'static str, String)> {
+        let is_retained = |topic: &TopicMore| topic.retention.bytes.is_some() || topic.retention.ms.is_some();
+        match self.topics.iter().any(is_retained) {
+            true => {
+                vec![
+                    ("log.initial.task.delay.ms", "500".to_owned()),
+                    ("log.retention.check.interval.ms", "400".to_owned()),
+                ]
+            }
+            false => Vec::new(),
+        }
     }
 }

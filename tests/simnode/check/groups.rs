@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Asked;
+
 /// A partition, by its topic's place in the plan.
 pub type Place = (usize, i32);
 
@@ -10,15 +12,6 @@ pub type Place = (usize, i32);
 struct Shares {
     generation: i32,
     by_member: BTreeMap<String, Vec<Place>>,
-}
-
-/// When a request was sent, and on what connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked {
-    /// When the connection was opened: what it says is of no later start of the node.
-    pub opened_at_ns: u64,
-    /// When the request was sent.
-    pub sent_at_ns: u64,
 }
 
 /// What became of a commit.

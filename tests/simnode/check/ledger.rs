@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::Asked;
+use super::starts::{Retention, Starts};
+
 /// A record as a reader gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// Its offset.
     pub offset: i64,
+    /// Its timestamp.
+    pub at_ms: i64,
     /// Its value.
     pub value: Vec<u8>,
 }
@@ -35,6 +40,7 @@ pub enum Order {
 #[derive(Debug)]
 struct Sent {
     len: usize,
+    at_ms: i64,
     /// How often it was sent.
     attempts: u32,
     promise: Order,
@@ -42,9 +48,16 @@ struct Sent {
     is_there: bool,
 }
 
+/// The largest value that anybody sends.
+const VALUE_BYTES_MAX: u64 = 60_100;
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    /// Where the log may start, and must.
+    pub starts: Starts,
+    /// Records get their node's time and not their producer's.
+    is_append_time: bool,
     sent: BTreeMap<RecordName, Sent>,
     /// What stands at an offset, as acknowledged.
     acknowledged: BTreeMap<i64, RecordName>,
@@ -90,9 +103,87 @@ fn hash_of(bytes: &[u8]) -> u64 {
 }
 
 impl Ledger {
+    /// A partition of a topic with such settings.
+    pub fn of(retention: Retention, is_append_time: bool) -> Ledger {
+        Ledger { starts: Starts::of(retention), is_append_time, ..Ledger::default() }
+    }
+
     /// A record is about to be sent for the first time.
-    pub fn on_new(&mut self, name: RecordName, len: usize, promise: Order) {
-        self.sent.insert(name, Sent { len, attempts: 0, promise, is_there: false });
+    pub fn on_new(&mut self, name: RecordName, (len, at_ms): (usize, i64), promise: Order) {
+        self.sent.insert(name, Sent { len, at_ms, attempts: 0, promise, is_there: false });
+    }
+
+    /// Records were deleted below a low watermark, as was said on a connection.
+    pub fn on_deleted(&mut self, opened_at_ns: u64, now_ns: u64, low_watermark: i64) {
+        if opened_at_ns >= self.void_before_ns {
+            self.starts.on_deleted(now_ns, low_watermark);
+        }
+    }
+
+    /// A node said where the log starts and ends.
+    pub fn on_start(&self, asked: Asked, (start, end): (i64, i64), now_ms: i64) -> Result<(), String> {
+        if asked.opened_at_ns < self.void_before_ns {
+            return Ok(());
+        }
+        let least = self.starts.least(asked.sent_at_ns);
+        if start < least {
+            return Err(format!("the log starts at {start}, and was deleted below {least}"));
+        }
+        let sent = |offset: i64| self.sent.get(self.acknowledged.get(&offset)?);
+        let len_of = |offset: i64| sent(offset).map_or(VALUE_BYTES_MAX, |sent| sent.len as u64);
+        let known = self.acknowledged.range(..start).rev();
+        let times = known.filter_map(|(offset, name)| Some((*offset, self.sent.get(name)?.at_ms)));
+        self.starts.check((start, end), now_ms, len_of, times)
+    }
+
+    /// A node said that the first record that isn't older than `at_ms` is at an offset, with a time; -1 for none. The
+    /// log started at `start` or below then.
+    pub fn on_time(
+        &self,
+        asked: Asked,
+        at_ms: i64,
+        (offset, found_ms): (i64, i64),
+        start: i64,
+        known_end: i64,
+    ) -> Result<(), String> {
+        if self.is_append_time || asked.opened_at_ns < self.void_before_ns {
+            return Ok(());
+        }
+        let time = |offset: i64| Some(self.sent.get(self.acknowledged.get(&offset)?)?.at_ms);
+        if let Some(its_ms) = time(offset).filter(|its_ms| *its_ms != found_ms || found_ms < at_ms) {
+            return Err(format!("asked for {at_ms}, {offset} is said to be of {found_ms}, and is of {its_ms}"));
+        }
+        let end = if offset < 0 { known_end } else { offset.min(known_end) };
+        let missed = (start..end).find(|offset| time(*offset).is_some_and(|its_ms| its_ms >= at_ms));
+        match missed {
+            Some(missed) => Err(format!("asked for {at_ms}, {offset} is told, and {missed} is of {:?}", time(missed))),
+            None => Ok(()),
+        }
+    }
+
+    /// A node said that no record is later than the one at an offset. The log started at `start` or below then, and held
+    /// what was acknowledged below `known_end`.
+    pub fn on_latest_time(
+        &self,
+        asked: Asked,
+        (offset, found_ms): (i64, i64),
+        start: i64,
+        known_end: i64,
+    ) -> Result<(), String> {
+        if self.is_append_time || asked.opened_at_ns < self.void_before_ns {
+            return Ok(());
+        }
+        let time = |offset: i64| Some(self.sent.get(self.acknowledged.get(&offset)?)?.at_ms);
+        let later = (start..known_end).find(|offset| time(*offset).is_some_and(|its_ms| its_ms > found_ms));
+        match later {
+            Some(later) => {
+                Err(format!("{offset} of {found_ms} is said to be the latest; {later} is {:?}", time(later)))
+            }
+            None if time(offset).is_some_and(|its_ms| its_ms != found_ms) => {
+                Err(format!("the latest, {offset}, is said to be of {found_ms}, and is of {:?}", time(offset)))
+            }
+            None => Ok(()),
+        }
     }
 
     /// It is sent, perhaps again.
@@ -130,13 +221,12 @@ impl Ledger {
 
     /// A reader got these on a connection, one after the other. `next` is the offset that it asked for. Returns where it
     /// goes on.
-    pub fn on_read(
-        &mut self,
-        place: (usize, i32),
-        opened_at_ns: u64,
-        next: i64,
-        records: &[Read],
-    ) -> Result<i64, String> {
+    pub fn on_read(&mut self, place: (usize, i32), asked: Asked, next: i64, records: &[Read]) -> Result<i64, String> {
+        let opened_at_ns = asked.opened_at_ns;
+        let least = self.starts.least(asked.sent_at_ns);
+        if next < least && !records.is_empty() && opened_at_ns >= self.void_before_ns {
+            return Err(format!("records are read at {next}, and were deleted below {least}"));
+        }
         let mut next = next;
         for read in records {
             let who = show(place, &read.value);
@@ -165,6 +255,10 @@ impl Ledger {
         let nobody = || format!("nobody sent what is at {}: {}", read.offset, show(place, &read.value));
         let name = name_of(place, &read.value).ok_or_else(nobody)?;
         let sent = self.sent.get(&name).ok_or_else(nobody)?;
+        if read.at_ms != sent.at_ms && !self.is_append_time {
+            let (found, was) = (read.at_ms, sent.at_ms);
+            return Err(format!("{} at {} is of {found}, and was of {was}", show(place, &read.value), read.offset));
+        }
         match read.value == value_of(place, name, sent.len) {
             true => Ok(name),
             false => Err(format!("{} at {} has changed", show(place, &read.value), read.offset)),
@@ -176,6 +270,7 @@ impl Ledger {
         self.void_before_ns = now_ns;
         self.acknowledged.clear();
         self.seen.clear();
+        self.starts.on_loss();
         self.sent.values_mut().for_each(|sent| sent.is_there = false);
     }
 
@@ -194,10 +289,10 @@ impl Ledger {
         self.acknowledged.last_key_value().map_or(0, |(offset, _)| offset + 1)
     }
 
-    /// What is wrong with all that a reader found in the partition: what was acknowledged is there at its offset, what
+    /// What is wrong with all that a reader found in the partition, from its `start` on: what was acknowledged is there at its offset, what
     /// was seen still is, nothing is there that wasn't sent, nothing twice, and all of it in the order of its producer,
     /// as far as producers can ask for that.
-    pub fn check(&self, place: (usize, i32), found: &[Read]) -> Result<(), String> {
+    pub fn check(&self, place: (usize, i32), start: i64, found: &[Read]) -> Result<(), String> {
         let mut last: BTreeMap<u32, (u64, i64)> = BTreeMap::new();
         let mut there: BTreeMap<RecordName, i64> = BTreeMap::new();
         for read in found {
@@ -221,7 +316,7 @@ impl Ledger {
             }
         }
         let by_offset: BTreeMap<i64, &Read> = found.iter().map(|read| (read.offset, read)).collect();
-        for (offset, name) in &self.acknowledged {
+        for (offset, name) in self.acknowledged.range(start..) {
             match by_offset.get(offset) {
                 Some(read) if name_of(place, &read.value) == Some(*name) => {}
                 Some(read) => {
@@ -231,12 +326,13 @@ impl Ledger {
                 None => return Err(format!("{name:?} was acknowledged at {offset} and isn't there")),
             }
         }
-        for (offset, hash) in &self.seen {
+        for (offset, hash) in self.seen.range(start..) {
             if by_offset.get(offset).is_none_or(|read| hash_of(&read.value) != *hash) {
                 return Err(format!("what a reader saw at {offset} isn't there any more"));
             }
         }
-        match self.sent.iter().find(|(name, sent)| sent.is_there && !there.contains_key(name)) {
+        let is_whole = start == 0;
+        match self.sent.iter().find(|(name, sent)| is_whole && sent.is_there && !there.contains_key(name)) {
             Some((name, _)) => Err(format!("{name:?} was said to be there and isn't")),
             None => Ok(()),
         }

@@ -45,7 +45,8 @@ pub async fn create(
     code.ok_or_else(|| CallFault::Nonsense("an answer without the topic".to_owned()))
 }
 
-async fn delete(connection: &mut Connection, name: &str) -> Result<i16, CallFault> {
+/// Deletes a topic; the error if there is one.
+pub async fn delete(connection: &mut Connection, name: &str) -> Result<i16, CallFault> {
     let topic = DeleteTopicState { name: Some(StrBytes::copy_from(name)), ..DeleteTopicState::default() };
     let request = DeleteTopicsRequest { topics: vec![topic], timeout_ms: 20_000, ..DeleteTopicsRequest::default() };
     let answer = connection.call(&request, CALL_LIMIT_MS).await?;

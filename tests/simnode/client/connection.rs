@@ -9,6 +9,8 @@ use ringlog_protocol::frame::{self, SIZE_LENGTH};
 use ringlog_protocol::{Decoder, Message, Request};
 use ringlog_ring::{Connection as Socket, sim, timeout_ms};
 
+use crate::check::Asked;
+
 const CONNECT_LIMIT_MS: u64 = 2_000;
 /// The largest answer that a node of these runs gives.
 const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -46,6 +48,11 @@ impl Connection {
         let socket = Socket::connect(address, CONNECT_LIMIT_MS).await?;
         let opened_at_ns = sim::control().now_ns();
         Ok(Connection { socket, input: BytesMut::new(), sent: 0, answered: 0, opened_at_ns })
+    }
+
+    /// What is asked now.
+    pub fn asked(&self) -> Asked {
+        Asked { opened_at_ns: self.opened_at_ns, sent_at_ns: sim::control().now_ns() }
     }
 
     /// Sends a request in the highest version and waits for its answer.

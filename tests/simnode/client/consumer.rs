@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ringlog_protocol::Records;
+use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use ringlog_protocol::messages::fetch_response::PartitionData;
-use ringlog_protocol::messages::{FetchRequest, FetchResponse};
+use ringlog_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use ringlog_protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest};
 use ringlog_protocol::records::{BatchIter, Scratch};
 use ringlog_ring::{self as ring, sim, sleep_ms};
 use ringlog_types::Uuid;
@@ -17,6 +19,7 @@ use ringlog_types::Uuid;
 use super::Shared;
 use super::connection::{CallFault, Connection};
 use super::routes::{ASK_AGAIN_MS, route};
+use crate::check::Asked;
 use crate::check::ledger::Read;
 
 /// The largest batch, unpacked.
@@ -27,6 +30,9 @@ const PAUSE_MS: u64 = 50;
 /// [`Consumer::on_partition`].
 const RETRIABLE: [i16; 5] = [3, 5, 6, 9, 100];
 const OUT_OF_RANGE: i16 = 1;
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+const LATEST_TIME: i64 = -3;
 /// The session is gone.
 const SESSION_ERRORS: [i16; 4] = [70, 71, 72, 106];
 
@@ -105,6 +111,7 @@ impl Consumer {
             let changed = self.changed(partitions, &told);
             let request = self.request(topic_id, &changed, (session_id, session_epoch));
             told.extend(changed);
+            let asked = connection.asked();
             let answer = connection.call(&request, CALL_LIMIT_MS).await?;
             if answer.error_code != 0 {
                 self.shared.judge_code(&self.who(), answer.error_code, &SESSION_ERRORS);
@@ -115,7 +122,13 @@ impl Consumer {
             if session_id == 0 {
                 told.clear();
             }
-            self.on_answer(&connection, answer)?;
+            for partition in self.on_answer(asked, answer)? {
+                self.start_again(&mut connection, partition).await?;
+            }
+            if sim::draw(20) == 0 {
+                let partition = partitions[sim::draw(partitions.len() as u64) as usize];
+                self.ask_times(&mut connection, partition).await?;
+            }
             sleep_ms(sim::draw(10)).await;
         }
         Ok(())
@@ -143,7 +156,8 @@ impl Consumer {
         FetchRequest {
             max_wait_ms: [0, 100, 500][sim::draw(3) as usize],
             min_bytes: 1 + sim::draw(2) as i32 * 1_000,
-            max_bytes: 4 << 20,
+            max_bytes: [4 << 20, 4 << 20, 100_000, 1][sim::draw(4) as usize],
+            isolation_level: sim::draw(2) as i8,
             session_id: session.0,
             session_epoch: session.1,
             topics,
@@ -151,25 +165,86 @@ impl Consumer {
         }
     }
 
-    fn on_answer(&self, connection: &Connection, answer: FetchResponse) -> Result<(), CallFault> {
+    /// Returns partitions whose position isn't in the log.
+    fn on_answer(&self, asked: Asked, answer: FetchResponse) -> Result<Vec<i32>, CallFault> {
+        let mut out_of_range = Vec::new();
         for found in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
-            self.on_partition(connection, found).map_err(CallFault::Nonsense)?;
+            if found.error_code == OUT_OF_RANGE {
+                out_of_range.push(found.partition_index);
+            } else {
+                self.on_partition(asked, found).map_err(CallFault::Nonsense)?;
+            }
         }
+        Ok(out_of_range)
+    }
+
+    /// Goes on at the log's start.
+    async fn start_again(&self, connection: &mut Connection, partition: i32) -> Result<(), CallFault> {
+        let place = (self.topic, partition);
+        let Some((start, end)) = self.range(connection, partition).await? else { return Ok(()) };
+        let mut positions = self.positions.borrow_mut();
+        let Some(position) = positions.get_mut(&partition) else { return Ok(()) };
+        // The start only moves up.
+        if *position >= start && !self.shared.with_ledger(place, |ledger| ledger.may_have_lost()) {
+            let range = format!("the log of {place:?} is from {start} to {end}");
+            return Err(CallFault::Nonsense(format!("{position} is said to be out of range; {range}")));
+        }
+        *position = start;
+        self.shared.reached.borrow_mut().insert((self.number, partition), start);
         Ok(())
     }
 
-    fn on_partition(&self, connection: &Connection, found: PartitionData) -> Result<(), String> {
+    /// Where a log starts and ends; nothing when the node can't say.
+    async fn range(&self, connection: &mut Connection, partition: i32) -> Result<Option<(i64, i64)>, CallFault> {
+        let place = (self.topic, partition);
+        let name = &self.shared.plan.topics[self.topic].name;
+        let asked = connection.asked();
+        let mut found = Vec::new();
+        for at_ms in [EARLIEST, LATEST] {
+            match list_offset(connection, name, partition, at_ms).await? {
+                Ok((offset, _)) => found.push(offset),
+                Err(code) => {
+                    self.shared.judge_code(&self.who(), code, &RETRIABLE);
+                    self.is_stale.set(true);
+                    return Ok(None);
+                }
+            }
+        }
+        let now_ms = ring::now().wall.0;
+        let checked = self.shared.with_ledger(place, |ledger| ledger.on_start(asked, (found[0], found[1]), now_ms));
+        checked.map_err(|fault| CallFault::Nonsense(format!("partition {place:?}: {fault}")))?;
+        Ok(Some((found[0], found[1])))
+    }
+
+    /// Looks something up by its time.
+    async fn ask_times(&self, connection: &mut Connection, partition: i32) -> Result<(), CallFault> {
+        let place = (self.topic, partition);
+        let name = &self.shared.plan.topics[self.topic].name;
+        let asked = connection.asked();
+        let known_end = self.shared.with_ledger(place, |ledger| ledger.end());
+        let at_ms = if sim::draw(3) == 0 { LATEST_TIME } else { ring::now().wall.0 - sim::draw(10_000) as i64 };
+        let found = match list_offset(connection, name, partition, at_ms).await? {
+            Ok(found) => found,
+            Err(code) => {
+                self.shared.judge_code(&self.who(), code, &RETRIABLE);
+                return Ok(());
+            }
+        };
+        let Some((start, _)) = self.range(connection, partition).await? else { return Ok(()) };
+        let checked = self.shared.with_ledger(place, |ledger| match at_ms {
+            LATEST_TIME => ledger.on_latest_time(asked, found, start, known_end),
+            _ => ledger.on_time(asked, at_ms, found, start, known_end),
+        });
+        checked.map_err(|fault| CallFault::Nonsense(format!("partition {place:?}: {fault}")))
+    }
+
+    fn on_partition(&self, asked: Asked, found: PartitionData) -> Result<(), String> {
         let place = (self.topic, found.partition_index);
         let mut positions = self.positions.borrow_mut();
         let position =
             positions.get_mut(&found.partition_index).ok_or("a partition that wasn't asked for".to_owned())?;
-        let may_have_lost = self.shared.with_ledger(place, |ledger| ledger.may_have_lost());
         match found.error_code {
             0 => {}
-            OUT_OF_RANGE if may_have_lost => {
-                *position = 0;
-                return Ok(());
-            }
             code => {
                 self.shared.judge_code(&format!("{} of {place:?} at {position}", self.who()), code, &RETRIABLE);
                 self.is_stale.set(true);
@@ -178,9 +253,7 @@ impl Consumer {
         }
         let bytes = found.records.map(Records::into_contiguous).unwrap_or_default();
         let records = records(&bytes, *position)?;
-        let next = self
-            .shared
-            .with_ledger(place, |ledger| ledger.on_read(place, connection.opened_at_ns, *position, &records));
+        let next = self.shared.with_ledger(place, |ledger| ledger.on_read(place, asked, *position, &records));
         let next = next.map_err(|fault| format!("partition {place:?}: {fault}"))?;
         if next > found.high_watermark {
             return Err(format!("partition {place:?}: records up to {next}, above {}", found.high_watermark));
@@ -201,20 +274,44 @@ pub fn records(bytes: &[u8], offset: i64) -> Result<Vec<Read>, String> {
         for record in batch.records(&mut scratch).map_err(|fault| fault.to_string())? {
             let record = record.map_err(|fault| fault.to_string())?;
             if record.offset.0 >= offset {
-                records.push(Read { offset: record.offset.0, value: record.value.unwrap_or_default().to_vec() });
+                let value = record.value.unwrap_or_default().to_vec();
+                records.push(Read { offset: record.offset.0, at_ms: record.timestamp.0, value });
             }
         }
     }
     Ok(records)
 }
 
-/// All records of a partition, from the first to the last; also the error that a node gave instead.
+/// Where the first record is whose time isn't below, and its time; or the error.
+async fn list_offset(
+    connection: &mut Connection,
+    name: &str,
+    partition: i32,
+    at_ms: i64,
+) -> Result<Result<(i64, i64), i16>, CallFault> {
+    let partition =
+        ListOffsetsPartition { partition_index: partition, timestamp: at_ms, ..ListOffsetsPartition::default() };
+    let name = StrBytes::copy_from(name);
+    let topic = ListOffsetsTopic { name, partitions: vec![partition], ..ListOffsetsTopic::default() };
+    let request =
+        ListOffsetsRequest { replica_id: -1, topics: vec![topic], timeout_ms: 10_000, ..ListOffsetsRequest::default() };
+    let answer = connection.call(&request, CALL_LIMIT_MS).await?;
+    let found = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
+    let found = found.ok_or_else(|| CallFault::Nonsense("an answer without the partition".to_owned()))?;
+    Ok(if found.error_code == 0 { Ok((found.offset, found.timestamp)) } else { Err(found.error_code) })
+}
+
+/// Where a partition starts and all of its records; also the error that a node gave instead.
 pub async fn read_all(
     connection: &mut Connection,
-    topic_id: Uuid,
+    (name, topic_id): (&str, Uuid),
     partition: i32,
-) -> Result<Result<Vec<Read>, i16>, CallFault> {
-    let (mut found, mut offset) = (Vec::new(), 0);
+) -> Result<Result<(i64, Vec<Read>), i16>, CallFault> {
+    let start = match list_offset(connection, name, partition, EARLIEST).await? {
+        Ok((start, _)) => start,
+        Err(code) => return Ok(Err(code)),
+    };
+    let (mut found, mut offset) = (Vec::new(), start);
     loop {
         let wanted = FetchPartition {
             partition,
@@ -247,7 +344,7 @@ pub async fn read_all(
         }
         found.append(&mut read);
         if offset >= part.high_watermark {
-            return Ok(Ok(found));
+            return Ok(Ok((start, found)));
         }
     }
 }

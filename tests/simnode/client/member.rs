@@ -18,7 +18,7 @@ use super::Shared;
 use super::committer;
 use super::connection::{CallFault, Connection};
 use super::routes::route;
-use crate::check::groups::{Asked, Place, Settled};
+use crate::check::groups::{Place, Settled};
 use crate::workload::GroupPlan;
 
 const CALL_LIMIT_MS: u64 = 45_000;
@@ -97,11 +97,6 @@ impl Member {
         self.shared.complain(format!("{}: {fault}", self.who()));
     }
 
-    /// What is asked now.
-    fn asked(&self, connection: &Connection) -> Asked {
-        Asked { opened_at_ns: connection.opened_at_ns, sent_at_ns: sim::control().now_ns() }
-    }
-
     /// A member at one coordinator.
     async fn serve(&mut self, connection: &mut Connection) -> Result<Next, CallFault> {
         let mut next = Next::Join;
@@ -129,7 +124,7 @@ impl Member {
         let generation = joined.generation_id;
         self.id = joined.member_id.as_str().to_owned();
         let Some(assignments) = self.share_out(&joined) else { return Ok(Next::Find) };
-        let asked = self.asked(connection);
+        let asked = connection.asked();
         let request = SyncGroupRequest {
             group_id: self.group_id(),
             generation_id: generation,
@@ -247,7 +242,7 @@ impl Member {
 
     /// What its predecessor committed.
     async fn look(&self, connection: &mut Connection, topic_id: Uuid, place: Place) -> Result<(), CallFault> {
-        let asked = self.asked(connection);
+        let asked = connection.asked();
         match committer::fetch(connection, topic_id, &(group_name(self.group), place.0, place.1)).await? {
             Ok(found) => {
                 let checked = self.shared.groups.borrow_mut().check(self.group, place, found, asked.sent_at_ns);
@@ -264,7 +259,7 @@ impl Member {
         generation: i32,
         members: usize,
     ) -> Result<Option<Next>, CallFault> {
-        let asked = self.asked(connection);
+        let asked = connection.asked();
         let request = HeartbeatRequest {
             group_id: self.group_id(),
             generation_id: generation,
@@ -305,7 +300,7 @@ impl Member {
             topics: vec![topic],
             ..OffsetCommitRequest::default()
         };
-        let asked = self.asked(connection);
+        let asked = connection.asked();
         let answer = connection.call(&request, CALL_LIMIT_MS).await?;
         let code = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|part| part.error_code).next();
         let code = code.ok_or_else(|| CallFault::Nonsense("a commit's answer without the partition".to_owned()))?;

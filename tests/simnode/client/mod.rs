@@ -1,11 +1,14 @@
 //! Clients as simulated programs. They speak the real protocol over simulated sockets and keep no state of the nodes'.
 
 pub mod admin;
+pub mod changer;
 pub mod committer;
 pub mod connection;
 pub mod consumer;
 pub mod member;
 pub mod producer;
+pub mod pruner;
+pub mod reborn;
 pub mod routes;
 pub mod rude;
 
@@ -16,6 +19,7 @@ use std::net::SocketAddr;
 use ringlog_ring::sim;
 
 use crate::check::commits::Commits;
+use crate::check::configs::Configs;
 use crate::check::groups::Groups;
 use crate::check::ledger::Ledger;
 use crate::check::topics::Topics;
@@ -34,10 +38,14 @@ pub struct Shared {
     pub reached: RefCell<BTreeMap<(usize, i32), i64>>,
     /// Offsets that were committed.
     pub commits: RefCell<Commits>,
+    /// Settings that were changed.
+    pub configs: RefCell<Configs>,
     /// What members of groups were told.
     pub groups: RefCell<Groups>,
     /// Topics that were made and deleted meanwhile.
     pub topics: RefCell<Topics>,
+    /// The wall clock when everything had been read at the end.
+    pub read_at_ms: Cell<i64>,
     /// No more faults come, and all of them are healed: since then.
     pub healed_at_ns: Cell<Option<u64>>,
     /// Clients are to come to an end.
@@ -84,6 +92,10 @@ impl Shared {
 
     /// The ledger of a partition.
     pub fn with_ledger<T>(&self, place: (usize, i32), work: impl FnOnce(&mut Ledger) -> T) -> T {
-        work(self.ledgers.borrow_mut().entry(place).or_default())
+        let new = || {
+            let topic = &self.plan.workload.topics[place.0];
+            Ledger::of(topic.retention, topic.is_append_time)
+        };
+        work(self.ledgers.borrow_mut().entry(place).or_insert_with(new))
     }
 }

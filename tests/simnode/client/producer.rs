@@ -33,7 +33,9 @@ const BYTES_PER_MS: u64 = 300;
 
 struct Batch {
     first: u64,
+    /// Of its records: how long their values are, and their timestamps.
     lens: Vec<usize>,
+    times: Vec<i64>,
     /// As it was sent first. It stays the same until the producer gets another id.
     bytes: Option<Bytes>,
     attempts: u32,
@@ -232,6 +234,10 @@ impl Producer {
     fn add_batch(&self, partition: i32, queue: &mut Queue) {
         let count = 1 + sim::draw(self.plan.batch_records_max);
         let lens = (0..count).map(|_| 24 + sim::draw(self.plan.value_bytes_max) as usize).collect::<Vec<_>>();
+        let back_ms = self.shared.plan.workload.topics[self.plan.topic].back_ms;
+        let now_ms = ring::now().wall.0;
+        let times: Vec<i64> =
+            lens.iter().map(|_| now_ms - if back_ms > 0 { sim::draw(back_ms) as i64 } else { 0 }).collect();
         let first = queue.next_number;
         queue.next_number += count;
         let promise = match self.plan.acks {
@@ -241,10 +247,10 @@ impl Producer {
         };
         self.shared.with_ledger((self.plan.topic, partition), |ledger| {
             for (place, len) in lens.iter().enumerate() {
-                ledger.on_new(self.name(first + place as u64), *len, promise);
+                ledger.on_new(self.name(first + place as u64), (*len, times[place]), promise);
             }
         });
-        queue.batches.push_back(Batch { first, lens, bytes: None, attempts: 0, is_in_flight: false });
+        queue.batches.push_back(Batch { first, lens, times, bytes: None, attempts: 0, is_in_flight: false });
     }
 
     /// Gives a batch its bytes.
@@ -266,9 +272,9 @@ impl Producer {
             false => Compression::None,
         };
         let mut builder = BatchBuilder::new(BatchOptions { producer, compression, ..BatchOptions::default() });
-        let at = TimestampMs(ring::now().wall.0);
         for (place, len) in batch.lens.iter().enumerate() {
             let name = RecordName { producer: self.number, number: batch.first + place as u64 };
+            let at = TimestampMs(batch.times[place]);
             builder.append(at, None, Some(&value_of((self.plan.topic, partition), name, *len)), &[]);
         }
         batch.bytes = Some(builder.build().into());

@@ -1,0 +1,250 @@
+//! A log directory after an orderly stop, by a reader of its own: what the files beside a log's segments say must be what
+//! the segments say.
+
+use std::collections::BTreeMap;
+
+/// Looks into a directory.
+pub struct Files<'a> {
+    /// The names in a folder of it; "" is the directory itself.
+    pub list: &'a dyn Fn(&str) -> Vec<String>,
+    /// What a file holds.
+    pub read: &'a dyn Fn(&str) -> Option<Vec<u8>>,
+    /// `log.index.interval.bytes`.
+    pub index_interval_bytes: u64,
+}
+
+/// Where a partition's log starts and ends.
+pub type Range = (i64, i64);
+
+/// A batch, as its header has it.
+struct Batch {
+    position: u64,
+    len: u64,
+    base: i64,
+    last: i64,
+    epoch: i32,
+    latest_ms: i64,
+}
+
+const HEADER_BYTES: usize = 61;
+const SUFFIXES: [&str; 3] = ["-delete", "-stray", "-future"];
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut found = [0; N];
+    found.copy_from_slice(&bytes[at..at + N]);
+    found
+}
+
+/// The checksum of batches, a table of its own.
+struct Crc32c([u32; 256]);
+
+impl Crc32c {
+    fn new() -> Crc32c {
+        let entry = |byte: usize| {
+            (0..8).fold(byte as u32, |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 })
+        };
+        Crc32c(std::array::from_fn(entry))
+    }
+
+    fn of(&self, bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0, |crc, byte| self.0[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ crc >> 8)
+    }
+}
+
+impl Files<'_> {
+    /// What is wrong with it; otherwise the partitions that lie in it.
+    pub fn check(&self) -> Result<BTreeMap<String, Range>, String> {
+        let names = (self.list)("");
+        if !names.iter().any(|name| name == ".kafka_cleanshutdown") {
+            return Err("the node has stopped in order, and .kafka_cleanshutdown isn't there".to_owned());
+        }
+        let ends = self.checkpoint("recovery-point-offset-checkpoint")?;
+        let watermarks = self.checkpoint("replication-offset-checkpoint")?;
+        let starts = self.checkpoint("log-start-offset-checkpoint")?;
+        let is_log = |name: &&String| {
+            let number = name.rsplit_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+            number && !name.starts_with("__cluster_metadata") && !SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+        };
+        let crc = Crc32c::new();
+        let mut found = BTreeMap::new();
+        for name in names.iter().filter(is_log) {
+            let (first, end) = self.check_log(name, &crc).map_err(|fault| format!("{name}: {fault}"))?;
+            let start = starts.get(name).copied().unwrap_or(first);
+            if start < first || start > end {
+                return Err(format!("{name} is from {first} to {end}, and a checkpoint has it start at {start}"));
+            }
+            for (what, checkpoint) in [("recovery point", &ends), ("high watermark", &watermarks)] {
+                if checkpoint.get(name) != Some(&end) {
+                    return Err(format!("{name} ends at {end}, and its {what} is {:?}", checkpoint.get(name)));
+                }
+            }
+            found.insert(name.clone(), (start, end));
+        }
+        match ends.keys().chain(watermarks.keys()).chain(starts.keys()).find(|name| !names.contains(name)) {
+            Some(gone) => Err(format!("a checkpoint lists {gone}, which isn't there")),
+            None => Ok(found),
+        }
+    }
+
+    /// Offsets by partition, as one of the directory's checkpoints has them.
+    fn checkpoint(&self, name: &str) -> Result<BTreeMap<String, i64>, String> {
+        let rows = self.rows(name)?;
+        let row = |row: &Vec<String>| match row.as_slice() {
+            [topic, partition, offset] => Some((format!("{topic}-{partition}"), offset.parse().ok()?)),
+            _ => None,
+        };
+        rows.iter().map(|it| row(it).ok_or_else(|| format!("{name} has a row {it:?}"))).collect()
+    }
+
+    /// The rows of a text file with a version and a count; one that was never written has none.
+    fn rows(&self, name: &str) -> Result<Vec<Vec<String>>, String> {
+        let text =
+            String::from_utf8((self.read)(name).unwrap_or_default()).map_err(|_| format!("{name} is no text"))?;
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        let rows: Vec<Vec<String>> =
+            lines.iter().skip(2).map(|line| line.split(' ').map(str::to_owned).collect()).collect();
+        match lines.first() == Some(&"0") && lines.get(1).and_then(|count| count.parse().ok()) == Some(rows.len()) {
+            true => Ok(rows),
+            false => Err(format!("{name} says {text:?}")),
+        }
+    }
+
+    /// One log: the base offset of its first segment, and its end.
+    fn check_log(&self, log: &str, crc: &Crc32c) -> Result<Range, String> {
+        let names = (self.list)(log);
+        let mut bases: Vec<i64> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
+        bases.sort_unstable();
+        let first = *bases.first().ok_or("it has no segment")?;
+        let epochs = self.epochs(log)?;
+        let mut next = first;
+        for (place, base) in bases.iter().enumerate() {
+            if *base != next {
+                return Err(format!("segment {base} follows, and {next} was due"));
+            }
+            let path = |kind: &str| format!("{log}/{base:020}.{kind}");
+            let bytes = (self.read)(&path("log")).unwrap_or_default();
+            let batches = batches(&bytes, *base, crc).map_err(|fault| format!("segment {base}: {fault}"))?;
+            for batch in &batches {
+                let epoch = epochs.iter().rev().find(|(_, start)| *start <= batch.base).map(|(epoch, _)| *epoch);
+                if epoch != Some(batch.epoch) {
+                    let found = batch.epoch;
+                    return Err(format!("a batch at {} is of epoch {found}; {epoch:?} by {epochs:?}", batch.base));
+                }
+            }
+            let is_sealed = place + 1 < bases.len();
+            let index = (self.read)(&path("index"));
+            let times = (self.read)(&path("timeindex"));
+            if is_sealed && (index.is_none() || times.is_none()) {
+                return Err(format!("segment {base} has no indexes"));
+            }
+            self.check_index(*base, &batches, &index.unwrap_or_default(), bytes.len() as u64, is_sealed)?;
+            check_times(*base, &batches, times.as_deref(), is_sealed)?;
+            next = batches.last().map_or(*base, |batch| batch.last + 1);
+        }
+        match epochs.iter().find(|(_, start)| *start > next) {
+            Some(beyond) => Err(format!("it ends at {next}, and its epochs have {beyond:?}")),
+            None => Ok((first, next)),
+        }
+    }
+
+    fn epochs(&self, log: &str) -> Result<Vec<(i32, i64)>, String> {
+        let rows = self.rows(&format!("{log}/leader-epoch-checkpoint"))?;
+        let row = |row: &Vec<String>| match row.as_slice() {
+            [epoch, start] => Some((epoch.parse().ok()?, start.parse().ok()?)),
+            _ => None,
+        };
+        let epochs: Option<Vec<(i32, i64)>> = rows.iter().map(row).collect();
+        let epochs = epochs.ok_or_else(|| format!("its epochs are {rows:?}"))?;
+        match epochs.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1) {
+            true => Ok(epochs),
+            false => Err(format!("its epochs don't rise: {epochs:?}")),
+        }
+    }
+
+    fn check_index(&self, base: i64, batches: &[Batch], index: &[u8], len: u64, is_sealed: bool) -> Result<(), String> {
+        let mut last_position = None;
+        let longest = batches.iter().map(|batch| batch.len).max().unwrap_or(0);
+        // A segment that was opened again counts from there on; few are opened that often.
+        let widest = 8 * (self.index_interval_bytes + 2 * longest);
+        if index.len() % 8 != 0 {
+            return Err(format!("the index of {base} has {} bytes", index.len()));
+        }
+        for entry in index.chunks_exact(8) {
+            let offset = base + i64::from(i32::from_be_bytes(number(entry, 0)));
+            let position = u64::from(u32::from_be_bytes(number(entry, 4)));
+            let batch = batches.iter().find(|batch| batch.position == position && batch.last == offset);
+            if batch.is_none() || last_position.is_some_and(|last| last >= position) {
+                return Err(format!("the index of {base} has {offset} at {position}, after {last_position:?}"));
+            }
+            if position - last_position.unwrap_or(0) > widest {
+                return Err(format!("the index of {base} has {position} right after {last_position:?}"));
+            }
+            last_position = Some(position);
+        }
+        match is_sealed && len - last_position.unwrap_or(0) > widest {
+            true => Err(format!("the index of {base} ends at {last_position:?} of {len}")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The batches of a segment, which is nothing but whole ones.
+fn batches(bytes: &[u8], base: i64, crc: &Crc32c) -> Result<Vec<Batch>, String> {
+    let (mut batches, mut at, mut next) = (Vec::new(), 0, base);
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        if rest.len() < HEADER_BYTES {
+            return Err(format!("{} bytes after its last batch", rest.len()));
+        }
+        let len = 12 + usize::try_from(i32::from_be_bytes(number(rest, 8))).unwrap_or(0);
+        let found = i64::from_be_bytes(number(rest, 0));
+        if len < HEADER_BYTES || len > rest.len() {
+            return Err(format!("a batch at {found} of {len} bytes, and {} are there", rest.len()));
+        }
+        if crc.of(&rest[21..len]) != u32::from_be_bytes(number(rest, 17)) {
+            return Err(format!("the batch at {found} is damaged"));
+        }
+        let last = found + i64::from(i32::from_be_bytes(number(rest, 23)));
+        if found != next || last < found {
+            return Err(format!("a batch from {found} to {last} follows, and {next} was due"));
+        }
+        batches.push(Batch {
+            position: at as u64,
+            len: len as u64,
+            base: found,
+            last,
+            epoch: i32::from_be_bytes(number(rest, 12)),
+            latest_ms: i64::from_be_bytes(number(rest, 35)),
+        });
+        (at, next) = (at + len, last + 1);
+    }
+    Ok(batches)
+}
+
+fn check_times(base: i64, batches: &[Batch], times: Option<&[u8]>, is_sealed: bool) -> Result<(), String> {
+    let Some(times) = times else { return Ok(()) };
+    if times.len() % 12 != 0 {
+        return Err(format!("the time index of {base} has {} bytes", times.len()));
+    }
+    let mut last = (-1, base - 1);
+    for entry in times.chunks_exact(12) {
+        let at_ms = i64::from_be_bytes(number(entry, 0));
+        let offset = base + i64::from(i32::from_be_bytes(number(entry, 8)));
+        let latest_ms = batches.iter().filter(|batch| batch.last <= offset).map(|batch| batch.latest_ms).max();
+        let is_its = batches.iter().any(|batch| batch.last == offset && batch.latest_ms == at_ms);
+        if at_ms <= last.0 || offset < last.1 || latest_ms != Some(at_ms) || !is_its {
+            return Err(format!(
+                "the time index of {base} has {at_ms} at {offset}, after {last:?}; {latest_ms:?} is right"
+            ));
+        }
+        last = (at_ms, offset);
+    }
+    let latest_ms = batches.iter().map(|batch| batch.latest_ms).max();
+    match is_sealed && latest_ms.is_some_and(|latest_ms| latest_ms != last.0) {
+        true => Err(format!("the time index of {base} ends with {}, and {latest_ms:?} is there", last.0)),
+        false => Ok(()),
+    }
+}
