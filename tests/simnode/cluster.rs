@@ -1,5 +1,6 @@
 //! The nodes of a run: their hosts, disks and processes, and whether one may end by itself.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -27,7 +28,24 @@ pub struct Node {
     pub is_excused: bool,
     /// Faults of that kind that still last.
     faults: usize,
+    /// Directories that something failed under since then.
+    failed: BTreeSet<usize>,
     starts: u64,
+}
+
+impl Node {
+    /// It was taken down.
+    fn forget_what_is_over(&mut self) {
+        self.is_excused = self.faults > 0;
+        if !self.is_excused {
+            self.failed.clear();
+        }
+    }
+
+    /// Whether it can't go on: the first directory holds the metadata log, and one at least has to be left.
+    fn may_end(&self) -> bool {
+        self.is_excused && (self.failed.contains(&0) || self.failed.len() == self.plan.log_dirs)
+    }
 }
 
 /// See the module's text.
@@ -62,6 +80,7 @@ impl Cluster {
                 is_stopping: false,
                 is_excused: false,
                 faults: 0,
+                failed: BTreeSet::new(),
                 starts: 0,
             });
         }
@@ -107,13 +126,13 @@ impl Cluster {
             self.world.kill(process);
             self.world.run_until_exit(process, SECOND);
         }
-        self.nodes[place].is_excused = self.nodes[place].faults > 0;
+        self.nodes[place].forget_what_is_over();
     }
 
     /// The power goes.
     pub fn power_off(&mut self, place: usize) {
         let node = &mut self.nodes[place];
-        node.is_excused = node.faults > 0;
+        node.forget_what_is_over();
         let process = node.process.take();
         if !self.world.has_power(node.host) {
             return;
@@ -145,10 +164,11 @@ impl Cluster {
         }
     }
 
-    /// Something fails under a node.
-    pub fn excuse(&mut self, place: usize) {
+    /// Something fails under a node, or under some directories of it.
+    pub fn excuse(&mut self, place: usize, directories: impl IntoIterator<Item = usize>) {
         self.nodes[place].is_excused = true;
         self.nodes[place].faults += 1;
+        self.nodes[place].failed.extend(directories);
         if let Some(shared) = &self.shared {
             shared.disks_fail.set(true);
         }
@@ -167,7 +187,7 @@ impl Cluster {
             node.process = None;
             let is_right = match exit {
                 Exit::Returned => node.is_stopping,
-                Exit::Halted(_) => node.is_excused,
+                Exit::Halted(_) => node.may_end(),
                 Exit::Killed | Exit::PowerLost => true,
                 Exit::Panicked(_) => false,
             };

@@ -109,17 +109,17 @@ pub fn begin(cluster: &mut Cluster, fault: &Fault, for_ns: u64) {
         }
         Fault::FailingDisk { node, directory, kind } => {
             let (host, path) = disk(cluster, *node, *directory);
-            cluster.excuse(*node);
+            cluster.excuse(*node, [*directory]);
             world.fail_disk(host, disk_fault(path, *kind));
         }
         Fault::FullDisk { node, directory } => {
             let (host, path) = disk(cluster, *node, *directory);
-            cluster.excuse(*node);
+            cluster.excuse(*node, [*directory]);
             world.note(|| format!("{}: {path} is full", world.host_name(host)));
             world.change_disk(host, Path::new(&path), |settings| settings.size_bytes = FULL_BYTES);
         }
         Fault::FewDescriptors { node, spare } => {
-            cluster.excuse(*node);
+            cluster.excuse(*node, 0..cluster.nodes[*node].plan.log_dirs);
             let Some(process) = cluster.nodes[*node].process else { return };
             let limit = world.open_descriptors(process) + spare;
             world.note(|| format!("{limit} descriptors for node {}", cluster.nodes[*node].plan.id));

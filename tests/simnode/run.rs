@@ -323,7 +323,7 @@ impl Run<'_> {
                 for (at, start, found) in all {
                     let asked = Asked { opened_at_ns: self.world.now_ns(), sent_at_ns: self.world.now_ns() };
                     let end = start + found.len() as i64;
-                    self.ranges.insert(format!("{}-{}", self.plan.topics[at.0].name, at.1), (start, end));
+                    self.ranges.insert(format!("{}-{}", self.plan.topics[at.0].name, at.1), (start, end, end));
                     let checked = self.shared.with_ledger(at, |ledger| {
                         ledger.on_start(asked, (start, end), self.shared.read_at_ms.get())?;
                         ledger.check(at, start, &found)
@@ -358,6 +358,8 @@ impl Run<'_> {
             }
         }
         world.run_for(SETTLES_NS);
+        // What got lost on its way is sent again.
+        world.run_until(ENDS_WITHIN_NS, || world.connections() == 0);
         let left = (world.leaked_processes(), world.connections());
         if left != (0, 0) {
             let (processes, connections) = left;
@@ -392,7 +394,7 @@ impl Run<'_> {
         }
         for (name, was) in &self.ranges {
             // Who wants no answer may have written since.
-            if ranges.get(name).is_none_or(|is| is.0 < was.0 || is.1 < was.1) {
+            if ranges.get(name).is_none_or(|is| is.0 < was.0 || is.1 < was.1 || is.2 < was.2) {
                 self.complain(format!("{name} was read from {} to {}, and is {:?}", was.0, was.1, ranges.get(name)));
             }
         }

@@ -13,8 +13,8 @@ pub struct Files<'a> {
     pub index_interval_bytes: u64,
 }
 
-/// Where a partition's log starts and ends.
-pub type Range = (i64, i64);
+/// Where a partition's log starts and ends, and its high watermark.
+pub type Range = (i64, i64, i64);
 
 /// A batch, as its header has it.
 struct Batch {
@@ -68,17 +68,18 @@ impl Files<'_> {
         let crc = Crc32c::new();
         let mut found = BTreeMap::new();
         for name in names.iter().filter(is_log) {
-            let (first, end) = self.check_log(name, &crc).map_err(|fault| format!("{name}: {fault}"))?;
-            let start = starts.get(name).copied().unwrap_or(first);
+            let start = starts.get(name).copied();
+            let (first, end) = self.check_log(name, start, &crc).map_err(|fault| format!("{name}: {fault}"))?;
+            let start = start.unwrap_or(first);
             if start < first || start > end {
                 return Err(format!("{name} is from {first} to {end}, and a checkpoint has it start at {start}"));
             }
-            for (what, checkpoint) in [("recovery point", &ends), ("high watermark", &watermarks)] {
-                if checkpoint.get(name) != Some(&end) {
-                    return Err(format!("{name} ends at {end}, and its {what} is {:?}", checkpoint.get(name)));
-                }
-            }
-            found.insert(name.clone(), (start, end));
+            let (flushed, watermark) = (ends.get(name).copied(), watermarks.get(name).copied());
+            let watermark = watermark.filter(|watermark| *watermark <= end);
+            let Some(watermark) = watermark.filter(|_| flushed == Some(end)) else {
+                return Err(format!("{name} ends at {end}, flushed to {flushed:?}, high watermark {watermark:?}"));
+            };
+            found.insert(name.clone(), (start, end, watermark));
         }
         match ends.keys().chain(watermarks.keys()).chain(starts.keys()).find(|name| !names.contains(name)) {
             Some(gone) => Err(format!("a checkpoint lists {gone}, which isn't there")),
@@ -113,7 +114,7 @@ impl Files<'_> {
     }
 
     /// One log: the base offset of its first segment, and its end.
-    fn check_log(&self, log: &str, crc: &Crc32c) -> Result<Range, String> {
+    fn check_log(&self, log: &str, start: Option<i64>, crc: &Crc32c) -> Result<(i64, i64), String> {
         let names = (self.list)(log);
         let mut bases: Vec<i64> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
         bases.sort_unstable();
@@ -127,8 +128,11 @@ impl Files<'_> {
             let path = |kind: &str| format!("{log}/{base:020}.{kind}");
             let bytes = (self.read)(&path("log")).unwrap_or_default();
             let batches = batches(&bytes, *base, crc).map_err(|fault| format!("segment {base}: {fault}"))?;
-            for batch in &batches {
-                let epoch = epochs.iter().rev().find(|(_, start)| *start <= batch.base).map(|(epoch, _)| *epoch);
+            // Epochs of what was deleted are gone.
+            let start = start.unwrap_or(first);
+            for batch in batches.iter().filter(|batch| batch.last >= start) {
+                let at = batch.base.max(start);
+                let epoch = epochs.iter().rev().find(|(_, begun)| *begun <= at).map(|(epoch, _)| *epoch);
                 if epoch != Some(batch.epoch) {
                     let found = batch.epoch;
                     return Err(format!("a batch at {} is of epoch {found}; {epoch:?} by {epochs:?}", batch.base));

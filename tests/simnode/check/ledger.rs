@@ -153,6 +153,11 @@ impl Ledger {
         if let Some(its_ms) = time(offset).filter(|its_ms| *its_ms != found_ms || found_ms < at_ms) {
             return Err(format!("asked for {at_ms}, {offset} is said to be of {found_ms}, and is of {its_ms}"));
         }
+        // Only the first segment that has such a time is searched, as in Kafka: where records of it were deleted, what
+        // follows may be missed.
+        if self.starts.was_asked() {
+            return Ok(());
+        }
         let end = if offset < 0 { known_end } else { offset.min(known_end) };
         let missed = (start..end).find(|offset| time(*offset).is_some_and(|its_ms| its_ms >= at_ms));
         match missed {
@@ -161,7 +166,8 @@ impl Ledger {
         }
     }
 
-    /// A node said that no record is later than the one at an offset. The log started at `start` or below then, and held
+    /// A node said that no record is later than the one at an offset; -1 when readers can't get to the latest yet, as in
+    /// Kafka. The log started at `start` or below then, and held
     /// what was acknowledged below `known_end`.
     pub fn on_latest_time(
         &self,
@@ -170,7 +176,7 @@ impl Ledger {
         start: i64,
         known_end: i64,
     ) -> Result<(), String> {
-        if self.is_append_time || asked.opened_at_ns < self.void_before_ns {
+        if self.is_append_time || asked.opened_at_ns < self.void_before_ns || offset < 0 {
             return Ok(());
         }
         let time = |offset: i64| Some(self.sent.get(self.acknowledged.get(&offset)?)?.at_ms);

@@ -36,6 +36,11 @@ impl Starts {
         self.asked = self.asked.max(offset);
     }
 
+    /// Whether anybody asked for that.
+    pub fn was_asked(&self) -> bool {
+        self.asked > 0
+    }
+
     /// That was done.
     pub fn on_deleted(&mut self, now_ns: u64, low_watermark: i64) {
         if self.firm.last().is_none_or(|(_, firm)| *firm < low_watermark) {

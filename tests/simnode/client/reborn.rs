@@ -122,6 +122,7 @@ impl Reborn {
         let topic = CreatePartitionsTopic {
             name: StrBytes::copy_from(NAME),
             count: PARTITIONS,
+            assignments: None,
             ..CreatePartitionsTopic::default()
         };
         let request =
