@@ -322,9 +322,6 @@ fn a_segment_that_went_while_others_were_synced_is_no_fault() {
         store.roll(log.roll(Offset(1), TimestampMs(6)).unwrap());
         store.append(0, &[&content(0, 100)]);
         store.write_out().await.unwrap();
-        for roll in store.take_finished() {
-            store.finish(&roll).await.unwrap();
-        }
         let path = store.path("00000000000000000000.log");
         // The names are synced first, which lets others run.
         let syncing = ring::spawn({
@@ -340,6 +337,29 @@ fn a_segment_that_went_while_others_were_synced_is_no_fault() {
         store.context.files.remove(store.files.key(held));
         std::fs::remove_file(store.path("00000000000000000001.log")).unwrap();
         assert_eq!(store.sync().await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_finished_segment_is_not_synced_again_while_it_is_in_memory() {
+    on_executor("segment-store-sync-once", |directory| async move {
+        let (mut log, batch) = log_with_a_batch();
+        let store = SegmentStore::with_segments(context(64 << 20), directory.clone(), [], Offset(0), 0, None);
+        store.append(0, &[&batch]);
+        let frame = content(0, 20_000);
+        store.append(batch.len() as u64, &[&frame]);
+        store.roll(log.roll(Offset(1), TimestampMs(6)).unwrap());
+        store.append(0, &[&content(0, 100)]);
+        store.write_out().await.unwrap();
+        for roll in store.take_finished() {
+            store.finish(&roll).await.unwrap();
+        }
+        let segment = store.segment(Offset(0)).unwrap();
+        assert!(store.read_memory(segment, 0, 100, 100).is_some(), "it is in memory");
+        store.context.files.remove(store.files.key(segment));
+        std::fs::remove_file(store.path("00000000000000000000.log")).unwrap();
+        // Whoever synced it would miss it.
+        store.sync().await.unwrap();
     });
 }
 

@@ -122,6 +122,7 @@ impl SegmentStore {
         };
         if !self.indexes.is_safe(segment) {
             self.files.sync_segment(segment).await?;
+            self.indexes.on_safe(segment);
         }
         if !roll.transaction_index.entries().is_empty() {
             self.write_file(base_offset, FileKind::TransactionIndex, roll.transaction_index.encode()).await?;
