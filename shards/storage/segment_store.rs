@@ -176,17 +176,16 @@ impl SegmentStore {
     /// Segments of which something written may not be safe: sealed ones of which all is written, and the others.
     fn unsafe_segments(&self) -> (SmallVec<[Segment; 2]>, SmallVec<[Segment; 2]>) {
         let tails = self.tails.borrow();
-        let unfinished = self.indexes.unfinished();
-        let unfinished = || unfinished.iter().filter_map(|base_offset| self.segment(*base_offset));
-        let unfinished = || unfinished().filter(|segment| !self.indexes.is_safe(*segment));
+        let unfinished = self.indexes.unfinished().into_iter().filter_map(|base_offset| self.segment(base_offset));
+        let waiting: SmallVec<[Segment; 2]> = unfinished.filter(|segment| !self.indexes.is_safe(*segment)).collect();
         // Tails of sealed segments stay for readers when all is safe, as long as there is memory: there may be many.
         let active = tails.back().map(|tail| tail.segment);
-        let may_grow = |segment: Segment| active == Some(segment) || unfinished().any(|other| other == segment);
+        let may_grow = |segment: &Segment| active == Some(*segment) || waiting.contains(segment);
         // One that was begun while the last pass wrote has no file yet, even if it is sealed already.
         let written = tails.iter().filter(|tail| !tail.create).map(|tail| tail.segment);
-        let growing = written.filter(|segment| may_grow(*segment)).collect();
+        let growing = written.filter(may_grow).collect();
         let is_young = |segment: &Segment| tails.iter().any(|tail| tail.segment == *segment);
-        let sealed = unfinished().filter(|sealed| !is_young(sealed)).collect();
+        let sealed = waiting.iter().copied().filter(|sealed| !is_young(sealed)).collect();
         (sealed, growing)
     }
 
