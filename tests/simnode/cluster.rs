@@ -24,6 +24,8 @@ pub struct Node {
     pub process: Option<ProcessId>,
     /// It was told to stop.
     is_stopping: bool,
+    /// It has stopped in order, and nothing failed under it: all that it had is on its disks for good.
+    has_stopped: bool,
     /// Something failed under it since it was started: it may end by itself, and directories of it may be offline.
     pub is_excused: bool,
     /// Faults of that kind that still last.
@@ -78,6 +80,7 @@ impl Cluster {
                 host,
                 process: None,
                 is_stopping: false,
+                has_stopped: false,
                 is_excused: false,
                 faults: 0,
                 failed: BTreeSet::new(),
@@ -118,6 +121,7 @@ impl Cluster {
         let (properties, seed) = (self.plan.properties(&node.plan), self.plan.seed ^ node.starts << 32 ^ place as u64);
         node.process = Some(self.world.start(node.host, &node.plan.host(), move || node::run(properties, seed)));
         node.is_stopping = false;
+        node.has_stopped = false;
     }
 
     /// SIGKILL.
@@ -140,6 +144,9 @@ impl Cluster {
         self.world.power_off(node.host);
         if let Some(process) = process {
             self.world.run_until_exit(process, SECOND);
+        }
+        if self.nodes[place].has_stopped {
+            return;
         }
         let now_ns = self.world.now_ns();
         let Some(shared) = self.shared.as_ref().filter(|_| self.nodes[place].plan.is_broker) else { return };
@@ -185,6 +192,7 @@ impl Cluster {
         for (place, node) in self.nodes.iter_mut().enumerate() {
             let Some(exit) = node.process.and_then(|process| self.world.exit(process)) else { continue };
             node.process = None;
+            node.has_stopped = exit == Exit::Returned && node.is_stopping && !node.is_excused;
             let is_right = match exit {
                 Exit::Returned => node.is_stopping,
                 Exit::Halted(_) => node.may_end(),

@@ -16,4 +16,5 @@ pub mod plan;
 pub mod run;
 pub mod shrink;
 pub mod story;
+pub mod weather;
 pub mod workload;

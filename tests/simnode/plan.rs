@@ -1,10 +1,11 @@
 //! What a run is like: nodes, topics, clients, weather. All of it follows from the seed.
 
 use ringlog_config::ConfigMap;
-use ringlog_ring::sim::{CoreSettings, MS, NetworkSettings, SECOND, Settings, US};
+use ringlog_ring::sim::{CoreSettings, MS, NetworkSettings, SECOND, Settings};
 use ringlog_types::Random;
 
-use crate::nemesis::{Fault, Planned};
+use crate::nemesis::Planned;
+use crate::weather::{self, Weather};
 use crate::workload::Workload;
 
 /// The port of clients.
@@ -79,6 +80,8 @@ pub struct ProducerPlan {
 pub struct Plan {
     /// The seed.
     pub seed: u64,
+    /// What most goes wrong.
+    pub weather: Weather,
     /// The nodes.
     pub nodes: Vec<NodePlan>,
     /// The quorum's voters are formatted into the directories instead of standing in the configuration.
@@ -111,18 +114,18 @@ pub struct Plan {
 }
 
 /// Draws of plans.
-struct Draws(Random);
+pub(crate) struct Draws(pub(crate) Random);
 
 impl Draws {
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(crate) fn one<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.0.below(of.len() as u64) as usize]
     }
 
-    fn yes(&mut self, of_a_hundred: u64) -> bool {
+    pub(crate) fn yes(&mut self, of_a_hundred: u64) -> bool {
         self.0.below(100) < of_a_hundred
     }
 
-    fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.0.below(most - least + 1)
     }
 }
@@ -130,10 +133,20 @@ impl Draws {
 impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Plan {
+        Plan::drawn(seed, None)
+    }
+
+    /// The plan of a seed in a weather.
+    pub fn in_weather(seed: u64, weather: Weather) -> Plan {
+        Plan::drawn(seed, Some(weather))
+    }
+
+    fn drawn(seed: u64, weather: Option<Weather>) -> Plan {
         let mut draws = Draws(Random::from_seed(seed ^ 0x516d_0de5));
-        let nodes = nodes(&mut draws);
-        let weather = draws.one(&[Weather::Mixed, Weather::Mixed, Weather::Power, Weather::Kills]);
-        let flushes_everywhere = weather == Weather::Power || draws.yes(60);
+        let drawn = draws.one(&Weather::DRAWN);
+        let weather = weather.unwrap_or(drawn);
+        let nodes = nodes(&mut draws, weather);
+        let flushes_everywhere = draws.yes(if weather == Weather::Power { 40 } else { 60 });
         let mut topics: Vec<TopicPlan> = (0..draws.one(&[1, 1, 2]))
             .map(|number| TopicPlan {
                 name: format!("orders-{number}"),
@@ -149,26 +162,29 @@ impl Plan {
         }
         let mut producers: Vec<_> = (0..draws.between(1, 3)).map(|_| producer(&mut draws, &topics)).collect();
         let lasts_ns = draws.between(2, 12) * SECOND;
-        let faults = faults(&mut draws, weather, &nodes, lasts_ns);
+        let (faults, lasts_ns) = weather::faults(&mut draws, weather, &nodes, lasts_ns);
         if faults.iter().any(|planned| planned.fault.restarts_nodes()) {
             // A producer snapshot, Kafka's as ours, holds each producer's last batch only: of several that weren't
             // answered before a restart, the others aren't known again after it.
             producers.iter_mut().filter(|producer| producer.is_idempotent).for_each(|producer| producer.in_flight = 1);
         }
+        let is_silence = weather == Weather::Silence;
         Plan {
             seed,
+            weather,
             has_dynamic_quorum: draws.yes(40),
             consumers: draws.one(&[1, 2, 3]),
             committers: draws.one(&[0, 1, 2]),
             has_admin: draws.yes(40),
-            has_rude_client: draws.yes(25),
+            has_rude_client: draws.yes(35),
             properties: properties(&mut draws, flushes_everywhere).into_iter().chain(workload.properties()).collect(),
             workload,
             out_of_order_permille: draws.one(&[0, 0, 50]),
             partial_permille: draws.one(&[10, 10, 300]),
-            loss_permille: draws.one(&[0, 0, 0, 2]),
+            // What is lost or slow may bring an election about, and a new controller gives every broker a new session.
+            loss_permille: draws.one(&[0, 0, 0, 2]) * u64::from(!is_silence),
             late_permille: draws.one(&[0, 0, 20]),
-            slow_permille: draws.one(&[0, 1, 20]),
+            slow_permille: draws.one(&[0, 1, 20]) * u64::from(!is_silence),
             nodes,
             topics,
             producers,
@@ -264,9 +280,9 @@ impl NodePlan {
     }
 }
 
-fn nodes(draws: &mut Draws) -> Vec<NodePlan> {
+fn nodes(draws: &mut Draws, weather: Weather) -> Vec<NodePlan> {
     // Combined, controllers alone, brokers alone.
-    let (combined, controllers, brokers) = draws.one(&[
+    let all = [
         (1, 0, 0),
         (1, 0, 0),
         (1, 0, 0),
@@ -278,7 +294,13 @@ fn nodes(draws: &mut Draws) -> Vec<NodePlan> {
         (0, 3, 2),
         (3, 0, 2),
         (0, 3, 4),
-    ]);
+    ];
+    // Who falls silent must be a broker alone.
+    let with_brokers = [(1, 0, 2), (0, 1, 2), (0, 1, 2), (0, 3, 2)];
+    let (combined, controllers, brokers) = match weather {
+        Weather::Silence => draws.one(&with_brokers),
+        _ => draws.one(&all),
+    };
     let roles = [(combined, true, true), (controllers, true, false), (brokers, false, true)];
     let mut nodes = Vec::new();
     for (count, is_controller, is_broker) in roles {
@@ -346,81 +368,17 @@ fn properties(draws: &mut Draws, flushes: bool) -> Vec<(&'static str, String)> {
     small("log.index.interval.bytes", &["0", "512"], 40);
     small("metadata.log.max.record.bytes.between.snapshots", &["2000", "20000"], 50);
     small("metadata.log.max.snapshot.interval.ms", &["2000", "0"], 40);
+    small("internal.metadata.log.segment.bytes", &["5000", "40000"], 40);
+    small("metadata.max.retention.bytes", &["1", "20000"], 40);
     small("log.flush.offset.checkpoint.interval.ms", &["500", "5000"], 50);
     small("log.flush.start.offset.checkpoint.interval.ms", &["500"], 30);
+    small("replica.high.watermark.checkpoint.interval.ms", &["300"], 40);
     small("file.delete.delay.ms", &["0", "200"], 40);
     small("ringlog.response.memory.bytes", &["20000000"], 30);
     small("ringlog.frames.memory.bytes", &["20000000"], 30);
-    small("max.connections", &["40", "200"], 20);
+    small("max.connections", &["40", "40", "200"], 35);
     small("max.incremental.fetch.session.cache.slots", &["1", "2"], 25);
     small("producer.id.expiration.ms", &["86400000"], 10);
     small("controller.quorum.election.timeout.ms", &["300"], 30);
     properties
-}
-
-/// What most goes wrong in a run: weathers of many sorts hide what only one of them shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weather {
-    /// A little of everything.
-    Mixed,
-    /// Power fails again and again, here and everywhere.
-    Power,
-    /// Processes are killed while their disks are slow.
-    Kills,
-}
-
-fn faults(draws: &mut Draws, weather: Weather, nodes: &[NodePlan], lasts_ns: u64) -> Vec<Planned> {
-    let count = match weather {
-        Weather::Mixed => draws.one(&[0, 1, 2, 3, 5, 8]),
-        Weather::Power | Weather::Kills => draws.one(&[2, 4, 8]),
-    };
-    let mut faults: Vec<Planned> = (0..count)
-        .map(|_| {
-            let node = draws.0.below(nodes.len() as u64) as usize;
-            let other = draws.0.below(nodes.len() as u64) as usize;
-            let directory = draws.0.below(nodes[node].log_dirs as u64) as usize;
-            let at_ns = draws.0.below(lasts_ns);
-            let (fault, for_ns) = match weather {
-                Weather::Mixed => (
-                    fault(draws, node, other, directory),
-                    draws.one(&[200 * US, 20 * MS, 300 * MS, SECOND, 3 * SECOND, 6 * SECOND]),
-                ),
-                Weather::Power => {
-                    let fault = if draws.yes(60) { Fault::PowerOffAll } else { Fault::PowerOff { node } };
-                    (fault, draws.one(&[20 * MS, 300 * MS]))
-                }
-                Weather::Kills if draws.yes(40) => {
-                    let times = draws.one(&[10, 100]);
-                    (Fault::SlowDisk { node, directory, times }, draws.one(&[SECOND, 3 * SECOND]))
-                }
-                Weather::Kills => {
-                    let fault = if draws.yes(50) { Fault::KillAll } else { Fault::Kill { node } };
-                    (fault, draws.one(&[20 * MS, 300 * MS]))
-                }
-            };
-            Planned { at_ns, for_ns, fault }
-        })
-        .collect();
-    faults.sort_by_key(|planned| planned.at_ns);
-    faults
-}
-
-fn fault(draws: &mut Draws, node: usize, other: usize, directory: usize) -> Fault {
-    match draws.0.below(20) {
-        0..=3 => Fault::Kill { node },
-        4..=7 => Fault::PowerOff { node },
-        8 => Fault::PowerOffAll,
-        9 => Fault::KillAll,
-        10 => Fault::Stop { node },
-        11 => Fault::Pause { node },
-        12 => Fault::StandStill { node, core: draws.0.below(5) as usize },
-        13 if node != other => Fault::Cut { from: node, to: other, both_ways: draws.yes(50) },
-        14 => Fault::Isolate { node, from_clients: draws.yes(50) },
-        15 => Fault::Lossy { node, permille: draws.one(&[10, 200]) },
-        16 => Fault::SlowDisk { node, directory, times: draws.one(&[10, 100]) },
-        17 => Fault::HangingDisk { node, directory },
-        18 => Fault::FailingDisk { node, directory, kind: draws.0.below(4) as usize },
-        19 => Fault::FullDisk { node, directory },
-        _ => Fault::FewDescriptors { node, spare: draws.0.below(6) as usize },
-    }
 }

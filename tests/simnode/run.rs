@@ -14,10 +14,11 @@ use crate::check::files::{Files, Range};
 use crate::check::ledger::Read;
 use crate::client::connection::Connection;
 use crate::client::routes::ask;
-use crate::client::{Shared, admin, changer, committer, consumer, member, producer, pruner, reborn, rude};
+use crate::client::{Shared, admin, changer, committer, consumer, member, producer, pruner, reborn, rude, watcher};
 use crate::cluster::Cluster;
 use crate::nemesis::{self, ALL_DESCRIPTORS, HEALS_WITHIN_NS};
 use crate::plan::Plan;
+use crate::weather::Weather;
 
 /// The longest that a new cluster may take until its topics are there.
 const COMES_UP_WITHIN_NS: u64 = 60 * SECOND;
@@ -159,6 +160,10 @@ impl Run<'_> {
             let shared = self.shared.clone();
             self.start_client("rude".to_owned(), move || rude::run(shared));
         }
+        if self.plan.weather == Weather::Silence {
+            let shared = self.shared.clone();
+            self.start_client("watcher".to_owned(), move || watcher::run(shared));
+        }
         self.is_fine()
     }
 
@@ -231,6 +236,7 @@ impl Run<'_> {
         self.world.note(|| "nothing is wrong any more".to_owned());
         self.shared.healed_at_ns.set(Some(self.world.now_ns()));
         let before = self.answers_by_partition();
+        let commits = self.shared.commits.borrow().answers;
         self.shared.reached.borrow_mut().clear();
         let ends: BTreeMap<_, _> =
             self.shared.ledgers.borrow().iter().map(|(at, ledger)| (*at, ledger.end())).collect();
@@ -245,7 +251,7 @@ impl Run<'_> {
                 let now_ns = self.world.now_ns();
                 now_ns >= next_look_ns.get() && {
                     next_look_ns.set(now_ns + LOOK_EVERY_NS);
-                    self.stuck(&before, &ends).is_none()
+                    self.stuck(&before, commits, &ends).is_none()
                 }
             };
             let has_all =
@@ -263,7 +269,7 @@ impl Run<'_> {
                 return false;
             }
             if !has_all {
-                let what = self.stuck(&before, &ends).unwrap_or_default();
+                let what = self.stuck(&before, commits, &ends).unwrap_or_default();
                 return self.complain(format!("nothing is wrong, and yet {what}"));
             }
             if !is_down {
@@ -283,7 +289,15 @@ impl Run<'_> {
     }
 
     /// What doesn't go on, if anything.
-    fn stuck(&self, before: &BTreeMap<(usize, i32), u64>, ends: &BTreeMap<(usize, i32), i64>) -> Option<String> {
+    fn stuck(
+        &self,
+        before: &BTreeMap<(usize, i32), u64>,
+        commits: u64,
+        ends: &BTreeMap<(usize, i32), i64>,
+    ) -> Option<String> {
+        if self.plan.committers > 0 && self.shared.commits.borrow().answers <= commits {
+            return Some("no commit is acknowledged".to_owned());
+        }
         let ledgers = self.shared.ledgers.borrow();
         for (at, ledger) in ledgers.iter().filter(|(at, _)| self.plan.is_answered(at.0)) {
             if ledger.answers() <= before.get(at).copied().unwrap_or(0) + 1 {

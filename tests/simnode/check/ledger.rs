@@ -61,6 +61,8 @@ pub struct Ledger {
     sent: BTreeMap<RecordName, Sent>,
     /// What stands at an offset, as acknowledged.
     acknowledged: BTreeMap<i64, RecordName>,
+    /// When batches were acknowledged, by their first offset.
+    batches: BTreeMap<i64, u64>,
     /// What a reader saw, by a hash of its bytes.
     seen: BTreeMap<i64, u64>,
     /// What was said on connections that are older than this is void: the power failed, and nothing had been promised
@@ -202,6 +204,7 @@ impl Ledger {
     /// A batch was acknowledged on a connection: its first record and how many there are.
     pub fn on_acknowledged(
         &mut self,
+        now_ns: u64,
         opened_at_ns: u64,
         first: RecordName,
         count: u64,
@@ -210,6 +213,9 @@ impl Ledger {
         self.answers += 1;
         if opened_at_ns < self.void_before_ns {
             return Ok(());
+        }
+        if let Some(base_offset) = base_offset {
+            self.batches.entry(base_offset).or_insert(now_ns);
         }
         for place in 0..count {
             let name = RecordName { number: first.number + place, ..first };
@@ -271,10 +277,16 @@ impl Ledger {
         }
     }
 
+    /// Since when a reader that is at `position` has had something to read for certain.
+    pub fn acknowledged_from(&self, position: i64) -> Option<u64> {
+        self.batches.range(position..).next().map(|(_, at_ns)| *at_ns)
+    }
+
     /// The power of the partition's only replica failed, and nothing was promised for that case.
     pub fn on_loss(&mut self, now_ns: u64) {
         self.void_before_ns = now_ns;
         self.acknowledged.clear();
+        self.batches.clear();
         self.seen.clear();
         self.starts.on_loss();
         self.sent.values_mut().for_each(|sent| sent.is_there = false);

@@ -33,8 +33,14 @@ const OUT_OF_RANGE: i16 = 1;
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 const LATEST_TIME: i64 = -3;
-/// The session is gone.
-const SESSION_ERRORS: [i16; 4] = [70, 71, 72, 106];
+/// A session lasts as long as its connection: in these runs none gets so old that it may be given up for another.
+const SESSION_ERRORS: [i16; 0] = [];
+/// The longest that a fetch is asked to wait for records.
+const LONG_POLL_MS: i32 = 12_000;
+/// By so much a node's clock may be ahead at the end of the longest wait, or cut it off.
+const CLOCKS_DIFFER_MS: u64 = 20;
+/// The longest that a fetch which waits may not notice records that are there, and acknowledged.
+const NOTICED_WITHIN_NS: u64 = 6 * sim::SECOND;
 
 /// See the module's text.
 struct Consumer {
@@ -112,7 +118,17 @@ impl Consumer {
             let request = self.request(topic_id, &changed, (session_id, session_epoch));
             told.extend(changed);
             let asked = connection.asked();
+            let begun_ns = sim::control().now_ns();
             let answer = connection.call(&request, CALL_LIMIT_MS).await?;
+            let took_ms = (sim::control().now_ns() - begun_ns) / sim::MS;
+            let is_empty = answer.error_code == 0 && answer.responses.is_empty();
+            if session_epoch > 0 && is_empty && took_ms + CLOCKS_DIFFER_MS < request.max_wait_ms as u64 {
+                let text = format!("{}: an answer with nothing in it after {took_ms} ms", self.who());
+                self.shared.complain(text);
+            }
+            if request.min_bytes == 1 {
+                self.judge_wait(begun_ns, &told);
+            }
             if answer.error_code != 0 {
                 self.shared.judge_code(&self.who(), answer.error_code, &SESSION_ERRORS);
                 return Ok(());
@@ -154,7 +170,7 @@ impl Consumer {
             false => vec![FetchTopic { topic_id, partitions, ..FetchTopic::default() }],
         };
         FetchRequest {
-            max_wait_ms: [0, 100, 500][sim::draw(3) as usize],
+            max_wait_ms: [0, 100, 500, LONG_POLL_MS][sim::draw(4) as usize],
             min_bytes: 1 + sim::draw(2) as i32 * 1_000,
             max_bytes: [4 << 20, 4 << 20, 100_000, 1][sim::draw(4) as usize],
             isolation_level: sim::draw(2) as i8,
@@ -162,6 +178,25 @@ impl Consumer {
             session_epoch: session.1,
             topics,
             ..FetchRequest::default()
+        }
+    }
+
+    /// What of this was acknowledged must have ended the wait.
+    fn judge_wait(&self, begun_ns: u64, told: &BTreeMap<i32, i64>) {
+        let healed_at_ns = self.shared.healed_at_ns.get().or_else(|| self.shared.plan.faults.is_empty().then_some(0));
+        let Some(healed_at_ns) = healed_at_ns else { return };
+        let now_ns = sim::control().now_ns();
+        for (partition, position) in told {
+            let place = (self.topic, *partition);
+            let since_ns = self.shared.with_ledger(place, |ledger| ledger.acknowledged_from(*position));
+            let Some(since_ns) = since_ns.map(|since_ns| since_ns.max(healed_at_ns).max(begun_ns)) else { continue };
+            if now_ns.saturating_sub(since_ns) > NOTICED_WITHIN_NS {
+                let waited_ms = (now_ns - since_ns) / sim::MS;
+                self.shared.complain(format!(
+                    "{}: records of {place:?} at {position} weren't noticed for {waited_ms} ms",
+                    self.who()
+                ));
+            }
         }
     }
 

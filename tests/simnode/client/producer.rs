@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringlog_protocol::Records;
 use ringlog_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use ringlog_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
+use ringlog_protocol::messages::{InitProducerIdRequest, MetadataRequest, ProduceRequest, ProduceResponse};
 use ringlog_protocol::records::{BatchBuilder, BatchOptions, Compression, ProducerStamp};
 use ringlog_ring::{self as ring, sim, sleep_ms, timeout_ms};
 use ringlog_types::{ProducerEpoch, ProducerId, TimestampMs, Uuid};
@@ -28,6 +28,10 @@ const DUPLICATE: i16 = 46;
 const INVALID_EPOCH: i16 = 47;
 const UNKNOWN_PRODUCER: i16 = 59;
 const PAUSE_MS: u64 = 20;
+/// Of so many produce requests one is followed by a question of another sort.
+const ASKS_BETWEEN_ONE_OF: u64 = 16;
+/// What a node is given for a request.
+const TIMEOUTS_MS: [i32; 2] = [300, 15_000];
 /// What a producer sends at most, so that a run's work has a bound.
 const BYTES_PER_MS: u64 = 300;
 
@@ -133,7 +137,8 @@ impl Producer {
     async fn exchange(&self, address: SocketAddr, topic_id: Uuid, partitions: &[i32]) -> Result<(), CallFault> {
         let mut connection = Connection::open(address).await?;
         let limit_ns = self.plan.answer_limit_ms * sim::MS;
-        let mut in_flight: VecDeque<BTreeMap<i32, u64>> = VecDeque::new();
+        // Batches by partition; between them, now and then, a question of another sort.
+        let mut in_flight: VecDeque<Option<BTreeMap<i32, u64>>> = VecDeque::new();
         loop {
             while in_flight.len() < self.plan.in_flight && !self.is_stale.get() {
                 self.identify(&mut connection, partitions, in_flight.is_empty()).await?;
@@ -146,7 +151,13 @@ impl Producer {
                 sent.map_err(|_| CallFault::Timeout(limit_ns))??;
                 match self.plan.acks {
                     0 => self.forget(&parts),
-                    _ => in_flight.push_back(parts),
+                    _ => in_flight.push_back(Some(parts)),
+                }
+                if self.plan.acks != 0 && sim::draw(ASKS_BETWEEN_ONE_OF) == 0 {
+                    let sent =
+                        timeout_ms(self.plan.answer_limit_ms, connection.send(&MetadataRequest::default())).await;
+                    sent.map_err(|_| CallFault::Timeout(limit_ns))??;
+                    in_flight.push_back(None);
                 }
                 sleep_ms(sim::draw(1 + self.plan.pause_ms_max) + self.len_of(&request) / BYTES_PER_MS).await;
             }
@@ -155,6 +166,11 @@ impl Producer {
                     return Ok(());
                 }
                 sleep_ms(1 + sim::draw(PAUSE_MS)).await;
+                continue;
+            };
+            let Some(parts) = parts else {
+                let answer = timeout_ms(self.plan.answer_limit_ms, connection.receive::<MetadataRequest>()).await;
+                answer.map_err(|_| CallFault::Timeout(limit_ns))??;
                 continue;
             };
             let answer = timeout_ms(self.plan.answer_limit_ms, connection.receive::<ProduceRequest>()).await;
@@ -288,7 +304,8 @@ impl Producer {
         };
         let partition_data = parts.iter().filter_map(data).collect();
         let topic = TopicProduceData { topic_id, partition_data, ..TopicProduceData::default() };
-        ProduceRequest { transactional_id: None, acks: self.plan.acks, timeout_ms: 15_000, topic_data: vec![topic] }
+        let timeout_ms = TIMEOUTS_MS[sim::draw(TIMEOUTS_MS.len() as u64) as usize];
+        ProduceRequest { transactional_id: None, acks: self.plan.acks, timeout_ms, topic_data: vec![topic] }
     }
 
     fn len_of(&self, request: &ProduceRequest) -> u64 {
@@ -338,9 +355,10 @@ impl Producer {
                 queue.is_known = true;
                 let offset = (code == 0 && base_offset >= 0).then_some(base_offset);
                 let name = RecordName { producer: self.number, number: first };
-                let opened_at_ns = connection.opened_at_ns;
-                let told =
-                    self.shared.with_ledger(place, |ledger| ledger.on_acknowledged(opened_at_ns, name, count, offset));
+                let (now_ns, opened_at_ns) = (sim::control().now_ns(), connection.opened_at_ns);
+                let told = self
+                    .shared
+                    .with_ledger(place, |ledger| ledger.on_acknowledged(now_ns, opened_at_ns, name, count, offset));
                 told.unwrap_or_else(|fault| self.shared.complain(format!("{who}: {fault}")));
                 return;
             }
