@@ -34,7 +34,7 @@ enum Command {
     /// Rules about the tree: crate edges, file lengths, where unsafe code may be.
     Tidy,
     /// The cores in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
-    Sim(sim::CoreOptions),
+    Sim(sim::ScenarioOptions),
     /// Whole nodes in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
     Simnode(sim::NodeOptions),
     /// Fuzz the decoders (needs cargo-fuzz and a nightly toolchain).
@@ -87,7 +87,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dev { arguments } => dev(&arguments),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
-        Command::Sim(options) => sim::run_cores(&options),
+        Command::Sim(options) => sim::CORES.run(&options, Vec::new()),
         Command::Simnode(options) => sim::run_nodes(&options),
         Command::Fuzz { time_s } => ci::fuzz(time_s),
         Command::E2e { arguments } => e2e::run(&arguments),

@@ -34,10 +34,10 @@ pub const CORES: Simulation = Simulation { kind: mutants::CORES, tests: &["ringl
 pub const NODES: Simulation =
     Simulation { kind: mutants::NODES, tests: &["ringlog-ring", "ringlog-simnode-tests"], ci_seconds: 60 };
 
-/// What of the simulation of cores is to run.
+/// What of a simulation is to run, and of its scenarios.
 #[derive(clap::Args)]
-pub struct CoreOptions {
-    /// Only these scenarios: log, groups, faults, elections.
+pub struct ScenarioOptions {
+    /// Only these scenarios: of cores log, groups, faults, elections; of whole nodes nodes, faults, elections.
     scenarios: Vec<String>,
     /// Run elections of the metadata quorum until so many epochs have had a leader.
     #[arg(long)]
@@ -56,12 +56,12 @@ pub struct NodeOptions {
     #[arg(long, exclusive = true)]
     profiles: bool,
     #[command(flatten)]
-    options: Options,
+    scenarios: ScenarioOptions,
 }
 
 /// What of a simulation is to run.
 #[derive(clap::Args)]
-pub struct Options {
+struct Options {
     /// Repeat the runs of this seed.
     #[arg(long)]
     seed: Option<u64>,
@@ -96,19 +96,13 @@ fn number(name: &str, value: Option<u64>) -> impl Iterator<Item = String> {
     value.into_iter().flat_map(move |value| [name.to_owned(), value.to_string()])
 }
 
-/// Runs of the cores what is asked for.
-pub fn run_cores(options: &CoreOptions) -> Result<()> {
-    let more = options.scenarios.iter().cloned().chain(number("--elections", options.elections));
-    CORES.run_with(&options.options, more.collect())
-}
-
 /// Runs of whole nodes what is asked for.
 pub fn run_nodes(options: &NodeOptions) -> Result<()> {
     if options.profiles {
         return compare_profiles();
     }
     let without = options.without.iter().flat_map(|parts| ["--without".to_owned(), parts.clone()]);
-    NODES.run_with(&options.options, without.collect())
+    NODES.run(&options.scenarios, without.collect())
 }
 
 /// Some seeds in both profiles: an assertion that changes something, or a number that overflows, would show.
@@ -129,6 +123,12 @@ pub fn compare_profiles() -> Result<()> {
 }
 
 impl Simulation {
+    /// Runs what is asked for, with further arguments.
+    pub fn run(&self, options: &ScenarioOptions, mut arguments: Vec<String>) -> Result<()> {
+        arguments.extend(options.scenarios.iter().cloned().chain(number("--elections", options.elections)));
+        self.run_with(&options.options, arguments)
+    }
+
     /// If nothing is asked for, all fixed seeds and checks of the simulation, and fresh seeds for a while.
     fn run_with(&self, options: &Options, mut arguments: Vec<String>) -> Result<()> {
         if let Some(text) = &options.mutants {

@@ -11,7 +11,7 @@
 //! The text behind `-` must stand in the file exactly once; how it is broken into lines is all the same. What is between
 //! the brackets, or all of it if there are none, is what the text behind `+` replaces: an expression, or statements if
 //! it ends in `;` or `}`. With further `in` lines more places change together. A line `runs elections` before the first
-//! of them names the only scenario that is tried. Lines that begin with `#` are remarks.
+//! of them names the only scenario that is tried, or several, one after the other. Lines that begin with `#` are remarks.
 
 use std::fs;
 use std::ops::Range;
@@ -30,7 +30,7 @@ pub struct Mutant {
     pub name: String,
     /// What it breaks.
     pub text: String,
-    /// The only scenario to look for it, if one is named.
+    /// The only scenarios to look for it, if some are named.
     pub scenario: Option<String>,
     /// What it changes.
     pub edits: Vec<Edit>,

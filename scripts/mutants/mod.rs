@@ -113,7 +113,7 @@ fn find(kind: &Kind, program: &Path, index: usize, mutant: &Mutant) -> Result<()
     let seeds = kind.seeds.to_string();
     let mut arguments = vec!["--threads", "1", "--first", "--from", "0", "--seeds", &seeds];
     match &mutant.scenario {
-        Some(scenario) => arguments.push(scenario),
+        Some(scenarios) => arguments.extend(scenarios.split(' ')),
         None => arguments.extend(kind.scenarios),
     }
     let Outcome::Failed { scenario, seed, message } = hunt(program, Some(index), &arguments)? else {

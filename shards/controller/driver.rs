@@ -446,7 +446,9 @@ impl Driver {
     async fn publish(&mut self, publications: Vec<Publication>, answers: Vec<(ReplyToken, ResponseBody)>) {
         let mut pending: Vec<Call<()>> = Vec::new();
         let mut offset = None;
-        for Publication { image, changes } in publications {
+        for publication in publications {
+            ring::observe(&publication);
+            let Publication { image, changes } = publication;
             offset = Some(image.provenance.last_contained_offset);
             self.handle.on_published(&image, &changes);
             let (image, changes) = (Arc::new(image), Arc::new(changes));

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use ringlog_ring::sim::{Control, DiskSettings, Exit, HostId, HostSettings, MS, ProcessId, SECOND};
+use ringlog_types::Uuid;
 
 use crate::client::Shared;
 use crate::node;
@@ -33,6 +34,8 @@ pub struct Node {
     /// Directories that something failed under since then.
     failed: BTreeSet<usize>,
     starts: u64,
+    /// How often it got a new disk.
+    generation: u64,
 }
 
 impl Node {
@@ -85,16 +88,33 @@ impl Cluster {
                 faults: 0,
                 failed: BTreeSet::new(),
                 starts: 0,
+                generation: 0,
             });
         }
         let cluster = Cluster { world: world.clone(), nodes, clients, plan: plan.clone(), shared: None };
         for node in &cluster.nodes {
             let (all, own) = (plan.clone(), node.plan.clone());
-            let formatted =
-                world.run_program(node.host, "format", SECOND, move || async move { node::format(&all, &own).await });
+            let formatted = world
+                .run_program(node.host, "format", SECOND, move || async move { node::format(&all, &own, 0).await });
             assert!(matches!(formatted, Some(Ok(()))), "{formatted:?}");
         }
         cluster
+    }
+
+    /// A node, which must not run, gets a new disk, formatted anew. The id of its directory.
+    pub fn replace_disk(&mut self, place: usize) -> Uuid {
+        let node = &mut self.nodes[place];
+        node.generation += 1;
+        if !self.world.has_power(node.host) {
+            self.world.power_on(node.host);
+        }
+        let settings = DiskSettings { slow_permille: self.plan.slow_permille(), ..DiskSettings::default() };
+        self.world.mount(node.host, Path::new("/d1"), settings);
+        let (all, own, generation) = (self.plan.clone(), node.plan.clone(), node.generation);
+        let format = move || async move { node::format(&all, &own, generation).await };
+        let formatted = self.world.run_program(self.nodes[place].host, "format", SECOND, format);
+        assert!(matches!(formatted, Some(Ok(()))), "{formatted:?}");
+        node::directory_id(&self.plan, self.nodes[place].plan.id, 0, generation)
     }
 
     /// Where brokers listen, by node.

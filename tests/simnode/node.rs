@@ -16,27 +16,31 @@ use crate::plan::{CONTROLLER_PORT, NodePlan, Plan};
 
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 
-/// The id of a node's directory.
-fn directory_id(plan: &Plan, node: i32, place: usize) -> Uuid {
-    Uuid::random(&mut Random::from_seed(plan.seed ^ (node as u64) << 40 ^ (place as u64) << 32))
+/// The id of a node's directory; of each disk that takes the place of one before, it is another.
+pub fn directory_id(plan: &Plan, node: i32, place: usize, generation: u64) -> Uuid {
+    let seed = plan.seed ^ (node as u64) << 40 ^ (place as u64) << 32 ^ generation << 52;
+    Uuid::random(&mut Random::from_seed(seed))
 }
 
 fn voters(plan: &Plan) -> Vec<Voter> {
     let voter = |node: &NodePlan| Voter {
-        key: ReplicaKey { id: NodeId(node.id), directory_id: Some(directory_id(plan, node.id, 0)) },
+        key: ReplicaKey { id: NodeId(node.id), directory_id: Some(directory_id(plan, node.id, 0, 0)) },
         endpoints: BTreeMap::from([("CONTROLLER".to_owned(), Endpoint { host: node.host(), port: CONTROLLER_PORT })]),
         kraft_version: VersionRange::SUPPORTED,
     };
-    plan.nodes.iter().filter(|node| node.is_controller).map(voter).collect()
+    plan.nodes.iter().filter(|node| node.is_controller).take(plan.initial_voters).map(voter).collect()
 }
 
-/// Makes the log directories of a node, as `storage format` does.
-pub async fn format(plan: &Plan, node: &NodePlan) -> io::Result<()> {
+/// Makes the log directories of a node, as `storage format` does; on disks that are new, later, without voters.
+pub async fn format(plan: &Plan, node: &NodePlan, generation: u64) -> io::Result<()> {
     let fs = fs::now();
     let bootstrap = BootstrapMetadata::latest();
-    let voters = if plan.has_dynamic_quorum && node.is_controller { voters(plan) } else { Vec::new() };
+    let voters = voters(plan);
+    let is_voter = voters.iter().any(|voter| voter.key.id.0 == node.id);
+    let has_voters = plan.has_dynamic_quorum && is_voter && generation == 0;
+    let voters = if has_voters { voters } else { Vec::new() };
     for (place, directory) in node.directories().iter().enumerate() {
-        let directory_id = Some(directory_id(plan, node.id, place));
+        let directory_id = Some(directory_id(plan, node.id, place, generation));
         let format = DirectoryFormat {
             properties: MetaProperties { cluster_id: CLUSTER_ID.to_owned(), node_id: NodeId(node.id), directory_id },
             bootstrap: &bootstrap,

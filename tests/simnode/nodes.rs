@@ -5,7 +5,8 @@ use ringlog_ring::sim::{MS, SECOND};
 use ringlog_simnode_tests::nemesis::{Fault, Planned};
 use ringlog_simnode_tests::plan::Plan;
 use ringlog_simnode_tests::run::run;
-use ringlog_simnode_tests::shrink::{Parts, again, plan_without};
+use ringlog_simnode_tests::scenario::Scenario;
+use ringlog_simnode_tests::shrink::{Parts, leave_out};
 
 #[test]
 fn what_was_promised_is_there() {
@@ -67,10 +68,10 @@ fn a_node_lives_on_without_one_of_its_directories() {
 fn parts_of_a_plan_can_be_left_out() {
     let seed = (0..).find(|seed| Plan::of(*seed).faults.len() > 2).unwrap();
     let parts: Vec<Parts> = vec!["faults:0,2".parse().unwrap(), "consumers:0".parse().unwrap()];
-    let (all, plan) = (Plan::of(seed), plan_without(seed, &parts));
+    let (all, plan) = (Plan::of(seed), leave_out(Plan::of(seed), &parts));
     assert_eq!((plan.faults.len(), plan.consumers), (all.faults.len() - 2, 0));
     assert_eq!(plan.faults[0].fault, all.faults[1].fault);
-    let told = again(7, &parts);
-    assert_eq!(told, "cargo xtask simnode --seed 7 --without faults:0,2 --without consumers:0 --trace");
+    let told = Scenario::Nodes(None).again(7, &parts);
+    assert_eq!(told, "cargo xtask simnode nodes --seed 7 --without faults:0,2 --without consumers:0 --trace");
     assert!("weather:1".parse::<Parts>().is_err() && "faults".parse::<Parts>().is_err());
 }

@@ -86,6 +86,8 @@ pub struct Plan {
     pub nodes: Vec<NodePlan>,
     /// The quorum's voters are formatted into the directories instead of standing in the configuration.
     pub has_dynamic_quorum: bool,
+    /// So many controllers, the first ones, are voters of a dynamic quorum from the beginning.
+    pub initial_voters: usize,
     /// Topics.
     pub topics: Vec<TopicPlan>,
     /// Producers.
@@ -106,11 +108,11 @@ pub struct Plan {
     pub lasts_ns: u64,
     /// Keys of server.properties that all nodes have.
     pub properties: Vec<(&'static str, String)>,
-    out_of_order_permille: u64,
-    partial_permille: u64,
-    loss_permille: u64,
-    late_permille: u64,
-    slow_permille: u64,
+    pub(crate) out_of_order_permille: u64,
+    pub(crate) partial_permille: u64,
+    pub(crate) loss_permille: u64,
+    pub(crate) late_permille: u64,
+    pub(crate) slow_permille: u64,
 }
 
 /// Draws of plans.
@@ -173,6 +175,7 @@ impl Plan {
             seed,
             weather,
             has_dynamic_quorum: draws.yes(40),
+            initial_voters: usize::MAX,
             consumers: draws.one(&[1, 2, 3]),
             committers: draws.one(&[0, 1, 2]),
             has_admin: draws.yes(40),

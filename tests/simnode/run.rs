@@ -44,6 +44,8 @@ pub struct Outcome {
     pub took_ns: u64,
     /// Batches and commits that were acknowledged.
     pub answers: u64,
+    /// Epochs of the quorum that had a leader, where they are counted.
+    pub elections: u64,
     /// What no run may show.
     pub violations: Vec<String>,
 }
@@ -90,6 +92,7 @@ pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
         events: world.events(),
         took_ns: world.now_ns(),
         answers,
+        elections: 0,
         violations: world.take_violations(),
     }
 }

@@ -71,19 +71,18 @@ impl fmt::Display for Parts {
     }
 }
 
-/// A seed's plan without some parts.
-pub fn plan_without(seed: u64, parts: &[Parts]) -> Plan {
-    let mut plan = Plan::of(seed);
+/// A plan without some parts.
+pub fn leave_out(mut plan: Plan, parts: &[Parts]) -> Plan {
     // Faults first: what else goes may take some of them along, and their places are the seed's.
     let mut parts = parts.to_vec();
     parts.sort_by_key(|parts| parts.kind != Kind::Faults);
     for parts in &parts {
-        leave_out(&mut plan, parts);
+        leave_out_kind(&mut plan, parts);
     }
     plan
 }
 
-fn leave_out(plan: &mut Plan, Parts { kind, places }: &Parts) {
+fn leave_out_kind(plan: &mut Plan, Parts { kind, places }: &Parts) {
     let goes = |place: usize| places.contains(&place);
     let least = places.first().copied().unwrap_or(usize::MAX);
     match kind {
@@ -160,19 +159,18 @@ fn count(plan: &Plan, kind: Kind) -> usize {
     }
 }
 
-/// What can be left out of a seed that fails so that it still does: all of a kind, or one after the other. Only so many
+/// What can be left out of a plan that fails so that it still does: all of a kind, or one after the other. Only so many
 /// runs are made, and what a run fails with needn't be the same.
-pub fn shrink(seed: u64) -> Vec<Parts> {
-    let full = Plan::of(seed);
+pub fn shrink(full: &Plan) -> Vec<Parts> {
     let mut left_out: Vec<Parts> = Vec::new();
     let mut runs = 0;
     let mut fails_without = |parts: &[Parts]| {
         runs += 1;
-        runs <= RUNS_MAX && !run(&plan_without(seed, parts), |_| ()).violations.is_empty()
+        runs <= RUNS_MAX && !run(&leave_out(full.clone(), parts), |_| ()).violations.is_empty()
     };
     for (kind, _) in KINDS {
         let first = usize::from(matches!(kind, Kind::Nodes | Kind::Topics));
-        let all: BTreeSet<usize> = (first..count(&full, kind)).collect();
+        let all: BTreeSet<usize> = (first..count(full, kind)).collect();
         if all.is_empty() {
             continue;
         }
@@ -195,10 +193,4 @@ pub fn shrink(seed: u64) -> Vec<Parts> {
         }
     }
     left_out
-}
-
-/// How a run is told again.
-pub fn again(seed: u64, left_out: &[Parts]) -> String {
-    let parts: String = left_out.iter().map(|parts| format!(" --without {parts}")).collect();
-    format!("cargo xtask simnode --seed {seed}{parts} --trace")
 }

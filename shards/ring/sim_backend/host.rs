@@ -106,6 +106,7 @@ impl Host {
         let name = format!("{}:{}", self.name, folder.display());
         let disk = Disk::new(&name, settings, world.streams.disks.next(), &self.clock);
         let mut mounts = self.mounts.borrow_mut();
+        mounts.retain(|(mounted, _)| mounted != folder);
         mounts.push((folder.to_path_buf(), disk.clone()));
         mounts.sort_by_key(|(folder, _)| std::cmp::Reverse(folder.as_os_str().len()));
         disk

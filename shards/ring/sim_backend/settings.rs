@@ -179,7 +179,7 @@ impl Default for DiskSettings {
             size_bytes: 1 << 40,
             read_ns: (60 * US, 150 * US),
             write_ns: (15 * US, 80 * US),
-            cached_ns: (1 * US, 5 * US),
+            cached_ns: (US, 5 * US),
             sync_ns: (20 * US, 2 * MS),
             name_ns: (2 * US, 20 * US),
             bytes_per_second: 2_000_000_000,

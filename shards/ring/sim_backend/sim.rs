@@ -52,7 +52,9 @@ pub struct Control(Rc<world::World>);
 impl World {
     /// A world without hosts.
     pub fn new(settings: Settings) -> World {
-        assert!(cfg!(panic = "unwind"), "ends of simulated processes unwind: build tests, or with --profile sim");
+        if !cfg!(panic = "unwind") {
+            panic!("ends of simulated processes unwind: build tests, or with --profile sim");
+        }
         faults::catch_panics();
         World(Control(world::World::begin(settings)))
     }
@@ -229,7 +231,7 @@ impl Control {
         self.host(host).set_addresses(name, addresses);
     }
 
-    /// Mounts a disk of its own at a folder.
+    /// Mounts a disk of its own at a folder. One that is mounted there is gone.
     pub fn mount(&self, host: HostId, folder: &Path, settings: DiskSettings) {
         self.host(host).mount(&self.0, folder, settings);
     }
@@ -377,7 +379,7 @@ impl Control {
 
     /// The names in a folder.
     pub fn list(&self, host: HostId, path: &Path) -> io::Result<Vec<String>> {
-        let entries = self.with_disk(host, path, |disk, path| disk.list(path))?;
+        let entries = self.with_disk(host, path, |disk, path| disk.listed(path))?;
         Ok(entries.into_iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect())
     }
 

@@ -335,6 +335,11 @@ impl Disk {
         if let Some(error) = self.fault(DiskOperation::Look, path) {
             return Err(error);
         }
+        self.listed(path)
+    }
+
+    /// What is in a folder, whatever fails.
+    pub fn listed(&self, path: &Path) -> io::Result<Vec<(OsString, Metadata)>> {
         let names = self.names.borrow();
         let entries = names.list(path)?;
         Ok(entries.into_iter().map(|(name, id)| (name, describe(&names, id))).collect())

@@ -1,0 +1,93 @@
+//! Who may be hurt, and what has to be once nothing is wrong any more.
+
+use super::super::disk_log::{self, DiskLog, View};
+use super::{Checks, Found, ensure};
+
+impl Checks {
+    /// Whether a majority of the voters stays unhurt if this node is hurt, too. One that loses its disk loses its vote and
+    /// its epoch, of which nobody can tell it again where voters are known by their ids alone: so only while all know of
+    /// the leader in office.
+    pub fn may_hurt(&self, node: usize, loses_memory: bool) -> bool {
+        let voters = self.committed.present_voters();
+        let views = || self.nodes.iter().filter(|view| view.is_controller);
+        if views().any(|view| view.is_hurt || view.is_damaged || view.safe.voters().is_some_and(|own| own != voters)) {
+            return false;
+        }
+        let unhurt = views().filter(|view| view.id != self.nodes[node].id && voters.holds(view.id, view.directory));
+        if unhurt.count() * 2 <= voters.len() {
+            return false;
+        }
+        let Some((epoch, leader)) = self.elections.leaders.last_key_value() else { return false };
+        let knows = |view: &super::NodeView| {
+            let of_file = disk_log::election(&self.world, view.host).map_or(0, |file| file.epoch);
+            view.safe.end() > 0 && of_file == *epoch
+        };
+        *leader != self.nodes[node].id && (!loses_memory || views().all(knows))
+    }
+
+    /// How many bytes of a segment are known to hold batches that are safe.
+    pub fn safe_bytes(&self, node: usize, name: &str) -> u64 {
+        let base = name.split('.').next().and_then(|base| base.parse().ok()).unwrap_or(i64::MAX);
+        let log = &self.nodes[node].safe;
+        let next = log.from(base).iter().filter(|entry| entry.end <= self.nodes[node].told);
+        next.map(|entry| entry.bytes.len() as u64).sum::<u64>().min(8_000)
+    }
+
+    /// Whom something is missing.
+    pub fn behind(&self, wanted: i64) -> Option<String> {
+        let behind = self.nodes.iter().find(|view| view.published < wanted - 1);
+        behind.map(|view| format!("node {} has images up to {} of {wanted}", view.id, view.published))
+    }
+
+    /// Whether the voters that are there can elect a leader at all.
+    pub fn has_possible_majority(&self) -> bool {
+        let voters = self.committed.present_voters();
+        let present = self.nodes.iter().filter(|view| view.is_controller && voters.holds(view.id, view.directory));
+        let sets = self.nodes.iter().filter(|view| view.is_controller).filter_map(|view| view.safe.voters());
+        present.filter(|view| !view.is_damaged).count() > voters.len() / 2 && sets.into_iter().all(|set| set == voters)
+    }
+
+    /// What is known of all nodes.
+    pub fn describe(&self) -> String {
+        let leader = self.elections.leaders.last_key_value();
+        let mut text = format!(
+            "committed {}, leader {leader:?}, voters {:?}",
+            self.committed.end(),
+            self.committed.present_voters()
+        );
+        for view in &self.nodes {
+            let file = disk_log::election(&self.world, view.host);
+            text += &format!(
+                "\nnode {}: {file:?}, log to {:?}, snapshot {:?}, images to {}, told {}, hurt {}, damaged {}, voters {:?}",
+                view.id,
+                view.safe.position(),
+                view.safe.snapshot,
+                view.published,
+                view.told,
+                view.is_hurt,
+                view.is_damaged,
+                view.safe.voters()
+            );
+        }
+        text
+    }
+
+    /// All logs say the same, as far as they go.
+    pub fn compare_all(&mut self) {
+        for node in 0..self.nodes.len() {
+            let found = self.compare(node).and_then(|()| self.check_promises_at_the_end());
+            self.complain(node, found);
+        }
+    }
+
+    fn compare(&mut self, node: usize) -> Found {
+        let mut log = DiskLog::new(View::Seen);
+        log.look(&self.world, self.nodes[node].host);
+        let end = self.nodes[node].published + 1;
+        for entry in log.entries.iter().filter(|entry| entry.end <= end) {
+            let is_same = self.committed.at(entry.base).is_some_and(|committed| committed.bytes == entry.bytes);
+            ensure!(is_same, "has another record at {} than the one that is committed", entry.base);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,366 @@
+//! The checkers of the quorum. They see what nodes say on their connections, what their disks hold, and the images that
+//! they hand out; they share no code with what they check, and draw no random numbers.
+//!
+//! One file per subject: `elections` (votes, epochs, leaders, pre-votes), `logs` (what is durable, what is committed),
+//! `voters` (sets of them), `state` (images against the `model`), `snapshots`, `promises` (what clients were told).
+
+mod digest;
+mod elections;
+mod end;
+mod logs;
+mod model;
+mod partitions;
+mod promises;
+mod snapshots;
+mod state;
+pub mod voters;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use ringlog_metadata::image::Publication;
+use ringlog_protocol::{RequestBody, ResponseBody};
+use ringlog_ring::sim::{Context, Control, HostId, MS, Tap};
+use ringlog_types::Uuid;
+
+use self::digest::ImageDigest;
+use self::logs::Committed;
+use self::model::Model;
+use self::voters::VoterView;
+use super::disk_log::{DiskLog, View};
+use super::wire::{Said, Saying, Wire, describe};
+
+/// What is wrong.
+pub type Found = Result<(), String>;
+
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err(format!($($text)+));
+        }
+    };
+}
+use ensure;
+
+/// What is known of one node.
+pub struct NodeView {
+    /// Its id.
+    pub id: i32,
+    /// Where it runs.
+    pub host: HostId,
+    address: IpAddr,
+    /// Whether it is a controller.
+    pub is_controller: bool,
+    /// Its present directory.
+    pub directory: Uuid,
+    /// What its disk holds for certain.
+    safe: DiskLog,
+    /// The highest epoch in which this directory has said something.
+    acted: i32,
+    /// Everything below was acknowledged as durable by this directory.
+    promised: i64,
+    /// It knows that everything below is committed.
+    told: i64,
+    /// Its log equals what is committed below.
+    verified_to: i64,
+    /// What former directories had acknowledged.
+    lost: BTreeMap<Uuid, i64>,
+    /// Its disk was replaced, and it has not fetched again what it had.
+    pub is_hurt: bool,
+    /// Bits of its files have rotted.
+    pub is_damaged: bool,
+    /// Making its files safe may have failed. What a process finds later is in the page cache at best.
+    pub has_failed_to_sync: bool,
+    /// Somebody lets it wait: until then, and a little longer, it can't notice the time.
+    pub disturbances: usize,
+    /// When it was last started, or the last disturbance ended.
+    pub awake_since_ns: u64,
+    /// When each node was last heard of by this one, by node and directory.
+    heard: BTreeMap<(i32, Uuid), u64>,
+    /// The epoch of which it last said that it leads it.
+    leads: Option<(i32, u64)>,
+    /// When it last heard of its leader, and of which epoch.
+    in_touch: Option<(i32, u64)>,
+    /// Epoch and high watermark of what it last heard.
+    heard_of: (i32, i64),
+    /// The last offset of the newest image that this process handed out.
+    published: i64,
+    image: ImageDigest,
+    /// Snapshots that were looked at.
+    snapshots: BTreeSet<(i64, i32)>,
+}
+
+/// How much was seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stats {
+    /// Epochs that had a leader.
+    pub elections: u64,
+    /// Snapshots looked at.
+    pub snapshots: u64,
+    /// Images looked at.
+    pub images: u64,
+    /// Answers that promise something.
+    pub promises: u64,
+}
+
+/// See the module's text.
+pub struct Checks {
+    world: Control,
+    wire: Wire,
+    /// The nodes, as the plan has them.
+    pub nodes: Vec<NodeView>,
+    /// What is committed.
+    pub committed: Committed,
+    /// The state that it describes.
+    model: Model,
+    /// How much was seen.
+    pub stats: Stats,
+    is_dynamic: bool,
+    fetch_timeout_ns: u64,
+    elections: elections::Elections,
+    promises: promises::Promises,
+    state: state::States,
+}
+
+/// A node as it is set up.
+pub struct Seat {
+    /// Its id.
+    pub id: i32,
+    /// Where it runs.
+    pub host: HostId,
+    /// Whether it is a controller.
+    pub is_controller: bool,
+    /// Whether it is a voter from the beginning.
+    pub is_voter: bool,
+    /// Its directory.
+    pub directory: Uuid,
+}
+
+impl Checks {
+    /// Looks on from now on.
+    pub fn begin(world: &Control, seats: &[Seat], is_dynamic: bool, fetch_timeout_ms: u64) -> Rc<RefCell<Checks>> {
+        let voters =
+            seats.iter().filter(|seat| seat.is_voter).map(|seat| (seat.id, is_dynamic.then_some(seat.directory)));
+        let nodes = seats.iter().map(|seat| NodeView {
+            id: seat.id,
+            host: seat.host,
+            address: world.address(seat.host),
+            is_controller: seat.is_controller,
+            directory: seat.directory,
+            safe: DiskLog::new(View::Safe),
+            acted: 0,
+            promised: 0,
+            told: 0,
+            verified_to: 0,
+            lost: BTreeMap::new(),
+            is_hurt: false,
+            is_damaged: false,
+            has_failed_to_sync: false,
+            disturbances: 0,
+            awake_since_ns: 0,
+            heard: BTreeMap::new(),
+            leads: None,
+            in_touch: None,
+            heard_of: (0, -1),
+            published: -1,
+            image: ImageDigest::default(),
+            snapshots: BTreeSet::new(),
+        });
+        let checks = Checks {
+            world: world.clone(),
+            wire: Wire::default(),
+            nodes: nodes.collect(),
+            committed: Committed::new(VoterView::initial(voters)),
+            model: Model::new(),
+            stats: Stats::default(),
+            is_dynamic,
+            fetch_timeout_ns: fetch_timeout_ms * MS,
+            elections: elections::Elections::default(),
+            promises: promises::Promises::default(),
+            state: state::States::default(),
+        };
+        let checks = Rc::new(RefCell::new(checks));
+        let tapper = checks.clone();
+        world.tap(move |tap| tapper.borrow_mut().on_tap(tap));
+        let observer = checks.clone();
+        world.observe(move |context, value| {
+            if let Some(publication) = value.downcast_ref::<Publication>() {
+                observer.borrow_mut().on_publication(context, publication);
+            }
+        });
+        checks
+    }
+
+    fn complain(&self, node: usize, found: Found) {
+        if let Err(text) = found
+            && !self.world.has_violations()
+        {
+            self.world.add_violation(format!("node {}: {text}", self.nodes[node].id));
+        }
+    }
+
+    fn place(&self, address: IpAddr) -> Option<usize> {
+        self.nodes.iter().position(|view| view.address == address)
+    }
+
+    /// The node that leads in the highest epoch.
+    pub fn leader(&self) -> Option<usize> {
+        let (_, id) = self.elections.leaders.last_key_value()?;
+        self.nodes.iter().position(|view| view.id == *id)
+    }
+
+    fn on_tap(&mut self, tap: &Tap<'_>) {
+        if self.world.has_violations() {
+            return;
+        }
+        let mut heard = Vec::new();
+        let taken = self.wire.take(tap, |saying| heard.push(saying));
+        if let Err(text) = taken {
+            self.world.add_violation(text);
+        }
+        for saying in heard {
+            self.on_said(saying);
+        }
+    }
+
+    fn on_said(&mut self, saying: Saying) {
+        let (from, to) = (self.place(saying.from), self.place(saying.to));
+        match saying.said {
+            Said::Asked(body) => {
+                let Some(node) = from else { return };
+                let (id, address) = (self.nodes[node].id, saying.to);
+                self.world.note(|| match describe(&body) {
+                    Some(text) => format!("{id} to {address}: {text}"),
+                    None => format!("{id} to {address}: {}", body.api_key().name()),
+                });
+                let found = self.check_request(node, &body);
+                self.complain(node, found);
+            }
+            Said::Heard(body) => {
+                if let (Some(from), Some(to)) = (from, to) {
+                    self.note_heard(from, to, &body);
+                }
+            }
+            Said::Answered(asked, answer) => {
+                let Some(node) = from else { return };
+                let found = self.check_answer(node, to, &asked, &answer);
+                self.complain(node, found);
+            }
+            Said::Reached(asked, answer) => {
+                if let Some(to) = to {
+                    self.note_in_touch(to, &asked, &answer);
+                }
+            }
+        }
+    }
+
+    fn check_request(&mut self, node: usize, body: &RequestBody) -> Found {
+        match body {
+            RequestBody::Vote(vote) => self.check_vote_request(node, vote),
+            RequestBody::BeginQuorumEpoch(begin) => {
+                let Some(it) = begin.topics.first().and_then(|topic| topic.partitions.first()) else { return Ok(()) };
+                self.check_durable_epoch(node, it.leader_epoch)?;
+                ensure!(
+                    it.leader_id == self.nodes[node].id,
+                    "says that {} leads epoch {}",
+                    it.leader_id,
+                    it.leader_epoch
+                );
+                self.note_leader(node, it.leader_epoch)
+            }
+            RequestBody::EndQuorumEpoch(end) => {
+                let Some(it) = end.topics.first().and_then(|topic| topic.partitions.first()) else { return Ok(()) };
+                self.nodes[node].leads = None;
+                self.check_durable_epoch(node, it.leader_epoch).map(|_| ())
+            }
+            RequestBody::Fetch(fetch) => self.check_fetch_request(node, fetch),
+            RequestBody::FetchSnapshot(fetch) => {
+                let Some(it) = fetch.topics.first().and_then(|topic| topic.partitions.first()) else { return Ok(()) };
+                self.check_durable_epoch(node, it.current_leader_epoch).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note_heard(&mut self, from: usize, to: usize, body: &RequestBody) {
+        let directory = match body {
+            RequestBody::Fetch(fetch) => {
+                fetch.topics.first().and_then(|topic| topic.partitions.first()).map(|it| it.replica_directory_id)
+            }
+            RequestBody::FetchSnapshot(fetch) => {
+                fetch.topics.first().and_then(|topic| topic.partitions.first()).map(|it| it.replica_directory_id)
+            }
+            RequestBody::UpdateRaftVoter(update) => Some(update.voter_directory_id),
+            _ => None,
+        };
+        if let Some(directory) = directory {
+            let (id, now_ns) = (self.nodes[from].id, self.world.now_ns());
+            self.nodes[to].heard.insert((id, directory), now_ns);
+        }
+    }
+
+    /// A node hears that its leader has committed more.
+    fn note_in_touch(&mut self, node: usize, asked: &RequestBody, answer: &ResponseBody) {
+        let (RequestBody::Fetch(asked), ResponseBody::Fetch(answer)) = (asked, answer) else { return };
+        let asked = asked.topics.first().and_then(|topic| topic.partitions.first());
+        let answer = answer.responses.first().and_then(|topic| topic.partitions.first());
+        let (Some(asked), Some(it)) = (asked, answer) else { return };
+        let (now_ns, view) = (self.world.now_ns(), &mut self.nodes[node]);
+        let known = (asked.current_leader_epoch, it.high_watermark);
+        if it.error_code == 0 && known > view.heard_of && it.diverging_epoch.epoch < 0 && it.snapshot_id.epoch < 0 {
+            view.heard_of = known;
+            view.in_touch = Some((asked.current_leader_epoch, now_ns));
+        }
+    }
+
+    fn check_answer(&mut self, node: usize, to: Option<usize>, asked: &RequestBody, answer: &ResponseBody) -> Found {
+        match (asked, answer) {
+            (RequestBody::Vote(asked), ResponseBody::Vote(answer)) => self.check_vote_answer(node, asked, answer),
+            (RequestBody::Fetch(asked), ResponseBody::Fetch(answer)) => {
+                self.check_fetch_answer(node, to, asked, answer)
+            }
+            (RequestBody::DescribeQuorum(_), ResponseBody::DescribeQuorum(answer)) => {
+                let it = answer.topics.first().and_then(|topic| topic.partitions.first());
+                match it.filter(|it| answer.error_code == 0 && it.error_code == 0) {
+                    Some(it) => self.check_claim(node, it.leader_id, it.leader_epoch),
+                    None => Ok(()),
+                }
+            }
+            (RequestBody::Envelope(_), _) => match super::wire::unwrap_envelope(asked, answer) {
+                Some(answer) => self.check_promise(&answer),
+                None => Ok(()),
+            },
+            _ => self.check_promise(answer),
+        }
+    }
+
+    /// A process ended, or is told to.
+    pub fn on_ended(&mut self, node: usize) {
+        self.nodes[node].leads = None;
+    }
+
+    /// A process was started.
+    pub fn on_started(&mut self, node: usize) {
+        let now_ns = self.world.now_ns();
+        let view = &mut self.nodes[node];
+        view.is_damaged |= view.has_failed_to_sync;
+        view.awake_since_ns = now_ns;
+        view.published = -1;
+        view.leads = None;
+        view.in_touch = None;
+        view.heard.clear();
+    }
+
+    /// A node got a new disk.
+    pub fn on_replaced(&mut self, node: usize, directory: Uuid) {
+        let view = &mut self.nodes[node];
+        view.lost.insert(view.directory, view.promised);
+        view.directory = directory;
+        view.safe = DiskLog::new(View::Safe);
+        (view.acted, view.promised, view.told, view.verified_to) = (0, 0, 0, 0);
+        view.is_hurt = true;
+        view.snapshots.clear();
+    }
+}

@@ -1,0 +1,107 @@
+//! What goes wrong, as it comes: often where the leader is.
+
+use ringlog_ring::sim::{Control, MS};
+use ringlog_types::Random;
+
+use super::check::Checks;
+use super::disk_log::FOLDER;
+use super::plan::{Kind, QuorumPlan};
+use crate::nemesis::Fault;
+
+/// Something that is done.
+#[derive(Debug, Clone)]
+pub enum Trouble {
+    /// Some time.
+    Fault(Fault, u64),
+    /// A node gets a new disk, and is started again after a while.
+    Replace(usize, u64),
+    /// A byte of a file turns.
+    Rot(usize),
+    /// All nodes are started again, one after the other.
+    Rolling,
+}
+
+/// See the module's text.
+pub struct Nemesis {
+    random: Random,
+    kind: Kind,
+    nodes: usize,
+    controllers: usize,
+    may_hurt: bool,
+}
+
+impl Nemesis {
+    /// Whose faults follow from the plan.
+    pub fn new(plan: &QuorumPlan) -> Nemesis {
+        let nodes = &plan.plan.nodes;
+        Nemesis {
+            random: Random::from_seed(plan.fault_seed),
+            kind: plan.kind,
+            nodes: nodes.len(),
+            controllers: nodes.iter().filter(|node| node.is_controller).count(),
+            may_hurt: plan.may_hurt,
+        }
+    }
+
+    /// Below that.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.random.below(bound.max(1))
+    }
+
+    /// Short times come more often than long ones.
+    fn time_ns(&mut self, at_most_ms: u64) -> u64 {
+        let at_most_ms = at_most_ms >> self.below(4);
+        (1 + self.below(at_most_ms)) * MS
+    }
+
+    /// What is next.
+    pub fn next(&mut self, checks: &Checks) -> Trouble {
+        let any = self.below(self.nodes as u64) as usize;
+        let leader = checks.leader();
+        // The leader as often as all others together.
+        let node = leader.filter(|_| self.below(2) == 0).unwrap_or(any);
+        let other = (node + 1 + self.below(self.nodes.saturating_sub(1) as u64) as usize) % self.nodes;
+        let controller = self.below(self.controllers as u64) as usize;
+        let is_about_elections = self.kind == Kind::Elections;
+        let (times, permille) = ([10, 100, 1_000][self.below(3) as usize], [20, 200][self.below(2) as usize]);
+        let fault = match self.below(if is_about_elections { 60 } else { 100 }) {
+            0..10 => Fault::Kill { node },
+            10..22 => Fault::PowerOff { node },
+            22..28 => Fault::Stop { node },
+            28..33 => Fault::Pause { node },
+            33..43 => Fault::Isolate { node, from_clients: self.below(4) == 0 },
+            43..53 if node != other => Fault::Cut { from: node, to: other, both_ways: self.below(3) == 0 },
+            53..57 => Fault::SlowDisk { node, directory: 0, times },
+            57..60 => Fault::PowerOffAll,
+            60..62 => Fault::KillAll,
+            62..65 => Fault::StandStill { node, core: self.below(5) as usize },
+            65..69 => Fault::Lossy { node, permille },
+            69..72 => Fault::HangingDisk { node, directory: 0 },
+            72..76 => Fault::FailingDisk { node, directory: 0, kind: self.below(4) as usize },
+            76..78 => Fault::FullDisk { node, directory: 0 },
+            78..80 => return Trouble::Rolling,
+            80..88 if self.may_hurt => return Trouble::Replace(controller, self.time_ns(3_000)),
+            88..98 if self.may_hurt => return Trouble::Rot(controller),
+            _ => Fault::Kill { node },
+        };
+        Trouble::Fault(fault, self.time_ns(8_000))
+    }
+
+    /// Turns a bit of the log or of a snapshot that lies there since long. Says whether there was one.
+    pub fn rot(&mut self, world: &Control, checks: &Checks, node: usize) -> bool {
+        let view = &checks.nodes[node];
+        let names = world.list(view.host, FOLDER.as_ref()).unwrap_or_default();
+        let wanted = if self.below(3) == 0 { ".checkpoint" } else { ".log" };
+        let names: Vec<&String> = names.iter().filter(|name| name.ends_with(wanted)).collect();
+        if names.is_empty() {
+            return false;
+        }
+        let name = names[self.below(names.len() as u64) as usize];
+        let len = match wanted {
+            ".log" => checks.safe_bytes(node, name),
+            _ => world.safe_file(view.host, format!("{FOLDER}/{name}").as_ref()).map_or(0, |file| file.len() as u64),
+        };
+        let (position, mask) = (self.below(len), 1 << self.below(8));
+        len > 0 && world.rot(view.host, format!("{FOLDER}/{name}").as_ref(), position, mask)
+    }
+}
