@@ -46,13 +46,14 @@ pub struct Edit {
     pub mutated: String,
 }
 
-/// Reads all lists of a folder.
+/// Reads all lists of a folder; not those of its folder `unproven`, of mistakes that nothing has been seen to find yet.
 pub fn read(folder: &str) -> Result<Vec<Mutant>> {
     let folder = paths::root().join(folder);
     let mut files = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
         files.push(entry?.path());
     }
+    files.retain(|file| file.is_file());
     files.sort();
     let mut mutants: Vec<Mutant> = Vec::new();
     for file in files {

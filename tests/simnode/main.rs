@@ -17,7 +17,7 @@ mod hunt {
     /// Runs of whole nodes in a simulated world.
     #[derive(Parser)]
     struct Options {
-        /// What to run; one after the other when there are several, all without any.
+        /// What to run, one after the other: `nodes` if nothing is named.
         scenarios: Vec<Scenario>,
         /// Run this seed, and print what it is like.
         #[arg(long, conflicts_with_all = ["seeds", "seconds", "from"])]
@@ -68,8 +68,8 @@ mod hunt {
     pub fn main() -> ExitCode {
         let mut options = Options::parse();
         if options.scenarios.is_empty() {
-            let elections_only = options.elections.is_some();
-            options.scenarios = if elections_only { vec![Scenario::ELECTIONS] } else { Scenario::ALL.to_vec() };
+            let is_about_elections = options.elections.is_some();
+            options.scenarios.push(if is_about_elections { Scenario::ELECTIONS } else { Scenario::DEFAULT });
         }
         let code = |is_fine: bool| if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         let mut scenarios = options.scenarios.iter().copied();

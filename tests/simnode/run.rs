@@ -484,7 +484,8 @@ async fn read_everything(shared: &Rc<Shared>) -> Result<Found, String> {
         shared.groups.borrow_mut().check(group, place, found, sent_at_ns)?;
     }
     changer::check(shared).await?;
-    shared.topics.borrow().check(&list_topics(shared).await?)?;
+    let listed = list_topics(shared).await?;
+    shared.topics.borrow().check(&listed)?;
     Ok(all)
 }
 

@@ -112,6 +112,11 @@ pub(crate) fn faults(draws: &mut Draws, weather: Weather, nodes: &[NodePlan], la
                     let at_ns = at_ns + draws.between(500, for_ns / MS) * MS;
                     faults.push(Planned { at_ns, for_ns: 20 * MS, fault: Fault::PowerOff { node } });
                 }
+                if draws.yes(60) {
+                    // In its next life.
+                    let at_ns = at_ns + for_ns + draws.between(500, 3_000) * MS;
+                    faults.push(Planned { at_ns, for_ns: 20 * MS, fault: power_off(draws, node, 50) });
+                }
                 (Fault::Stop { node }, for_ns)
             }
         };

@@ -66,7 +66,7 @@ impl Workload {
     pub fn of(seed: u64, topics: usize) -> Workload {
         let mut random = Random::from_seed(seed ^ 0x0a0d_10ad);
         let mut one = |of: &[u64]| of[random.below(of.len() as u64) as usize];
-        let groups = one(&[0, 0, 0, 1, 1, 2]);
+        let groups = one(&[0, 0, 0, 0, 1, 2]);
         let groups = (0..groups).map(|_| {
             let (all, only) = (one(&[0, 1]) == 0, one(&[0, 1]) as usize % topics);
             GroupPlan {
@@ -97,7 +97,7 @@ impl Workload {
             }
         });
         let topics = topics.collect();
-        let (has_changer, has_reborn_topic) = (one(&[0, 0, 0, 1]) == 1, one(&[0, 0, 0, 1]) == 1);
+        let (has_changer, has_reborn_topic) = (one(&[0, 0, 0, 0, 1]) == 1, one(&[0, 0, 0, 0, 1]) == 1);
         Workload { groups, topics, has_changer, has_reborn_topic }
     }
 

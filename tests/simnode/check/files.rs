@@ -173,13 +173,14 @@ impl Files<'_> {
         let longest = batches.iter().map(|batch| batch.len).max().unwrap_or(0);
         // A segment that was opened again counts from there on; few are opened that often.
         let widest = 8 * (self.index_interval_bytes + 2 * longest);
-        if index.len() % 8 != 0 {
+        if !index.len().is_multiple_of(8) {
             return Err(format!("the index of {base} has {} bytes", index.len()));
         }
         for entry in index.chunks_exact(8) {
             let offset = base + i64::from(i32::from_be_bytes(number(entry, 0)));
             let position = u64::from(u32::from_be_bytes(number(entry, 4)));
-            let batch = batches.iter().find(|batch| batch.position == position && batch.last == offset);
+            let batch = batches.binary_search_by_key(&position, |batch| batch.position).ok();
+            let batch = batch.filter(|place| batches[*place].last == offset);
             if batch.is_none() || last_position.is_some_and(|last| last >= position) {
                 return Err(format!("the index of {base} has {offset} at {position}, after {last_position:?}"));
             }
@@ -230,15 +231,19 @@ fn batches(bytes: &[u8], base: i64, crc: &Crc32c) -> Result<Vec<Batch>, String> 
 
 fn check_times(base: i64, batches: &[Batch], times: Option<&[u8]>, is_sealed: bool) -> Result<(), String> {
     let Some(times) = times else { return Ok(()) };
-    if times.len() % 12 != 0 {
+    if !times.len().is_multiple_of(12) {
         return Err(format!("the time index of {base} has {} bytes", times.len()));
     }
     let mut last = (-1, base - 1);
+    let (mut before, mut latest_ms) = (batches.iter().peekable(), None);
     for entry in times.chunks_exact(12) {
         let at_ms = i64::from_be_bytes(number(entry, 0));
         let offset = base + i64::from(i32::from_be_bytes(number(entry, 8)));
-        let latest_ms = batches.iter().filter(|batch| batch.last <= offset).map(|batch| batch.latest_ms).max();
-        let is_its = batches.iter().any(|batch| batch.last == offset && batch.latest_ms == at_ms);
+        while let Some(batch) = before.next_if(|batch| batch.last <= offset) {
+            latest_ms = latest_ms.max(Some(batch.latest_ms));
+        }
+        let its = batches.binary_search_by_key(&offset, |batch| batch.last).ok();
+        let is_its = its.is_some_and(|place| batches[place].latest_ms == at_ms);
         if at_ms <= last.0 || offset < last.1 || latest_ms != Some(at_ms) || !is_its {
             return Err(format!(
                 "the time index of {base} has {at_ms} at {offset}, after {last:?}; {latest_ms:?} is right"

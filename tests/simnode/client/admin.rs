@@ -30,7 +30,6 @@ pub async fn create(
     let config = |(name, value): &(&str, String)| CreatableTopicConfig {
         name: StrBytes::copy_from(name),
         value: Some(StrBytes::copy_from(value)),
-        ..CreatableTopicConfig::default()
     };
     let topic = CreatableTopic {
         name: StrBytes::copy_from(name),

@@ -141,7 +141,7 @@ impl Consumer {
             for partition in self.on_answer(asked, answer)? {
                 self.start_again(&mut connection, partition).await?;
             }
-            if sim::draw(20) == 0 {
+            if sim::draw(100) == 0 {
                 let partition = partitions[sim::draw(partitions.len() as u64) as usize];
                 self.ask_times(&mut connection, partition).await?;
             }
@@ -327,7 +327,7 @@ async fn list_offset(
     let partition =
         ListOffsetsPartition { partition_index: partition, timestamp: at_ms, ..ListOffsetsPartition::default() };
     let name = StrBytes::copy_from(name);
-    let topic = ListOffsetsTopic { name, partitions: vec![partition], ..ListOffsetsTopic::default() };
+    let topic = ListOffsetsTopic { name, partitions: vec![partition] };
     let request =
         ListOffsetsRequest { replica_id: -1, topics: vec![topic], timeout_ms: 10_000, ..ListOffsetsRequest::default() };
     let answer = connection.call(&request, CALL_LIMIT_MS).await?;

@@ -139,9 +139,10 @@ impl Member {
             return Ok(self.on_error(synced.error_code, &RETRIABLE));
         }
         let told = (asked, sim::control().now_ns());
-        let mut groups = self.shared.groups.borrow_mut();
-        let found = groups.on_synced(self.group, (&self.id, generation), &synced.assignment, told);
-        drop(groups);
+        let found = {
+            let mut groups = self.shared.groups.borrow_mut();
+            groups.on_synced(self.group, (&self.id, generation), &synced.assignment, told)
+        };
         match found {
             Ok((places, members)) => self.work(connection, generation, &places, members).await,
             Err(fault) => {

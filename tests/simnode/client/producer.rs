@@ -293,7 +293,7 @@ impl Producer {
             let at = TimestampMs(batch.times[place]);
             builder.append(at, None, Some(&value_of((self.plan.topic, partition), name, *len)), &[]);
         }
-        batch.bytes = Some(builder.build().into());
+        batch.bytes = Some(builder.build());
     }
 
     fn request(&self, topic_id: Uuid, parts: &BTreeMap<i32, u64>) -> ProduceRequest {

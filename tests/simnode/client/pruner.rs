@@ -39,9 +39,9 @@ async fn delete(shared: &Rc<Shared>, connection: &mut Connection, place: (usize,
     let offset = sim::draw(end.unsigned_abs() + 1) as i64;
     shared.with_ledger(place, |ledger| ledger.starts.on_delete(offset));
     let name = StrBytes::copy_from(&shared.plan.topics[place.0].name);
-    let partition = DeleteRecordsPartition { partition_index: place.1, offset, ..DeleteRecordsPartition::default() };
-    let topic = DeleteRecordsTopic { name, partitions: vec![partition], ..DeleteRecordsTopic::default() };
-    let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 10_000, ..DeleteRecordsRequest::default() };
+    let partition = DeleteRecordsPartition { partition_index: place.1, offset };
+    let topic = DeleteRecordsTopic { name, partitions: vec![partition] };
+    let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 10_000 };
     let answer = connection.call(&request, CALL_LIMIT_MS).await?;
     let found = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
     let found = found.ok_or_else(|| CallFault::Nonsense("an answer without the partition".to_owned()))?;

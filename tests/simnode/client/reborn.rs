@@ -119,12 +119,7 @@ impl Reborn {
     }
 
     async fn grow(&self, connection: &mut Connection, id: Uuid) -> Result<(), CallFault> {
-        let topic = CreatePartitionsTopic {
-            name: StrBytes::copy_from(NAME),
-            count: PARTITIONS,
-            assignments: None,
-            ..CreatePartitionsTopic::default()
-        };
+        let topic = CreatePartitionsTopic { name: StrBytes::copy_from(NAME), count: PARTITIONS, assignments: None };
         let request =
             CreatePartitionsRequest { topics: vec![topic], timeout_ms: 20_000, ..CreatePartitionsRequest::default() };
         let answer = connection.call(&request, CALL_LIMIT_MS).await?;
@@ -180,7 +175,7 @@ impl Reborn {
         let mut builder = BatchBuilder::new(BatchOptions::default());
         let value = format!("{id}/{partition}/{number}");
         builder.append(TimestampMs(ring::now().wall.0), None, Some(value.as_bytes()), &[]);
-        let records = Some(Records::from(bytes::Bytes::from(builder.build())));
+        let records = Some(Records::from(builder.build()));
         let topic = TopicProduceData {
             topic_id: id,
             partition_data: vec![PartitionProduceData { index: partition, records }],

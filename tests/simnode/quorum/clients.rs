@@ -112,7 +112,6 @@ fn create(name: StrBytes, num_partitions: i32, replication_factor: i16) -> Creat
         0 => vec![CreatableTopicConfig {
             name: "min.insync.replicas".into(),
             value: Some(StrBytes::copy_from(&(1 + draw(3)).to_string())),
-            ..CreatableTopicConfig::default()
         }],
         _ => Vec::new(),
     };
@@ -163,9 +162,7 @@ async fn change_voters(known: &Known, connection: &mut Connection) -> Result<(),
     };
     if draw(2) == 0 && !outside.is_empty() {
         let (voter_id, voter_directory_id) = outside[draw(outside.len())];
-        let Some((_, address)) = known.controllers.iter().find(|(id, _)| *id == voter_id) else { return Ok(()) };
         let host = StrBytes::copy_from(&format!("n{voter_id}"));
-        let _ = address;
         let listener = Listener { name: "CONTROLLER".into(), host, port: CONTROLLER_PORT };
         let request = AddRaftVoterRequest {
             cluster_id: None,

@@ -35,7 +35,7 @@ impl Checks {
     fn needed(&mut self, node: usize) -> usize {
         let (world, host) = (self.world.clone(), self.nodes[node].host);
         self.nodes[node].safe.look(&world, host);
-        let of_log = self.nodes[node].safe.voters().unwrap_or(self.committed.present_voters()).len();
+        let of_log = self.nodes[node].safe.voters().unwrap_or(self.committed.present_voters()).count();
         self.majority(of_log)
     }
 
@@ -73,24 +73,37 @@ impl Checks {
         let id = self.nodes[node].id;
         ensure!(leader == id, "speaks for the leader {leader} of epoch {epoch}");
         self.note_leader(node, epoch)?;
+        let found = self.check_contact(node, epoch);
+        if found.is_ok() {
+            return Ok(());
+        }
+        // A set of voters that isn't committed has its time, too.
+        let (world, host) = (self.world.clone(), self.nodes[node].host);
+        self.nodes[node].safe.look(&world, host);
+        let own = self.nodes[node].safe.voters();
+        if own.is_some_and(|own| own != self.committed.present_voters()) { Ok(()) } else { found }
+    }
+
+    /// Check-quorum: a leader whom nobody asks for 1.5 fetch time-outs gives up. One that a minority still asks may go on
+    /// for once more as long, since what it heard before counts with what it hears then.
+    fn check_contact(&self, node: usize, epoch: i32) -> Found {
         let view = &self.nodes[node];
         let Some((_, since_ns)) = view.leads.filter(|(led, _)| *led == epoch) else { return Ok(()) };
         let now_ns = self.world.now_ns();
-        // One that a minority still asks may go on for once more as long, since what it heard before counts with what it
-        // hears then.
-        let window_ns = self.fetch_timeout_ns * 3 / 2 * 101 / 100 + SLACK_NS;
+        let timeout_ns = self.fetch_timeout_ns * 3 / 2 * 101 / 100 + SLACK_NS;
         let begin_ns = since_ns.max(view.awake_since_ns).max(self.committed.voters_changed_ns);
         let voters = self.committed.present_voters();
-        if view.disturbances > 0 || voters.len() < 2 || view.safe.voters().is_some_and(|own| own != voters) {
+        if view.disturbances > 0 || voters.count() < 2 {
             return Ok(());
         }
-        for (window_ns, is_least) in [(window_ns, true), (2 * window_ns, false)] {
-            let is_heard =
-                |key: &VoterKey, at_ns: u64| at_ns + window_ns >= now_ns && key.0 != id && voters.holds(key.0, key.1);
+        let needed = self.majority(voters.count()) - 1;
+        for (window_ns, least) in [(timeout_ns, needed.min(1)), (2 * timeout_ns, needed)] {
+            let is_heard = |key: &VoterKey, at_ns: u64| {
+                at_ns + window_ns >= now_ns && key.0 != view.id && voters.holds(key.0, key.1)
+            };
             let heard = view.heard.iter().filter(|(key, at_ns)| is_heard(key, **at_ns)).count();
-            let needed = if is_least { 1 } else { self.majority(voters.len()) - 1 };
             ensure!(
-                heard >= needed.min(self.majority(voters.len()) - 1) || now_ns.saturating_sub(begin_ns) <= window_ns,
+                heard >= least || now_ns.saturating_sub(begin_ns) <= window_ns,
                 "still leads epoch {epoch}, though only {heard} of {needed} others asked for {} ms",
                 window_ns / MS
             );

@@ -14,7 +14,7 @@ impl Checks {
             return false;
         }
         let unhurt = views().filter(|view| view.id != self.nodes[node].id && voters.holds(view.id, view.directory));
-        if unhurt.count() * 2 <= voters.len() {
+        if unhurt.count() * 2 <= voters.count() {
             return false;
         }
         let Some((epoch, leader)) = self.elections.leaders.last_key_value() else { return false };
@@ -44,7 +44,8 @@ impl Checks {
         let voters = self.committed.present_voters();
         let present = self.nodes.iter().filter(|view| view.is_controller && voters.holds(view.id, view.directory));
         let sets = self.nodes.iter().filter(|view| view.is_controller).filter_map(|view| view.safe.voters());
-        present.filter(|view| !view.is_damaged).count() > voters.len() / 2 && sets.into_iter().all(|set| set == voters)
+        present.filter(|view| !view.is_damaged).count() > voters.count() / 2
+            && sets.into_iter().all(|set| set == voters)
     }
 
     /// What is known of all nodes.

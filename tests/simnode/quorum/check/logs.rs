@@ -117,7 +117,7 @@ impl Checks {
         let voters = named.unwrap_or(self.committed.present_voters()).clone();
         let votes = |id: &i32| self.is_dynamic || voters.iter().any(|(voter, _)| voter == id);
         let count = holders.iter().filter(|id| votes(id)).count();
-        let needed = self.majority(voters.len());
+        let needed = self.majority(voters.count());
         ensure!(
             count >= needed,
             "says that {end} is committed, but above {before} only {holders:?} of the voters {voters:?} have it durably"

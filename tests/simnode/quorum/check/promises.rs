@@ -45,7 +45,7 @@ impl Checks {
             let is_covered = view.safe.snapshot.is_some_and(|(covered, _)| covered > end);
             count += usize::from(is_covered || view.safe.from(end).iter().any(|it| records(it).iter().any(&is_it)));
         }
-        count >= self.majority(self.committed.present_voters().len())
+        count >= self.majority(self.committed.present_voters().count())
     }
 
     /// An answer of the controller leaves a node.
