@@ -36,7 +36,7 @@ pub const CORES: Simulation =
 pub const NODES: Simulation = Simulation {
     kind: mutants::NODES,
     tests: &["ringlog-ring", "ringlog-simnode-tests"],
-    in_ci: &["--from", "1000", "--seeds", "100"],
+    in_ci: &["--from", "1022", "--seeds", "78"],
 };
 
 /// What of a simulation is to run, and of its scenarios.

@@ -78,21 +78,37 @@ impl LockedLogDirs {
             });
         }
         let mut directories = Vec::new();
-        for (directory, marker) in found.into_iter().zip(markers) {
+        for (place, (directory, marker)) in found.into_iter().zip(markers).enumerate() {
+            let synced = match &directory {
+                Ok(found) if found.hosts_partitions && marker.is_none() => sync_names(&fs, &found.path).await,
+                _ => Ok(()),
+            };
             directories.push(match directory {
-                Ok(directory) => take_over(&fs, directory, marker, random).await?,
-                Err((path, hosts_partitions, reason)) => LogDirectory {
-                    path,
-                    id: Uuid([0; 16]),
-                    hosts_partitions,
-                    clean_shutdown: None,
-                    offline: Some(reason),
-                    lock: None,
-                },
+                Ok(found) if synced.is_err() && place != metadata_directory => {
+                    let reason = synced.err().map(|fault| fault.to_string()).unwrap_or_default();
+                    error!("{reason}; the node starts without this directory");
+                    offline(found.path, found.hosts_partitions, reason)
+                }
+                Ok(found) => {
+                    synced?;
+                    take_over(&fs, found, marker, random).await?
+                }
+                Err((path, hosts_partitions, reason)) => offline(path, hosts_partitions, reason),
             });
         }
         Ok(CheckedLogDirs { cluster_id, directories, metadata_directory })
     }
+}
+
+/// A directory that the disk refuses.
+fn offline(path: PathBuf, hosts_partitions: bool, reason: String) -> LogDirectory {
+    LogDirectory { path, id: Uuid([0; 16]), hosts_partitions, clean_shutdown: None, offline: Some(reason), lock: None }
+}
+
+/// After a crash: the process may have made logs whose names it didn't live to sync. They are taken for what they are, so
+/// they have to stay.
+async fn sync_names(fs: &Fs, path: &Path) -> Result<(), LogDirFault> {
+    fs.sync_dir(path).await.map_err(LogDirFault::io(path, "can't be synced"))
 }
 
 /// The directories, whether each hosts partitions, and the place of the metadata log's.
@@ -217,10 +233,6 @@ async fn take_over(
     if clean_shutdown.is_some() {
         let path = found.path.join(CLEAN_SHUTDOWN_FILE);
         remove_marker(fs, &path).await.map_err(LogDirFault::io(&path, "can't be removed"))?;
-    } else if found.hosts_partitions {
-        // A process that was killed may have made logs here whose names it didn't live to sync. They are taken for what
-        // they are, so they have to stay.
-        fs.sync_dir(&found.path).await.map_err(LogDirFault::io(&found.path, "can't be synced"))?;
     }
     Ok(LogDirectory {
         path: found.path,

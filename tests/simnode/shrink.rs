@@ -87,8 +87,10 @@ fn leave_out_kind(plan: &mut Plan, Parts { kind, places }: &Parts) {
     let least = places.first().copied().unwrap_or(usize::MAX);
     match kind {
         Kind::Nodes => {
+            // All controllers, and a broker.
             let stays = plan.nodes.iter().rposition(|node| node.is_controller).map_or(0, |last| last + 1);
-            plan.nodes.truncate(least.max(stays).max(1));
+            let broker = plan.nodes.iter().position(|node| node.is_broker).map_or(0, |first| first + 1);
+            plan.nodes.truncate(least.max(stays).max(broker));
             let nodes = plan.nodes.len();
             plan.faults.retain(|planned| touches(&planned.fault).into_iter().all(|node| node < nodes));
         }
