@@ -84,7 +84,7 @@ impl Nemesis {
             88..98 if self.may_hurt => return Trouble::Rot(controller),
             _ => Fault::Kill { node },
         };
-        Trouble::Fault(fault, self.time_ns(8_000))
+        Trouble::Fault(fault, self.time_ns(if is_about_elections { 800 } else { 8_000 }))
     }
 
     /// Turns a bit of the log or of a snapshot that lies there since long. Says whether there was one.
