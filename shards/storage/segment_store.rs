@@ -7,9 +7,9 @@
 //!                                         ↑ written
 //! ```
 //!
-//! [`SegmentStore::append`] copies a batch once, into the open frame (`tail`). [`SegmentStore::write_out`] writes what is new (`writer`): a
-//! full frame from where it lies, the rest of the open one padded to its 4 KiB block, which is written again when it has
-//! grown. Readers get slices of the frames themselves, or of buffers that were read from the file.
+//! [`SegmentStore::append`] copies a batch once, into the open frame (`tail`). [`SegmentStore::write_out`] writes what is
+//! new (`writer`): a full frame from where it lies, the rest of the open one padded to its 4 KiB block, which is written
+//! again when it has grown. Readers get slices of the frames themselves, or of buffers that were read from the file.
 //!
 //! A log that nobody writes holds no frame. Its next append begins in the middle of a block, whose earlier bytes are
 //! then read back once, by the writer (`head`).
