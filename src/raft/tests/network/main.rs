@@ -37,6 +37,21 @@ fn three_voters_that_crash_all_the_time() {
     }
 }
 
+/// How many elections there are is said by `RINGLOG_RAFT_ELECTIONS`: a few in a test, a million in a hunt.
+#[test]
+fn each_epoch_has_one_leader_however_often_they_change() {
+    let wanted = std::env::var("RINGLOG_RAFT_ELECTIONS").map_or(300, |text| text.parse().expect("a number"));
+    let (mut elections, mut seed) = (0, 10_000);
+    while elections < wanted {
+        let mut sim = Sim::new(seed, 3 + 2 * (seed % 2) as i32, 0);
+        sim.faults = Faults::HARSH;
+        sim.run_for(60_000);
+        elections += sim.elections();
+        seed += 1;
+    }
+    println!("{elections} elections in {} virtual minutes", seed - 10_000);
+}
+
 #[test]
 fn five_voters_and_observers_under_every_fault() {
     for seed in 100..104 {
