@@ -21,13 +21,14 @@ use ringlog_ring::{sim, sleep_ms};
 use ringlog_types::Uuid;
 
 use super::check::Checks;
+use super::requests;
 use crate::client::connection::{CallFault, Connection};
 use crate::plan::CONTROLLER_PORT;
 
-const TOPICS: u64 = 8;
+pub(super) const TOPICS: u64 = 8;
 const BROKER: i8 = 4;
 const CALL_LIMIT_MS: u64 = 3_000;
-const TIMEOUT_MS: i32 = 2_000;
+pub(super) const TIMEOUT_MS: i32 = 2_000;
 /// How often controllers are asked who leads.
 const ASK_EVERY_MS: u64 = 200;
 
@@ -39,6 +40,8 @@ pub struct Known {
     pub brokers: Vec<SocketAddr>,
     /// Voters come and go.
     pub is_dynamic: bool,
+    /// And do so all the time.
+    pub changes_voters_often: bool,
     /// The longest pause.
     pub think_ms: u64,
     /// They are to end.
@@ -47,11 +50,11 @@ pub struct Known {
     pub checks: Rc<RefCell<Checks>>,
 }
 
-fn draw(bound: usize) -> usize {
+pub(super) fn draw(bound: usize) -> usize {
     sim::draw(bound.max(1) as u64) as usize
 }
 
-fn topic() -> StrBytes {
+pub(super) fn topic() -> StrBytes {
     StrBytes::copy_from(&format!("topic-{}", draw(TOPICS as usize)))
 }
 
@@ -75,12 +78,15 @@ pub async fn administrate(known: Rc<Known>) {
     }
 }
 
-async fn send<R: Request>(connection: &mut Connection, request: R) -> Result<(), CallFault> {
+pub(super) async fn send<R: Request>(connection: &mut Connection, request: R) -> Result<(), CallFault> {
     connection.call(&request, CALL_LIMIT_MS).await.map(|_| ())
 }
 
 async fn act(known: &Known, connection: &mut Connection, is_broker: bool) -> Result<(), CallFault> {
-    match draw(100) {
+    if known.changes_voters_often && !is_broker && draw(2) == 0 {
+        return change_voters(known, connection).await;
+    }
+    match draw(130) {
         0..30 => send(connection, create(topic(), 1 + draw(4) as i32, 1 + draw(2) as i16)).await,
         30..38 => {
             let topic = DeleteTopicState { name: Some(topic()), ..DeleteTopicState::default() };
@@ -103,6 +109,7 @@ async fn act(known: &Known, connection: &mut Connection, is_broker: bool) -> Res
             send(connection, UnregisterBrokerRequest { broker_id }).await
         }
         82..92 if known.is_dynamic && !is_broker => change_voters(known, connection).await,
+        100..130 if !is_broker => requests::send_any(known, connection).await,
         _ => Ok(()),
     }
 }

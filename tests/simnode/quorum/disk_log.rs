@@ -83,6 +83,13 @@ impl DiskLog {
         last.map_or((0, 0), |entry| (entry.epoch, entry.end)).max(snapshot)
     }
 
+    /// The epoch of the last record below `offset`, if that is known.
+    pub fn epoch_before(&self, offset: i64) -> Option<i32> {
+        let index = self.entries.partition_point(|entry| entry.end < offset);
+        let entry = self.entries.get(index).filter(|entry| entry.end == offset).map(|entry| entry.epoch);
+        entry.or(self.snapshot.filter(|(end, _)| *end == offset).map(|(_, epoch)| epoch))
+    }
+
     /// The batches from `offset` on.
     pub fn from(&self, offset: i64) -> &[Entry] {
         &self.entries[self.entries.partition_point(|entry| entry.base < offset)..]

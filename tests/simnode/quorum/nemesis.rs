@@ -8,6 +8,9 @@ use super::disk_log::FOLDER;
 use super::plan::{Kind, QuorumPlan};
 use crate::nemesis::Fault;
 
+/// Where in a batch the leader's epoch stands.
+const EPOCH_AT: u64 = 12;
+
 /// Something that is done.
 #[derive(Debug, Clone)]
 pub enum Trouble {
@@ -87,21 +90,25 @@ impl Nemesis {
         Trouble::Fault(fault, self.time_ns(8_000))
     }
 
-    /// Turns a bit of the log or of a snapshot that lies there since long. Says whether there was one.
-    pub fn rot(&mut self, world: &Control, checks: &Checks, node: usize) -> bool {
+    /// Turns a bit of the log or of a snapshot that lies there since long. Says of which file, if there was one.
+    pub fn rot(&mut self, world: &Control, checks: &Checks, node: usize) -> Option<String> {
         let view = &checks.nodes[node];
         let names = world.list(view.host, FOLDER.as_ref()).unwrap_or_default();
         let wanted = if self.below(3) == 0 { ".checkpoint" } else { ".log" };
         let names: Vec<&String> = names.iter().filter(|name| name.ends_with(wanted)).collect();
-        if names.is_empty() {
-            return false;
-        }
-        let name = names[self.below(names.len() as u64) as usize];
+        let name = *names.get(self.below(names.len() as u64) as usize)?;
         let len = match wanted {
             ".log" => checks.safe_bytes(node, name),
             _ => world.safe_file(view.host, format!("{FOLDER}/{name}").as_ref()).map_or(0, |file| file.len() as u64),
         };
         let (position, mask) = (self.below(len), 1 << self.below(8));
-        len > 0 && world.rot(view.host, format!("{FOLDER}/{name}").as_ref(), position, mask)
+        // No checksum covers a batch's epoch.
+        let batches = checks.batches_of(node, name);
+        let position = match batches.get(self.below(2 * batches.len() as u64) as usize) {
+            Some(begin) if *begin + EPOCH_AT + 4 <= len => begin + EPOCH_AT + self.below(4),
+            _ => position,
+        };
+        let has_rotted = len > 0 && world.rot(view.host, format!("{FOLDER}/{name}").as_ref(), position, mask);
+        has_rotted.then(|| name.clone())
     }
 }

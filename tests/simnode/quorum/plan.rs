@@ -26,6 +26,8 @@ pub struct QuorumPlan {
     pub admins: usize,
     /// The longest that an administrator does nothing.
     pub think_ms: u64,
+    /// Half of what administrators do is about the voters.
+    pub changes_voters_often: bool,
     /// `controller.quorum.fetch.timeout.ms`.
     pub fetch_timeout_ms: u64,
     /// Mean time between faults.
@@ -82,6 +84,7 @@ impl QuorumPlan {
         QuorumPlan {
             kind,
             admins: draws.one(&[1, 2, 3]),
+            changes_voters_often: has_dynamic_quorum && !is_about_elections && draws.yes(50),
             think_ms: if is_about_elections { 2_000 } else { think_ms },
             fetch_timeout_ms,
             fault_every_ms: if is_about_elections { draws.one(&[500, 1_000]) } else { fault_every_ms },
