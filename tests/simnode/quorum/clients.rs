@@ -29,6 +29,8 @@ pub(super) const TOPICS: u64 = 8;
 const BROKER: i8 = 4;
 const CALL_LIMIT_MS: u64 = 3_000;
 pub(super) const TIMEOUT_MS: i32 = 2_000;
+/// Changes of voters aren't waited for as long: the next is asked for before the last one is through.
+const CHANGE_LIMIT_MS: u64 = 300;
 /// How often controllers are asked who leads.
 const ASK_EVERY_MS: u64 = 200;
 
@@ -50,6 +52,14 @@ pub struct Known {
     pub checks: Rc<RefCell<Checks>>,
 }
 
+impl Known {
+    /// Where a controller listens.
+    fn address(&self, id: i32) -> SocketAddr {
+        let found = self.controllers.iter().find(|(controller, _)| *controller == id);
+        found.map_or(self.controllers[0].1, |(_, address)| *address)
+    }
+}
+
 pub(super) fn draw(bound: usize) -> usize {
     sim::draw(bound.max(1) as u64) as usize
 }
@@ -62,9 +72,11 @@ pub(super) fn topic() -> StrBytes {
 pub async fn administrate(known: Rc<Known>) {
     while !known.is_over.get() {
         let has_broker = !known.brokers.is_empty() && draw(4) > 0;
-        let address = match has_broker {
-            true => known.brokers[draw(known.brokers.len())],
-            false => known.controllers[draw(known.controllers.len())].1,
+        let leader = known.checks.borrow().leader_id().filter(|_| draw(4) > 0);
+        let address = match (has_broker, leader) {
+            (true, _) => known.brokers[draw(known.brokers.len())],
+            (false, Some(leader)) => known.address(leader),
+            (false, None) => known.controllers[draw(known.controllers.len())].1,
         };
         if let Ok(mut connection) = Connection::open(address).await {
             for _ in 0..8 {
@@ -101,7 +113,13 @@ async fn act(known: &Known, connection: &mut Connection, is_broker: bool) -> Res
         46..66 => send(connection, alter_config()).await,
         66..72 => send(connection, alter_quota()).await,
         72..80 if is_broker => {
-            let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..InitProducerIdRequest::default() };
+            let request = InitProducerIdRequest {
+                transactional_id: None,
+                transaction_timeout_ms: 60_000,
+                producer_id: -1,
+                producer_epoch: -1,
+                ..InitProducerIdRequest::default()
+            };
             send(connection, request).await
         }
         80..82 => {
@@ -179,11 +197,12 @@ async fn change_voters(known: &Known, connection: &mut Connection) -> Result<(),
             listeners: vec![listener],
             ack_when_committed: draw(2) == 0,
         };
-        return send(connection, request).await;
+        return connection.call(&request, CHANGE_LIMIT_MS).await.map(|_| ());
     }
     let gone = lost.first().copied().or_else(|| (inside.len() > 2).then(|| inside[draw(inside.len())]));
     let Some((voter_id, voter_directory_id)) = gone else { return Ok(()) };
-    send(connection, RemoveRaftVoterRequest { cluster_id: None, voter_id, voter_directory_id }).await
+    let request = RemoveRaftVoterRequest { cluster_id: None, voter_id, voter_directory_id };
+    connection.call(&request, CHANGE_LIMIT_MS).await.map(|_| ())
 }
 
 /// Asks one controller again and again who leads.

@@ -3,8 +3,8 @@
 use ringlog_ring::sim::{Control, MS};
 use ringlog_types::Random;
 
-use super::check::Checks;
-use super::disk_log::FOLDER;
+use super::check::{Checks, Wanted};
+use super::disk_log::{FOLDER, snapshot_name};
 use super::plan::{Kind, QuorumPlan};
 use crate::nemesis::Fault;
 
@@ -20,6 +20,8 @@ pub enum Trouble {
     Replace(usize, u64),
     /// A byte of a file turns.
     Rot(usize),
+    /// Whoever does that next is cut off or taken down at once.
+    When(Wanted),
     /// All nodes are started again, one after the other.
     Rolling,
 }
@@ -31,6 +33,7 @@ pub struct Nemesis {
     nodes: usize,
     controllers: usize,
     may_hurt: bool,
+    hurts_often: bool,
 }
 
 impl Nemesis {
@@ -43,6 +46,19 @@ impl Nemesis {
             nodes: nodes.len(),
             controllers: nodes.iter().filter(|node| node.is_controller).count(),
             may_hurt: plan.may_hurt,
+            hurts_often: plan.hurts_often,
+        }
+    }
+
+    /// What happens to whoever was waited for.
+    pub fn strike(&mut self, what: Wanted, node: usize) -> Trouble {
+        match (what, self.below(4)) {
+            (Wanted::Voter, 0 | 1) => Trouble::Fault(Fault::Kill { node }, (1 + self.below(60)) * MS),
+            (Wanted::Voter, _) => Trouble::Fault(Fault::PowerOff { node }, (1 + self.below(60)) * MS),
+            (Wanted::Leader, 0) => Trouble::Fault(Fault::Kill { node }, (1 + self.below(1_000)) * MS),
+            (Wanted::Leader, _) => {
+                Trouble::Fault(Fault::Isolate { node, from_clients: false }, (300 + self.below(3_000)) * MS)
+            }
         }
     }
 
@@ -67,8 +83,14 @@ impl Nemesis {
         let controller = self.below(self.controllers as u64) as usize;
         let is_about_elections = self.kind == Kind::Elections;
         let (times, permille) = ([10, 100, 1_000][self.below(3) as usize], [20, 200][self.below(2) as usize]);
+        if self.hurts_often && self.below(2) == 0 {
+            let rots = self.below(2) == 0;
+            return if rots { Trouble::Rot(controller) } else { Trouble::Replace(controller, self.time_ns(1_000)) };
+        }
         let fault = match self.below(if is_about_elections { 60 } else { 100 }) {
-            0..10 => Fault::Kill { node },
+            0..5 => Fault::Kill { node },
+            5..7 => return Trouble::When(Wanted::Voter),
+            7..10 => return Trouble::When(Wanted::Leader),
             10..22 => Fault::PowerOff { node },
             22..28 => Fault::Stop { node },
             28..33 => Fault::Pause { node },
@@ -95,7 +117,14 @@ impl Nemesis {
         let view = &checks.nodes[node];
         let names = world.list(view.host, FOLDER.as_ref()).unwrap_or_default();
         let wanted = if self.below(3) == 0 { ".checkpoint" } else { ".log" };
-        let names: Vec<&String> = names.iter().filter(|name| name.ends_with(wanted)).collect();
+        // The one that formatting writes is read by nobody later.
+        let is_old = |name: &&String| snapshot_name(name).is_none_or(|(end, _)| end > 0);
+        let mut names: Vec<&String> = names.iter().filter(|name| name.ends_with(wanted)).filter(is_old).collect();
+        if wanted == ".checkpoint" {
+            // Nor are others than the newest.
+            names.sort();
+            names = names.pop().into_iter().collect();
+        }
         let name = *names.get(self.below(names.len() as u64) as usize)?;
         let len = match wanted {
             ".log" => checks.safe_bytes(node, name),

@@ -122,8 +122,14 @@ impl Run<'_> {
         let mut starts = Vec::new();
         while let Some(next) = (0..self.steps.len()).min_by_key(|index| self.steps[*index].0) {
             let at_ns = self.steps[next].0.max(self.world.now_ns());
-            let (world, cluster) = (self.world, &self.cluster);
-            world.run_until(at_ns - world.now_ns(), || world.has_violations() || cluster.has_news());
+            let (world, cluster, checks) = (self.world, &self.cluster, &self.checks);
+            let is_seen = || checks.borrow().seen.is_some();
+            world.run_until(at_ns - world.now_ns(), || world.has_violations() || cluster.has_news() || is_seen());
+            let seen = self.checks.borrow_mut().seen.take();
+            if let Some((what, node)) = seen.filter(|_| self.is_fine()) {
+                let trouble = self.nemesis.strike(what, node);
+                self.begin(trouble);
+            }
             self.cluster.look_after(&mut starts);
             starts.iter().for_each(|(_, place)| self.checks.borrow_mut().on_ended(*place));
             self.steps.extend(starts.drain(..).map(|(at_ns, place)| (at_ns, Step::Start(place))));
@@ -216,6 +222,7 @@ impl Run<'_> {
                     self.take_leader_down();
                 }
             }
+            Trouble::When(what) => self.checks.borrow_mut().wanted = Some(what),
             Trouble::Rolling => self.after(0, Step::Roll(0)),
             Trouble::Replace(..) | Trouble::Rot(_) => {}
         }

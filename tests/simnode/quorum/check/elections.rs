@@ -8,7 +8,7 @@ use ringlog_ring::sim::MS;
 use ringlog_types::Uuid;
 
 use super::super::disk_log::{self, Election};
-use super::{Checks, Found, ensure};
+use super::{Checks, Found, Wanted, ensure};
 
 /// A node in the life of one directory: what votes.
 type VoterKey = (i32, Uuid);
@@ -62,6 +62,7 @@ impl Checks {
         );
         self.elections.leaders.insert(epoch, id);
         self.stats.elections += 1;
+        self.see(Wanted::Leader, node);
         let now_ns = self.world.now_ns();
         self.nodes[node].leads = Some((epoch, now_ns));
         self.world.note(|| format!("node {id} leads epoch {epoch}"));
@@ -165,6 +166,9 @@ impl Checks {
     /// The node gave its vote away, perhaps to itself.
     fn check_vote(&mut self, node: usize, epoch: i32, candidate: VoterKey) -> Found {
         let voter = (self.nodes[node].id, self.nodes[node].directory);
+        if voter != candidate {
+            self.see(Wanted::Voter, node);
+        }
         ensure!(
             !self.lacks_what_it_had(node),
             "votes for {} in epoch {epoch} while it lacks records below {}, which it had acknowledged",

@@ -25,11 +25,13 @@ impl Checks {
         *leader != self.nodes[node].id && (!loses_memory || views().all(knows))
     }
 
-    /// How many bytes of a segment are known to hold batches that are safe.
+    /// How many bytes of a segment are known to hold batches that are safe, to the node as well: by its mark, which it
+    /// writes now and then. What is lost above that looks like a write that was torn.
     pub fn safe_bytes(&self, node: usize, name: &str) -> u64 {
         let base = name.split('.').next().and_then(|base| base.parse().ok()).unwrap_or(i64::MAX);
-        let log = &self.nodes[node].safe;
-        let next = log.from(base).iter().filter(|entry| entry.end <= self.nodes[node].told);
+        let view = &self.nodes[node];
+        let known = view.told.min(disk_log::durable_mark(&self.world, view.host));
+        let next = view.safe.from(base).iter().filter(|entry| entry.end <= known);
         next.map(|entry| entry.bytes.len() as u64).sum::<u64>().min(8_000)
     }
 

@@ -228,16 +228,15 @@ impl Checks {
         let (end, is_excused) = (view.safe.end(), view.is_hurt || view.is_damaged);
         // Worked out before the log was cut, it may have waited long for its connection.
         ensure!(end >= known || is_excused, "has a log up to {end}, though it had {known}, which is committed");
-        let doubt = if end < offset {
-            Some(format!("acknowledges {offset}, but only {end} is on stable storage"))
-        } else {
-            // A snapshot of that end says the epoch, too.
-            let of_log = view.safe.epoch_before(offset);
-            let is_right = of_log.is_none_or(|of_log| of_log == it.last_fetched_epoch);
-            (!is_right)
-                .then(|| format!("fetches at {offset} behind epoch {}, there is {of_log:?}", it.last_fetched_epoch))
-        };
-        if let Some(text) = doubt.filter(|_| !is_excused) {
+        // A snapshot of that end says the epoch, too.
+        let of_log = view.safe.epoch_before(offset);
+        ensure!(
+            end != offset || is_excused || of_log.is_none_or(|of_log| of_log == it.last_fetched_epoch),
+            "fetches at {offset} behind epoch {}, there is {of_log:?}",
+            it.last_fetched_epoch
+        );
+        if end < offset && !is_excused {
+            let text = format!("acknowledges {offset}, but only {end} is on stable storage");
             view.doubtful = Some((body.clone(), text));
             return Ok(());
         }

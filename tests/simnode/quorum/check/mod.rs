@@ -84,10 +84,8 @@ pub struct NodeView {
     heard: BTreeMap<(i32, Uuid), u64>,
     /// The epoch of which it last said that it leads it.
     leads: Option<(i32, u64)>,
-    /// The epoch in which it last heard of news from its leader, and when.
+    /// The epoch in which it last heard from its leader, and when.
     in_touch: Option<InTouch>,
-    /// Epoch and high watermark of what it last heard.
-    heard_of: (i32, i64),
     /// Everything below is committed, and this directory acknowledged it: whoever lacks it must not vote.
     owed: i64,
     /// A fetch that claims what isn't there. It may be an old one that waited for its connection; then nobody believes it.
@@ -107,14 +105,23 @@ pub struct NodeView {
     snapshots: BTreeSet<(i64, i32)>,
 }
 
-/// A node has news of its leader.
+/// A node has heard from its leader.
 #[derive(Debug, Clone, Copy)]
 struct InTouch {
     epoch: i32,
-    /// When they came to its kernel.
+    /// When that came to its kernel.
     since_ns: u64,
-    /// When it asked for more, which shows that it has taken them in.
+    /// When it asked for more, which shows that it has taken it in.
     known_ns: Option<u64>,
+}
+
+/// Whom something is to happen to, at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whoever gives its vote away next.
+    Voter,
+    /// Whoever leads an epoch next.
+    Leader,
 }
 
 /// How much was seen.
@@ -142,6 +149,10 @@ pub struct Checks {
     model: Model,
     /// How much was seen.
     pub stats: Stats,
+    /// Who is waited for.
+    pub wanted: Option<Wanted>,
+    /// Who did so just now.
+    pub seen: Option<(Wanted, usize)>,
     is_dynamic: bool,
     /// When somebody was last asked for other voters.
     asked_to_change_ns: Option<u64>,
@@ -190,7 +201,6 @@ impl Checks {
             heard: BTreeMap::new(),
             leads: None,
             in_touch: None,
-            heard_of: (0, -1),
             owed: 0,
             doubtful: None,
             last_fetch: None,
@@ -208,6 +218,8 @@ impl Checks {
             committed: Committed::new(VoterView::initial(voters)),
             model: Model::new(),
             stats: Stats::default(),
+            wanted: None,
+            seen: None,
             is_dynamic,
             asked_to_change_ns: None,
             fetch_timeout_ns: fetch_timeout_ms * MS,
@@ -227,6 +239,13 @@ impl Checks {
         checks
     }
 
+    /// Somebody did what somebody is wanted for.
+    fn see(&mut self, what: Wanted, node: usize) {
+        if self.wanted == Some(what) {
+            (self.wanted, self.seen) = (None, Some((what, node)));
+        }
+    }
+
     fn complain(&self, node: usize, found: Found) {
         if let Err(text) = found
             && !self.world.has_violations()
@@ -243,6 +262,11 @@ impl Checks {
     pub fn leader(&self) -> Option<usize> {
         let (_, id) = self.elections.leaders.last_key_value()?;
         self.nodes.iter().position(|view| view.id == *id)
+    }
+
+    /// Its id.
+    pub fn leader_id(&self) -> Option<i32> {
+        self.elections.leaders.last_key_value().map(|(_, id)| *id)
     }
 
     fn on_tap(&mut self, tap: &Tap<'_>) {
@@ -345,17 +369,15 @@ impl Checks {
         }
     }
 
-    /// A node hears that its leader has committed more.
+    /// A node hears from its leader.
     fn note_in_touch(&mut self, node: usize, asked: &RequestBody, answer: &ResponseBody) {
         let (RequestBody::Fetch(asked), ResponseBody::Fetch(answer)) = (asked, answer) else { return };
         let asked = asked.topics.first().and_then(|topic| topic.partitions.first());
         let answer = answer.responses.first().and_then(|topic| topic.partitions.first());
         let (Some(asked), Some(it)) = (asked, answer) else { return };
-        let (now_ns, view) = (self.world.now_ns(), &mut self.nodes[node]);
-        let known = (asked.current_leader_epoch, it.high_watermark);
-        if it.error_code == 0 && known > view.heard_of && it.diverging_epoch.epoch < 0 && it.snapshot_id.epoch < 0 {
-            view.heard_of = known;
-            view.in_touch = Some(InTouch { epoch: asked.current_leader_epoch, since_ns: now_ns, known_ns: None });
+        if it.error_code == 0 && it.diverging_epoch.epoch < 0 && it.snapshot_id.epoch < 0 {
+            let (epoch, since_ns) = (asked.current_leader_epoch, self.world.now_ns());
+            self.nodes[node].in_touch = Some(InTouch { epoch, since_ns, known_ns: None });
         }
     }
 
