@@ -22,6 +22,8 @@ pub enum Trouble {
     Rot(usize),
     /// Whoever does that next is cut off or taken down at once.
     When(Wanted),
+    /// All controllers but the leader are taken down.
+    Alone(u64),
     /// All nodes are started again, one after the other.
     Rolling,
 }
@@ -88,11 +90,12 @@ impl Nemesis {
             return if rots { Trouble::Rot(controller) } else { Trouble::Replace(controller, self.time_ns(1_000)) };
         }
         let fault = match self.below(if is_about_elections { 60 } else { 100 }) {
-            0..5 => Fault::Kill { node },
-            5..7 => return Trouble::When(Wanted::Voter),
-            7..10 => return Trouble::When(Wanted::Leader),
-            10..22 => Fault::PowerOff { node },
-            22..28 => Fault::Stop { node },
+            0..4 => Fault::Kill { node },
+            4..8 => return Trouble::When(Wanted::Voter),
+            8..12 => return Trouble::When(Wanted::Leader),
+            12..22 => Fault::PowerOff { node },
+            22..26 => Fault::Stop { node },
+            26..28 => return Trouble::Alone(self.time_ns(6_000)),
             28..33 => Fault::Pause { node },
             33..43 => Fault::Isolate { node, from_clients: self.below(4) == 0 },
             43..53 if node != other => Fault::Cut { from: node, to: other, both_ways: self.below(3) == 0 },
@@ -104,7 +107,8 @@ impl Nemesis {
             69..72 => Fault::HangingDisk { node, directory: 0 },
             72..76 => Fault::FailingDisk { node, directory: 0, kind: self.below(4) as usize },
             76..78 => Fault::FullDisk { node, directory: 0 },
-            78..80 => return Trouble::Rolling,
+            78..79 => return Trouble::Rolling,
+            79..80 => return Trouble::Alone(self.time_ns(6_000)),
             80..88 if self.may_hurt => return Trouble::Replace(controller, self.time_ns(3_000)),
             88..98 if self.may_hurt => return Trouble::Rot(controller),
             _ => Fault::Kill { node },

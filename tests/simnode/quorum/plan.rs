@@ -136,6 +136,8 @@ fn properties(draws: &mut Draws, is_about_elections: bool) -> Vec<(&'static str,
     one("controller.quorum.request.timeout.ms", &["600", "2000"]);
     one("controller.quorum.election.backoff.max.ms", &["200", "1000"]);
     if is_about_elections {
+        // Who was cut off has all that there is only while nothing happens.
+        one("metadata.max.idle.interval.ms", &["500", "500", "3000"]);
         return properties;
     }
     one("controller.quorum.append.linger.ms", &["0", "5", "25"]);
@@ -147,6 +149,6 @@ fn properties(draws: &mut Draws, is_about_elections: bool) -> Vec<(&'static str,
     one("metadata.max.retention.bytes", &["1", "10000", "104857600"]);
     one("metadata.max.retention.ms", &["2000", "600000"]);
     one("internal.metadata.delete.delay.millis", &["10", "1000", "60000"]);
-    one("metadata.max.idle.interval.ms", &["100", "500"]);
+    one("metadata.max.idle.interval.ms", &["100", "500", "3000"]);
     properties
 }

@@ -214,6 +214,8 @@ impl Run<'_> {
                 self.take_leader_down();
             }
             Trouble::Rot(node) if self.checks.borrow().may_hurt(node, false) => {
+                // What is there is whole so far.
+                self.checks.borrow_mut().look_at_snapshots();
                 let rotten = self.nemesis.rot(self.world, &self.checks.borrow(), node);
                 if let Some(file) = rotten {
                     self.checks.borrow_mut().on_rotten(node, &file);
@@ -223,6 +225,14 @@ impl Run<'_> {
                 }
             }
             Trouble::When(what) => self.checks.borrow_mut().wanted = Some(what),
+            Trouble::Alone(for_ns) => {
+                let leader = self.checks.borrow().leader();
+                for node in 0..self.cluster.nodes.len() {
+                    if leader.is_some() && leader != Some(node) && self.cluster.nodes[node].plan.is_controller {
+                        self.begin(Trouble::Fault(Fault::Kill { node }, for_ns));
+                    }
+                }
+            }
             Trouble::Rolling => self.after(0, Step::Roll(0)),
             Trouble::Replace(..) | Trouble::Rot(_) => {}
         }

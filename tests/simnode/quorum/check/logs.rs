@@ -216,6 +216,15 @@ impl Checks {
             news.known_ns = Some(now_ns);
         }
         view.last_fetch = Some(body.clone());
+        // One may have been on its way.
+        view.diverged = view.diverged.filter(|(of, end, _)| (*of, true) == (epoch, *end < offset));
+        if let Some((_, end, times)) = &mut view.diverged {
+            *times += 1;
+            ensure!(
+                *times < 3,
+                "fetches at {offset} again and again, though its leader's log is another from {end} on"
+            );
+        }
         view.doubtful = None;
         if !view.is_controller || durable.is_some_and(|durable| durable.epoch > epoch) {
             return Ok(());
@@ -228,13 +237,16 @@ impl Checks {
         let (end, is_excused) = (view.safe.end(), view.is_hurt || view.is_damaged);
         // Worked out before the log was cut, it may have waited long for its connection.
         ensure!(end >= known || is_excused, "has a log up to {end}, though it had {known}, which is committed");
-        // A snapshot of that end says the epoch, too.
+        // A snapshot of that end says the epoch, too. A request of before the log was cut may come late, but only once.
         let of_log = view.safe.epoch_before(offset);
+        let is_right = end != offset || of_log.is_none_or(|of_log| of_log == it.last_fetched_epoch);
+        let claim = (!is_right && !is_excused).then_some((epoch, offset, it.last_fetched_epoch));
         ensure!(
-            end != offset || is_excused || of_log.is_none_or(|of_log| of_log == it.last_fetched_epoch),
-            "fetches at {offset} behind epoch {}, there is {of_log:?}",
+            claim.is_none() || view.wrong_claim != claim,
+            "fetches at {offset} behind epoch {} again and again, there is {of_log:?}",
             it.last_fetched_epoch
         );
+        view.wrong_claim = claim;
         if end < offset && !is_excused {
             let text = format!("acknowledges {offset}, but only {end} is on stable storage");
             view.doubtful = Some((body.clone(), text));
@@ -257,13 +269,17 @@ impl Checks {
         Ok(())
     }
 
+    /// Whether it is a node's last fetch, of the process that runs.
+    fn is_awaited(&self, node: usize, asked: &RequestBody) -> bool {
+        self.nodes[node].last_fetch.as_ref().is_some_and(|last| std::ptr::eq(&**last, asked))
+    }
+
     /// Nobody is sent back below what it knows to be committed.
     fn check_diverging(&self, to: usize, asked: &RequestBody, end: i64) -> Found {
         let view = &self.nodes[to];
-        let is_awaited = view.last_fetch.as_ref().is_some_and(|last| std::ptr::eq(&**last, asked));
         let is_excused = view.is_hurt || view.is_damaged;
         ensure!(
-            end >= view.told || !is_awaited || is_excused,
+            end >= view.told || !self.is_awaited(to, asked) || is_excused,
             "sends node {} back to {end}, though it has {}, which is committed",
             view.id,
             view.told
@@ -347,7 +363,7 @@ impl Checks {
         self.nodes[to].told = self.nodes[to].told.max(known);
         if !self.nodes[to].is_damaged {
             self.nodes[to].owed = self.nodes[to].owed.max(known);
-        } else if offset >= self.nodes[to].owed {
+        } else if offset >= self.nodes[to].owed && self.is_awaited(to, whole) {
             self.look(to);
             self.forget_damage(to);
         }

@@ -90,6 +90,10 @@ pub struct NodeView {
     owed: i64,
     /// A fetch that claims what isn't there. It may be an old one that waited for its connection; then nobody believes it.
     doubtful: Option<(Rc<RequestBody>, String)>,
+    /// Epoch, offset and last epoch of a fetch that names another last epoch than its log has.
+    wrong_claim: Option<(i32, i64, i32)>,
+    /// Its leader's log parts from its own at that offset, in that epoch; and how often it has fetched beyond it since.
+    diverged: Option<(i32, i64, u32)>,
     /// The last fetch: answers to older ones are of no interest.
     last_fetch: Option<Rc<RequestBody>>,
     /// The file that a bit turned in, and how much of it is known to be committed.
@@ -203,6 +207,8 @@ impl Checks {
             in_touch: None,
             owed: 0,
             doubtful: None,
+            diverged: None,
+            wrong_claim: None,
             last_fetch: None,
             rotten: None,
             chunk: None,
@@ -375,6 +381,11 @@ impl Checks {
         let asked = asked.topics.first().and_then(|topic| topic.partitions.first());
         let answer = answer.responses.first().and_then(|topic| topic.partitions.first());
         let (Some(asked), Some(it)) = (asked, answer) else { return };
+        if it.error_code == 0 && it.diverging_epoch.epoch >= 0 {
+            let (view, place) = (&mut self.nodes[node], (asked.current_leader_epoch, it.diverging_epoch.end_offset));
+            let is_known = view.diverged.is_some_and(|(epoch, end, _)| (epoch, end) == place);
+            view.diverged = view.diverged.filter(|_| is_known).or(Some((place.0, place.1, 0)));
+        }
         if it.error_code == 0 && it.diverging_epoch.epoch < 0 && it.snapshot_id.epoch < 0 {
             let (epoch, since_ns) = (asked.current_leader_epoch, self.world.now_ns());
             self.nodes[node].in_touch = Some(InTouch { epoch, since_ns, known_ns: None });
@@ -431,6 +442,7 @@ impl Checks {
         view.in_touch = None;
         view.heard.clear();
         (view.doubtful, view.last_fetch, view.chunk, view.unknown_voters) = (None, None, None, None);
+        (view.wrong_claim, view.diverged) = (None, None);
     }
 
     /// A node got a new disk.
