@@ -1,14 +1,16 @@
 //! What must hold before a change lands, one small step after the other.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{e2e, hang, mutants, paths, setup, sim, tidy};
+use crate::{e2e, fuzz, hang, mutants, paths, setup, sim, tidy};
 
 /// A named piece of work.
 type Step = (&'static str, fn() -> Result<()>);
@@ -22,37 +24,48 @@ const STEPS: &[Step] = &[
     ("xtask tests", xtask_tests),
     ("simulation", sim::run_in_ci),
     ("mutants", || mutants::run("")),
-    ("hang", hang::run),
-    ("fuzz", || fuzz(60)),
-    ("end-to-end tests", || e2e::run(&[])),
 ];
+
+/// Runs after them all: it waits most of its time …
+const LAST: Step = ("end-to-end tests", || e2e::run(&[]));
+
+/// … and leaves it to these.
+const BESIDE_THE_LAST: &[Step] = &[("hang", hang::run), ("fuzz", || fuzz::run(60))];
 
 /// Runs all steps, also after a failed one, and tells how long each took.
 pub fn run() -> Result<()> {
-    let mut results = Vec::new();
-    for (name, step) in STEPS {
-        println!("\n=== {name}");
-        let begin = Instant::now();
-        let result = step();
-        if let Err(error) = &result {
-            println!("{name} failed: {error:#}");
-        }
-        results.push((name, begin.elapsed(), result));
-    }
+    let begin = Instant::now();
+    let mut results: Vec<_> = STEPS.iter().map(take).collect();
+    thread::scope(|scope| {
+        let beside = scope.spawn(|| BESIDE_THE_LAST.iter().map(take).collect::<Vec<_>>());
+        results.push(take(&LAST));
+        results.extend(beside.join().expect("a step doesn't panic"));
+    });
     println!("\n=== summary");
     for (name, time, result) in &results {
         println!("{} {name:<20} {}", if result.is_ok() { "ok    " } else { "FAILED" }, seconds(*time));
     }
-    println!("       {:<20} {}", "all", seconds(results.iter().map(|(_, time, _)| *time).sum()));
+    println!("       {:<20} {}", "all", seconds(begin.elapsed()));
     let mut failed = Vec::new();
     for (name, _, result) in &results {
         if let Err(error) = result {
             println!("{name}: {error:#}");
-            failed.push(**name);
+            failed.push(*name);
         }
     }
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
+}
+
+/// Takes a step. Says what it is called, how long it took, and what came of it.
+fn take((name, step): &Step) -> (&'static str, Duration, Result<()>) {
+    println!("\n=== {name}");
+    let begin = Instant::now();
+    let result = step();
+    if let Err(error) = &result {
+        println!("{name} failed: {error:#}");
+    }
+    (name, begin.elapsed(), result)
 }
 
 fn seconds(time: Duration) -> String {
@@ -156,22 +169,11 @@ fn xtask_tests() -> Result<()> {
     cargo_in(&scripts(), ["test"])
 }
 
-/// Fuzzes the decoders for that long. Left out where cargo-fuzz isn't installed, except in CI.
-pub fn fuzz(time_s: u64) -> Result<()> {
-    let installed = Command::new("rustup").args(["run", "nightly", "cargo", "fuzz", "--version"]).output();
-    if !installed.is_ok_and(|output| output.status.success()) {
-        ensure!(env::var_os("CI").is_none(), "cargo-fuzz and a nightly toolchain are needed");
-        println!("left out: cargo-fuzz and a nightly toolchain are needed (cargo install cargo-fuzz)");
-        return Ok(());
-    }
-    let mut command = Command::new("rustup");
-    command.args(["run", "nightly", "cargo", "fuzz", "run", "--fuzz-dir", "src/protocol/fuzz", "messages", "--"]);
-    command.arg(format!("-max_total_time={time_s}")).current_dir(paths::root());
-    // The outer cargo names its own toolchain, which isn't the nightly one.
-    for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTDOC"] {
-        command.env_remove(variable);
-    }
-    run_command(&mut command)
+/// A command that leaves the machine to others where they have something to do.
+pub fn beside(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", "19"]).arg(program);
+    command
 }
 
 /// Where cargo puts what it builds of the main workspace.

@@ -14,7 +14,7 @@ pub fn run() -> Result<()> {
     setup::run()?;
     let target = ci::target_folder()?.join("hang");
     let folder = paths::root().join("shards").join("ring").join("hang");
-    let mut build = Command::new(paths::cargo());
+    let mut build = ci::beside(paths::cargo());
     build.args(["build", "--locked"]).current_dir(&folder).env("CARGO_TARGET_DIR", &target);
     ci::run_command(&mut build)?;
     let program = target.join("debug").join("hang");

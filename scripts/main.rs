@@ -2,6 +2,7 @@
 
 mod ci;
 mod e2e;
+mod fuzz;
 mod hang;
 mod kafka;
 mod mutants;
@@ -35,7 +36,7 @@ enum Command {
     Tidy,
     /// Whole nodes in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
     Simnode(sim::Options),
-    /// Fuzz the decoders (needs cargo-fuzz and a nightly toolchain).
+    /// Fuzz the decoders.
     Fuzz {
         /// For how many seconds.
         #[arg(default_value_t = 60)]
@@ -86,7 +87,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
         Command::Simnode(options) => sim::run(&options),
-        Command::Fuzz { time_s } => ci::fuzz(time_s),
+        Command::Fuzz { time_s } => fuzz::run(time_s),
         Command::E2e { arguments } => e2e::run(&arguments),
         Command::Hang => hang::run(),
         Command::Bench { arguments } => bench(&arguments),

@@ -1,7 +1,7 @@
 //! From a request's bytes to the handler of its API.
 //!
 //! ```text
-//!   header ─► admit (crate::admit) ─► body ─► handler ─► answer, counted
+//!   header: is it served? ─► body ─► admit (crate::admit) ─► handler ─► answer, counted
 //! ```
 //!
 //! The table at the end is the list of what this node serves: an API that isn't in it is neither advertised by
@@ -18,7 +18,7 @@ use tracing::debug;
 use crate::admin::controller_apis;
 use crate::admin::init_producer_id::ProducerIds;
 use crate::admin::topic_creation::TopicCreation;
-use crate::admit::{self, Refused};
+use crate::admit;
 use crate::controller::Controller;
 use crate::coordinator::Coordinators;
 use crate::core::Core;
@@ -82,15 +82,16 @@ impl Service for Dispatcher {
             "request"
         );
         self.core.metrics.requests.add(1);
-        match admit::by_header(&context, serves(api_key, listener.is_controller)) {
-            Ok(()) => {}
-            Err(Refused::AskAgainInVersion0) => return self.unsupported_api_versions(&context),
-            Err(Refused::Close(reason)) => return Err(reason),
+        if !serves(api_key, listener.is_controller) {
+            return Err(CloseReason::UnknownApi(code, listener.name.clone()));
+        }
+        if !(api_key.min_version()..=api_key.max_version()).contains(&context.api_version) {
+            return self.unsupported_version(&context);
         }
         let body = RequestBody::decode(api_key, context.api_version, &mut input).map_err(|source| {
             CloseReason::Malformed { api: api_key.name().to_owned(), version: context.api_version, source }
         })?;
-        admit::by_body(&context, &body, &self.response_memory).await?;
+        admit::admit(&context, &body, &self.response_memory).await?;
         let response = match body {
             RequestBody::Produce(request) => return self.begin_produce(context, request).await,
             body if listener.is_controller => controller_apis::handle(&self.controller, serves, &context, body).await,
@@ -101,8 +102,12 @@ impl Service for Dispatcher {
 }
 
 impl Dispatcher {
-    /// KIP-511: a client that asks in too new a version is answered in version 0, with what it needs to ask again.
-    fn unsupported_api_versions(&self, context: &RequestContext) -> Result<Disposition, CloseReason> {
+    /// KIP-511: a client that asks for ApiVersions in too new a version is answered in version 0, with what it needs to ask
+    /// again. Any other API's connection ends.
+    fn unsupported_version(&self, context: &RequestContext) -> Result<Disposition, CloseReason> {
+        if context.api_key != ApiKey::ApiVersions {
+            return Err(CloseReason::UnsupportedVersion(context.api_key.name(), context.api_version));
+        }
         let response = admin::api_versions::unsupported_version();
         let frame = frame::encode_response(&response, ApiKey::ApiVersions, 0, context.correlation_id)?;
         Ok(self.answered(context, frame))

@@ -18,7 +18,7 @@ use crate::dispatch::Dispatcher;
 use crate::log_dirs::LogDirs;
 use crate::metadata::MetadataView;
 use crate::net::admission::Admission;
-use crate::net::budgets::Budgets;
+use crate::net::connection::Budgets;
 use crate::net::listener::{ClaimedListener, Net};
 use crate::net::response_memory::ResponseMemory;
 use crate::node::Node;

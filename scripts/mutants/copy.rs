@@ -8,8 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{PACKAGE, PROGRAM, VARIABLE};
 use super::list::Mutant;
+use super::{PACKAGE, PROGRAM, VARIABLE};
 use crate::{ci, paths, sim, tidy};
 
 /// The crate that all others depend on: it holds the switch.

@@ -74,7 +74,13 @@ fn parse(list: &str) -> Result<Vec<Mutant>> {
     let mut mutants: Vec<Mutant> = Vec::new();
     for line in list.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            mutants.push(Mutant { name: name.to_owned(), text: String::new(), scenario: None, from: 0, edits: Vec::new() });
+            mutants.push(Mutant {
+                name: name.to_owned(),
+                text: String::new(),
+                scenario: None,
+                from: 0,
+                edits: Vec::new(),
+            });
             continue;
         }
         let mutant = mutants.last_mut().with_context(|| format!("a line before the first name: {line}"))?;

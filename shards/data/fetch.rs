@@ -10,42 +10,34 @@
 //!    still asks for a deleted topic would ask without a pause.
 //! 4. The slices become the `records` of the response, and the connection sends them as they are.
 
-use std::collections::hash_map::Entry;
+mod messages;
+
 use std::rc::Rc;
-use std::sync::Arc;
 
 use ringlog_log::transaction_index::AbortedTransaction as IndexedAbort;
 use ringlog_partition::{
-    FetchContext, FollowerFetch, ForgottenPartition, IsolationLevel, PartitionResult, ReadInfo, ReadPlan, ReadRequest,
-    Reader, SessionPartition, SessionRequest, SessionTopic, Standing,
+    FetchContext, FollowerFetch, IsolationLevel, PartitionResult, ReadInfo, ReadPlan, ReadRequest, Reader,
+    SessionTopic, Standing,
 };
 use ringlog_protocol::messages::fetch_request::FetchRequest;
-use ringlog_protocol::messages::fetch_response::{
-    AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData,
-};
-use ringlog_protocol::{Records, StrBytes};
+use ringlog_protocol::messages::fetch_response::FetchResponse;
 use ringlog_ring::{self as ring, BytePermit};
-use ringlog_types::{
-    BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, PartitionIndex, TopicIdPartition, Uuid,
-};
-use rustc_hash::FxHashMap;
+use ringlog_types::{BrokerEpoch, ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Offset, TopicIdPartition};
 use smallvec::SmallVec;
 
 use crate::core::Room as _;
 use crate::data::DataPlane;
-use crate::data::fetch_room::{Allowed, Room, share_out};
 use crate::data::replica::Replica;
 use crate::mesh::LocalFuture;
 use crate::net::request::RequestContext;
 use crate::scatter;
 use crate::storage::log_read::{Read, ReadRange, available};
 use crate::storage::slices::Slices;
+use messages::Name;
 
 /// The largest batch by Kafka's defaults. A first batch that turns out to be larger than the memory taken for it is read
 /// in a second attempt.
 const USUAL_BATCH_BYTES: usize = 1_048_588;
-/// The first version of Fetch that names topics by id.
-const TOPIC_IDS_SINCE: i16 = 13;
 
 /// Who fetches, and under which limits.
 #[derive(Debug, Clone, Copy)]
@@ -105,14 +97,14 @@ pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: Fe
     let limit = usize::try_from(request.max_bytes.min(plane.core.node.config.network.fetch_max_bytes)).unwrap_or(0);
     let wanted = Wanted::of(&request, context.api_version);
     let unknown_isolation = (!matches!(request.isolation_level, 0 | 1)).then(|| request.clone());
-    let session = session_request(request, context.api_version, wanted.follower.is_some());
+    let session = messages::session_request(request, context.api_version, wanted.follower.is_some());
     let fetch = match plane.fetch_sessions.borrow_mut().begin(session, now) {
         Ok(fetch) => fetch,
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     };
     let (mut outcomes, by_home) = find_homes(plane, &fetch);
     if let Some(request) = unknown_isolation.filter(|_| !by_home.is_empty()) {
-        return refusal(request, context.api_version, ErrorCode::UnknownServerError);
+        return messages::refusal(request, context.api_version, ErrorCode::UnknownServerError);
     }
     let most = by_home.parts().fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)).min(limit);
     let mut memory = Memory::for_all(plane, most).await;
@@ -139,31 +131,6 @@ pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: Fe
         memory = Memory::for_all(plane, most).await;
     }
     respond(plane, context, fetch, outcomes)
-}
-
-/// An error for everything that was asked.
-fn refusal(request: FetchRequest, version: i16, error: ErrorCode) -> FetchResponse {
-    let partition = |index| PartitionData {
-        partition_index: index,
-        error_code: error.code(),
-        high_watermark: -1,
-        aborted_transactions: Some(Vec::new()),
-        records: Some(Records::default()),
-        ..PartitionData::default()
-    };
-    // With ids of topics Kafka leaves it at the error of the whole.
-    let topics = request.topics.into_iter().filter(|_| version < TOPIC_IDS_SINCE);
-    let responses = topics.map(|topic| FetchableTopicResponse {
-        partitions: topic.partitions.iter().map(|asked| partition(asked.partition)).collect(),
-        topic: topic.topic,
-        topic_id: topic.topic_id,
-    });
-    FetchResponse {
-        error_code: error.code(),
-        session_id: request.session_id,
-        responses: responses.collect(),
-        ..FetchResponse::default()
-    }
 }
 
 /// Memory for one round of reading.
@@ -212,64 +179,6 @@ impl Wanted {
             first_batch_bytes: 0,
         }
     }
-}
-
-fn session_request(request: FetchRequest, version: i16, is_follower: bool) -> SessionRequest {
-    let uses_topic_ids = version >= TOPIC_IDS_SINCE;
-    let name_of = |id: Uuid, name: &StrBytes| {
-        if uses_topic_ids { SessionTopic::Id(id) } else { SessionTopic::Name(Arc::from(name.as_str())) }
-    };
-    let mut partitions = Vec::new();
-    for topic in &request.topics {
-        let name = name_of(topic.topic_id, &topic.topic);
-        partitions.extend(topic.partitions.iter().map(|partition| SessionPartition {
-            topic: name.clone(),
-            partition: PartitionIndex(partition.partition),
-            fetch_offset: Offset(partition.fetch_offset),
-            max_bytes: partition.partition_max_bytes,
-            current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
-            last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
-            log_start_offset: Offset(partition.log_start_offset),
-        }));
-    }
-    unite_repeated(&mut partitions);
-    let mut forgotten = Vec::new();
-    for topic in &request.forgotten_topics_data {
-        let name = name_of(topic.topic_id, &topic.topic);
-        forgotten.extend(
-            topic
-                .partitions
-                .iter()
-                .map(|&partition| ForgottenPartition { topic: name.clone(), partition: PartitionIndex(partition) }),
-        );
-    }
-    SessionRequest {
-        session_id: request.session_id,
-        session_epoch: if version >= 7 { request.session_epoch } else { -1 },
-        is_follower,
-        uses_topic_ids,
-        partitions,
-        forgotten,
-    }
-}
-
-/// Of a partition that is named more than once the last mention counts, in the place of the first.
-fn unite_repeated(partitions: &mut Vec<SessionPartition>) {
-    if partitions.len() < 2 {
-        return;
-    }
-    let mut places = FxHashMap::default();
-    let mut united: Vec<SessionPartition> = Vec::with_capacity(partitions.len());
-    for partition in partitions.drain(..) {
-        match places.entry((partition.topic.clone(), partition.partition)) {
-            Entry::Occupied(place) => united[*place.get()] = partition,
-            Entry::Vacant(place) => {
-                place.insert(united.len());
-                united.push(partition);
-            }
-        }
-    }
-    *partitions = united;
 }
 
 /// The home of each partition that is known; the others get their error at once.
@@ -485,86 +394,77 @@ async fn watch_here(plane: Rc<DataPlane>, seen: Vec<Seen>, deadline: MonotonicMs
     let _ = ring::timeout_ms(left_ms, changed.wait()).await;
 }
 
+/// Ends a fetch: tells the session what was found, and makes the response of what is new.
 fn respond(plane: &DataPlane, context: &RequestContext, fetch: FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
-    let results: Vec<PartitionResult> = outcomes.iter().map(result_of).collect();
-    let names: Vec<(SessionTopic, PartitionIndex)> =
+    let results: Vec<PartitionResult> = outcomes.iter().map(messages::result_of).collect();
+    let names: Vec<Name> =
         fetch.partitions.iter().map(|partition| (partition.topic.clone(), partition.partition)).collect();
     let now = ring::now().monotonic;
     let finished = plane.fetch_sessions.borrow_mut().finish(fetch, &results, now, &mut plane.core.random.borrow_mut());
-    let finished = match finished {
-        Ok(finished) => finished,
-        Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
-    };
-    let mut response = FetchResponse { session_id: finished.session_id, ..FetchResponse::default() };
-    let mut found: Vec<_> = outcomes.into_iter().zip(names).enumerate().collect();
-    // As Kafka has them: what was read, then what nobody could read.
-    found.sort_by_key(|(_, (outcome, _))| outcome.error.is_some() && outcome.aborted.is_some());
-    for (place, (outcome, (topic, partition))) in found {
-        if finished.include.as_ref().is_some_and(|include| !include[place]) {
-            continue;
-        }
-        let data = partition_data(partition, outcome, context.api_version);
-        match response.responses.last_mut().filter(|last| is_topic(last, &topic)) {
-            Some(last) => last.partitions.push(data),
-            None => {
-                let mut answer = FetchableTopicResponse { partitions: vec![data], ..FetchableTopicResponse::default() };
-                match topic {
-                    SessionTopic::Id(id) => answer.topic_id = id,
-                    SessionTopic::Name(name) => answer.topic = StrBytes::copy_from(&name),
-                }
-                response.responses.push(answer);
-            }
-        }
-    }
-    response
-}
-
-fn is_topic(answer: &FetchableTopicResponse, topic: &SessionTopic) -> bool {
-    match topic {
-        SessionTopic::Id(id) => answer.topic_id == *id,
-        SessionTopic::Name(name) => answer.topic.as_str() == &**name,
+    match finished {
+        Ok(finished) => messages::response(&finished, names, outcomes, context.api_version),
+        Err(error) => FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     }
 }
 
-fn result_of(outcome: &Outcome) -> PartitionResult {
-    PartitionResult {
-        error: outcome.error.unwrap_or(ErrorCode::None),
-        records_size: available(&outcome.records),
-        high_watermark: outcome.info.map_or(Offset::NONE, |info| info.high_watermark),
-        log_start_offset: outcome.info.map_or(Offset::NONE, |info| info.log_start_offset),
-        redirects_or_diverges: outcome.diverging.is_some(),
+/// Divides `total` bytes among those who want so many each: all get what they want if that fits, else nobody gets more
+/// than another who wants more than that.
+fn share_out(total: usize, wants: &[usize]) -> SmallVec<[usize; 4]> {
+    let mut order: SmallVec<[usize; 4]> = (0..wants.len()).collect();
+    order.sort_unstable_by_key(|&place| wants[place]);
+    let mut shares = SmallVec::from_elem(0, wants.len());
+    let mut left = total;
+    for (served, &place) in order.iter().enumerate() {
+        let share = wants[place].min(left / (wants.len() - served));
+        shares[place] = share;
+        left -= share;
+    }
+    shares
+}
+
+/// What a home may still answer, partition after partition.
+#[derive(Debug)]
+struct Room {
+    left: usize,
+    /// The first batch of all may be larger than what is allowed: else a reader would never get past it.
+    may_exceed: bool,
+    is_full: bool,
+}
+
+/// What a partition may be read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Allowed {
+    /// Bytes, at most.
+    max_bytes: usize,
+    /// But one batch in any case.
+    at_least_one: bool,
+}
+
+impl Room {
+    /// For so many bytes; `may_exceed` for one batch even if that is larger.
+    fn new(bytes: usize, may_exceed: bool) -> Room {
+        Room { left: bytes, may_exceed, is_full: bytes == 0 }
+    }
+
+    /// What may be read of a partition of which the client takes so many bytes; `None`: nothing more is to be read.
+    fn allow(&self, partition_max_bytes: usize) -> Option<Allowed> {
+        let allowed = Allowed { max_bytes: partition_max_bytes.min(self.left), at_least_one: self.may_exceed };
+        (self.may_exceed || !self.is_full).then_some(allowed)
+    }
+
+    /// So many bytes were read.
+    fn take(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+        self.may_exceed &= bytes == 0;
+        self.is_full |= self.left == 0;
+    }
+
+    /// The first batch of a partition didn't fit, of which the client takes so many bytes. That of another one is hardly
+    /// smaller, and each look at one may be a disk operation.
+    fn was_too_large(&mut self, partition_max_bytes: usize) {
+        self.is_full |= partition_max_bytes > self.left;
     }
 }
 
-/// Clients that ask in a version up to 5 don't know of storage errors, and look for another leader when they are told to.
-fn as_known(error: ErrorCode, version: i16) -> ErrorCode {
-    if error == ErrorCode::KafkaStorageError && version <= 5 { ErrorCode::NotLeaderOrFollower } else { error }
-}
-
-fn partition_data(partition: PartitionIndex, outcome: Outcome, version: i16) -> PartitionData {
-    let mut data = PartitionData {
-        partition_index: partition.0,
-        error_code: outcome.error.map_or(0, |error| as_known(error, version).code()),
-        high_watermark: -1,
-        // Clients before flexible versions take null for an error.
-        records: Some(Records::from_chunks(outcome.records.into_vec())),
-        ..PartitionData::default()
-    };
-    if let Some(info) = outcome.info {
-        data.high_watermark = info.high_watermark.0;
-        data.last_stable_offset = info.last_stable_offset.0;
-        data.log_start_offset = info.log_start_offset.0;
-    }
-    if let Some((epoch, end_offset)) = outcome.diverging.filter(|_| version >= 12) {
-        data.diverging_epoch.epoch = epoch.0;
-        data.diverging_epoch.end_offset = end_offset.0;
-    }
-    data.aborted_transactions = outcome.aborted.map(|aborted| {
-        let entry = |transaction: IndexedAbort| AbortedTransaction {
-            producer_id: transaction.producer_id.0,
-            first_offset: transaction.first_offset.0,
-        };
-        aborted.into_iter().map(entry).collect()
-    });
-    data
-}
+#[cfg(test)]
+mod tests;

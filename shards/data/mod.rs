@@ -3,7 +3,6 @@
 pub mod batch_checks;
 pub mod by_home;
 pub mod fetch;
-mod fetch_room;
 pub mod produce;
 pub mod replica;
 pub mod replicas;

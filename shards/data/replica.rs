@@ -2,7 +2,7 @@
 //! (`segment_store`), and the task that writes them out.
 //!
 //! Both are private: what others may do to a replica is what this module offers, and what the machine then asks for is done
-//! in one place ([`Replica::apply`]). `append`, `read`, `writer` and `files` say the rest.
+//! in one place ([`Replica::apply`]). `append`, `read` and `files` say the rest.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -26,7 +26,6 @@ use crate::storage::segment_store::SegmentStore;
 mod append;
 mod files;
 mod read;
-mod writer;
 
 pub use append::{AppendRules, Appended, ProduceFault, Told};
 

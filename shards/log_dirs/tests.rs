@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::core::Room as _;
 use crate::fixtures;
-use cluster::{Claimed, TestNode, appended, appended_unwritten, claim, claim_with, taken_over};
+use cluster::{Claimed, TestNode, appended, appended_in_rounds, appended_unwritten, claim, claim_with, taken_over};
 use ringlog_log::LogConfig;
 use ringlog_log::names::{FileKind, SegmentFile};
 use ringlog_log::segment_index::SegmentIndex;
@@ -138,12 +138,8 @@ fn acknowledged_records_survive_a_kill() {
     node.run(2, async move |shard| {
         for partition in 0..4 {
             let name = format!("t-{partition}");
-            claim_with(&shard, &name, topic, small_segments(), async |replica| {
-                for round in 0..60 {
-                    appended(&replica, round * 5, 5, 200).await;
-                }
-            })
-            .await;
+            claim_with(&shard, &name, topic, small_segments(), async |replica| appended_in_rounds(&replica, 60).await)
+                .await;
         }
         // No close: that is the kill.
     });
@@ -179,12 +175,8 @@ fn segments_after_a_torn_one_go() {
     let node = TestNode::formatted();
     let topic = Uuid([7; 16]);
     node.run(1, async move |shard| {
-        claim_with(&shard, "t-0", topic, small_segments(), async |replica| {
-            for round in 0..60 {
-                appended(&replica, round * 5, 5, 200).await;
-            }
-        })
-        .await;
+        claim_with(&shard, "t-0", topic, small_segments(), async |replica| appended_in_rounds(&replica, 60).await)
+            .await;
     });
     // A power failure lost the middle of a segment that nobody had flushed.
     node.remove("recovery-point-offset-checkpoint");
@@ -211,12 +203,7 @@ fn an_emptied_log_goes_on_at_its_end_after_a_kill() {
     let topic = Uuid([7; 16]);
     node.run(1, async move |shard| {
         let config = LogConfig { retention_bytes: 0, file_delete_delay_ms: 0, ..small_segments() };
-        claim_with(&shard, "t-0", topic, config, async |replica| {
-            for round in 0..20 {
-                appended(&replica, round * 5, 5, 200).await;
-            }
-        })
-        .await;
+        claim_with(&shard, "t-0", topic, config, async |replica| appended_in_rounds(&replica, 20).await).await;
         super::background::enforce_retention(&shard.log_dirs).await;
         super::removal::remove_due(&shard.log_dirs).await;
     });
@@ -260,12 +247,7 @@ fn a_new_topic_inherits_nothing_from_a_deleted_one_of_its_name() {
     let node = TestNode::formatted();
     let (old, new) = (Uuid([7; 16]), Uuid([9; 16]));
     node.run(2, async move |shard| {
-        claim_with(&shard, "t-0", old, small_segments(), async |replica| {
-            for round in 0..20 {
-                appended(&replica, round * 5, 5, 200).await;
-            }
-        })
-        .await;
+        claim_with(&shard, "t-0", old, small_segments(), async |replica| appended_in_rounds(&replica, 20).await).await;
         let id = cluster::id_of("t-0", old);
         shard
             .invoke_on(shard.core.node.home_of(id), move |shard| {
@@ -423,12 +405,8 @@ fn an_interrupted_compaction_is_finished() {
     let node = TestNode::formatted();
     let topic = Uuid([7; 16]);
     node.run(1, async move |shard| {
-        claim_with(&shard, "t-0", topic, small_segments(), async |replica| {
-            for round in 0..60 {
-                appended(&replica, round * 5, 5, 200).await;
-            }
-        })
-        .await;
+        claim_with(&shard, "t-0", topic, small_segments(), async |replica| appended_in_rounds(&replica, 60).await)
+            .await;
         super::close_all(&shard.log_dirs, None).await;
     });
     let logs = node.logs("t-0");

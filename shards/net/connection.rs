@@ -5,9 +5,10 @@
 //! that pipelines keeps the core busy. Responses leave in the order of their requests in any case.
 //!
 //! What a connection may hold: nothing while idle; a request's bytes as they arrive (never by its declared size), which
-//! are counted in the core's [`crate::net::request_memory`] before they are read; [`MAX_IN_FLIGHT`] unanswered Produce
-//! requests; one response on its way out, counted in the core's [`crate::net::response_memory`]. A peer that sends an
-//! impossible frame, stops in the middle of one, or doesn't take its responses is closed, nobody else notices.
+//! are counted in the core's [`RequestMemory`] from before they are read until the request is answered: where there is no
+//! room, sockets aren't read; [`MAX_IN_FLIGHT`] unanswered Produce requests; one response on its way out, counted in the
+//! core's [`crate::net::response_memory`]. A peer that sends an impossible frame, stops in the middle of one, is slower
+//! than its [`Pace`], or doesn't take its responses is closed, nobody else notices.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,15 +17,16 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use ringlog_protocol::frame::Frame;
-use ringlog_ring::{self as ring, BytePermit};
+use ringlog_ring::{self as ring, BytePermit, ByteSemaphore};
+use ringlog_types::MonotonicMs;
 use tracing::{debug, info};
 
+use crate::core::Core;
 use crate::mesh::LocalFuture;
-use crate::net::budgets::Budgets;
-use crate::net::pace::Pace;
 use crate::net::request::{ListenerInfo, Peer};
-use crate::net::request_memory::RequestHold;
+use crate::net::response_memory::ResponseMemory;
 use crate::net::service::{Answer, CloseReason, Disposition, Service};
+use crate::node::Node;
 
 /// Produce requests of one connection that may wait for their disk and followers.
 const MAX_IN_FLIGHT: usize = 64;
@@ -43,6 +45,10 @@ const STALL_LIMIT_WANTED_MS: u64 = 3_000;
 const LOOK_MS: u64 = 1_000;
 /// The smallest frame: API key, version, correlation id.
 const MIN_REQUEST_BYTES: usize = 8;
+/// 64 KB/s: slower than that, a large request or answer outlasts the clients' own time-outs.
+const SLOWEST_BYTES_PER_MS: u64 = 64;
+/// Memory of one core for requests, unless `queued.max.request.bytes` says something else. More wait at their sockets.
+const REQUEST_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 
 /// Why a connection ends before its peer closes it.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +67,29 @@ enum Close {
     Request(#[from] CloseReason),
     #[error("its responses could not be sent")]
     Writer,
+}
+
+/// What the connections of one core may hold together, and where it is counted.
+pub struct Budgets {
+    /// The core.
+    pub core: Rc<Core>,
+    /// Memory for what clients send.
+    pub request_memory: RequestMemory,
+    /// Memory for answers on their way out.
+    pub response_memory: ResponseMemory,
+}
+
+impl Budgets {
+    /// Nothing is held yet.
+    pub fn new(core: Rc<Core>, response_memory: ResponseMemory) -> Budgets {
+        Budgets { request_memory: RequestMemory::new(request_memory_bytes(&core.node)), core, response_memory }
+    }
+}
+
+/// This core's part of the node's memory for requests.
+fn request_memory_bytes(node: &Node) -> usize {
+    let configured = usize::try_from(node.config.network.queued_max_request_bytes).ok().filter(|bytes| *bytes > 0);
+    configured.map_or(REQUEST_MEMORY_BYTES, |bytes| bytes.div_ceil(node.shards))
 }
 
 /// Serves one connection until either side ends it.
@@ -261,6 +290,115 @@ fn frame_size(received: &BytesMut, max_bytes: usize) -> Result<Option<usize>, Cl
     match usize::try_from(announced) {
         Ok(size) if (MIN_REQUEST_BYTES..=max_bytes).contains(&size) => Ok(Some(size)),
         _ => Err(Close::FrameSize(announced, max_bytes)),
+    }
+}
+
+/// Memory of one core for what clients send.
+///
+/// A request's first bytes take their room in the order of asking. One that has begun asks for more as it arrives, and
+/// keeps what it has: several large ones could wait for each other for ever. So beside the shared memory there is room
+/// for one request of the largest size, which goes to one of them at a time, and that one can be finished.
+///
+/// Bound: the shared memory and the largest request.
+pub struct RequestMemory {
+    shared: ByteSemaphore,
+    /// Whose request takes what it needs beside the shared memory.
+    turn: ByteSemaphore,
+}
+
+/// What a connection's received bytes, or one of its requests, have taken.
+#[derive(Default)]
+pub struct RequestHold {
+    permit: Option<BytePermit>,
+    turn: Option<BytePermit>,
+}
+
+impl RequestMemory {
+    /// `shared_bytes` for all requests together, and beside it room for one that is as large as may be.
+    pub fn new(shared_bytes: usize) -> RequestMemory {
+        RequestMemory { shared: ByteSemaphore::new(shared_bytes), turn: ByteSemaphore::new(1) }
+    }
+
+    /// Takes room for `bytes` in all, beyond what `hold` has; whether there was.
+    pub fn try_grow(&self, hold: &mut RequestHold, bytes: usize) -> bool {
+        if hold.turn.is_some() {
+            return true;
+        }
+        match &mut hold.permit {
+            Some(permit) => bytes <= permit.bytes() || permit.try_grow(bytes - permit.bytes()),
+            none => {
+                *none = self.shared.try_acquire(bytes);
+                none.is_some()
+            }
+        }
+    }
+
+    /// [`RequestMemory::try_grow`], waiting its turn. Who has nothing yet waits for the shared memory alone.
+    pub async fn grow(&self, hold: &mut RequestHold, bytes: usize) {
+        if self.try_grow(hold, bytes) {
+            return;
+        }
+        let Some(permit) = &mut hold.permit else {
+            hold.permit = Some(self.shared.acquire(bytes).await);
+            return;
+        };
+        let more = bytes - permit.bytes();
+        let shared = async {
+            permit.grow(more).await;
+            None
+        };
+        hold.turn = futures_lite::future::or(shared, async { Some(self.turn.acquire(1).await) }).await;
+    }
+
+    /// Bytes that nobody holds.
+    #[cfg(test)]
+    pub fn available(&self) -> usize {
+        self.shared.available()
+    }
+}
+
+impl RequestHold {
+    /// So many bytes may be there.
+    pub fn bytes(&self) -> usize {
+        match (&self.turn, &self.permit) {
+            (Some(_), _) => usize::MAX,
+            (None, Some(permit)) => permit.bytes(),
+            (None, None) => 0,
+        }
+    }
+
+    /// A request of `bytes` is complete: its part goes with it. The turn goes, too: what it allowed lies in there.
+    pub fn split(&mut self, bytes: usize) -> RequestHold {
+        RequestHold { permit: self.permit.as_mut().map(|permit| permit.split(bytes)), turn: self.turn.take() }
+    }
+}
+
+/// A peer's time for one request or answer: for the one to arrive, for the other to be taken.
+///
+/// It must move on within `pause_ms`, and on the whole be no slower than [`SLOWEST_BYTES_PER_MS`] after a first
+/// `pause_ms`: else it could make the node hold memory for as long as it likes, at a byte now and then.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    pause_ms: u64,
+    begun: MonotonicMs,
+}
+
+impl Pace {
+    /// Of something that begins now.
+    fn begin(now: MonotonicMs, pause_ms: u64) -> Pace {
+        Pace { pause_ms, begun: now }
+    }
+
+    /// How long the next bytes may take when `bytes` have gone so far; none when the time is over.
+    fn next_ms(&self, now: MonotonicMs, bytes: u64) -> Option<u64> {
+        let allowed_ms = self.pause_ms + bytes / SLOWEST_BYTES_PER_MS;
+        let left_ms = allowed_ms.checked_sub(now.since_ms(self.begun)).filter(|left_ms| *left_ms > 0)?;
+        Some(left_ms.min(self.pause_ms))
+    }
+
+    /// From `since` on it was the node that let the peer wait.
+    fn forgive(&mut self, since: MonotonicMs, now: MonotonicMs) {
+        self.begun = self.begun.plus_ms(now.since_ms(since));
     }
 }
 

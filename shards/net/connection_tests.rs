@@ -1,3 +1,6 @@
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
 use ringlog_protocol::frame;
 use ringlog_protocol::messages::MetadataRequest;
 
@@ -159,4 +162,77 @@ fn frames_of_impossible_sizes_are_refused_as_soon_as_the_size_is_there() {
     for bytes in [[0, 0, 3, 233], [0, 0, 0, 7], [0, 0, 0, 0], [255, 255, 255, 255], [127, 0, 0, 0]] {
         assert!(matches!(size_of(&bytes), Err(Close::FrameSize(..))), "{bytes:?}");
     }
+}
+
+fn is_ready<F: Future<Output = ()>>(future: Pin<&mut F>) -> bool {
+    future.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+}
+
+#[test]
+fn what_is_split_off_is_returned_with_its_request() {
+    let memory = RequestMemory::new(1000);
+    let mut received = RequestHold::default();
+    assert!(memory.try_grow(&mut received, 600));
+    let first = received.split(100);
+    let second = received.split(200);
+    assert!(memory.try_grow(&mut received, 300), "it still has them");
+    assert_eq!(memory.available(), 400);
+    drop(second);
+    assert_eq!(memory.available(), 600);
+    drop((received, first));
+    assert_eq!(memory.available(), 1000);
+}
+
+#[test]
+fn large_requests_that_began_together_are_finished_one_after_the_other() {
+    let memory = RequestMemory::new(1000);
+    let mut holds: Vec<RequestHold> = (0..4).map(|_| RequestHold::default()).collect();
+    assert!(holds.iter_mut().all(|hold| memory.try_grow(hold, 250)));
+    // All of it is taken, and each wants more.
+    let [first, second, third, fourth] = &mut holds[..] else { panic!("four") };
+    assert!(is_ready(pin!(memory.grow(first, 900))), "the turn is free");
+    assert!(memory.try_grow(first, 5000), "whose turn it is takes what it needs");
+    {
+        let mut waiting = pin!(memory.grow(second, 400));
+        assert!(!is_ready(waiting.as_mut()));
+        // Done: its turn and its bytes are free.
+        drop(first.split(5000));
+        assert!(is_ready(waiting.as_mut()));
+    }
+    assert!(!memory.try_grow(third, 900) && !memory.try_grow(fourth, 900));
+}
+
+#[test]
+fn who_has_nothing_yet_waits_without_the_turn() {
+    let memory = RequestMemory::new(1000);
+    let mut all = RequestHold::default();
+    assert!(memory.try_grow(&mut all, 1000));
+    let mut newcomer = RequestHold::default();
+    let mut waiting = pin!(memory.grow(&mut newcomer, 10));
+    assert!(!is_ready(waiting.as_mut()));
+    assert!(is_ready(pin!(memory.grow(&mut all, 2000))), "who has begun goes on beside");
+    drop(all);
+    assert!(is_ready(waiting.as_mut()));
+}
+
+#[test]
+fn a_peer_that_moves_on_has_its_pause_again_and_one_that_trickles_does_not() {
+    let start = MonotonicMs(500);
+    let pace = Pace::begin(start, 30_000);
+    assert_eq!(pace.next_ms(start, 0), Some(30_000));
+    assert_eq!(pace.next_ms(start.plus_ms(29_999), 0), Some(1));
+    assert_eq!(pace.next_ms(start.plus_ms(30_000), 0), None);
+    // 64 KB in the first second are worth a second.
+    assert_eq!(pace.next_ms(start.plus_ms(1_000), 64_000), Some(30_000));
+    assert_eq!(pace.next_ms(start.plus_ms(30_000), 64_000), Some(1_000));
+    // A byte every 29 s.
+    assert_eq!(pace.next_ms(start.plus_ms(58_000), 2), None);
+}
+
+#[test]
+fn a_wait_for_the_node_is_not_the_peers() {
+    let start = MonotonicMs(0);
+    let mut pace = Pace::begin(start, 1_000);
+    pace.forgive(start.plus_ms(100), start.plus_ms(60_100));
+    assert_eq!(pace.next_ms(start.plus_ms(60_200), 0), Some(800));
 }

@@ -2,13 +2,10 @@
 //! connections to other nodes.
 
 pub mod admission;
-pub mod budgets;
 pub mod connection;
 pub mod connection_limits;
 pub mod listener;
-mod pace;
 pub mod peer;
 pub mod request;
-pub mod request_memory;
 pub mod response_memory;
 pub mod service;

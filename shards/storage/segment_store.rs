@@ -7,9 +7,9 @@
 //!                                         ↑ written
 //! ```
 //!
-//! An append copies a batch once, into the open frame (`tail`). [`SegmentStore::write_out`] writes what is new (`writer`): a
-//! full frame from where it lies, the rest of the open one padded to its 4 KiB block, which is written again when it has
-//! grown. Readers get slices of the frames themselves, or of buffers that were read from the file.
+//! [`SegmentStore::append`] copies a batch once, into the open frame (`tail`). [`SegmentStore::write_out`] writes what is
+//! new (`writer`): a full frame from where it lies, the rest of the open one padded to its 4 KiB block, which is written
+//! again when it has grown. Readers get slices of the frames themselves, or of buffers that were read from the file.
 //!
 //! A log that nobody writes holds no frame. Its next append begins in the middle of a block, whose earlier bytes are
 //! then read back once, by the writer (`head`).
@@ -23,7 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ringlog_log::{Log, Roll};
+use ringlog_log::Log;
 use ringlog_types::Offset;
 use smallvec::SmallVec;
 
@@ -132,24 +132,6 @@ impl SegmentStore {
     /// An I/O error in this store's files: the log directory at `place` fails.
     pub fn report_fault(&self, place: usize, what: &str, error: &io::Error) {
         self.context.faults.report(place, format!("{}: {what}: {error}", self.directory().display()));
-    }
-
-    /// Starts a new segment. The one before is cut to its size once it is written out; then its indexes are due, see
-    /// [`SegmentStore::take_finished`].
-    pub fn roll(&self, roll: Box<Roll>) {
-        self.tails.roll(self.files.generations.begin(roll.new_base_offset));
-        self.indexes.on_roll(roll);
-    }
-
-    /// Whether there is memory for an append of `bytes`, until the next `await`. Other stores' clean frames give way.
-    pub fn has_room_for(&self, bytes: usize) -> bool {
-        let memory = self.tails.memory_for(bytes);
-        self.context.frames.has_room(memory)
-    }
-
-    /// Copies `parts`, which follow each other, to the end of the active segment, which must be at `position`.
-    pub fn append(&self, position: u64, parts: &[&[u8]]) {
-        self.tails.append(&self.context.frames, position, parts);
     }
 
     /// Whether bytes wait to be written, or a sealed segment to be handed out by [`SegmentStore::take_finished`].

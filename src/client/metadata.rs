@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::metadata_response::MetadataResponseTopic;
 use ringlog_protocol::messages::{DescribeClusterResponse, MetadataResponse};
 use ringlog_types::Uuid;
@@ -19,6 +20,12 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// By its id, as an answer names it.
+    fn named(id: i32, host: StrBytes, port: i32, rack: Option<StrBytes>) -> (i32, Broker) {
+        let port = u16::try_from(port).unwrap_or(0);
+        (id, Broker { id, host: host.into(), port, rack: rack.map(String::from) })
+    }
+
     /// `HOST:PORT`; a host that is an IPv6 address is put in brackets.
     pub fn address(&self) -> String {
         if self.host.contains(':') && !self.host.starts_with('[') {
@@ -79,16 +86,8 @@ impl Metadata {
     pub(crate) fn update(&mut self, response: MetadataResponse, is_all_topics: bool) {
         self.cluster_id = response.cluster_id.map(String::from);
         self.controller_id = response.controller_id;
-        let brokers = response.brokers.into_iter().map(|broker| {
-            let known = Broker {
-                id: broker.node_id,
-                host: broker.host.into(),
-                port: u16::try_from(broker.port).unwrap_or(0),
-                rack: broker.rack.map(String::from),
-            };
-            (known.id, known)
-        });
-        self.brokers = brokers.collect();
+        let brokers = response.brokers.into_iter();
+        self.brokers = brokers.map(|it| Broker::named(it.node_id, it.host, it.port, it.rack)).collect();
         if is_all_topics {
             self.topics.clear();
         }
@@ -102,16 +101,8 @@ impl Metadata {
     pub(crate) fn update_nodes(&mut self, response: DescribeClusterResponse) {
         self.cluster_id = Some(String::from(response.cluster_id));
         self.controller_id = response.controller_id;
-        let nodes = response.brokers.into_iter().map(|node| {
-            let known = Broker {
-                id: node.broker_id,
-                host: node.host.into(),
-                port: u16::try_from(node.port).unwrap_or(0),
-                rack: node.rack.map(String::from),
-            };
-            (known.id, known)
-        });
-        self.brokers = nodes.collect();
+        let nodes = response.brokers.into_iter();
+        self.brokers = nodes.map(|it| Broker::named(it.broker_id, it.host, it.port, it.rack)).collect();
     }
 
     /// A partition, if it is known.

@@ -302,8 +302,8 @@ impl Log {
         self.sealed.iter().map(|segment| u64::from(segment.size)).sum::<u64>() + u64::from(self.active.size)
     }
 
-    /// Places batches that already have their offsets at the log's end, and takes them into epochs and producers.
-    /// All of them go to one segment.
+    /// Places batches that already have their offsets at the log's end, in a new segment when `config` or their size asks
+    /// for one, and takes them into epochs and producers. All of them go to one segment.
     pub fn append(
         &mut self,
         batches: &[LogBatch],

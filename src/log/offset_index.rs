@@ -19,6 +19,16 @@ pub enum IndexError {
     OutOfOrder(usize),
 }
 
+/// The entries of an index file, without the preallocated room at its end, which is zeros.
+pub(crate) fn used_entries<const LEN: usize>(bytes: &[u8]) -> Result<&[[u8; LEN]], IndexError> {
+    let (entries, rest) = bytes.as_chunks::<LEN>();
+    if !rest.is_empty() {
+        return Err(IndexError::InvalidSize(bytes.len()));
+    }
+    let used = entries.iter().rposition(|entry| entry.iter().any(|byte| *byte != 0)).map_or(0, |last| last + 1);
+    Ok(&entries[..used])
+}
+
 /// A batch and where it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetPosition {
@@ -44,14 +54,10 @@ impl OffsetIndex {
 
     /// Reads a file's content; zeros at its end are preallocated room.
     pub fn load(base_offset: Offset, bytes: &[u8]) -> Result<OffsetIndex, IndexError> {
-        let (chunks, rest) = bytes.as_chunks::<OFFSET_INDEX_ENTRY_LEN>();
-        if !rest.is_empty() {
-            return Err(IndexError::InvalidSize(bytes.len()));
-        }
-        let used = chunks.iter().rposition(|chunk| chunk.iter().any(|byte| *byte != 0)).map_or(0, |last| last + 1);
-        let mut entries: Vec<(u32, u32)> = Vec::with_capacity(used);
-        for (index, chunk) in chunks[..used].iter().enumerate() {
-            let [a, b, c, d, e, f, g, h] = *chunk;
+        let used = used_entries::<OFFSET_INDEX_ENTRY_LEN>(bytes)?;
+        let mut entries: Vec<(u32, u32)> = Vec::with_capacity(used.len());
+        for (index, entry) in used.iter().enumerate() {
+            let [a, b, c, d, e, f, g, h] = *entry;
             let entry = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
             let last = entries.last().copied();
             let rises = last.is_none_or(|last| last.0 < entry.0 && last.1 < entry.1);

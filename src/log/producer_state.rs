@@ -344,7 +344,8 @@ impl ProducerStateManager {
         entry.guard
     }
 
-    /// Judges a batch before it gets offsets.
+    /// Judges a batch before it gets offsets: it is accepted, it is one of the last that its producer sent already, or its
+    /// sequence, its epoch or its transaction forbid it.
     pub fn check(
         &self,
         batch: &LogBatch,

@@ -5,7 +5,7 @@
 
 use ringlog_types::{Offset, TimestampMs};
 
-use crate::offset_index::IndexError;
+use crate::offset_index::{IndexError, used_entries};
 
 /// Bytes of an entry.
 pub const TIME_INDEX_ENTRY_LEN: usize = 12;
@@ -35,14 +35,10 @@ impl TimeIndex {
 
     /// Reads a file's content; zeros at its end are preallocated room.
     pub fn load(base_offset: Offset, bytes: &[u8]) -> Result<TimeIndex, IndexError> {
-        let (chunks, rest) = bytes.as_chunks::<TIME_INDEX_ENTRY_LEN>();
-        if !rest.is_empty() {
-            return Err(IndexError::InvalidSize(bytes.len()));
-        }
-        let used = chunks.iter().rposition(|chunk| chunk.iter().any(|byte| *byte != 0)).map_or(0, |last| last + 1);
-        let mut entries: Vec<(i64, u32)> = Vec::with_capacity(used);
-        for (index, chunk) in chunks[..used].iter().enumerate() {
-            let [a, b, c, d, e, f, g, h, i, j, k, l] = *chunk;
+        let used = used_entries::<TIME_INDEX_ENTRY_LEN>(bytes)?;
+        let mut entries: Vec<(i64, u32)> = Vec::with_capacity(used.len());
+        for (index, entry) in used.iter().enumerate() {
+            let [a, b, c, d, e, f, g, h, i, j, k, l] = *entry;
             let entry = (i64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([i, j, k, l]));
             let rises = entries.last().is_none_or(|last| last.0 < entry.0 && last.1 <= entry.1);
             if !rises || entry.0 < 0 || entry.1 > i32::MAX as u32 {

@@ -1,15 +1,16 @@
-//! Appends: what a leader gives offsets to, and what a follower takes over from its leader.
+//! What a leader appends, up to its acknowledgement: [`Partition::leader_append`] gives it offsets and a place, the store
+//! writes it, [`Partition::on_durable`] hears of that and moves the high watermark, [`Partition::acknowledged`] tells what
+//! became of it.
 
 use bytes::Bytes;
 use ringlog_log::validator::{
-    AppendOrigin, BatchRules, CheckedBatch, Destination, ReplicationError, ValidatedBatch, ValidationError, check,
-    check_replicated,
+    AppendOrigin, BatchRules, CheckedBatch, Destination, ValidatedBatch, ValidationError, check,
 };
 use ringlog_log::{LogAppendError, LogBatch, LogConfig, Placement, ProducerCheck, ProducerError, TransactionRules};
-use ringlog_protocol::records::{BatchError, BatchHeader, BatchRef, Unpacker};
-use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs, TopicPartition};
+use ringlog_protocol::records::{BatchRef, Unpacker};
+use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, Now, Offset, TimestampMs, TopicPartition};
 
-use crate::{Partition, Role, Unserved};
+use crate::{Effects, Partition, Role, Unserved};
 
 /// Under which rules a leader appends a batch that was checked.
 #[derive(Debug, Clone, Copy)]
@@ -120,39 +121,6 @@ impl AppendError {
     }
 }
 
-/// A prefix of what was fetched from the leader, with its place. Write `bytes` of it, report
-/// [`Partition::on_durable`], and go on with the rest, if any.
-#[derive(Debug)]
-pub struct FollowerAppend {
-    /// Where it goes.
-    pub placement: Placement,
-    /// Length of the prefix; 0 when nothing of it may be taken.
-    pub bytes: usize,
-    /// The log's end after it.
-    pub next_offset: Offset,
-}
-
-/// Why a follower can't take what it fetched.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FollowerAppendError {
-    /// This replica doesn't follow in that epoch any more.
-    #[error("not a follower in leader epoch {0}")]
-    NotFollower(LeaderEpoch),
-    /// The bytes are no batches that continue the log: fetch again.
-    #[error(transparent)]
-    Invalid(#[from] ReplicationError),
-    /// The log is empty and its start lies inside of the leader's first batch (the leader's start need not be a batch's):
-    /// start the log anew at this offset ([`ringlog_log::Log::truncate_fully_and_start_at`]) and prepare again.
-    #[error("the leader's first batch starts at {0}, below this empty log")]
-    StartsBelowEmptyLog(Offset),
-    /// A control batch can't be read.
-    #[error("unreadable control batch: {0}")]
-    Control(#[from] BatchError),
-    /// It doesn't fit the log.
-    #[error(transparent)]
-    Log(#[from] LogAppendError),
-}
-
 impl Partition {
     /// Checks a batch of the node's own and gives it offsets and a place, as [`Partition::leader_append`] does.
     pub fn leader_prepare(
@@ -223,61 +191,88 @@ impl Partition {
         Ok(())
     }
 
+    /// Writes are on the device up to `end_offset`. Called in order of the appends; a report for an older leader epoch
+    /// is as good, as the bytes are there all the same.
+    pub fn on_durable(&mut self, end_offset: Offset, config: &LogConfig, now: MonotonicMs) -> Effects {
+        let end_offset = end_offset.min(self.log.log_end_offset());
+        if self.role == Role::Unassigned || end_offset <= self.durable_end_offset {
+            return Effects::default();
+        }
+        self.durable_end_offset = end_offset;
+        let high_watermark = match self.role {
+            Role::Leader => self.advance_high_watermark(config, now),
+            Role::Follower | Role::Unassigned => None,
+        };
+        Effects { high_watermark, durable_end_offset: Some(end_offset), ..Effects::default() }
+    }
+
+    /// Moves the high watermark of a leader to what all members of the maximal ISR, and caught-up followers about to
+    /// join it, have. Frozen while the committed ISR is below its minimum: replicas outside of it may be elected by ELR
+    /// (KIP-966) on the ground that nothing was committed without them, and a proposal may never reach the controller.
+    pub(crate) fn advance_high_watermark(&mut self, config: &LogConfig, now: MonotonicMs) -> Option<Offset> {
+        if self.role != Role::Leader || self.isr.committed().len() < self.effective_min_isr(config) {
+            return None;
+        }
+        let leader_end = self.durable_end_offset;
+        let lag_max_ms = self.limits.replica_lag_time_max_ms;
+        let mut candidate = leader_end;
+        for remote in &self.remotes {
+            if remote.log_end_offset < candidate
+                && (self.isr.maximal_contains(remote.replica)
+                    || (remote.eligible_for_isr && remote.is_caught_up(leader_end, now, lag_max_ms)))
+            {
+                candidate = remote.log_end_offset;
+            }
+        }
+        self.raise_high_watermark(candidate)
+    }
+
+    /// Everything below `candidate` is committed, if it wasn't before; returns it then.
+    pub(crate) fn raise_high_watermark(&mut self, candidate: Offset) -> Option<Offset> {
+        if candidate <= self.high_watermark {
+            return None;
+        }
+        self.high_watermark = candidate;
+        self.log.producers_mut().on_high_watermark(candidate);
+        Some(candidate)
+    }
+
+    /// The least number of in-sync replicas for acks=all and for the high watermark to move: `min.insync.replicas`,
+    /// but no more than are assigned.
+    pub fn effective_min_isr(&self, config: &LogConfig) -> usize {
+        usize::try_from(config.min_in_sync_replicas).unwrap_or(1).min(usize::from(self.assigned)).max(1)
+    }
+
+    /// What is to be said of records that were appended in `leader_epoch` and end at `end_offset`: acknowledged once they are
+    /// durable here (acks 0 and 1) or committed (acks -1), or why they never will be. `None` as long as that is open.
+    pub fn acknowledged(
+        &self,
+        end_offset: Offset,
+        leader_epoch: LeaderEpoch,
+        acks: i16,
+        config: &LogConfig,
+    ) -> Option<Result<(), ErrorCode>> {
+        if let Some(why) = self.unserved.filter(|why| !why.is_still_written()) {
+            return Some(Err(why.error_code()));
+        }
+        if self.role != Role::Leader || self.leader_epoch != leader_epoch {
+            return Some(Err(ErrorCode::NotLeaderOrFollower));
+        }
+        let is_durable = self.durable_end_offset >= end_offset;
+        if acks != -1 {
+            return is_durable.then_some(Ok(()));
+        }
+        if self.high_watermark < end_offset {
+            // A node that stops writes what it took, and doesn't wait for others.
+            return self.unserved.filter(|_| is_durable).map(|why| Err(why.error_code()));
+        }
+        Some(if self.has_enough_in_sync(config) { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend) })
+    }
+
     /// Whether acks=all may be confirmed for what the high watermark has reached: false means
     /// `NOT_ENOUGH_REPLICAS_AFTER_APPEND`.
     pub fn has_enough_in_sync(&self, config: &LogConfig) -> bool {
         self.isr.maximal_len() >= self.effective_min_isr(config)
-    }
-
-    /// Takes over a prefix of what was fetched from the leader in `leader_epoch`, unchanged: as many batches as one
-    /// segment can take. Batches of a higher epoch than this replica knows are left out.
-    pub fn follower_prepare(
-        &mut self,
-        records: &[u8],
-        leader_epoch: LeaderEpoch,
-        config: &LogConfig,
-        now: Now,
-    ) -> Result<FollowerAppend, FollowerAppendError> {
-        if self.role != Role::Follower || self.leader_epoch != leader_epoch {
-            return Err(FollowerAppendError::NotFollower(leader_epoch));
-        }
-        let log_end_offset = self.log.log_end_offset();
-        if self.log.log_start_offset() == log_end_offset
-            && let Ok(first) = BatchHeader::parse(records)
-            && first.base_offset < log_end_offset
-            && first.last_offset() >= log_end_offset
-        {
-            return Err(FollowerAppendError::StartsBelowEmptyLog(first.base_offset));
-        }
-        let found = check_replicated(records, log_end_offset, self.leader_epoch)?;
-        let mut batches = Vec::with_capacity(found.headers.len());
-        let mut bytes = 0_usize;
-        for header in found.headers {
-            let end = bytes + header.size_in_bytes();
-            // The first one goes in any case, and is refused below when it alone is too large.
-            if !batches.is_empty() && end > config.segment_bytes as usize {
-                break;
-            }
-            batches.push(replicated_batch(header, records.get(bytes..end).unwrap_or_default())?);
-            bytes = end;
-        }
-        let placement = self.log.append(&batches, config, now.wall)?;
-        Ok(FollowerAppend { placement, bytes, next_offset: self.log.log_end_offset() })
-    }
-
-    /// A follower learns the leader's high watermark and log start with each fetch; call it once what came with them
-    /// is durable, and on empty answers. Returns the new high watermark if it moved, and whether the log's start did.
-    pub fn follower_advance(
-        &mut self,
-        leader_high_watermark: Offset,
-        leader_log_start_offset: Offset,
-    ) -> (Option<Offset>, bool) {
-        if self.role != Role::Follower {
-            return (None, false);
-        }
-        let moved = self.raise_high_watermark(leader_high_watermark.min(self.durable_end_offset));
-        let start = leader_log_start_offset.min(self.high_watermark);
-        (moved, self.log.advance_log_start_offset(start))
     }
 }
 
@@ -289,8 +284,4 @@ fn logged_batch(batch: &ValidatedBatch) -> LogBatch {
     let bytes = batch.to_contiguous();
     let marker = BatchRef::parse(&bytes).and_then(|parsed| LogBatch::of(&parsed)).ok().and_then(|logged| logged.marker);
     LogBatch { header: batch.header, marker }
-}
-
-fn replicated_batch(header: BatchHeader, bytes: &[u8]) -> Result<LogBatch, BatchError> {
-    if header.is_control() { LogBatch::of(&BatchRef { header, bytes }) } else { Ok(LogBatch::of_data(header)) }
 }

@@ -271,7 +271,8 @@ impl FetchSessionCache {
         Ok(FetchContext { partitions, kind: ContextKind::Incremental { session_id, expected_epoch } })
     }
 
-    /// Decides the answer. `results` are those of `context.partitions`, in their order.
+    /// Decides the answer: its session's id, and whether it has all partitions or those of which there is something new.
+    /// `results` are those of `context.partitions`, in their order.
     pub fn finish(
         &mut self,
         context: FetchContext,

@@ -12,11 +12,10 @@ mod offsets;
 mod partition;
 mod read;
 mod replica;
+mod replicated;
 mod unserved;
 
-pub use append::{
-    AppendContext, AppendError, DuplicateAppend, FollowerAppend, FollowerAppendError, LeaderAppend, PreparedAppend,
-};
+pub use append::{AppendContext, AppendError, DuplicateAppend, LeaderAppend, PreparedAppend};
 pub use fetch_session::{
     FetchContext, FetchSessionCache, FetchSessionCacheLimits, FinishedFetch, ForgottenPartition, PartitionResult,
     SessionError, SessionPartition, SessionRequest, SessionTopic,
@@ -26,4 +25,5 @@ pub use offsets::{DeleteRecordsError, ListOffsetsRequest, OffsetError, Truncatio
 pub use partition::{Effects, FollowerState, LeaderState, Partition, PartitionLimits, RecoveryState, Role, Standing};
 pub use read::{IsolationLevel, ReadError, ReadInfo, ReadPlan, ReadRequest, Reader};
 pub use replica::{FollowerFetch, RemoteReplica};
+pub use replicated::{FollowerAppend, FollowerAppendError};
 pub use unserved::Unserved;

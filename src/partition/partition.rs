@@ -317,57 +317,6 @@ impl Partition {
         Effects { leadership_changed: true, ..Effects::default() }
     }
 
-    /// Writes are on the device up to `end_offset`. Called in order of the appends; a report for an older leader epoch
-    /// is as good, as the bytes are there all the same.
-    pub fn on_durable(&mut self, end_offset: Offset, config: &LogConfig, now: MonotonicMs) -> Effects {
-        let end_offset = end_offset.min(self.log.log_end_offset());
-        if self.role == Role::Unassigned || end_offset <= self.durable_end_offset {
-            return Effects::default();
-        }
-        self.durable_end_offset = end_offset;
-        let high_watermark = match self.role {
-            Role::Leader => self.advance_high_watermark(config, now),
-            Role::Follower | Role::Unassigned => None,
-        };
-        Effects { high_watermark, durable_end_offset: Some(end_offset), ..Effects::default() }
-    }
-
-    /// The least number of in-sync replicas for acks=all and for the high watermark to move: `min.insync.replicas`,
-    /// but no more than are assigned.
-    pub fn effective_min_isr(&self, config: &LogConfig) -> usize {
-        usize::try_from(config.min_in_sync_replicas).unwrap_or(1).min(usize::from(self.assigned)).max(1)
-    }
-
-    /// Moves the high watermark of a leader to what all members of the maximal ISR, and caught-up followers about to
-    /// join it, have. Frozen while the committed ISR is below its minimum: replicas outside of it may be elected by ELR
-    /// (KIP-966) on the ground that nothing was committed without them, and a proposal may never reach the controller.
-    pub(crate) fn advance_high_watermark(&mut self, config: &LogConfig, now: MonotonicMs) -> Option<Offset> {
-        if self.role != Role::Leader || self.isr.committed().len() < self.effective_min_isr(config) {
-            return None;
-        }
-        let leader_end = self.durable_end_offset;
-        let lag_max_ms = self.limits.replica_lag_time_max_ms;
-        let mut candidate = leader_end;
-        for remote in &self.remotes {
-            if remote.log_end_offset < candidate
-                && (self.isr.maximal_contains(remote.replica)
-                    || (remote.eligible_for_isr && remote.is_caught_up(leader_end, now, lag_max_ms)))
-            {
-                candidate = remote.log_end_offset;
-            }
-        }
-        self.raise_high_watermark(candidate)
-    }
-
-    pub(crate) fn raise_high_watermark(&mut self, candidate: Offset) -> Option<Offset> {
-        if candidate <= self.high_watermark {
-            return None;
-        }
-        self.high_watermark = candidate;
-        self.log.producers_mut().on_high_watermark(candidate);
-        Some(candidate)
-    }
-
     /// Whether this replica is in the assignment that the leader knows.
     pub fn knows_replica(&self, replica: NodeId) -> bool {
         self.remotes.iter().any(|remote| remote.replica == replica)

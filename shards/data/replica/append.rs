@@ -1,19 +1,25 @@
-//! What is appended on the leader: it gets its offsets and its place in memory, and is acknowledged once it is where its
-//! producer wants it.
+//! What is appended on the leader: it gets its offsets and its place in memory ([`Replica::append`]), a task writes it out
+//! ([`Replica::wake_writer`]), and it is acknowledged once it is where its producer wants it ([`Replica::acknowledged`]).
 
+use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use ringlog_log::TransactionRules;
 use ringlog_log::validator::{
     AppendOrigin, BatchRules, CheckedBatch, RecordFault, TopicCompression, ValidationError, check,
 };
-use ringlog_partition::{AppendContext, AppendError, LeaderAppend, PreparedAppend, Role};
+use ringlog_log::{Roll, TransactionRules};
+use ringlog_partition::{AppendContext, AppendError, LeaderAppend, PreparedAppend, Role, Unserved};
 use ringlog_protocol::records::Unpacker;
+use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs};
+use tracing::debug;
 
 use super::Replica;
 use crate::storage::disk_space::Writer;
+
+/// How long a writer rests that found the disk full, or no descriptor.
+const WRITE_RETRY_MS: u64 = 500;
 
 /// What a Produce asks for, and what is known of it beside its records.
 #[derive(Debug, Clone, Copy)]
@@ -197,26 +203,125 @@ impl Replica {
         self.store.append(u64::from(prepared.placement.position), &[&batch.header.encode(), &batch.payload]);
     }
 
-    /// Whether records up to `appended` are acknowledged: durable here for acks 0 and 1, committed for acks -1. `None`
-    /// as long as that is open.
+    /// Sees to it that what was appended gets written. While one pass writes, further appends gather for the next.
+    pub fn wake_writer(self: &Rc<Self>) {
+        if !self.writer_runs.replace(true) {
+            ring::spawn_detached(self.clone().write());
+        }
+    }
+
+    /// Waits until nothing is left to write, or nothing can be written for now.
+    pub async fn written_out(&self) {
+        while self.writer_runs.get() && !self.is_resting.get() {
+            self.progress.wait().await;
+        }
+    }
+
+    /// Whether the writer waits for better times: it writes nothing meanwhile.
+    pub fn is_resting(&self) -> bool {
+        self.is_resting.get()
+    }
+
+    /// Passes, one after the other, as long as there is something to write.
+    pub(super) async fn write(self: Rc<Self>) {
+        while self.store.is_dirty() && self.partition.borrow().is_written() {
+            if self.must_rest.take() && !self.rest().await {
+                break;
+            }
+            let end_offset = self.partition.borrow().log().log_end_offset();
+            match self.write_once(end_offset).await {
+                Ok(()) => drop(self.stuck.take()),
+                Err(error) => self.on_trouble("writing failed", &error),
+            }
+        }
+        self.stuck.take();
+        self.writer_runs.set(false);
+        self.progress.notify_all();
+    }
+
+    /// What is to be made of an error in this replica's files. A full disk, or too few descriptors, lets the writer rest;
+    /// anything else takes the directory offline.
+    fn on_trouble(&self, what: &str, error: &io::Error) {
+        let trouble = ring::trouble(error);
+        if trouble == Trouble::Fault {
+            self.store.report_fault(self.log_dir, what, error);
+            self.close(Unserved::LogDirectoryFailed);
+            return;
+        }
+        if !self.must_rest.replace(true) {
+            debug!(partition = %self.name, "{what}: {error}");
+        }
+        if trouble == Trouble::Full && self.stuck.borrow().is_none() {
+            *self.stuck.borrow_mut() = Some(self.store.space().begin_stuck(self.log_dir));
+        }
+    }
+
+    /// Waits until it is time to try again; `false` when there won't be another time.
+    async fn rest(&self) -> bool {
+        let space = self.store.space();
+        if space.has_given_up() {
+            return false;
+        }
+        self.is_resting.set(true);
+        self.progress.notify_all();
+        ring::sleep_ms(WRITE_RETRY_MS).await;
+        self.is_resting.set(false);
+        !space.has_given_up()
+    }
+
+    /// Whether the disk is full and takes nothing of what was appended.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.borrow().is_some()
+    }
+
+    /// One pass: everything before `end_offset` to the device, then the partition hears of it.
+    async fn write_once(self: &Rc<Self>, end_offset: Offset) -> io::Result<()> {
+        let config = self.config.borrow().clone();
+        let must_flush = self.partition.borrow().log().must_flush(&config);
+        self.store.write_out().await?;
+        for roll in self.store.take_finished() {
+            ring::spawn_detached(self.clone().finish_segment(roll));
+        }
+        // What recovery doesn't look at any more must have its epochs.
+        self.persist_leader_epochs().await?;
+        let now = ring::now();
+        self.store.context().padding.on_written(self, now.monotonic);
+        if must_flush {
+            self.store.sync().await?;
+            self.partition.borrow_mut().log_mut().on_flushed(self.flushed_up_to(end_offset), now.wall);
+        }
+        let effects = self.partition.borrow_mut().on_durable(end_offset, &config, now.monotonic);
+        self.apply(effects);
+        Ok(())
+    }
+
+    /// A sealed segment gets its indexes; then its records need no recovery any more.
+    async fn finish_segment(self: Rc<Self>, roll: Rc<Roll>) {
+        let finished = match self.store.finish(&roll).await {
+            // Recovery begins behind this segment from now on, and must find its epochs.
+            Ok(()) => self.persist_leader_epochs().await,
+            failed => failed,
+        };
+        match finished {
+            Ok(()) => {
+                let mut partition = self.partition.borrow_mut();
+                let active = partition.log().active_segment().base_offset;
+                partition.log_mut().on_flushed(self.flushed_up_to(active), ring::now().wall);
+            }
+            Err(fault) => {
+                // If it may be tried again, then by the writer, which comes by when it has rested.
+                self.store.put_back(roll.sealed.base_offset);
+                self.on_trouble("sealing a segment failed", &fault);
+                self.wake_writer();
+            }
+        }
+        self.progress.notify_all();
+    }
+
+    /// Whether records up to `appended` are acknowledged, as [`ringlog_partition::Partition::acknowledged`] says. `None` as
+    /// long as that is open: it may be another answer whenever this replica [`Replica::progressed`].
     pub fn acknowledged(&self, appended: &Appended, acks: i16) -> Option<Result<(), ErrorCode>> {
-        let partition = self.partition.borrow();
-        let unserved = partition.unserved();
-        if let Some(why) = unserved.filter(|why| !why.is_still_written()) {
-            return Some(Err(why.error_code()));
-        }
-        if partition.role() != Role::Leader || partition.leader_epoch() != appended.leader_epoch {
-            return Some(Err(ErrorCode::NotLeaderOrFollower));
-        }
-        let is_durable = partition.durable_end_offset() >= appended.end_offset;
-        if acks != -1 {
-            return is_durable.then_some(Ok(()));
-        }
-        if partition.high_watermark() < appended.end_offset {
-            // A node that stops writes what it took, and doesn't wait for others.
-            return unserved.filter(|_| is_durable).map(|why| Err(why.error_code()));
-        }
-        let is_enough = partition.has_enough_in_sync(&self.config.borrow());
-        Some(if is_enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend) })
+        let (partition, config) = (self.partition.borrow(), self.config.borrow());
+        partition.acknowledged(appended.end_offset, appended.leader_epoch, acks, &config)
     }
 }

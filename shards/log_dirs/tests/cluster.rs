@@ -311,6 +311,13 @@ pub async fn appended(replica: &Rc<Replica>, sequence: i32, records: usize, reco
     }
 }
 
+/// Appends so many batches of 5 records with 200 bytes each, one after the other.
+pub async fn appended_in_rounds(replica: &Rc<Replica>, rounds: i32) {
+    for round in 0..rounds {
+        appended(replica, round * 5, 5, 200).await;
+    }
+}
+
 /// Appends without waiting.
 pub fn appended_unwritten(replica: &Rc<Replica>, sequence: i32, records: usize, record_bytes: usize) {
     append(replica, sequence, records, record_bytes);

@@ -102,6 +102,8 @@ fn start<T: 'static>(
         return Task { outcome, id: None };
     }
     let stopping = Stopping(outcome.clone());
+    // A future may be large: it is moved once, to where it stays.
+    let future = Box::pin(future);
     let body = async move {
         let value = future.await;
         *stopping.0.value.borrow_mut() = Some(value);

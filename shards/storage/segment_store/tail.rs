@@ -1,13 +1,16 @@
-//! The young ends of a log's segments: frames that are appended to, written from, and read from. No I/O.
+//! The young ends of a log's segments: frames that are appended to ([`SegmentStore::append`]), written from, and read from.
+//! No I/O.
 //!
 //! All but the last tail belong to sealed segments that are being written out.
 
 use std::cell::{Ref, RefCell};
 use std::collections::VecDeque;
 
+use ringlog_log::Roll;
 use ringlog_ring::{BLOCK_BYTES, Frame, FrameSlice};
 use ringlog_types::{Offset, align_down, align_up};
 
+use super::SegmentStore;
 use crate::storage::frames::FrameCache;
 use crate::storage::generations::Segment;
 use crate::storage::slices::Slices;
@@ -73,6 +76,26 @@ pub(super) struct ActiveFile {
     pub end: u64,
     pub file_len: u64,
     pub create: bool,
+}
+
+impl SegmentStore {
+    /// Whether there is memory for an append of `bytes`, until the next `await`. Other stores' clean frames give way.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let memory = self.tails.memory_for(bytes);
+        self.context.frames.has_room(memory)
+    }
+
+    /// Copies `parts`, which follow each other, to the end of the active segment, which must be at `position`.
+    pub fn append(&self, position: u64, parts: &[&[u8]]) {
+        self.tails.append(&self.context.frames, position, parts);
+    }
+
+    /// Starts a new segment. The one before is cut to its size once it is written out; then its indexes are due, see
+    /// [`SegmentStore::take_finished`].
+    pub fn roll(&self, roll: Box<Roll>) {
+        self.tails.roll(self.files.generations.begin(roll.new_base_offset));
+        self.indexes.on_roll(roll);
+    }
 }
 
 impl Tails {

@@ -14,7 +14,7 @@ use ringlog_protocol::metadata_records::{ClearElrRecord, ConfigRecord, MetadataR
 use ringlog_types::{ErrorCode, NodeId, sort_as_hash_map};
 
 use super::config_rules;
-use super::context::{Operation, RequestContext, Resource, record};
+use super::context::{Operation, RequestContext, Resource, record, repeated};
 use super::error::{ApiError, code_and_text};
 use super::outcome::Outcome;
 use super::state::{ActiveController, MIN_IN_SYNC_REPLICAS};
@@ -27,6 +27,8 @@ const MAX_VALUE_LENGTH: usize = 32_767;
 
 /// What a request does to each key of a resource; `None` removes it.
 type Edits = Vec<(String, Option<String>)>;
+/// A resource as a request names it, and what became of it.
+type Altered<'a> = (i8, &'a str, Result<(), ApiError>);
 
 impl ActiveController {
     pub(crate) fn incremental_alter_configs(
@@ -34,29 +36,19 @@ impl ActiveController {
         request: &IncrementalAlterConfigsRequest,
         context: &RequestContext<'_>,
     ) -> Outcome {
-        let asked = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str()));
-        let duplicates = duplicates(asked);
         let mut records = Vec::new();
-        let mut answered = BTreeSet::new();
-        let mut responses = Vec::with_capacity(request.resources.len());
-        for resource in &request.resources {
-            let key = (resource.resource_type, resource.resource_name.as_str());
-            let is_known = ConfigResourceType::from_code(key.0).is_some();
-            if !answered.insert(key) && is_known {
-                continue;
-            }
-            let result = self.target(key, duplicates.contains(&key), context).and_then(|target| {
-                let edits = self.edits(&target, &resource.configs)?;
-                self.edit_configs(&target, edits, context, &mut records)
-            });
+        let resources = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str(), &it.configs));
+        let results = self.alter_each(resources, context, &mut records, |target, configs| self.edits(target, configs));
+        let answer = |(resource_type, resource_name, result): Altered<'_>| {
             let (error_code, error_message) = code_and_text(result);
-            responses.push(incremental_alter_configs_response::AlterConfigsResourceResponse {
+            incremental_alter_configs_response::AlterConfigsResourceResponse {
                 error_code,
                 error_message,
-                resource_type: resource.resource_type,
-                resource_name: resource.resource_name.clone(),
-            });
-        }
+                resource_type,
+                resource_name: StrBytes::copy_from(resource_name),
+            }
+        };
+        let mut responses: Vec<_> = results.into_iter().map(answer).collect();
         // Kafka fails as a whole at an operation that it doesn't know.
         let failure = ErrorCode::UnknownServerError.code();
         if responses.iter().any(|response| response.error_code == failure) {
@@ -71,46 +63,69 @@ impl ActiveController {
     }
 
     pub(crate) fn alter_configs(&self, request: &AlterConfigsRequest, context: &RequestContext<'_>) -> Outcome {
-        let asked = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str()));
-        let duplicates = duplicates(asked);
         let mut records = Vec::new();
-        let mut answered = BTreeSet::new();
-        let mut responses = Vec::with_capacity(request.resources.len());
-        for resource in &request.resources {
-            let key = (resource.resource_type, resource.resource_name.as_str());
-            let is_known = ConfigResourceType::from_code(key.0).is_some();
-            if !answered.insert(key) && is_known {
-                continue;
+        let resources = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str(), &it.configs));
+        let results = self.alter_each(resources, context, &mut records, |target, configs| {
+            let mut edits = Edits::new();
+            for config in configs {
+                let value = config.value.as_ref().ok_or_else(|| {
+                    let text = format!("Null value not supported for : {}", config.name);
+                    ApiError::new(ErrorCode::InvalidRequest, text)
+                })?;
+                edits.push((config.name.to_string(), Some(value.to_string())));
             }
-            let result = self.target(key, duplicates.contains(&key), context).and_then(|target| {
-                let mut edits = Edits::new();
-                for config in &resource.configs {
-                    let value = config.value.as_ref().ok_or_else(|| {
-                        let text = format!("Null value not supported for : {}", config.name);
-                        ApiError::new(ErrorCode::InvalidRequest, text)
-                    })?;
-                    edits.push((config.name.to_string(), Some(value.to_string())));
-                }
-                // What the request doesn't name goes.
-                if let Some(present) = self.image.configs.get(&target) {
-                    let is_named = |name: &str| resource.configs.iter().any(|config| config.name == name);
-                    edits.extend(present.keys().filter(|name| !is_named(name)).map(|name| (name.to_string(), None)));
-                }
-                self.edit_configs(&target, edits, context, &mut records)
-            });
+            // What the request doesn't name goes.
+            if let Some(present) = self.image.configs.get(target) {
+                let is_named = |name: &str| configs.iter().any(|config| config.name == name);
+                edits.extend(present.keys().filter(|name| !is_named(name)).map(|name| (name.to_string(), None)));
+            }
+            Ok(edits)
+        });
+        let answer = |(resource_type, resource_name, result): Altered<'_>| {
             let (error_code, error_message) = code_and_text(result);
-            responses.push(alter_configs_response::AlterConfigsResourceResponse {
+            alter_configs_response::AlterConfigsResourceResponse {
                 error_code,
                 error_message,
-                resource_type: resource.resource_type,
-                resource_name: resource.resource_name.clone(),
-            });
-        }
+                resource_type,
+                resource_name: StrBytes::copy_from(resource_name),
+            }
+        };
+        let responses = results.into_iter().map(answer).collect();
         if request.validate_only {
             records.clear();
         }
         self.clear_elr(&mut records);
         Outcome::atomic(records, AlterConfigsResponse { responses, ..Default::default() })
+    }
+
+    /// What becomes of each resource that a request names: `edits_of` says what to do to it. One that is named again is
+    /// answered once, unless Kafka doesn't know its kind.
+    fn alter_each<'a, C>(
+        &self,
+        resources: impl Iterator<Item = (i8, &'a str, &'a C)> + Clone,
+        context: &RequestContext<'_>,
+        records: &mut Vec<RecordAndVersion>,
+        edits_of: impl Fn(&ConfigResource, &C) -> Result<Edits, ApiError>,
+    ) -> Vec<Altered<'a>>
+    where
+        C: 'a,
+    {
+        let duplicates = repeated(resources.clone().map(|(kind, name, _)| (kind, name)));
+        let mut answered = BTreeSet::new();
+        let mut results = Vec::new();
+        for (kind, name, configs) in resources {
+            let key = (kind, name);
+            let is_known = ConfigResourceType::from_code(kind).is_some();
+            if !answered.insert(key) && is_known {
+                continue;
+            }
+            let result = self.target(key, duplicates.contains(&key), context).and_then(|target| {
+                let edits = edits_of(&target, configs)?;
+                self.edit_configs(&target, edits, context, records)
+            });
+            results.push((kind, name, result));
+        }
+        results
     }
 
     /// The resource, if the requester may change its configs. It need not exist.
@@ -319,9 +334,4 @@ fn config_record(target: &ConfigResource, name: &str, value: Option<String>) -> 
         value: value.map(StrBytes::from),
     };
     record(config.into(), 0)
-}
-
-fn duplicates<'a>(resources: impl Iterator<Item = (i8, &'a str)>) -> BTreeSet<(i8, &'a str)> {
-    let mut seen = BTreeSet::new();
-    resources.filter(|resource| !seen.insert(*resource)).collect()
 }

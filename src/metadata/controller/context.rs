@@ -1,5 +1,7 @@
 //! What the controller needs to know besides the request, and what it answers.
 
+use std::collections::BTreeSet;
+
 use ringlog_protocol::ResponseBody;
 use ringlog_protocol::metadata_records::{MetadataRecord, RecordAndVersion};
 use ringlog_types::{MonotonicMs, NodeId, Now, Offset};
@@ -198,4 +200,10 @@ pub enum ControllerError {
 
 pub(super) fn record(record: MetadataRecord, version: i16) -> RecordAndVersion {
     RecordAndVersion { record, version }
+}
+
+/// What is named more than once.
+pub(crate) fn repeated<T: Ord + Copy>(named: impl Iterator<Item = T>) -> BTreeSet<T> {
+    let mut seen = BTreeSet::new();
+    named.filter(|name| !seen.insert(*name)).collect()
 }

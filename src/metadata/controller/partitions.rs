@@ -9,7 +9,7 @@ use ringlog_protocol::metadata_records::RecordAndVersion;
 use ringlog_types::{ErrorCode, NodeId, PartitionIndex};
 
 use super::MAX_RECORDS_PER_OPERATION;
-use super::context::{Operation, RequestContext, Resource};
+use super::context::{Operation, RequestContext, Resource, repeated};
 use super::error::{ApiError, code_and_text};
 use super::outcome::Outcome;
 use super::state::ActiveController;
@@ -20,13 +20,8 @@ impl ActiveController {
         request: &CreatePartitionsRequest,
         context: &RequestContext<'_>,
     ) -> Outcome {
-        let mut names = BTreeSet::new();
-        let mut duplicates = BTreeSet::new();
-        for topic in &request.topics {
-            if !names.insert(topic.name.as_str()) {
-                duplicates.insert(topic.name.as_str());
-            }
-        }
+        let mut names: BTreeSet<&str> = request.topics.iter().map(|topic| topic.name.as_str()).collect();
+        let duplicates = repeated(request.topics.iter().map(|topic| topic.name.as_str()));
         let mut records = Vec::new();
         let mut results = Vec::new();
         for topic in &request.topics {

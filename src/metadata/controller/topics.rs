@@ -18,7 +18,7 @@ use ringlog_types::{
 
 use super::MAX_RECORDS_PER_OPERATION;
 use super::config_rules;
-use super::context::{Operation, RequestContext, Resource, record};
+use super::context::{Operation, RequestContext, Resource, record, repeated};
 use super::error::{ApiError, code_and_text};
 use super::outcome::Outcome;
 use super::placement::place;
@@ -35,13 +35,8 @@ struct NewTopic {
 
 impl ActiveController {
     pub(crate) fn create_topics(&mut self, request: &CreateTopicsRequest, context: &RequestContext<'_>) -> Outcome {
-        let mut names = BTreeSet::new();
-        let mut duplicates = BTreeSet::new();
-        for topic in &request.topics {
-            if !names.insert(topic.name.as_str()) {
-                duplicates.insert(topic.name.as_str());
-            }
-        }
+        let mut names: BTreeSet<&str> = request.topics.iter().map(|topic| topic.name.as_str()).collect();
+        let duplicates = repeated(request.topics.iter().map(|topic| topic.name.as_str()));
         let mut records = Vec::new();
         let mut results = Vec::new();
         let mut new_names: BTreeSet<&str> = BTreeSet::new();

@@ -149,9 +149,7 @@ impl Raft {
             Some(ErrorCode::None) if is_newer => Outcome::Done,
             Some(ErrorCode::None) => Outcome::Proceed,
             _ if is_superseded => Outcome::Done,
-            Some(ErrorCode::FencedLeaderEpoch | ErrorCode::NotLeaderOrFollower) if told.leader_id.is_some() => {
-                Outcome::Done
-            }
+            // Also of who names itself and leads no longer: until there is another leader it answers each time the same.
             _ => Outcome::BackOff,
         }
     }

@@ -148,7 +148,11 @@ impl Raft {
             Outcome::Proceed => {}
             Outcome::Done => return,
             Outcome::BackOff => {
-                self.abandon_download(fx);
+                // Who leads no longer has the file still, and may be elected again.
+                let leads_no_longer = partition.error_code == ErrorCode::NotLeaderOrFollower.code();
+                if !leads_no_longer || leader.leader_id.is_none() {
+                    self.abandon_download(fx);
+                }
                 return self.back_off(pending, now);
             }
         }

@@ -54,13 +54,12 @@ impl Nemesis {
 
     /// What happens to whoever was waited for.
     pub fn strike(&mut self, what: Wanted, node: usize) -> Trouble {
+        let isolated_ms = if self.kind == Kind::Elections { 50 + self.below(500) } else { 300 + self.below(3_000) };
         match (what, self.below(4)) {
             (Wanted::Voter, 0 | 1) => Trouble::Fault(Fault::Kill { node }, (1 + self.below(60)) * MS),
             (Wanted::Voter, _) => Trouble::Fault(Fault::PowerOff { node }, (1 + self.below(60)) * MS),
             (Wanted::Leader, 0) => Trouble::Fault(Fault::Kill { node }, (1 + self.below(1_000)) * MS),
-            (Wanted::Leader, _) => {
-                Trouble::Fault(Fault::Isolate { node, from_clients: false }, (300 + self.below(3_000)) * MS)
-            }
+            (Wanted::Leader, _) => Trouble::Fault(Fault::Isolate { node, from_clients: false }, isolated_ms * MS),
         }
     }
 
@@ -84,6 +83,7 @@ impl Nemesis {
         let other = (node + 1 + self.below(self.nodes.saturating_sub(1) as u64) as usize) % self.nodes;
         let controller = self.below(self.controllers as u64) as usize;
         let is_about_elections = self.kind == Kind::Elections;
+        let alone_ms = if is_about_elections { 800 } else { 6_000 };
         let (times, permille) = ([10, 100, 1_000][self.below(3) as usize], [20, 200][self.below(2) as usize]);
         if self.hurts_often && self.below(2) == 0 {
             let rots = self.below(2) == 0;
@@ -95,7 +95,7 @@ impl Nemesis {
             8..12 => return Trouble::When(Wanted::Leader),
             12..22 => Fault::PowerOff { node },
             22..26 => Fault::Stop { node },
-            26..28 => return Trouble::Alone(self.time_ns(6_000)),
+            26..28 => return Trouble::Alone(self.time_ns(alone_ms)),
             28..33 => Fault::Pause { node },
             33..43 => Fault::Isolate { node, from_clients: self.below(4) == 0 },
             43..53 if node != other => Fault::Cut { from: node, to: other, both_ways: self.below(3) == 0 },
@@ -108,12 +108,12 @@ impl Nemesis {
             72..76 => Fault::FailingDisk { node, directory: 0, kind: self.below(4) as usize },
             76..78 => Fault::FullDisk { node, directory: 0 },
             78..79 => return Trouble::Rolling,
-            79..80 => return Trouble::Alone(self.time_ns(6_000)),
+            79..80 => return Trouble::Alone(self.time_ns(alone_ms)),
             80..88 if self.may_hurt => return Trouble::Replace(controller, self.time_ns(3_000)),
             88..98 if self.may_hurt => return Trouble::Rot(controller),
             _ => Fault::Kill { node },
         };
-        Trouble::Fault(fault, self.time_ns(8_000))
+        Trouble::Fault(fault, self.time_ns(if is_about_elections { 800 } else { 8_000 }))
     }
 
     /// Turns a bit of the log or of a snapshot that lies there since long. Says of which file, if there was one.

@@ -55,7 +55,7 @@ impl QuorumPlan {
         let is_combined = !is_about_elections && draws.yes(30);
         let nodes = (1..=controllers + brokers).map(|id| {
             let is_controller = id <= controllers;
-            let cpus = draws.one(&[1, 1, 2, 4]);
+            let cpus = if is_about_elections { 1 } else { draws.one(&[1, 1, 2, 4]) };
             NodePlan {
                 id,
                 is_controller,
@@ -72,8 +72,8 @@ impl QuorumPlan {
             1 if has_dynamic_quorum && !is_about_elections => 1,
             _ => controllers as usize,
         };
-        let election_timeout_ms: u64 = draws.one(&[300, 1_000]);
-        let fetch_timeout_ms: u64 = draws.one(&[600, 2_000]);
+        let election_timeout_ms: u64 = draws.one(if is_about_elections { &[50, 100, 300] } else { &[300, 1_000] });
+        let fetch_timeout_ms: u64 = draws.one(if is_about_elections { &[100, 200, 600] } else { &[600, 2_000] });
         let mut properties = properties(&mut draws, is_about_elections);
         properties.extend([
             ("controller.quorum.election.timeout.ms", election_timeout_ms.to_string()),
@@ -90,7 +90,7 @@ impl QuorumPlan {
             changes_voters_often: has_dynamic_quorum && !is_about_elections && draws.yes(50),
             think_ms: if is_about_elections { 2_000 } else { think_ms },
             fetch_timeout_ms,
-            fault_every_ms: if is_about_elections { draws.one(&[500, 1_000]) } else { fault_every_ms },
+            fault_every_ms: if is_about_elections { draws.one(&[50, 100, 200]) } else { fault_every_ms },
             may_hurt,
             hurts_often: may_hurt && draws.yes(50),
             trouble_ms: if is_about_elections { 30_000 } else { 20_000 },
@@ -133,13 +133,13 @@ fn properties(draws: &mut Draws, is_about_elections: bool) -> Vec<(&'static str,
         let value = if is_small { values[0] } else { draws.one(values) };
         properties.push((key, value.to_owned()));
     };
-    one("controller.quorum.request.timeout.ms", &["600", "2000"]);
-    one("controller.quorum.election.backoff.max.ms", &["200", "1000"]);
     if is_about_elections {
-        // Who was cut off has all that there is only while nothing happens.
-        one("metadata.max.idle.interval.ms", &["500", "500", "3000"]);
+        one("controller.quorum.request.timeout.ms", &["100", "200", "600"]);
+        one("controller.quorum.election.backoff.max.ms", &["20", "50", "200"]);
         return properties;
     }
+    one("controller.quorum.request.timeout.ms", &["600", "2000"]);
+    one("controller.quorum.election.backoff.max.ms", &["200", "1000"]);
     one("controller.quorum.append.linger.ms", &["0", "5", "25"]);
     one("controller.quorum.fetch.max.bytes", &["2000", "300", "1048576"]);
     one("controller.quorum.fetch.snapshot.max.bytes", &["200", "1000", "1048576"]);

@@ -1,6 +1,6 @@
 //! Decodes arbitrary bytes as a request, response or record; what can be decoded must survive another round.
 //!
-//! Run with `cargo +nightly fuzz run messages` in `src/protocol`. The input is a byte that chooses the kind of message,
+//! Run with `cargo xtask fuzz`. The input is a byte that chooses the kind of message,
 //! a byte for the API or record type, one for the version, and the message.
 
 #![no_main]

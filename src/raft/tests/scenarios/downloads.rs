@@ -6,7 +6,7 @@ use ringlog_protocol::messages::{
 };
 use ringlog_protocol::{Records, RequestBody, ResponseBody, StrBytes};
 use ringlog_raft::{Action, Event, Raft, RequestToken};
-use ringlog_types::CLUSTER_METADATA_TOPIC_ID;
+use ringlog_types::{CLUSTER_METADATA_TOPIC_ID, ErrorCode};
 
 use super::node::{actions_of, at, told_of_leader, unattached};
 
@@ -106,6 +106,20 @@ fn a_download_goes_on_when_its_leader_is_back() {
     assert_eq!(did, Did { asks_for_bytes_from: Some(10), ..Did::default() });
     let (did, _) = step(&mut raft, answered(token.unwrap(), bytes((2, 7), 10, 20, SIZE)), 2_202);
     assert_eq!(did, Did { writes_at: Some(10), finishes: true, ..Did::default() });
+}
+
+#[test]
+fn a_download_from_a_leader_that_resigned_waits_and_goes_on() {
+    let mut raft = unattached();
+    let (_, token) = step(&mut raft, told_of_leader(2, 6), 1);
+    let (_, token) = step(&mut raft, answered(token.unwrap(), fetched((2, 6), Some(SNAPSHOT))), 2);
+    let (_, token) = step(&mut raft, answered(token.unwrap(), bytes((2, 6), 0, 10, SIZE)), 3);
+    let mut resigned = bytes((2, 6), 0, 0, 0);
+    resigned.topics[0].partitions[0].error_code = ErrorCode::NotLeaderOrFollower.code();
+    let (did, _) = step(&mut raft, answered(token.unwrap(), resigned), 4);
+    assert_eq!(did, Did::default(), "neither asked at once nor given up");
+    let (did, _) = step(&mut raft, Event::Tick, 4 + 20);
+    assert_eq!(did, Did { asks_for_bytes_from: Some(10), ..Did::default() });
 }
 
 /// Nodes write snapshots themselves: those of the same name have other bytes.

@@ -128,6 +128,20 @@ fn a_leader_whose_connection_is_lost_is_asked_again_without_a_long_wait() {
     assert!(waits.sent.is_empty(), "{waits:?}");
 }
 
+/// It names itself until there is another leader, so the answer brings nothing new, however soon it is asked again.
+#[test]
+fn a_leader_that_resigned_is_asked_again_after_a_back_off() {
+    let is_fetch = |request: &RequestBody| matches!(request, RequestBody::Fetch(_));
+    let mut raft = unattached();
+    let fetch = token_to(raft.step(told_of_leader(2, 6), at(1)), 2, is_fetch);
+    let mut resigned = nothing_new(2, 6);
+    resigned.responses[0].partitions[0].error_code = ErrorCode::NotLeaderOrFollower.code();
+    let answer = Event::Response { token: fetch, result: Ok(resigned.into()) };
+    assert_eq!(fetches(&done(raft.step(answer, at(2)))), [3], "somebody else may know another leader");
+    assert_eq!(fetches(&done(raft.step(Event::Tick, at(2 + 19)))), [0; 0]);
+    token_to(raft.step(Event::Tick, at(2 + 20)), 2, is_fetch);
+}
+
 /// A leader may still count what was acknowledged to it before it was lost.
 #[test]
 fn a_node_that_lost_records_has_them_again_where_the_leaders_log_ended() {
