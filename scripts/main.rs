@@ -34,10 +34,8 @@ enum Command {
     Ci,
     /// Rules about the tree: crate edges, file lengths, where unsafe code may be.
     Tidy,
-    /// The cores in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
-    Sim(sim::ScenarioOptions),
     /// Whole nodes in a simulated, faulty world: fixed seeds and fresh ones for 30 seconds, unless told otherwise.
-    Simnode(sim::NodeOptions),
+    Simnode(sim::Options),
     /// Fuzz the decoders.
     Fuzz {
         /// For how many seconds.
@@ -88,8 +86,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dev { arguments } => dev(&arguments),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
-        Command::Sim(options) => sim::CORES.run(&options, Vec::new()),
-        Command::Simnode(options) => sim::run_nodes(&options),
+        Command::Simnode(options) => sim::run(&options),
         Command::Fuzz { time_s } => fuzz::run(time_s),
         Command::E2e { arguments } => e2e::run(&arguments),
         Command::Hang => hang::run(),

@@ -31,10 +31,6 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ringlog", &["types", "protocol", "config", "log", "metadata", "raft", "client", "shards", "tuning"]),
     ("ringlog-bench", &["types", "protocol", "log", "partition", "client", "e2e-tests"]),
     ("ringlog-e2e-tests", &["types", "protocol", "client"]),
-    (
-        "ringlog-sim-tests",
-        &["types", "protocol", "config", "log", "partition", "raft", "metadata", "quorum", "coordinator"],
-    ),
     ("ringlog-simnode-tests", &["types", "protocol", "config", "log", "raft", "metadata", "ring", "shards"]),
 ];
 

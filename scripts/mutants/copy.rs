@@ -8,9 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Kind;
-use super::VARIABLE;
 use super::list::Mutant;
+use super::{PACKAGE, PROGRAM, VARIABLE};
 use crate::{ci, paths, sim, tidy};
 
 /// The crate that all others depend on: it holds the switch.
@@ -23,11 +22,11 @@ const CORES: &str = "cores";
 /// The text of one mistake and where it goes.
 type Change<'a> = (Range<usize>, usize, &'a str);
 
-/// Makes the copy, builds it, and says where the program of each kind is.
-pub fn build(kinds: &[Kind], mutants: &[Mutant]) -> Result<Vec<PathBuf>> {
+/// Makes the copy, builds it, and says where the program is.
+pub fn build(mutants: &[Mutant]) -> Result<PathBuf> {
     let target = sim::target_folder()?;
     let folder = target.join("mutants");
-    let crates = crates(kinds)?;
+    let crates = crates()?;
     let mut files = BTreeMap::new();
     for file in tidy::tracked_files()? {
         if crates.iter().any(|folder| Path::new(&file).starts_with(folder)) {
@@ -44,27 +43,21 @@ pub fn build(kinds: &[Kind], mutants: &[Mutant]) -> Result<Vec<PathBuf>> {
     write(&folder, &files)?;
     // Crates of others are built already: the same target folder saves that.
     let mut command = Command::new(paths::cargo());
-    command.args(["build", "--profile", "sim"]);
-    for kind in kinds {
-        command.args(["-p", kind.package, "--bin", kind.program]);
-    }
+    command.args(["build", "--profile", "sim", "-p", PACKAGE, "--bin", PROGRAM]);
     command.current_dir(&folder).env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", sim::FLAGS);
     ci::run_command(&mut command)?;
-    // Where they are built, the programs without mistakes go, too.
-    let moved = |kind: &Kind| -> Result<PathBuf> {
-        let program = folder.join(kind.program);
-        fs::copy(target.join("sim").join(kind.program), &program).context("the program")?;
-        Ok(program)
-    };
-    kinds.iter().map(moved).collect()
+    // Where it is built, the program without mistakes goes, too.
+    let program = folder.join(PROGRAM);
+    fs::copy(target.join("sim").join(PROGRAM), &program).context("the program")?;
+    Ok(program)
 }
 
-/// Folders of the crates that the simulations are made of.
-fn crates(kinds: &[Kind]) -> Result<BTreeSet<PathBuf>> {
+/// Folders of the crates that the simulation is made of.
+fn crates() -> Result<BTreeSet<PathBuf>> {
     let metadata = tidy::metadata()?;
     let packages = metadata["packages"].as_array().context("cargo metadata lists packages")?;
     let mut folders = BTreeSet::new();
-    let mut open: Vec<String> = kinds.iter().map(|kind| kind.package.to_owned()).collect();
+    let mut open = vec![PACKAGE.to_owned()];
     while let Some(name) = open.pop() {
         let package = packages.iter().find(|package| package["name"] == name.as_str());
         let package = package.with_context(|| format!("{name} is one of the workspace"))?;

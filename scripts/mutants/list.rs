@@ -11,7 +11,8 @@
 //! The text behind `-` must stand in the file exactly once; how it is broken into lines is all the same. What is between
 //! the brackets, or all of it if there are none, is what the text behind `+` replaces: an expression, or statements if
 //! it ends in `;` or `}`. With further `in` lines more places change together. A line `runs elections` before the first
-//! of them names the only scenario that is tried, or several, one after the other. Lines that begin with `#` are remarks.
+//! of them names the only scenario that is tried, or several, one after the other; a line `from 17` says with which seed
+//! to begin, as that one or one soon after finds it. Lines that begin with `#` are remarks.
 
 use std::fs;
 use std::ops::Range;
@@ -32,6 +33,8 @@ pub struct Mutant {
     pub text: String,
     /// The only scenarios to look for it, if some are named.
     pub scenario: Option<String>,
+    /// The first seed that is tried.
+    pub from: u64,
     /// What it changes.
     pub edits: Vec<Edit>,
 }
@@ -71,7 +74,13 @@ fn parse(list: &str) -> Result<Vec<Mutant>> {
     let mut mutants: Vec<Mutant> = Vec::new();
     for line in list.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            mutants.push(Mutant { name: name.to_owned(), text: String::new(), scenario: None, edits: Vec::new() });
+            mutants.push(Mutant {
+                name: name.to_owned(),
+                text: String::new(),
+                scenario: None,
+                from: 0,
+                edits: Vec::new(),
+            });
             continue;
         }
         let mutant = mutants.last_mut().with_context(|| format!("a line before the first name: {line}"))?;
@@ -87,6 +96,8 @@ fn parse(list: &str) -> Result<Vec<Mutant>> {
             text.push(' ');
         } else if let Some(scenario) = line.strip_prefix("runs ") {
             mutant.scenario = Some(scenario.to_owned());
+        } else if let Some(seed) = line.strip_prefix("from ").and_then(|seed| seed.parse().ok()) {
+            mutant.from = seed;
         } else {
             mutant.text = format!("{} {line}", mutant.text).trim().to_owned();
         }
@@ -150,15 +161,15 @@ impl Packed {
 mod tests {
     use super::parse;
 
-    const LIST: &str = "# A remark.\n[one]\nBreaks it.\nruns faults\nin a.rs\n- let a = ⟦b\n-     + c⟧;\n+ d\n";
+    const LIST: &str = "# A remark.\n[one]\nBreaks it.\nruns faults\nfrom 7\nin a.rs\n- let a = ⟦b\n-     + c⟧;\n+ d\n";
 
     #[test]
     fn the_original_is_found_however_it_is_broken_into_lines() {
         let mutants = parse(LIST).unwrap();
         let [one] = &mutants[..] else { panic!("{mutants:?}") };
         assert_eq!(
-            (one.name.as_str(), one.text.as_str(), one.scenario.as_deref()),
-            ("one", "Breaks it.", Some("faults"))
+            (one.name.as_str(), one.text.as_str(), one.scenario.as_deref(), one.from),
+            ("one", "Breaks it.", Some("faults"), 7)
         );
         let code = "fn f() {\n    let a =\n        b + c;\n}\n";
         assert_eq!(&code[one.edits[0].place(code).unwrap()], "b + c");

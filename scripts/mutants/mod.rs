@@ -1,16 +1,15 @@
-//! Deliberate mistakes in the cores, each of which the simulation has to find: whether its checkers and faults are worth
-//! anything.
+//! Deliberate mistakes in what a node is made of, each of which the simulation has to find: whether its checkers and faults
+//! are worth anything.
 //!
-//! The mistakes stand in `tests/sim/mutants` and, for whole nodes, in `tests/simnode/mutants` (`list` reads them). What runs
-//! holds nothing of it: a copy of those crates that the simulations need is made in the target folder, with all mistakes in
-//! it, each behind a switch (`copy`). The copy is built once. Then each mistake is switched on in turn, by an environment
+//! The mistakes stand in `tests/simnode/mutants` (`list` reads them). What runs holds nothing of it: a copy of those crates
+//! that the simulation needs is made in the target folder, with all mistakes in it, each behind a switch (`copy`). The copy is built once. Then each mistake is switched on in turn, by an environment
 //! variable, and seeds run until one fails, which must pass without the mistake.
 
 mod copy;
 mod list;
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
@@ -24,41 +23,19 @@ use self::list::Mutant;
 const VARIABLE: &str = "RINGLOG_MUTANT";
 /// A mistake must be found within this time, also if it brings a run into an endless loop.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// A simulation, and the mistakes that it has to find.
-pub struct Kind {
-    /// What runs seeds.
-    pub package: &'static str,
-    /// The program's name.
-    pub program: &'static str,
-    /// Where the list is.
-    folder: &'static str,
-    /// What is run when a mistake doesn't say it.
-    scenarios: &'static [&'static str],
-    /// A mistake must be found with one of so many seeds, of each scenario.
-    seeds: u64,
-    /// Seeds that must pass in the copy with no mistake switched on.
-    sound_seeds: u64,
-}
-
-/// The cores.
-pub const CORES: Kind = Kind {
-    package: "ringlog-sim-tests",
-    program: "hunt",
-    folder: "tests/sim/mutants",
-    scenarios: &["faults", "elections"],
-    seeds: 3_000,
-    sound_seeds: 60,
-};
-
-/// Whole nodes.
-pub const NODES: Kind = Kind {
-    package: "ringlog-simnode-tests",
-    program: "simnode",
-    folder: "tests/simnode/mutants",
-    scenarios: &["nodes"],
-    seeds: 600,
-    sound_seeds: 20,
-};
+/// What runs seeds.
+pub const PACKAGE: &str = "ringlog-simnode-tests";
+/// Its program.
+pub const PROGRAM: &str = "simnode";
+/// Where the lists are.
+const FOLDER: &str = "tests/simnode/mutants";
+/// What is run when a mistake doesn't say it.
+const SCENARIO: &str = "nodes";
+/// A mistake must be found with one of so many seeds, of each scenario.
+const SEEDS: &str = "600";
+/// So many seeds of each scenario must pass in the copy with no mistake switched on.
+const SOUND_SEEDS: &str = "20";
+const SOUND_SCENARIOS: [&str; 3] = ["nodes", "faults", "elections"];
 
 /// What a run of seeds came to.
 #[derive(Debug)]
@@ -68,20 +45,14 @@ enum Outcome {
 }
 
 /// Sees that each mistake is found, or each with `text` in its name.
-pub fn run(kinds: &[Kind], text: &str) -> Result<()> {
-    let (mut mutants, mut kind_of) = (Vec::new(), Vec::new());
-    for (kind, Kind { folder, .. }) in kinds.iter().enumerate() {
-        mutants.extend(list::read(folder)?);
-        kind_of.resize(mutants.len(), kind);
-    }
+pub fn run(text: &str) -> Result<()> {
+    let mutants = list::read(FOLDER)?;
     let begin = Instant::now();
-    let programs: Vec<PathBuf> = copy::build(kinds, &mutants)?;
+    let program = copy::build(&mutants)?;
     println!("built with {} mistakes in {:.0} s", mutants.len(), begin.elapsed().as_secs_f64());
     let begin = Instant::now();
-    for (kind, program) in kinds.iter().zip(&programs) {
-        let sound = hunt(program, None, &["--from", "0", "--seeds", &kind.sound_seeds.to_string()])?;
-        ensure!(matches!(sound, Outcome::Passed), "without a mistake: {sound:?}");
-    }
+    let sound = hunt(&program, None, &[&SOUND_SCENARIOS[..], &["--from", "0", "--seeds", SOUND_SEEDS]].concat())?;
+    ensure!(matches!(sound, Outcome::Passed), "without a mistake: {sound:?}");
     let chosen = mutants.iter().enumerate().filter(|(_, mutant)| mutant.name.contains(text));
     let queue = Mutex::new(chosen);
     let missed = Mutex::new(Vec::new());
@@ -89,8 +60,7 @@ pub fn run(kinds: &[Kind], text: &str) -> Result<()> {
         loop {
             let next = queue.lock().expect("no other thread panics").next();
             let Some((index, mutant)) = next else { return };
-            let kind = kind_of[index];
-            if let Err(error) = find(&kinds[kind], &programs[kind], index, mutant) {
+            if let Err(error) = find(&program, index, mutant) {
                 println!("MISSED {}: {error:#}", mutant.name);
                 missed.lock().expect("no other thread panics").push(mutant.name.as_str());
             }
@@ -108,16 +78,13 @@ pub fn run(kinds: &[Kind], text: &str) -> Result<()> {
 }
 
 /// Finds one mistake, and prints how.
-fn find(kind: &Kind, program: &Path, index: usize, mutant: &Mutant) -> Result<()> {
+fn find(program: &Path, index: usize, mutant: &Mutant) -> Result<()> {
     let begin = Instant::now();
-    let seeds = kind.seeds.to_string();
-    let mut arguments = vec!["--threads", "1", "--first", "--from", "0", "--seeds", &seeds];
-    match &mutant.scenario {
-        Some(scenarios) => arguments.extend(scenarios.split(' ')),
-        None => arguments.extend(kind.scenarios),
-    }
+    let from = mutant.from.to_string();
+    let mut arguments = vec!["--threads", "1", "--first", "--from", &from, "--seeds", SEEDS];
+    arguments.extend(mutant.scenario.as_deref().unwrap_or(SCENARIO).split(' '));
     let Outcome::Failed { scenario, seed, message } = hunt(program, Some(index), &arguments)? else {
-        bail!("{seeds} seeds pass with it: {}", mutant.text);
+        bail!("{SEEDS} seeds pass with it: {}", mutant.text);
     };
     let seconds = begin.elapsed().as_secs_f64();
     let alone = ["--from", &seed.to_string(), "--seeds", "1", &scenario];

@@ -15,8 +15,8 @@
 //! }
 //! ```
 //!
-//! It runs on the controller's core, and under the simulator of `tests/sim`, which is why it has no files, sockets,
-//! clock or async. [`start`] decides what to make of the files that a node finds.
+//! It runs on the controller's core, and has no files, sockets, clock or async, so that tests can put it into any
+//! situation. [`start`] decides what to make of the files that a node finds.
 
 pub mod durable_mark;
 mod node;

@@ -21,13 +21,16 @@ use ringlog_ring::{sim, sleep_ms};
 use ringlog_types::Uuid;
 
 use super::check::Checks;
+use super::requests;
 use crate::client::connection::{CallFault, Connection};
 use crate::plan::CONTROLLER_PORT;
 
-const TOPICS: u64 = 8;
+pub(super) const TOPICS: u64 = 8;
 const BROKER: i8 = 4;
 const CALL_LIMIT_MS: u64 = 3_000;
-const TIMEOUT_MS: i32 = 2_000;
+pub(super) const TIMEOUT_MS: i32 = 2_000;
+/// Changes of voters aren't waited for as long: the next is asked for before the last one is through.
+const CHANGE_LIMIT_MS: u64 = 300;
 /// How often controllers are asked who leads.
 const ASK_EVERY_MS: u64 = 200;
 
@@ -39,6 +42,8 @@ pub struct Known {
     pub brokers: Vec<SocketAddr>,
     /// Voters come and go.
     pub is_dynamic: bool,
+    /// And do so all the time.
+    pub changes_voters_often: bool,
     /// The longest pause.
     pub think_ms: u64,
     /// They are to end.
@@ -47,11 +52,19 @@ pub struct Known {
     pub checks: Rc<RefCell<Checks>>,
 }
 
-fn draw(bound: usize) -> usize {
+impl Known {
+    /// Where a controller listens.
+    fn address(&self, id: i32) -> SocketAddr {
+        let found = self.controllers.iter().find(|(controller, _)| *controller == id);
+        found.map_or(self.controllers[0].1, |(_, address)| *address)
+    }
+}
+
+pub(super) fn draw(bound: usize) -> usize {
     sim::draw(bound.max(1) as u64) as usize
 }
 
-fn topic() -> StrBytes {
+pub(super) fn topic() -> StrBytes {
     StrBytes::copy_from(&format!("topic-{}", draw(TOPICS as usize)))
 }
 
@@ -59,9 +72,11 @@ fn topic() -> StrBytes {
 pub async fn administrate(known: Rc<Known>) {
     while !known.is_over.get() {
         let has_broker = !known.brokers.is_empty() && draw(4) > 0;
-        let address = match has_broker {
-            true => known.brokers[draw(known.brokers.len())],
-            false => known.controllers[draw(known.controllers.len())].1,
+        let leader = known.checks.borrow().leader_id().filter(|_| draw(4) > 0);
+        let address = match (has_broker, leader) {
+            (true, _) => known.brokers[draw(known.brokers.len())],
+            (false, Some(leader)) => known.address(leader),
+            (false, None) => known.controllers[draw(known.controllers.len())].1,
         };
         if let Ok(mut connection) = Connection::open(address).await {
             for _ in 0..8 {
@@ -75,12 +90,15 @@ pub async fn administrate(known: Rc<Known>) {
     }
 }
 
-async fn send<R: Request>(connection: &mut Connection, request: R) -> Result<(), CallFault> {
+pub(super) async fn send<R: Request>(connection: &mut Connection, request: R) -> Result<(), CallFault> {
     connection.call(&request, CALL_LIMIT_MS).await.map(|_| ())
 }
 
 async fn act(known: &Known, connection: &mut Connection, is_broker: bool) -> Result<(), CallFault> {
-    match draw(100) {
+    if known.changes_voters_often && !is_broker && draw(2) == 0 {
+        return change_voters(known, connection).await;
+    }
+    match draw(130) {
         0..30 => send(connection, create(topic(), 1 + draw(4) as i32, 1 + draw(2) as i16)).await,
         30..38 => {
             let topic = DeleteTopicState { name: Some(topic()), ..DeleteTopicState::default() };
@@ -95,7 +113,13 @@ async fn act(known: &Known, connection: &mut Connection, is_broker: bool) -> Res
         46..66 => send(connection, alter_config()).await,
         66..72 => send(connection, alter_quota()).await,
         72..80 if is_broker => {
-            let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..InitProducerIdRequest::default() };
+            let request = InitProducerIdRequest {
+                transactional_id: None,
+                transaction_timeout_ms: 60_000,
+                producer_id: -1,
+                producer_epoch: -1,
+                ..InitProducerIdRequest::default()
+            };
             send(connection, request).await
         }
         80..82 => {
@@ -103,6 +127,7 @@ async fn act(known: &Known, connection: &mut Connection, is_broker: bool) -> Res
             send(connection, UnregisterBrokerRequest { broker_id }).await
         }
         82..92 if known.is_dynamic && !is_broker => change_voters(known, connection).await,
+        100..130 if !is_broker => requests::send_any(known, connection).await,
         _ => Ok(()),
     }
 }
@@ -172,11 +197,12 @@ async fn change_voters(known: &Known, connection: &mut Connection) -> Result<(),
             listeners: vec![listener],
             ack_when_committed: draw(2) == 0,
         };
-        return send(connection, request).await;
+        return connection.call(&request, CHANGE_LIMIT_MS).await.map(|_| ());
     }
     let gone = lost.first().copied().or_else(|| (inside.len() > 2).then(|| inside[draw(inside.len())]));
     let Some((voter_id, voter_directory_id)) = gone else { return Ok(()) };
-    send(connection, RemoveRaftVoterRequest { cluster_id: None, voter_id, voter_directory_id }).await
+    let request = RemoveRaftVoterRequest { cluster_id: None, voter_id, voter_directory_id };
+    connection.call(&request, CHANGE_LIMIT_MS).await.map(|_| ())
 }
 
 /// Asks one controller again and again who leads.

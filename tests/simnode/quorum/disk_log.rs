@@ -83,6 +83,13 @@ impl DiskLog {
         last.map_or((0, 0), |entry| (entry.epoch, entry.end)).max(snapshot)
     }
 
+    /// The epoch of the last record below `offset`, if that is known.
+    pub fn epoch_before(&self, offset: i64) -> Option<i32> {
+        let index = self.entries.partition_point(|entry| entry.end < offset);
+        let entry = self.entries.get(index).filter(|entry| entry.end == offset).map(|entry| entry.epoch);
+        entry.or(self.snapshot.filter(|(end, _)| *end == offset).map(|(_, epoch)| epoch))
+    }
+
     /// The batches from `offset` on.
     pub fn from(&self, offset: i64) -> &[Entry] {
         &self.entries[self.entries.partition_point(|entry| entry.base < offset)..]
@@ -167,10 +174,19 @@ pub struct Election {
 pub fn election(world: &Control, host: HostId) -> Option<Election> {
     let file = View::Safe.file(world, host, "quorum-state")?;
     let text = std::str::from_utf8(&file).ok()?;
-    let number = |key: &str| {
-        let rest = text.split_once(key)?.1.trim_start_matches([':', '"', ' ']);
-        let end = rest.find(|letter: char| letter != '-' && !letter.is_ascii_digit())?;
-        rest[..end].parse::<i32>().ok()
-    };
+    let number = |key: &str| i32::try_from(number(text, key)?).ok();
     Some(Election { epoch: number("leaderEpoch")?, voted: number("votedId")?, leader: number("leaderId")? })
+}
+
+/// How far a node knows its log to be on stable storage, by the file that it writes now and then.
+pub fn durable_mark(world: &Control, host: HostId) -> i64 {
+    let file = View::Safe.file(world, host, "ringlog-durable-mark").unwrap_or_default();
+    std::str::from_utf8(&file).ok().and_then(|text| number(text, "durableOffset")).unwrap_or(0)
+}
+
+/// The number of that key in a JSON text.
+fn number(text: &str, key: &str) -> Option<i64> {
+    let rest = text.split_once(key)?.1.trim_start_matches([':', '"', ' ']);
+    let end = rest.find(|letter: char| letter != '-' && !letter.is_ascii_digit())?;
+    rest[..end].parse().ok()
 }

@@ -7,5 +7,6 @@ pub mod clients;
 pub mod disk_log;
 pub mod nemesis;
 pub mod plan;
+mod requests;
 pub mod run;
 pub mod wire;

@@ -26,12 +26,16 @@ pub struct QuorumPlan {
     pub admins: usize,
     /// The longest that an administrator does nothing.
     pub think_ms: u64,
+    /// Half of what administrators do is about the voters.
+    pub changes_voters_often: bool,
     /// `controller.quorum.fetch.timeout.ms`.
     pub fetch_timeout_ms: u64,
     /// Mean time between faults.
     pub fault_every_ms: u64,
     /// Bytes of old files may rot, and disks be replaced.
     pub may_hurt: bool,
+    /// And that is half of what goes wrong.
+    pub hurts_often: bool,
     /// How long things go wrong.
     pub trouble_ms: u64,
     /// Where the faults come from.
@@ -78,14 +82,17 @@ impl QuorumPlan {
         if has_dynamic_quorum && (initial_voters < controllers as usize || draws.yes(50)) {
             properties.push(("controller.quorum.auto.join.enable", "true".to_owned()));
         }
+        let may_hurt = !is_about_elections && draws.yes(60);
         let (think_ms, fault_every_ms) = (draws.one(&[60, 200, 500]), draws.one(&[300, 1_000, 2_500]));
         QuorumPlan {
             kind,
             admins: draws.one(&[1, 2, 3]),
+            changes_voters_often: has_dynamic_quorum && !is_about_elections && draws.yes(50),
             think_ms: if is_about_elections { 2_000 } else { think_ms },
             fetch_timeout_ms,
             fault_every_ms: if is_about_elections { draws.one(&[50, 100, 200]) } else { fault_every_ms },
-            may_hurt: !is_about_elections && draws.yes(60),
+            may_hurt,
+            hurts_often: may_hurt && draws.yes(50),
             trouble_ms: if is_about_elections { 30_000 } else { 20_000 },
             fault_seed: draws.0.next_u64(),
             plan: Plan {
@@ -120,7 +127,12 @@ fn properties(draws: &mut Draws, is_about_elections: bool) -> Vec<(&'static str,
         ("broker.session.timeout.ms", "3000".to_owned()),
         ("broker.heartbeat.interval.ms", "500".to_owned()),
     ];
-    let mut one = |key, values: &[&str]| properties.push((key, draws.one(values).to_owned()));
+    // In some runs snapshots come often, and the log below them goes soon.
+    let is_small = !is_about_elections && draws.yes(35);
+    let mut one = |key, values: &[&str]| {
+        let value = if is_small { values[0] } else { draws.one(values) };
+        properties.push((key, value.to_owned()));
+    };
     if is_about_elections {
         one("controller.quorum.request.timeout.ms", &["100", "200", "600"]);
         one("controller.quorum.election.backoff.max.ms", &["20", "50", "200"]);
@@ -129,14 +141,14 @@ fn properties(draws: &mut Draws, is_about_elections: bool) -> Vec<(&'static str,
     one("controller.quorum.request.timeout.ms", &["600", "2000"]);
     one("controller.quorum.election.backoff.max.ms", &["200", "1000"]);
     one("controller.quorum.append.linger.ms", &["0", "5", "25"]);
-    one("controller.quorum.fetch.max.bytes", &["300", "2000", "1048576"]);
+    one("controller.quorum.fetch.max.bytes", &["2000", "300", "1048576"]);
     one("controller.quorum.fetch.snapshot.max.bytes", &["200", "1000", "1048576"]);
     one("metadata.log.max.record.bytes.between.snapshots", &["1000", "4000", "20971520"]);
     one("metadata.log.max.snapshot.interval.ms", &["0", "2000", "10000"]);
-    one("internal.metadata.log.segment.bytes", &["10000", "40000", "1000000"]);
+    one("internal.metadata.log.segment.bytes", &["3000", "10000", "40000", "1000000"]);
     one("metadata.max.retention.bytes", &["1", "10000", "104857600"]);
     one("metadata.max.retention.ms", &["2000", "600000"]);
     one("internal.metadata.delete.delay.millis", &["10", "1000", "60000"]);
-    one("metadata.max.idle.interval.ms", &["100", "500"]);
+    one("metadata.max.idle.interval.ms", &["100", "500", "3000"]);
     properties
 }

@@ -36,6 +36,8 @@ enum Step {
     Next,
     End(Fault),
     Start(usize),
+    /// And for how long.
+    Kill(usize, u64),
     Look,
     Roll(usize),
     Over,
@@ -62,6 +64,7 @@ pub fn run(plan: &QuorumPlan, look: impl FnOnce(&World)) -> Outcome {
         controllers: controllers.map(|node| (node.plan.id, address(node, CONTROLLER_PORT))).collect(),
         brokers: brokers.map(|node| address(node, CLIENT_PORT)).collect(),
         is_dynamic: plan.plan.has_dynamic_quorum,
+        changes_voters_often: plan.changes_voters_often,
         think_ms: plan.think_ms,
         is_over: Cell::new(false),
         checks: checks.clone(),
@@ -119,8 +122,14 @@ impl Run<'_> {
         let mut starts = Vec::new();
         while let Some(next) = (0..self.steps.len()).min_by_key(|index| self.steps[*index].0) {
             let at_ns = self.steps[next].0.max(self.world.now_ns());
-            let (world, cluster) = (self.world, &self.cluster);
-            world.run_until(at_ns - world.now_ns(), || world.has_violations() || cluster.has_news());
+            let (world, cluster, checks) = (self.world, &self.cluster, &self.checks);
+            let is_seen = || checks.borrow().seen.is_some();
+            world.run_until(at_ns - world.now_ns(), || world.has_violations() || cluster.has_news() || is_seen());
+            let seen = self.checks.borrow_mut().seen.take();
+            if let Some((what, node)) = seen.filter(|_| self.is_fine()) {
+                let trouble = self.nemesis.strike(what, node);
+                self.begin(trouble);
+            }
             self.cluster.look_after(&mut starts);
             starts.iter().for_each(|(_, place)| self.checks.borrow_mut().on_ended(*place));
             self.steps.extend(starts.drain(..).map(|(at_ns, place)| (at_ns, Step::Start(place))));
@@ -150,6 +159,7 @@ impl Run<'_> {
             }
             Step::End(fault) => self.end(&fault),
             Step::Start(place) => self.start(place),
+            Step::Kill(node, for_ns) => self.begin(Trouble::Fault(Fault::Kill { node }, for_ns)),
             Step::Look => {
                 self.checks.borrow_mut().look_at_snapshots();
                 if self.plan.kind == Kind::Faults {
@@ -201,16 +211,39 @@ impl Run<'_> {
                 let directory = self.cluster.replace_disk(node);
                 self.checks.borrow_mut().on_replaced(node, directory);
                 self.after(for_ns, Step::Start(node));
+                self.take_leader_down();
             }
             Trouble::Rot(node) if self.checks.borrow().may_hurt(node, false) => {
-                if self.nemesis.rot(self.world, &self.checks.borrow(), node) {
-                    self.checks.borrow_mut().nodes[node].is_damaged = true;
+                // What is there is whole so far.
+                self.checks.borrow_mut().look_at_snapshots();
+                let rotten = self.nemesis.rot(self.world, &self.checks.borrow(), node);
+                if let Some(file) = rotten {
+                    self.checks.borrow_mut().on_rotten(node, &file);
                     self.cluster.excuse(node, []);
                     self.begin(Trouble::Fault(Fault::Kill { node }, 300 * MS));
+                    self.take_leader_down();
+                }
+            }
+            Trouble::When(what) => self.checks.borrow_mut().wanted = Some(what),
+            Trouble::Alone(for_ns) => {
+                let leader = self.checks.borrow().leader();
+                for node in 0..self.cluster.nodes.len() {
+                    if leader.is_some() && leader != Some(node) && self.cluster.nodes[node].plan.is_controller {
+                        self.begin(Trouble::Fault(Fault::Kill { node }, for_ns));
+                    }
                 }
             }
             Trouble::Rolling => self.after(0, Step::Roll(0)),
             Trouble::Replace(..) | Trouble::Rot(_) => {}
+        }
+    }
+
+    /// Somebody has lost records: now and then there is an election before it has them again.
+    fn take_leader_down(&mut self) {
+        let leader = self.checks.borrow().leader();
+        if let Some(node) = leader.filter(|_| self.nemesis.below(2) == 0) {
+            let (after_ms, for_ms) = (self.nemesis.below(300), 300 + self.nemesis.below(2_000));
+            self.after(after_ms * MS, Step::Kill(node, for_ms * MS));
         }
     }
 

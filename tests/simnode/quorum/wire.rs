@@ -31,6 +31,18 @@ pub struct Saying {
     pub to: IpAddr,
     /// What.
     pub said: Said,
+    /// When the request that this answers came to the sender's kernel; 0 if this is no answer.
+    pub heard_ns: u64,
+}
+
+/// A request that wasn't answered yet.
+struct Open {
+    correlation: i32,
+    key: ApiKey,
+    version: i16,
+    body: Rc<RequestBody>,
+    /// When it came to the receiver's kernel.
+    heard_ns: u64,
 }
 
 /// Requests of one connection to a controller, and answers.
@@ -41,7 +53,7 @@ struct Exchange {
     /// Bytes of requests that were taken out of the buffer.
     taken: u64,
     /// Not answered.
-    open: VecDeque<(i32, ApiKey, i16, Rc<RequestBody>)>,
+    open: VecDeque<Open>,
     /// Not delivered: by the position behind it.
     on_their_way: VecDeque<(u64, Rc<RequestBody>)>,
     /// The same of responses.
@@ -63,7 +75,7 @@ impl Wire {
             return Ok(());
         }
         let (from, to) = (tap.from.ip(), tap.to.ip());
-        let mut tell = |said: Said| hear(Saying { from, to, said });
+        let mut tell = |said: Said, heard_ns: u64| hear(Saying { from, to, said, heard_ns });
         match tap.kind {
             TapKind::Sent if is_request => {
                 let exchange = self.exchanges.entry(tap.connection).or_default();
@@ -72,16 +84,18 @@ impl Wire {
                     exchange.taken += len;
                     let (correlation, key, version, body) = request(frame)?;
                     let body = Rc::new(body);
-                    exchange.open.push_back((correlation, key, version, body.clone()));
+                    exchange.open.push_back(Open { correlation, key, version, body: body.clone(), heard_ns: 0 });
                     exchange.on_their_way.push_back((exchange.taken, body.clone()));
-                    tell(Said::Asked(body));
+                    tell(Said::Asked(body), 0);
                 }
             }
             TapKind::Delivered if is_request => {
                 let Some(exchange) = self.exchanges.get_mut(&tap.connection) else { return Ok(()) };
                 let end = tap.position + tap.bytes.len() as u64;
                 while let Some((_, body)) = exchange.on_their_way.pop_front_if(|(at, _)| *at <= end) {
-                    tell(Said::Heard(body));
+                    let open = exchange.open.iter_mut().find(|open| Rc::ptr_eq(&open.body, &body));
+                    open.into_iter().for_each(|open| open.heard_ns = tap.at_ns);
+                    tell(Said::Heard(body), 0);
                 }
             }
             TapKind::Sent => {
@@ -89,19 +103,20 @@ impl Wire {
                 exchange.responses.extend_from_slice(tap.bytes);
                 while let Some((frame, len)) = next_frame(&mut exchange.responses) {
                     exchange.taken_back += len;
-                    let Some((correlation, key, version, asked)) = exchange.open.pop_front() else {
+                    let Some(open) = exchange.open.pop_front() else {
                         return Err(format!("{from} answers {to}, who asked nothing"));
                     };
-                    let answer = Rc::new(response(frame, correlation, key, version)?);
+                    let asked = open.body;
+                    let answer = Rc::new(response(frame, open.correlation, open.key, open.version)?);
                     exchange.on_their_way_back.push_back((exchange.taken_back, asked.clone(), answer.clone()));
-                    tell(Said::Answered(asked, answer));
+                    tell(Said::Answered(asked, answer), open.heard_ns);
                 }
             }
             TapKind::Delivered => {
                 let Some(exchange) = self.exchanges.get_mut(&tap.connection) else { return Ok(()) };
                 let end = tap.position + tap.bytes.len() as u64;
                 while let Some((_, asked, answer)) = exchange.on_their_way_back.pop_front_if(|(at, ..)| *at <= end) {
-                    tell(Said::Reached(asked, answer));
+                    tell(Said::Reached(asked, answer), 0);
                 }
             }
             TapKind::Reset => drop(self.exchanges.remove(&tap.connection)),

@@ -8,7 +8,7 @@ use ringlog_ring::sim::MS;
 use ringlog_types::Uuid;
 
 use super::super::disk_log::{self, Election};
-use super::{Checks, Found, ensure};
+use super::{Checks, Found, Wanted, ensure};
 
 /// A node in the life of one directory: what votes.
 type VoterKey = (i32, Uuid);
@@ -30,13 +30,13 @@ pub struct Elections {
 }
 
 impl Checks {
-    /// How many votes a candidate needs at least. Where the voters change it isn't clear which set counts: neighbouring
-    /// ones have one voter more or less.
-    fn needed(&mut self, node: usize) -> usize {
-        let (world, host) = (self.world.clone(), self.nodes[node].host);
-        self.nodes[node].safe.look(&world, host);
-        let of_log = self.nodes[node].safe.voters().unwrap_or(self.committed.present_voters()).count();
-        self.majority(of_log)
+    /// How many votes a leader of that epoch needed at least. If it has changed the voters since, it isn't clear which set
+    /// counted: neighbouring ones have one voter more or less.
+    fn needed(&mut self, node: usize, epoch: i32) -> usize {
+        self.look(node);
+        let voters = self.own_voters(node).count();
+        let last = self.nodes[node].safe.entries.iter().rev().find(|entry| entry.voters.is_some());
+        if last.is_some_and(|last| last.epoch >= epoch) { self.majority(voters) } else { voters / 2 + 1 }
     }
 
     pub(super) fn majority(&self, voters: usize) -> usize {
@@ -50,7 +50,7 @@ impl Checks {
             ensure!(*leader == id, "leads epoch {epoch}, as {leader} does");
             return Ok(());
         }
-        let (needed, me) = (self.needed(node), (id, self.nodes[node].directory));
+        let (needed, me) = (self.needed(node, epoch), (id, self.nodes[node].directory));
         let voters = self.elections.votes.iter().filter(|((_, of), to)| *of == epoch && **to == me);
         let mut voters: BTreeSet<i32> = voters.map(|((voter, _), _)| voter.0).collect();
         voters.insert(id);
@@ -62,6 +62,7 @@ impl Checks {
         );
         self.elections.leaders.insert(epoch, id);
         self.stats.elections += 1;
+        self.see(Wanted::Leader, node);
         let now_ns = self.world.now_ns();
         self.nodes[node].leads = Some((epoch, now_ns));
         self.world.note(|| format!("node {id} leads epoch {epoch}"));
@@ -73,6 +74,7 @@ impl Checks {
         let id = self.nodes[node].id;
         ensure!(leader == id, "speaks for the leader {leader} of epoch {epoch}");
         self.note_leader(node, epoch)?;
+        self.check_leader_votes(node, epoch)?;
         let found = self.check_contact(node, epoch);
         if found.is_ok() {
             return Ok(());
@@ -139,11 +141,12 @@ impl Checks {
             it.last_offset_epoch
         );
         let candidate = (self.nodes[node].id, self.nodes[node].directory);
+        self.check_asks_voter(node, vote.voter_id, it.voter_directory_id, it.replica_epoch)?;
         if it.pre_vote {
             return self.check_durable_epoch(node, it.replica_epoch).map(|_| ());
         }
         let granted = self.elections.granted.get(&(candidate, it.replica_epoch - 1)).map_or(0, BTreeSet::len);
-        let needed = self.needed(node);
+        let needed = self.needed(node, it.replica_epoch);
         ensure!(
             granted + 1 >= needed,
             "stands in epoch {}, though only {granted} of {needed} others were for it",
@@ -163,6 +166,15 @@ impl Checks {
     /// The node gave its vote away, perhaps to itself.
     fn check_vote(&mut self, node: usize, epoch: i32, candidate: VoterKey) -> Found {
         let voter = (self.nodes[node].id, self.nodes[node].directory);
+        if voter != candidate {
+            self.see(Wanted::Voter, node);
+        }
+        ensure!(
+            !self.lacks_what_it_had(node),
+            "votes for {} in epoch {epoch} while it lacks records below {}, which it had acknowledged",
+            candidate.0,
+            self.nodes[node].owed
+        );
         let given = *self.elections.votes.entry((voter, epoch)).or_insert(candidate);
         ensure!(given == candidate, "votes for {} in epoch {epoch} and also for {}", given.0, candidate.0);
         let durable = self.check_durable_epoch(node, epoch)?;
@@ -171,19 +183,40 @@ impl Checks {
         Ok(())
     }
 
-    pub(super) fn check_vote_answer(&mut self, node: usize, asked: &VoteRequest, answer: &VoteResponse) -> Found {
-        let asked = asked.topics.first().and_then(|topic| topic.partitions.first());
+    pub(super) fn check_vote_answer(
+        &mut self,
+        node: usize,
+        asked: &VoteRequest,
+        answer: &VoteResponse,
+        heard_ns: u64,
+    ) -> Found {
+        let (voter_id, asked) = (asked.voter_id, asked.topics.first().and_then(|topic| topic.partitions.first()));
         let answer = answer.topics.first().and_then(|topic| topic.partitions.first());
         let (Some(asked), Some(answer)) = (asked, answer) else { return Ok(()) };
         if answer.error_code != 0 || !answer.vote_granted {
             return Ok(());
         }
+        ensure!(
+            answer.leader_epoch == asked.replica_epoch,
+            "grants a vote for epoch {} in epoch {}",
+            asked.replica_epoch,
+            answer.leader_epoch
+        );
+        let is_meant = voter_id < 0
+            || voter_id == self.nodes[node].id
+                && (asked.voter_directory_id.is_zero() || asked.voter_directory_id == self.nodes[node].directory);
+        ensure!(
+            is_meant,
+            "grants {} the vote of {voter_id} with directory {}, which it isn't",
+            asked.replica_id,
+            asked.voter_directory_id
+        );
         let candidate = (asked.replica_id, asked.replica_directory_id);
         let epoch = asked.replica_epoch;
         let (world, host) = (self.world.clone(), self.nodes[node].host);
         self.nodes[node].safe.look(&world, host);
         if asked.pre_vote {
-            return self.check_pre_vote(node, candidate, epoch);
+            return self.check_pre_vote(node, candidate, epoch, heard_ns);
         }
         let voter = (self.nodes[node].id, self.nodes[node].directory);
         // The same candidate may ask again, when it has even become the leader.
@@ -199,7 +232,7 @@ impl Checks {
     }
 
     /// The node would vote for the one who asks.
-    fn check_pre_vote(&mut self, node: usize, candidate: VoterKey, epoch: i32) -> Found {
+    fn check_pre_vote(&mut self, node: usize, candidate: VoterKey, epoch: i32, heard_ns: u64) -> Found {
         let view = &self.nodes[node];
         let leader = self.elections.leaders.get(&epoch);
         let leads = self.elections.leaders.last_key_value().is_some_and(|(last, _)| *last == epoch)
@@ -209,10 +242,14 @@ impl Checks {
                 .any(|it| Some(&it.id) == leader && !it.is_damaged && it.leads.is_some_and(|led| led.0 == epoch));
         // It may wait for this answer for half as long before it takes the leader for gone.
         let (window_ns, now_ns) = (self.fetch_timeout_ns / 2, self.world.now_ns());
+        // What came before it had taken the news in, it may have answered before, too.
         let is_in_touch = view.disturbances == 0
-            && view
-                .in_touch
-                .is_some_and(|(of, at_ns)| of == epoch && at_ns >= view.awake_since_ns && at_ns + window_ns >= now_ns);
+            && view.in_touch.is_some_and(|news| {
+                news.epoch == epoch
+                    && news.since_ns >= view.awake_since_ns
+                    && news.since_ns + window_ns >= now_ns
+                    && news.known_ns.is_some_and(|known_ns| known_ns <= heard_ns)
+            });
         ensure!(
             !leads || !is_in_touch,
             "grants {} a pre-vote in epoch {epoch}, though it is in touch with its leader",

@@ -1,6 +1,6 @@
 //! Who may be hurt, and what has to be once nothing is wrong any more.
 
-use super::super::disk_log::{self, DiskLog, View};
+use super::super::disk_log::{self, DiskLog, Entry, View};
 use super::{Checks, Found, ensure};
 
 impl Checks {
@@ -25,12 +25,39 @@ impl Checks {
         *leader != self.nodes[node].id && (!loses_memory || views().all(knows))
     }
 
-    /// How many bytes of a segment are known to hold batches that are safe.
+    /// How many bytes of a segment are known to hold batches that are safe, to the node as well: by its mark, which it
+    /// writes now and then. What is lost above that looks like a write that was torn.
     pub fn safe_bytes(&self, node: usize, name: &str) -> u64 {
         let base = name.split('.').next().and_then(|base| base.parse().ok()).unwrap_or(i64::MAX);
-        let log = &self.nodes[node].safe;
-        let next = log.from(base).iter().filter(|entry| entry.end <= self.nodes[node].told);
+        let view = &self.nodes[node];
+        let known = view.told.min(disk_log::durable_mark(&self.world, view.host));
+        let next = view.safe.from(base).iter().filter(|entry| entry.end <= known);
         next.map(|entry| entry.bytes.len() as u64).sum::<u64>().min(8_000)
+    }
+
+    /// Where in a segment the batches begin.
+    pub fn batches_of(&self, node: usize, name: &str) -> Vec<u64> {
+        let base = name.strip_suffix(".log").and_then(|base| base.parse().ok()).unwrap_or(i64::MAX);
+        let mut position = 0;
+        let begin = |entry: &Entry| {
+            let begin = position;
+            position += entry.bytes.len() as u64;
+            begin
+        };
+        self.nodes[node].safe.from(base).iter().map(begin).collect()
+    }
+
+    /// A bit of a file turned.
+    pub fn on_rotten(&mut self, node: usize, name: &str) {
+        let known = self.batches_of(node, name).len();
+        let view = &self.nodes[node];
+        let base = name.strip_suffix(".log").and_then(|base| base.parse().ok()).unwrap_or(i64::MAX);
+        let committed = view.safe.from(base)[..known].iter().filter(|entry| entry.end <= view.owed);
+        let whole = committed.map(|entry| entry.bytes.len() as u64).sum();
+        let view = &mut self.nodes[node];
+        view.is_damaged = true;
+        view.rotten = Some((name.to_owned(), whole));
+        view.safe = DiskLog::new(View::Safe);
     }
 
     /// Whom something is missing.
@@ -84,10 +111,28 @@ impl Checks {
     fn compare(&mut self, node: usize) -> Found {
         let mut log = DiskLog::new(View::Seen);
         log.look(&self.world, self.nodes[node].host);
+        self.compare_epochs(node, &log)?;
         let end = self.nodes[node].published + 1;
         for entry in log.entries.iter().filter(|entry| entry.end <= end) {
             let is_same = self.committed.at(entry.base).is_some_and(|committed| committed.bytes == entry.bytes);
             ensure!(is_same, "has another record at {} than the one that is committed", entry.base);
+        }
+        Ok(())
+    }
+
+    /// What the file of epochs says of records that are there is what they say.
+    fn compare_epochs(&self, node: usize, log: &DiskLog) -> Found {
+        let file = View::Seen.file(&self.world, self.nodes[node].host, "leader-epoch-checkpoint").unwrap_or_default();
+        let text = String::from_utf8_lossy(&file).into_owned();
+        for row in text.lines().skip(2) {
+            let numbers: Vec<i64> = row.split(' ').filter_map(|number| number.parse().ok()).collect();
+            let [epoch, start] = numbers[..] else { return Err(format!("its file of epochs has a row {row:?}")) };
+            let of_log = log.from(start).first().filter(|entry| entry.base == start).map(|entry| entry.epoch);
+            let is_inside = log.entries.iter().any(|entry| entry.base < start && start < entry.end);
+            ensure!(
+                !is_inside && of_log.is_none_or(|of_log| i64::from(of_log) == epoch),
+                "its file says that epoch {epoch} begins at {start}, where its log has one of {of_log:?}"
+            );
         }
         Ok(())
     }

@@ -4,11 +4,13 @@
 //! everywhere, byte for byte.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use ringlog_protocol::RequestBody;
 use ringlog_protocol::messages::{FetchRequest, FetchResponse};
 use ringlog_protocol::records::BatchIter;
 
-use super::super::disk_log::Entry;
+use super::super::disk_log::{DiskLog, Entry, View};
 use super::voters::VoterView;
 use super::{Checks, Found, ensure};
 
@@ -50,9 +52,19 @@ impl Committed {
         self.ends.range(..epoch).next_back().map_or(0, |(_, end)| *end)
     }
 
+    /// Whether the leader of an epoch has committed a record of it.
+    pub fn has_of_epoch(&self, epoch: i32) -> bool {
+        self.ends.contains_key(&epoch)
+    }
+
     /// Who votes by what is committed.
     pub fn present_voters(&self) -> &VoterView {
         self.voters.last().map_or(&self.initial_voters, |(_, voters)| voters)
+    }
+
+    /// Who voted before the first record.
+    pub fn initial_voters(&self) -> &VoterView {
+        &self.initial_voters
     }
 
     /// Who voted by the records below `end`, if some record says it.
@@ -94,34 +106,35 @@ impl Checks {
         let controllers: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_controller).collect();
         controllers.iter().for_each(|node| self.look(*node));
         let last = self.committed.entries.last().cloned();
-        let mut best: (Vec<Entry>, Vec<i32>) = (Vec::new(), Vec::new());
+        let mut best: (usize, Vec<Entry>, Vec<usize>) = (0, Vec::new(), Vec::new());
         for node in &controllers {
             let Some(new) = self.new_entries(*node, last.as_ref(), end) else { continue };
+            let has_all = |other: &usize| {
+                let own = self.nodes[*other].safe.from(before);
+                let has_all = own.len() >= new.len() && own.iter().zip(&new).all(|(own, new)| is_same(own, new));
+                has_all && self.is_whole(*other, last.as_ref())
+            };
             let holds = |other: &usize| {
                 let view = &self.nodes[*other];
                 let is_covered = view.safe.snapshot.is_some_and(|(covered, _)| covered >= end);
                 let of_old_disk = view.lost.values().any(|lost| *lost >= end);
-                let own = view.safe.from(before);
-                let has_all = own.len() >= new.len() && own.iter().zip(&new).all(|(own, new)| is_same(own, new));
                 let is_excused = view.is_damaged && view.promised >= end;
-                is_covered || of_old_disk || is_excused || has_all && self.is_whole(*other, last.as_ref())
+                is_covered || of_old_disk || is_excused || has_all(other)
             };
-            let holders: Vec<i32> =
-                controllers.iter().filter(|other| holds(other)).map(|it| self.nodes[*it].id).collect();
-            if holders.len() > best.1.len() {
-                best = (new, holders);
+            let holders: Vec<usize> = controllers.iter().copied().filter(holds).collect();
+            // Of two logs that go on differently, it is the one that more have, not the one that more may have had.
+            let count = controllers.iter().filter(|it| has_all(it)).count();
+            if (count, holders.len()) > (best.0, best.2.len()) {
+                best = (count, new, holders);
             }
         }
-        let (new, holders) = best;
-        let named = new.iter().rev().find_map(|entry| entry.voters.as_ref());
-        let voters = named.unwrap_or(self.committed.present_voters()).clone();
-        let votes = |id: &i32| self.is_dynamic || voters.iter().any(|(voter, _)| voter == id);
-        let count = holders.iter().filter(|id| votes(id)).count();
-        let needed = self.majority(voters.count());
-        ensure!(
-            count >= needed,
-            "says that {end} is committed, but above {before} only {holders:?} of the voters {voters:?} have it durably"
-        );
+        let (_, new, holders) = best;
+        self.check_majority(end, &new, &holders)?;
+        for node in holders {
+            let view = &mut self.nodes[node];
+            let is_own = view.promised >= end && !view.is_damaged && !view.is_hurt;
+            view.owed = if is_own { view.owed.max(end) } else { view.owed };
+        }
         if let Some(epoch) = epoch {
             let last_epoch = new.last().map_or(0, |entry| entry.epoch);
             ensure!(last_epoch == epoch, "commits {end} in epoch {epoch} by a record of epoch {last_epoch}");
@@ -188,44 +201,133 @@ impl Checks {
         Ok(())
     }
 
-    pub(super) fn check_fetch_request(&mut self, node: usize, fetch: &FetchRequest) -> Found {
+    /// A fetch says that all below its offset is durable here.
+    pub(super) fn check_fetch_request(&mut self, node: usize, body: &Rc<RequestBody>, fetch: &FetchRequest) -> Found {
         let Some(it) = fetch.topics.first().and_then(|topic| topic.partitions.first()) else { return Ok(()) };
-        let (epoch, offset) = (it.current_leader_epoch, it.fetch_offset);
+        let (epoch, offset, now_ns) = (it.current_leader_epoch, it.fetch_offset, self.world.now_ns());
         ensure!(
             offset >= 0 && (0..=epoch).contains(&it.last_fetched_epoch),
             "fetches in epoch {epoch} at {offset} behind epoch {}",
             it.last_fetched_epoch
         );
         let durable = self.check_durable_epoch(node, epoch)?;
-        if !self.nodes[node].is_controller || durable.is_some_and(|durable| durable.epoch > epoch) {
+        let view = &mut self.nodes[node];
+        if let Some(news) = view.in_touch.as_mut().filter(|news| news.epoch == epoch && news.known_ns.is_none()) {
+            news.known_ns = Some(now_ns);
+        }
+        view.last_fetch = Some(body.clone());
+        // One may have been on its way.
+        view.diverged = view.diverged.filter(|(of, end, _)| (*of, true) == (epoch, *end < offset));
+        if let Some((_, end, times)) = &mut view.diverged {
+            *times += 1;
+            ensure!(
+                *times < 3,
+                "fetches at {offset} again and again, though its leader's log is another from {end} on"
+            );
+        }
+        view.doubtful = None;
+        if !view.is_controller || durable.is_some_and(|durable| durable.epoch > epoch) {
             return Ok(());
         }
-        let known = self.nodes[node].told.min(self.nodes[node].promised);
-        if self.nodes[node].safe.end() < offset || offset < known {
+        let known = view.told.min(view.promised);
+        if view.safe.end() < offset || offset < known || view.safe.position() != (it.last_fetched_epoch, offset) {
             self.look(node);
         }
         let view = &mut self.nodes[node];
-        let end = view.safe.end();
+        let (end, is_excused) = (view.safe.end(), view.is_hurt || view.is_damaged);
+        // Worked out before the log was cut, it may have waited long for its connection.
+        ensure!(end >= known || is_excused, "has a log up to {end}, though it had {known}, which is committed");
+        // A snapshot of that end says the epoch, too. A request of before the log was cut may come late, but only once.
+        let of_log = view.safe.epoch_before(offset);
+        let is_right = end != offset || of_log.is_none_or(|of_log| of_log == it.last_fetched_epoch);
+        let claim = (!is_right && !is_excused).then_some((epoch, offset, it.last_fetched_epoch));
         ensure!(
-            end >= offset || view.is_hurt || view.is_damaged,
-            "acknowledges {offset}, but only {end} is on stable storage"
+            claim.is_none() || view.wrong_claim != claim,
+            "fetches at {offset} behind epoch {} again and again, there is {of_log:?}",
+            it.last_fetched_epoch
         );
-        // A request may have waited long for its connection.
-        ensure!(
-            end >= known || view.is_hurt || view.is_damaged,
-            "has a log up to {end}, though it had {known}, which is committed"
-        );
+        view.wrong_claim = claim;
+        if end < offset && !is_excused {
+            let text = format!("acknowledges {offset}, but only {end} is on stable storage");
+            view.doubtful = Some((body.clone(), text));
+            return Ok(());
+        }
         view.promised = view.promised.min(end).max(offset);
         Ok(())
+    }
+
+    /// A leader answers a fetch: if it goes by what it says, that has to be true.
+    pub(super) fn check_belief(&mut self, to: Option<usize>, asked: &RequestBody, answer: &FetchResponse) -> Found {
+        let Some(to) = to else { return Ok(()) };
+        let Some((_, text)) = self.nodes[to].doubtful.take_if(|(body, _)| std::ptr::eq(&**body, asked)) else {
+            return Ok(());
+        };
+        let answer = answer.responses.first().and_then(|topic| topic.partitions.first());
+        let is_believed =
+            answer.is_some_and(|it| it.error_code == 0 && it.diverging_epoch.epoch < 0 && it.snapshot_id.epoch < 0);
+        ensure!(!is_believed, "lets node {} believe that it is right: it {text}", self.nodes[to].id);
+        Ok(())
+    }
+
+    /// Whether it is a node's last fetch, of the process that runs.
+    fn is_awaited(&self, node: usize, asked: &RequestBody) -> bool {
+        self.nodes[node].last_fetch.as_ref().is_some_and(|last| std::ptr::eq(&**last, asked))
+    }
+
+    /// Nobody is sent back below what it knows to be committed.
+    fn check_diverging(&self, to: usize, asked: &RequestBody, end: i64) -> Found {
+        let view = &self.nodes[to];
+        let is_excused = view.is_hurt || view.is_damaged;
+        ensure!(
+            end >= view.told || !self.is_awaited(to, asked) || is_excused,
+            "sends node {} back to {end}, though it has {}, which is committed",
+            view.id,
+            view.told
+        );
+        Ok(())
+    }
+
+    /// Whether a directory lacks committed records that it had acknowledged, and knows it: its disk was replaced, or
+    /// what rotted of its log was cut off.
+    pub(super) fn lacks_what_it_had(&mut self, node: usize) -> bool {
+        let view = &self.nodes[node];
+        if view.owed == 0 || !(view.is_hurt || view.rotten.is_some()) {
+            return false;
+        }
+        self.look(node);
+        let view = &self.nodes[node];
+        if view.safe.end() >= view.owed {
+            return false;
+        }
+        // What nobody has looked at is still there.
+        let len = |name: &str| View::Seen.file(&self.world, view.host, name).map(|file| file.len() as u64);
+        view.is_hurt || view.rotten.as_ref().is_some_and(|(name, whole)| len(name).is_some_and(|len| len < *whole))
+    }
+
+    /// What rotted is no longer there, or was made good.
+    fn forget_damage(&mut self, node: usize) {
+        let view = &self.nodes[node];
+        let Some((name, _)) = &view.rotten else { return };
+        let is_gone = View::Seen.file(&self.world, view.host, name).is_none();
+        let mut log = DiskLog::new(View::Safe);
+        log.look(&self.world, view.host);
+        let is_right = |entry: &Entry| self.committed.at(entry.base).is_some_and(|it| it.bytes == entry.bytes);
+        let is_whole = log.end() >= view.owed && log.entries.iter().filter(|it| it.end <= view.owed).all(is_right);
+        let is_log = name.ends_with(".log");
+        let view = &mut self.nodes[node];
+        if is_gone || is_log && is_whole {
+            (view.rotten, view.is_damaged, view.safe) = (None, view.has_failed_to_sync, log);
+        }
     }
 
     pub(super) fn check_fetch_answer(
         &mut self,
         node: usize,
         to: Option<usize>,
-        asked: &FetchRequest,
+        whole: &RequestBody,
         answer: &FetchResponse,
     ) -> Found {
+        let RequestBody::Fetch(asked) = whole else { return Ok(()) };
         let asked = asked.topics.first().and_then(|topic| topic.partitions.first());
         let answer = answer.responses.first().and_then(|topic| topic.partitions.first());
         let (Some(asked), Some(it)) = (asked, answer) else { return Ok(()) };
@@ -247,6 +349,10 @@ impl Checks {
                 *told = high_watermark;
             }
         }
+        self.check_change(node)?;
+        if let Some(to) = to.filter(|_| it.diverging_epoch.epoch >= 0) {
+            self.check_diverging(to, whole, it.diverging_epoch.end_offset)?;
+        }
         let is_diverging = it.diverging_epoch.epoch >= 0 || it.snapshot_id.epoch >= 0;
         let is_known =
             |to: &usize| self.nodes[*to].is_controller && self.nodes[*to].directory == asked.replica_directory_id;
@@ -255,6 +361,20 @@ impl Checks {
         let known = high_watermark.min(offset);
         self.verify(to, known).map_err(|text| format!("lets node {} believe that it {text}", self.nodes[to].id))?;
         self.nodes[to].told = self.nodes[to].told.max(known);
+        if !self.nodes[to].is_damaged {
+            self.nodes[to].owed = self.nodes[to].owed.max(known);
+        } else if offset >= self.nodes[to].owed && self.is_awaited(to, whole) {
+            self.look(to);
+            self.forget_damage(to);
+        }
+        let view = &self.nodes[node];
+        let start = it.log_start_offset;
+        let covered = || self.snapshots_of(node).max().unwrap_or(0);
+        ensure!(
+            start <= 0 || view.is_damaged || start <= covered(),
+            "says that its log begins at {start}, but its newest snapshot ends at {}",
+            covered()
+        );
         if offset >= self.nodes[to].lost.values().copied().max().unwrap_or(0).min(self.committed.end()) {
             self.nodes[to].is_hurt = false;
         }

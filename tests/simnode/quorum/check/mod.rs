@@ -2,8 +2,11 @@
 //! they hand out; they share no code with what they check, and draw no random numbers.
 //!
 //! One file per subject: `elections` (votes, epochs, leaders, pre-votes), `logs` (what is durable, what is committed),
-//! `voters` (sets of them), `state` (images against the `model`), `snapshots`, `promises` (what clients were told).
+//! `voters` (sets of them), `changes` (of voters), `state` (images against the `model`), `snapshots`, `answers` (what would
+//! make a Kafka node exit), `promises` (what clients were told), `end` (what has to be once nothing is wrong any more).
 
+mod answers;
+mod changes;
 mod digest;
 mod elections;
 mod end;
@@ -81,15 +84,48 @@ pub struct NodeView {
     heard: BTreeMap<(i32, Uuid), u64>,
     /// The epoch of which it last said that it leads it.
     leads: Option<(i32, u64)>,
-    /// When it last heard of its leader, and of which epoch.
-    in_touch: Option<(i32, u64)>,
-    /// Epoch and high watermark of what it last heard.
-    heard_of: (i32, i64),
+    /// The epoch in which it last heard from its leader, and when.
+    in_touch: Option<InTouch>,
+    /// Everything below is committed, and this directory acknowledged it: whoever lacks it must not vote.
+    owed: i64,
+    /// A fetch that claims what isn't there. It may be an old one that waited for its connection; then nobody believes it.
+    doubtful: Option<(Rc<RequestBody>, String)>,
+    /// Epoch, offset and last epoch of a fetch that names another last epoch than its log has.
+    wrong_claim: Option<(i32, i64, i32)>,
+    /// Its leader's log parts from its own at that offset, in that epoch; and how often it has fetched beyond it since.
+    diverged: Option<(i32, i64, u32)>,
+    /// The last fetch: answers to older ones are of no interest.
+    last_fetch: Option<Rc<RequestBody>>,
+    /// The file that a bit turned in, and how much of it is known to be committed.
+    rotten: Option<(String, u64)>,
+    /// What it asks for next of a snapshot: its end, and positions where that may be.
+    chunk: Option<(i64, [i64; 2])>,
+    /// Voters that it named and that its log doesn't, and when it did so first in an epoch.
+    unknown_voters: Option<(i32, VoterView, u64)>,
     /// The last offset of the newest image that this process handed out.
     published: i64,
     image: ImageDigest,
     /// Snapshots that were looked at.
     snapshots: BTreeSet<(i64, i32)>,
+}
+
+/// A node has heard from its leader.
+#[derive(Debug, Clone, Copy)]
+struct InTouch {
+    epoch: i32,
+    /// When that came to its kernel.
+    since_ns: u64,
+    /// When it asked for more, which shows that it has taken it in.
+    known_ns: Option<u64>,
+}
+
+/// Whom something is to happen to, at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whoever gives its vote away next.
+    Voter,
+    /// Whoever leads an epoch next.
+    Leader,
 }
 
 /// How much was seen.
@@ -117,7 +153,13 @@ pub struct Checks {
     model: Model,
     /// How much was seen.
     pub stats: Stats,
+    /// Who is waited for.
+    pub wanted: Option<Wanted>,
+    /// Who did so just now.
+    pub seen: Option<(Wanted, usize)>,
     is_dynamic: bool,
+    /// When somebody was last asked for other voters.
+    asked_to_change_ns: Option<u64>,
     fetch_timeout_ns: u64,
     elections: elections::Elections,
     promises: promises::Promises,
@@ -163,7 +205,14 @@ impl Checks {
             heard: BTreeMap::new(),
             leads: None,
             in_touch: None,
-            heard_of: (0, -1),
+            owed: 0,
+            doubtful: None,
+            diverged: None,
+            wrong_claim: None,
+            last_fetch: None,
+            rotten: None,
+            chunk: None,
+            unknown_voters: None,
             published: -1,
             image: ImageDigest::default(),
             snapshots: BTreeSet::new(),
@@ -175,7 +224,10 @@ impl Checks {
             committed: Committed::new(VoterView::initial(voters)),
             model: Model::new(),
             stats: Stats::default(),
+            wanted: None,
+            seen: None,
             is_dynamic,
+            asked_to_change_ns: None,
             fetch_timeout_ns: fetch_timeout_ms * MS,
             elections: elections::Elections::default(),
             promises: promises::Promises::default(),
@@ -191,6 +243,13 @@ impl Checks {
             }
         });
         checks
+    }
+
+    /// Somebody did what somebody is wanted for.
+    fn see(&mut self, what: Wanted, node: usize) {
+        if self.wanted == Some(what) {
+            (self.wanted, self.seen) = (None, Some((what, node)));
+        }
     }
 
     fn complain(&self, node: usize, found: Found) {
@@ -209,6 +268,11 @@ impl Checks {
     pub fn leader(&self) -> Option<usize> {
         let (_, id) = self.elections.leaders.last_key_value()?;
         self.nodes.iter().position(|view| view.id == *id)
+    }
+
+    /// Its id.
+    pub fn leader_id(&self) -> Option<i32> {
+        self.elections.leaders.last_key_value().map(|(_, id)| *id)
     }
 
     fn on_tap(&mut self, tap: &Tap<'_>) {
@@ -239,25 +303,30 @@ impl Checks {
                 self.complain(node, found);
             }
             Said::Heard(body) => {
+                if matches!(*body, RequestBody::AddRaftVoter(_) | RequestBody::RemoveRaftVoter(_)) {
+                    self.asked_to_change_ns = Some(self.world.now_ns());
+                }
                 if let (Some(from), Some(to)) = (from, to) {
                     self.note_heard(from, to, &body);
                 }
             }
             Said::Answered(asked, answer) => {
                 let Some(node) = from else { return };
-                let found = self.check_answer(node, to, &asked, &answer);
+                let found = self.check_told(node, &asked, &answer);
+                let found = found.and_then(|()| self.check_answer(node, to, &asked, &answer, saying.heard_ns));
                 self.complain(node, found);
             }
             Said::Reached(asked, answer) => {
                 if let Some(to) = to {
                     self.note_in_touch(to, &asked, &answer);
+                    self.note_chunk(to, &answer);
                 }
             }
         }
     }
 
-    fn check_request(&mut self, node: usize, body: &RequestBody) -> Found {
-        match body {
+    fn check_request(&mut self, node: usize, body: &Rc<RequestBody>) -> Found {
+        match &**body {
             RequestBody::Vote(vote) => self.check_vote_request(node, vote),
             RequestBody::BeginQuorumEpoch(begin) => {
                 let Some(it) = begin.topics.first().and_then(|topic| topic.partitions.first()) else { return Ok(()) };
@@ -272,12 +341,17 @@ impl Checks {
             }
             RequestBody::EndQuorumEpoch(end) => {
                 let Some(it) = end.topics.first().and_then(|topic| topic.partitions.first()) else { return Ok(()) };
+                self.check_durable_epoch(node, it.leader_epoch)?;
+                if it.leader_id == self.nodes[node].id {
+                    self.note_leader(node, it.leader_epoch)?;
+                }
                 self.nodes[node].leads = None;
-                self.check_durable_epoch(node, it.leader_epoch).map(|_| ())
+                Ok(())
             }
-            RequestBody::Fetch(fetch) => self.check_fetch_request(node, fetch),
+            RequestBody::Fetch(fetch) => self.check_fetch_request(node, body, fetch),
             RequestBody::FetchSnapshot(fetch) => {
                 let Some(it) = fetch.topics.first().and_then(|topic| topic.partitions.first()) else { return Ok(()) };
+                self.check_chunk_asked(node, it.snapshot_id.end_offset, it.position)?;
                 self.check_durable_epoch(node, it.current_leader_epoch).map(|_| ())
             }
             _ => Ok(()),
@@ -301,30 +375,46 @@ impl Checks {
         }
     }
 
-    /// A node hears that its leader has committed more.
+    /// A node hears from its leader.
     fn note_in_touch(&mut self, node: usize, asked: &RequestBody, answer: &ResponseBody) {
         let (RequestBody::Fetch(asked), ResponseBody::Fetch(answer)) = (asked, answer) else { return };
         let asked = asked.topics.first().and_then(|topic| topic.partitions.first());
         let answer = answer.responses.first().and_then(|topic| topic.partitions.first());
         let (Some(asked), Some(it)) = (asked, answer) else { return };
-        let (now_ns, view) = (self.world.now_ns(), &mut self.nodes[node]);
-        let known = (asked.current_leader_epoch, it.high_watermark);
-        if it.error_code == 0 && known > view.heard_of && it.diverging_epoch.epoch < 0 && it.snapshot_id.epoch < 0 {
-            view.heard_of = known;
-            view.in_touch = Some((asked.current_leader_epoch, now_ns));
+        if it.error_code == 0 && it.diverging_epoch.epoch >= 0 {
+            let (view, place) = (&mut self.nodes[node], (asked.current_leader_epoch, it.diverging_epoch.end_offset));
+            let is_known = view.diverged.is_some_and(|(epoch, end, _)| (epoch, end) == place);
+            view.diverged = view.diverged.filter(|_| is_known).or(Some((place.0, place.1, 0)));
+        }
+        if it.error_code == 0 && it.diverging_epoch.epoch < 0 && it.snapshot_id.epoch < 0 {
+            let (epoch, since_ns) = (asked.current_leader_epoch, self.world.now_ns());
+            self.nodes[node].in_touch = Some(InTouch { epoch, since_ns, known_ns: None });
         }
     }
 
-    fn check_answer(&mut self, node: usize, to: Option<usize>, asked: &RequestBody, answer: &ResponseBody) -> Found {
+    fn check_answer(
+        &mut self,
+        node: usize,
+        to: Option<usize>,
+        asked: &RequestBody,
+        answer: &ResponseBody,
+        heard_ns: u64,
+    ) -> Found {
         match (asked, answer) {
-            (RequestBody::Vote(asked), ResponseBody::Vote(answer)) => self.check_vote_answer(node, asked, answer),
-            (RequestBody::Fetch(asked), ResponseBody::Fetch(answer)) => {
+            (RequestBody::Vote(asked), ResponseBody::Vote(answer)) => {
+                self.check_vote_answer(node, asked, answer, heard_ns)
+            }
+            (RequestBody::Fetch(_), ResponseBody::Fetch(answer)) => {
+                self.check_belief(to, asked, answer)?;
                 self.check_fetch_answer(node, to, asked, answer)
             }
             (RequestBody::DescribeQuorum(_), ResponseBody::DescribeQuorum(answer)) => {
                 let it = answer.topics.first().and_then(|topic| topic.partitions.first());
                 match it.filter(|it| answer.error_code == 0 && it.error_code == 0) {
-                    Some(it) => self.check_claim(node, it.leader_id, it.leader_epoch),
+                    Some(it) => {
+                        self.check_claim(node, it.leader_id, it.leader_epoch)?;
+                        self.check_described(node, it)
+                    }
                     None => Ok(()),
                 }
             }
@@ -351,6 +441,8 @@ impl Checks {
         view.leads = None;
         view.in_touch = None;
         view.heard.clear();
+        (view.doubtful, view.last_fetch, view.chunk, view.unknown_voters) = (None, None, None, None);
+        (view.wrong_claim, view.diverged) = (None, None);
     }
 
     /// A node got a new disk.
@@ -360,6 +452,10 @@ impl Checks {
         view.directory = directory;
         view.safe = DiskLog::new(View::Safe);
         (view.acted, view.promised, view.told, view.verified_to) = (0, 0, 0, 0);
+        if self.is_dynamic {
+            // It is another voter than it was.
+            view.owed = 0;
+        }
         view.is_hurt = true;
         view.snapshots.clear();
     }

@@ -92,6 +92,21 @@ impl Checks {
                 self.promises.producer_ids.insert(first, len);
                 self.stats.promises += 1;
             }
+            ResponseBody::AlterPartition(it) if it.error_code == 0 => {
+                for topic in &it.topics {
+                    for told in topic.partitions.iter().filter(|told| told.error_code == 0) {
+                        let (id, index, epoch) = (topic.topic_id, told.partition_index, told.partition_epoch);
+                        let known = self.model.topics.get(&id).map(|topic| topic.partitions.get(&index));
+                        // A topic that isn't there any more has no epoch.
+                        let is_there = known.is_none_or(|it| it.is_some_and(|it| it.partition_epoch >= epoch))
+                            || self.majority_has(
+                                |it| matches!(it, MetadataRecord::PartitionChange(it) if it.topic_id == id),
+                            );
+                        ensure!(is_there, "tells epoch {epoch} of partition {index} of {id}, which isn't committed");
+                        self.stats.promises += 1;
+                    }
+                }
+            }
             _ => {}
         }
         Ok(())

@@ -31,8 +31,24 @@ impl Checks {
                 Some(id) if self.nodes[node].snapshots.insert(id) => self.look_at_snapshot(node, id, name),
                 _ => Ok(()),
             });
+            let found = found.and_then(|()| self.check_log_start(node));
             self.complain(node, found);
         }
+    }
+
+    /// Where the complete snapshots end that a node has.
+    pub(super) fn snapshots_of(&self, node: usize) -> impl Iterator<Item = i64> {
+        let names = self.world.list(self.nodes[node].host, FOLDER.as_ref()).unwrap_or_default();
+        names.into_iter().filter_map(|name| snapshot_name(&name)).map(|(end, _)| end)
+    }
+
+    /// A log may begin where a snapshot ends, not later. What is written on is left alone: a disk that fails shows nothing.
+    fn check_log_start(&self, node: usize) -> Found {
+        let names = self.world.list(self.nodes[node].host, FOLDER.as_ref()).unwrap_or_default();
+        let start = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse::<i64>().ok()).min().unwrap_or(0);
+        let covered = self.snapshots_of(node).max().unwrap_or(0);
+        ensure!(start <= covered, "its log begins at {start}, its newest snapshot ends at {covered}");
+        Ok(())
     }
 
     fn look_at_snapshot(&mut self, node: usize, id: (i64, i32), name: &str) -> Found {

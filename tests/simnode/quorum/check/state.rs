@@ -4,8 +4,10 @@ use bytes::Bytes;
 use ringlog_metadata::image::Publication;
 use ringlog_protocol::metadata_records::MetadataRecord;
 use ringlog_protocol::records::{BatchRef, Scratch};
+use ringlog_types::Uuid;
 
 use super::super::disk_log::Entry;
+use super::partitions::Partition;
 use super::{Checks, Context, Found, Model, ensure};
 
 /// What the model was at each offset.
@@ -18,6 +20,21 @@ pub(super) struct States {
 }
 
 impl Checks {
+    /// Brokers that are registered, with their epochs.
+    pub fn brokers(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.model.brokers.iter().map(|(id, broker)| (*id, broker.epoch))
+    }
+
+    /// Partitions that somebody leads.
+    pub(crate) fn led_partitions(&self) -> impl Iterator<Item = (Uuid, i32, &Partition)> {
+        let partitions = self
+            .model
+            .topics
+            .iter()
+            .flat_map(|(id, topic)| topic.partitions.iter().map(|(index, partition)| (*id, *index, partition)));
+        partitions.filter(|(.., partition)| partition.leader >= 0)
+    }
+
     /// Digest of the state as of the last of the first `end` offsets.
     pub(super) fn digest_at(&self, end: i64) -> Option<u64> {
         self.state.digests.get(usize::try_from(end - 1).ok()?).copied()
