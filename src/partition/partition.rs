@@ -299,6 +299,10 @@ impl Partition {
         self.leader_epoch = state.leader_epoch;
         self.partition_epoch = state.partition_epoch;
         self.leader_epoch_start_offset = Offset::NONE;
+        if state.leader != NodeId::NONE {
+            // Who leads knows who is assigned.
+            self.assigned = 0;
+        }
         self.remotes = Vec::new();
         self.isr = InSyncReplicas::default();
         Effects { leadership_changed: changed, ..Effects::default() }
@@ -327,6 +331,11 @@ impl Partition {
         self.durable_end_offset = end_offset;
         let high_watermark = match self.role {
             Role::Leader => self.advance_high_watermark(config, now),
+            // What was appended while it led alone, and is written now that nobody leads: there is no replica that could
+            // say otherwise, and a node that stops in order leaves the high watermark at the log's end, as Kafka's does.
+            Role::Follower if self.leader == NodeId::NONE && self.assigned == 1 => {
+                self.raise_high_watermark(end_offset)
+            }
             Role::Follower | Role::Unassigned => None,
         };
         Effects { high_watermark, durable_end_offset: Some(end_offset), ..Effects::default() }
