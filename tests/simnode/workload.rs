@@ -135,7 +135,7 @@ impl Workload {
         }
         let key = ["max.connections", "max.connections.per.ip"][one(&[0, 1]) as usize];
         let limit = one(&[40, 60]) as usize;
-        self.crowd = Some((key, limit)).filter(|_| one(&[0, 0, 0, 0, 0, 1]) == 1);
+        self.crowd = Some((key, limit)).filter(|_| one(&[0, 0, 0, 1]) == 1);
         self.has_prober = one(&[0, 0, 0, 1]) == 1;
         let small: [(&str, &[u64]); 3] = [
             ("ringlog.response.memory.bytes", &[4_200_000, 8_000_000]),

@@ -107,7 +107,7 @@ impl Groups {
         let are_quiet = |was: i32| its.quiet.len() == members && its.quiet.values().all(|joined| *joined <= was);
         let are_known = its.beats.len() == members && its.beats.values().all(|at_ns| at_ns + session_ns > now_ns);
         let moved = was.filter(|was| *was != generation && are_quiet(*was) && are_known);
-        its.quiet.insert(member, generation);
+        its.quiet.entry(member).or_insert(generation);
         match moved {
             Some(was) => Err(format!("it began anew within its session, and generation {was} became {generation}")),
             None => Ok(()),

@@ -125,11 +125,14 @@ impl Member {
     /// A member at one coordinator.
     async fn serve(&mut self, connection: &mut Connection) -> Result<Next, CallFault> {
         let mut next = Next::Join;
+        // Who joins again because others have come or gone doesn't have partitions shared out once more.
+        let mut is_prompted = self.before.is_some();
         while matches!(next, Next::Join | Next::Anew) && !self.shared.is_over.get() {
             if matches!(next, Next::Anew) {
                 self.id.clear();
+                is_prompted = false;
             }
-            if self.before.is_none() {
+            if !std::mem::replace(&mut is_prompted, true) {
                 self.shared.groups.borrow_mut().on_restless(self.group, self.number);
             }
             self.shared.groups.borrow_mut().settle(self.group, self.number, None);
