@@ -33,6 +33,7 @@ use crate::core::{self, Message, Room as _};
 use crate::descriptors::{self, Descriptors, Needs, TooFew};
 use crate::log_dirs::{self, LogDirFault};
 use crate::mesh::{LocalFuture, MESH_CAPACITY};
+use crate::metrics::Leftovers;
 use crate::net::listener::{self, ClaimedListener, ListenFault, Net};
 use crate::node::Node;
 use crate::shard::Shard;
@@ -235,6 +236,7 @@ async fn run_core(
     if ring::timeout_ms(LAST_TASKS_MS, gate.close()).await.is_err() {
         info!(core = index, tasks = gate.inside(), "tasks are cut off");
     }
+    ring::observe(&leftovers(&shard));
     shard.core.mesh.close();
     let metrics = &shard.core.metrics;
     info!(
@@ -245,6 +247,17 @@ async fn run_core(
         disk.read.bytes = ring::disk_reads().bytes,
         "core has stopped"
     );
+}
+
+fn leftovers(shard: &Shard) -> Leftovers {
+    let budgets = &shard.net.budgets;
+    Leftovers {
+        core: shard.core.index,
+        connections: shard.net.open_connections(),
+        request_bytes: budgets.request_memory.held_bytes(),
+        response_bytes: budgets.response_memory.held_bytes(),
+        admitted: shard.admission.clients(),
+    }
 }
 
 /// How far a core has come.

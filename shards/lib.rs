@@ -48,6 +48,7 @@ mod test_metadata;
 
 pub use boot::{RunningNode, StartFault, start};
 pub use format::{DirectoryFormat, format_directory};
+pub use metrics::Leftovers;
 pub use placement::shard_of;
 pub use ringlog_ring::{block_on, fs::now as files_now};
 pub use stop::StopRequest;

@@ -29,3 +29,19 @@ pub struct ShardMetrics {
     /// Bytes of responses sent.
     pub response_bytes: Counter,
 }
+
+/// What a core still holds once everything on it has come to an end: nothing, unless connections were cut off. Simulations
+/// see to that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftovers {
+    /// The core.
+    pub core: usize,
+    /// Connections that were cut off.
+    pub connections: usize,
+    /// Memory of requests.
+    pub request_bytes: usize,
+    /// Memory of answers.
+    pub response_bytes: usize,
+    /// Clients' connections that are counted against the limits.
+    pub admitted: usize,
+}

@@ -47,6 +47,11 @@ impl Admission {
             overrides: RefCell::default(),
         }
     }
+
+    /// Clients' connections, of all cores, that are counted on this one.
+    pub fn clients(&self) -> usize {
+        self.brokers.borrow().open()
+    }
 }
 
 /// `max.connections.per.ip.overrides`, looked up.

@@ -350,6 +350,11 @@ impl RequestMemory {
         hold.turn = futures_lite::future::or(shared, async { Some(self.turn.acquire(1).await) }).await;
     }
 
+    /// Bytes of the shared memory that are held.
+    pub fn held_bytes(&self) -> usize {
+        self.shared.capacity() - self.shared.available()
+    }
+
     /// Bytes that nobody holds.
     #[cfg(test)]
     pub fn available(&self) -> usize {

@@ -54,6 +54,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
     /// Counts a connection in, if it is allowed.
     pub fn admit(&mut self, limits: &Limits, listener: &Rc<str>, ip: IpAddr) -> Result<(), Refusal> {
         let of = |count: Option<&usize>| count.copied().unwrap_or(0);

@@ -150,6 +150,11 @@ impl Net {
         }
     }
 
+    /// Connections of whatever sort that are open on this core.
+    pub fn open_connections(&self) -> usize {
+        self.connections.open() + self.controller_connections.open()
+    }
+
     /// Connections are served by `service`; said once, while the core is put together.
     pub fn serve_by<S: Service>(&self, service: Rc<S>) {
         let budgets = self.budgets.clone();

@@ -51,6 +51,11 @@ impl ResponseMemory {
         self.0.waiters() > 0
     }
 
+    /// Bytes that are held; where answers exceed the budget, all of it.
+    pub fn held_bytes(&self) -> usize {
+        self.0.capacity() - self.0.available()
+    }
+
     /// Bytes that nobody holds.
     #[cfg(test)]
     pub fn available(&self) -> usize {

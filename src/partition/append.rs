@@ -8,7 +8,7 @@ use ringlog_log::validator::{
 };
 use ringlog_log::{LogAppendError, LogBatch, LogConfig, Placement, ProducerCheck, ProducerError, TransactionRules};
 use ringlog_protocol::records::{BatchRef, Unpacker};
-use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, Now, Offset, TimestampMs, TopicPartition};
+use ringlog_types::{ErrorCode, LeaderEpoch, MonotonicMs, NodeId, Now, Offset, TimestampMs, TopicPartition};
 
 use crate::{Effects, Partition, Role, Unserved};
 
@@ -201,6 +201,11 @@ impl Partition {
         self.durable_end_offset = end_offset;
         let high_watermark = match self.role {
             Role::Leader => self.advance_high_watermark(config, now),
+            // What was appended while it led alone, and is written now that nobody leads: there is no replica that could
+            // say otherwise, and a node that stops in order leaves the high watermark at the log's end, as Kafka's does.
+            Role::Follower if self.leader == NodeId::NONE && self.assigned == 1 => {
+                self.raise_high_watermark(end_offset)
+            }
             Role::Follower | Role::Unassigned => None,
         };
         Effects { high_watermark, durable_end_offset: Some(end_offset), ..Effects::default() }

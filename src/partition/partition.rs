@@ -299,6 +299,10 @@ impl Partition {
         self.leader_epoch = state.leader_epoch;
         self.partition_epoch = state.partition_epoch;
         self.leader_epoch_start_offset = Offset::NONE;
+        if state.leader != NodeId::NONE {
+            // Who leads knows who is assigned.
+            self.assigned = 0;
+        }
         self.remotes = Vec::new();
         self.isr = InSyncReplicas::default();
         Effects { leadership_changed: changed, ..Effects::default() }

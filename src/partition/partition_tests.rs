@@ -205,6 +205,23 @@ fn a_node_that_stops_still_acknowledges_what_it_took() {
 }
 
 #[test]
+fn what_an_only_replica_took_is_committed_once_written_though_nobody_leads_any_more() {
+    let take = |replicas: &[i32], leader: NodeId| {
+        let mut partition = new_partition();
+        lead(&mut partition, 1, replicas, &[1], 1, 0);
+        let Ok(LeaderAppend::Append(prepared)) = prepare(&mut partition, &records(3, None), 1, 1) else {
+            panic!("not appended")
+        };
+        let partition_epoch = PartitionEpoch(partition.partition_epoch().0 + 1);
+        partition.become_follower(&FollowerState { leader, leader_epoch: LeaderEpoch(2), partition_epoch });
+        partition.on_durable(prepared.next_offset, &config(1), at(1)).high_watermark
+    };
+    assert_eq!(take(&[1], NodeId::NONE), Some(Offset(3)));
+    assert_eq!(take(&[1, 2], NodeId::NONE), None, "another may have to say something about it");
+    assert_eq!(take(&[1], NodeId(2)), None, "another leads");
+}
+
+#[test]
 fn retries_of_a_producer_get_their_first_answer() {
     let mut partition = new_partition();
     lead(&mut partition, 1, &[1], &[1], 1, 0);

@@ -195,9 +195,26 @@ impl Cluster {
     pub fn excuse(&mut self, place: usize, directories: impl IntoIterator<Item = usize>) {
         self.nodes[place].is_excused = true;
         self.nodes[place].faults += 1;
-        self.nodes[place].failed.extend(directories);
+        let id = self.nodes[place].plan.id;
+        let directories: Vec<usize> = directories.into_iter().collect();
         if let Some(shared) = &self.shared {
-            shared.disks_fail.set(true);
+            shared.failed.borrow_mut().extend(directories.iter().map(|directory| (id, *directory)));
+        }
+        self.nodes[place].failed.extend(directories);
+    }
+
+    /// A disk is full, or descriptors are short: what isn't asked for by a write of its own isn't saved meanwhile.
+    pub fn begin_shortage(&self) {
+        if let Some(shared) = &self.shared {
+            shared.shortages.set(shared.shortages.get() + 1);
+            shared.shortages_begun.set(shared.shortages_begun.get() + 1);
+        }
+    }
+
+    /// That is over.
+    pub fn end_shortage(&self) {
+        if let Some(shared) = &self.shared {
+            shared.shortages.set(shared.shortages.get().saturating_sub(1));
         }
     }
 

@@ -115,11 +115,13 @@ pub fn begin(cluster: &mut Cluster, fault: &Fault, for_ns: u64) {
         Fault::FullDisk { node, directory } => {
             let (host, path) = disk(cluster, *node, *directory);
             cluster.excuse(*node, [*directory]);
+            cluster.begin_shortage();
             world.note(|| format!("{}: {path} is full", world.host_name(host)));
             world.change_disk(host, Path::new(&path), |settings| settings.size_bytes = FULL_BYTES);
         }
         Fault::FewDescriptors { node, spare } => {
             cluster.excuse(*node, 0..cluster.nodes[*node].plan.log_dirs);
+            cluster.begin_shortage();
             let Some(process) = cluster.nodes[*node].process else { return };
             let limit = world.open_descriptors(process) + spare;
             world.note(|| format!("{limit} descriptors for node {}", cluster.nodes[*node].plan.id));
@@ -138,13 +140,19 @@ pub fn end(cluster: &mut Cluster, fault: &Fault) -> Vec<usize> {
         Fault::StandStill { .. } => {}
         Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Lossy { .. } => set_links(cluster, fault, false),
         Fault::SlowDisk { node, .. } | Fault::HangingDisk { node, .. } => mend_disks(&world, cluster, *node),
-        Fault::FailingDisk { node, .. } | Fault::FullDisk { node, .. } => {
+        Fault::FailingDisk { node, .. } => {
             mend_disks(&world, cluster, *node);
             cluster.end_excuse(*node);
+        }
+        Fault::FullDisk { node, .. } => {
+            mend_disks(&world, cluster, *node);
+            cluster.end_excuse(*node);
+            cluster.end_shortage();
         }
         Fault::FewDescriptors { node, .. } => {
             world.set_descriptors(cluster.nodes[*node].host, ALL_DESCRIPTORS);
             cluster.end_excuse(*node);
+            cluster.end_shortage();
         }
     }
     Vec::new()

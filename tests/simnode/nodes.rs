@@ -8,6 +8,7 @@ use ringlog_simnode_tests::run::run;
 use ringlog_simnode_tests::scenario::Scenario;
 use ringlog_simnode_tests::shrink::{Parts, leave_out};
 use ringlog_simnode_tests::weather::Weather;
+use ringlog_simnode_tests::workload::Workload;
 
 #[test]
 fn what_was_promised_is_there() {
@@ -26,6 +27,23 @@ fn every_weather_is_borne() {
         for seed in [1, 2] {
             let outcome = run(&Plan::in_weather(seed, weather), |_| ());
             assert!(outcome.violations.is_empty(), "{} seed {seed}: {:#?}", weather.name(), outcome.violations);
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_client_is_served_when_nothing_is_wrong() {
+    let kinds: [fn(&Workload) -> bool; 4] = [
+        |workload| workload.groups.iter().any(|group| group.is_static && group.members > 1),
+        |workload| workload.topics.iter().any(|topic| topic.message_bytes_max.is_some()),
+        |workload| workload.has_prober,
+        |workload| workload.crowd.is_some(),
+    ];
+    for (kind, is_there) in kinds.into_iter().enumerate() {
+        let plans = (0..).map(|seed| Plan::in_weather(seed, Weather::Calm));
+        for plan in plans.filter(|plan| is_there(&plan.workload)).take(2) {
+            let outcome = run(&plan, |_| ());
+            assert!(outcome.violations.is_empty(), "kind {kind}, seed {}: {:#?}", plan.seed, outcome.violations);
         }
     }
 }

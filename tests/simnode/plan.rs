@@ -4,7 +4,7 @@ use ringlog_config::ConfigMap;
 use ringlog_ring::sim::{CoreSettings, MS, NetworkSettings, SECOND, Settings};
 use ringlog_types::Random;
 
-use crate::nemesis::Planned;
+use crate::nemesis::{Fault, Planned};
 use crate::weather::{self, Weather};
 use crate::workload::Workload;
 
@@ -17,6 +17,9 @@ pub const CONTROLLER_PORT: u16 = 9093;
 const REQUEST_BYTES_MAX: u64 = 6 << 20;
 /// The largest batches of producers.
 const BATCH_BYTES_MAX: u64 = 800_000;
+/// What batches and records take beside what is drawn of their values, at most.
+const HEADER_BYTES: u64 = 100;
+const RECORD_BYTES: u64 = 40;
 
 /// A node.
 #[derive(Debug, Clone)]
@@ -158,11 +161,19 @@ impl Plan {
                 segment_ms: draws.one(&[100, 1_000, 604_800_000]),
             })
             .collect();
-        let workload = Workload::of(seed, topics.len());
-        for (topic, more) in topics.iter_mut().zip(&workload.topics) {
+        let mut workload = Workload::of(seed, topics.len());
+        for (topic, more) in topics.iter_mut().zip(&mut workload.topics) {
             topic.segment_bytes = topic.segment_bytes.min(more.segment_bytes_max);
+            more.message_bytes_max = more.message_bytes_max.map(|bytes| bytes.min(topic.segment_bytes / 2));
         }
         let mut producers: Vec<_> = (0..draws.between(1, 3)).map(|_| producer(&mut draws, &topics)).collect();
+        for producer in &mut producers {
+            // What is too large is another's business.
+            if let Some(most) = workload.topics[producer.topic].message_bytes_max {
+                let most = (most - HEADER_BYTES) / producer.batch_records_max - RECORD_BYTES;
+                producer.value_bytes_max = producer.value_bytes_max.min(most);
+            }
+        }
         let lasts_ns = draws.between(2, 12) * SECOND;
         let (faults, lasts_ns) = weather::faults(&mut draws, weather, &nodes, lasts_ns);
         if faults.iter().any(|planned| planned.fault.restarts_nodes()) {
@@ -232,6 +243,16 @@ impl Plan {
         self.producers.iter().any(|producer| producer.topic == topic && producer.acks != 0)
     }
 
+    /// Whether clients are answered, or see that nobody answers, whatever goes wrong: they aren't cut off, and no node
+    /// goes without a word. Nothing lasts for as long as clients wait.
+    pub fn is_always_answered(&self) -> bool {
+        self.faults.iter().all(|planned| match planned.fault {
+            Fault::PowerOff { .. } | Fault::PowerOffAll | Fault::Lossy { .. } => false,
+            Fault::Isolate { from_clients, .. } => !from_clients,
+            _ => true,
+        })
+    }
+
     /// A node's server.properties.
     pub fn properties(&self, node: &NodePlan) -> ConfigMap {
         let host = node.host();
@@ -266,6 +287,7 @@ impl Plan {
             ("ringlog.shards", node.shards.to_string()),
             quorum,
         ];
+        // Of a key that stands there twice the last counts.
         let all = properties.into_iter().chain(self.properties.iter().map(|(key, value)| (*key, value.clone())));
         all.map(|(key, value)| (key.to_owned(), value)).collect()
     }

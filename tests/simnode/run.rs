@@ -7,14 +7,14 @@ use std::path::Path;
 use std::rc::Rc;
 
 use ringlog_ring::sim::{self, Exit, MS, ProcessId, SECOND, World};
-use ringlog_ring::{now, sleep_ms};
+use ringlog_shards::Leftovers;
 
 use crate::check::Asked;
 use crate::check::files::{Files, Range};
-use crate::check::ledger::Read;
-use crate::client::connection::Connection;
-use crate::client::routes::ask;
-use crate::client::{Shared, admin, changer, committer, consumer, member, producer, pruner, reborn, rude, watcher};
+use crate::client::{
+    Shared, admin, changer, committer, consumer, crowd, last_reader, maker, member, prober, producer, pruner, reborn,
+    rude, sizer, watcher,
+};
 use crate::cluster::Cluster;
 use crate::nemesis::{self, ALL_DESCRIPTORS, HEALS_WITHIN_NS};
 use crate::plan::Plan;
@@ -30,8 +30,6 @@ const LOOK_EVERY_NS: u64 = 20 * MS;
 const SETTLES_NS: u64 = 5 * SECOND;
 /// The longest that reading everything may take.
 const READ_WITHIN_NS: u64 = 300 * SECOND;
-/// How often a reader asks again that is told to try later.
-const READ_TRIES: usize = 200;
 
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +67,7 @@ pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
     let shared = Rc::new(Shared {
         plan: plan.clone(),
         brokers: cluster.brokers().collect(),
+        hosts: cluster.nodes.iter().map(|node| (node.plan.id, node.host)).collect(),
         ledgers: RefCell::default(),
         reached: RefCell::default(),
         commits: RefCell::default(),
@@ -78,7 +77,10 @@ pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
         topics: RefCell::default(),
         healed_at_ns: Cell::new(None),
         is_over: Cell::new(false),
-        disks_fail: Cell::new(false),
+        faults_from_ns: Cell::new(u64::MAX),
+        failed: RefCell::default(),
+        shortages: Cell::new(0),
+        shortages_begun: Cell::new(0),
     });
     cluster.tell(&shared);
     let mut run = Run { plan, world: &world, cluster, shared, clients: Vec::new(), ranges: BTreeMap::new() };
@@ -114,7 +116,7 @@ impl Run<'_> {
         let (shared, told) = (self.shared.clone(), made.clone());
         let clients = self.cluster.clients;
         let maker = self.world.start(clients, "maker", move || async move {
-            make_topics(&shared).await;
+            maker::run(&shared).await;
             told.set(true);
         });
         let cluster = &self.cluster;
@@ -163,6 +165,18 @@ impl Run<'_> {
             let shared = self.shared.clone();
             self.start_client("rude".to_owned(), move || rude::run(shared));
         }
+        if self.plan.workload.has_sizer {
+            let shared = self.shared.clone();
+            self.start_client("sizer".to_owned(), move || sizer::run(shared));
+        }
+        if self.plan.workload.has_prober {
+            let shared = self.shared.clone();
+            self.start_client("prober".to_owned(), move || prober::run(shared));
+        }
+        if let Some((_, limit)) = self.plan.workload.crowd {
+            let shared = self.shared.clone();
+            self.start_client("crowd".to_owned(), move || crowd::run(shared, limit));
+        }
         if self.plan.weather == Weather::Silence {
             let shared = self.shared.clone();
             self.start_client("watcher".to_owned(), move || watcher::run(shared));
@@ -181,6 +195,8 @@ impl Run<'_> {
     /// Faults come and go.
     fn go_wrong(&mut self) -> bool {
         let begun_ns = self.world.now_ns();
+        let first_ns = self.plan.faults.first().map_or(u64::MAX, |planned| begun_ns + planned.at_ns);
+        self.shared.faults_from_ns.set(first_ns);
         // By their time: a fault begins, ends; a node is started.
         let mut steps: Vec<(u64, Step)> = Vec::new();
         for (place, planned) in self.plan.faults.iter().enumerate() {
@@ -330,7 +346,7 @@ impl Run<'_> {
     fn read(&mut self) -> bool {
         let shared = self.shared.clone();
         let all = self.world.run_program(self.cluster.clients, "last reader", READ_WITHIN_NS, move || async move {
-            read_everything(&shared).await
+            last_reader::run(&shared).await
         });
         match all {
             None if self.is_fine() => self.complain("reading everything doesn't come to an end".to_owned()),
@@ -354,6 +370,7 @@ impl Run<'_> {
 
     /// All nodes stop in order, and nothing of any process is left.
     fn end(&mut self) -> bool {
+        self.watch_leftovers();
         let nodes: Vec<_> = self.cluster.nodes.iter().filter_map(|node| Some((node.plan.id, node.process?))).collect();
         for place in 0..self.cluster.nodes.len() {
             // Brokers first, as an operator does it: they need a controller to leave in order.
@@ -387,6 +404,17 @@ impl Run<'_> {
         self.is_fine()
     }
 
+    /// Whoever stops holds nothing more of what was lent to it: nobody is connected any more.
+    fn watch_leftovers(&self) {
+        self.world.observe(|context, value| {
+            let Some(left) = value.downcast_ref::<Leftovers>() else { return };
+            let held = (left.request_bytes, left.response_bytes, left.admitted);
+            if left.connections == 0 && held != (0, 0, 0) {
+                sim::control().add_violation(format!("a core of {} ends, and {left:?}", context.host));
+            }
+        });
+    }
+
     /// What the nodes left on their disks.
     fn check_files(&self) {
         let mut ranges = BTreeMap::new();
@@ -410,8 +438,8 @@ impl Run<'_> {
             }
         }
         for (name, was) in &self.ranges {
-            // Who wants no answer may have written since.
-            if ranges.get(name).is_none_or(|is| is.0 < was.0 || is.1 < was.1 || is.2 < was.2) {
+            // Who wants no answer may have written since. Of an only replica all that is written is committed.
+            if ranges.get(name).is_none_or(|is| is.0 < was.0 || is.1 < was.1 || is.2 != is.1) {
                 self.complain(format!("{name} was read from {} to {}, and is {:?}", was.0, was.1, ranges.get(name)));
             }
         }
@@ -423,118 +451,4 @@ enum Step {
     End(usize),
     Start(usize),
     Over,
-}
-
-/// Makes the plan's topics, and waits until they are led.
-async fn make_topics(shared: &Rc<Shared>) {
-    let addresses: Vec<_> = shared.brokers.values().copied().collect();
-    for (number, topic) in shared.plan.topics.iter().enumerate() {
-        let mut configs = vec![
-            ("internal.segment.bytes", topic.segment_bytes.to_string()),
-            ("segment.ms", topic.segment_ms.to_string()),
-        ];
-        configs.extend(shared.plan.workload.topics[number].configs());
-        if topic.flushes {
-            configs.push(("flush.messages", "1".to_owned()));
-        }
-        for turn in 0.. {
-            sleep_ms(20).await;
-            let Ok(mut connection) = Connection::open(addresses[turn % addresses.len()]).await else { continue };
-            match admin::create(&mut connection, &topic.name, topic.partitions, &configs).await {
-                Ok(0 | admin::EXISTS) => {}
-                Ok(code) => {
-                    shared.judge_code("maker", code, &admin::RETRIABLE);
-                    continue;
-                }
-                Err(fault) => {
-                    shared.judge("maker", &fault);
-                    continue;
-                }
-            }
-            let Ok(Some(route)) = ask(&mut connection, &topic.name).await else { continue };
-            let is_led = route.leaders.values().all(|leader| *leader > 0);
-            if is_led && route.leaders.len() == topic.partitions as usize {
-                break;
-            }
-        }
-    }
-}
-
-type Found = Vec<((usize, i32), i64, Vec<Read>)>;
-
-async fn read_everything(shared: &Rc<Shared>) -> Result<Found, String> {
-    let mut all = Vec::new();
-    for (number, topic) in shared.plan.topics.iter().enumerate() {
-        for partition in 0..topic.partitions {
-            let found = read_partition(shared, &topic.name, partition).await;
-            let (start, found) = found.map_err(|fault| format!("{}-{partition}: {fault}", topic.name))?;
-            all.push(((number, partition), start, found));
-        }
-    }
-    shared.read_at_ms.set(now().wall.0);
-    let keys = shared.commits.borrow().keys();
-    for key in keys {
-        let found = read_commit(shared, &key).await?;
-        shared.commits.borrow_mut().check(&key, found)?;
-    }
-    let places = shared.groups.borrow().places();
-    for (group, place) in places {
-        let sent_at_ns = sim::control().now_ns();
-        let found = read_commit(shared, &(member::group_name(group), place.0, place.1)).await?;
-        shared.groups.borrow_mut().check(group, place, found, sent_at_ns)?;
-    }
-    changer::check(shared).await?;
-    let listed = list_topics(shared).await?;
-    shared.topics.borrow().check(&listed)?;
-    Ok(all)
-}
-
-/// Some broker may still be starting.
-async fn list_topics(shared: &Rc<Shared>) -> Result<Vec<String>, String> {
-    let addresses: Vec<_> = shared.brokers.values().copied().collect();
-    let mut last = "no broker".to_owned();
-    for turn in 0..READ_TRIES {
-        match Connection::open(addresses[turn % addresses.len()]).await {
-            Ok(mut connection) => return admin::list(&mut connection).await.map_err(|fault| format!("{fault:?}")),
-            Err(fault) => last = fault.to_string(),
-        }
-        sleep_ms(100).await;
-    }
-    Err(last)
-}
-
-async fn read_partition(shared: &Rc<Shared>, topic: &str, partition: i32) -> Result<(i64, Vec<Read>), String> {
-    let addresses: Vec<_> = shared.brokers.values().copied().collect();
-    let mut last = "no answer".to_owned();
-    for turn in 0..READ_TRIES {
-        let Ok(mut connection) = Connection::open(addresses[turn % addresses.len()]).await else { continue };
-        let route = ask(&mut connection, topic).await.map_err(|fault| format!("{fault:?}"))?;
-        let leader = route.as_ref().and_then(|route| shared.brokers.get(route.leaders.get(&partition)?));
-        if let (Some(route), Some(leader)) = (&route, leader)
-            && let Ok(mut connection) = Connection::open(*leader).await
-        {
-            match consumer::read_all(&mut connection, (topic, route.topic_id), partition).await {
-                Ok(Ok(found)) => return Ok(found),
-                Ok(Err(code)) => last = format!("error {code}"),
-                Err(fault) => return Err(format!("{fault:?}")),
-            }
-        }
-        sleep_ms(100).await;
-    }
-    Err(last)
-}
-
-async fn read_commit(shared: &Rc<Shared>, key: &(String, usize, i32)) -> Result<i64, String> {
-    let mut last = "no coordinator".to_owned();
-    for _ in 0..READ_TRIES {
-        if let Ok(Some((mut connection, topic_id))) = committer::coordinator(shared, key).await {
-            match committer::fetch(&mut connection, topic_id, key).await {
-                Ok(Ok(found)) => return Ok(found),
-                Ok(Err(code)) => last = format!("error {code}"),
-                Err(fault) => return Err(format!("{fault:?}")),
-            }
-        }
-        sleep_ms(100).await;
-    }
-    Err(format!("{key:?}: {last}"))
 }

@@ -28,8 +28,8 @@ pub enum Kind {
     Committers,
     /// A group.
     Groups,
-    /// Who makes topics, who misbehaves, who deletes records, who changes settings, who makes a topic anew: by these
-    /// numbers.
+    /// Who makes topics, who misbehaves, who deletes records, who changes settings, who makes a topic anew, who sends large
+    /// batches, a crowd, who tries sequence numbers out: by these numbers.
     Others,
 }
 
@@ -112,6 +112,9 @@ fn leave_out_kind(plan: &mut Plan, Parts { kind, places }: &Parts) {
             plan.has_rude_client &= !goes(1);
             plan.workload.has_changer &= !goes(3);
             plan.workload.has_reborn_topic &= !goes(4);
+            plan.workload.has_sizer &= !goes(5);
+            plan.workload.has_prober &= !goes(7);
+            plan.workload.crowd = plan.workload.crowd.filter(|_| !goes(6));
             if goes(2) {
                 plan.workload.topics.iter_mut().for_each(|topic| topic.is_pruned = false);
             }
@@ -157,7 +160,7 @@ fn count(plan: &Plan, kind: Kind) -> usize {
         Kind::Consumers => plan.consumers,
         Kind::Committers => plan.committers,
         Kind::Groups => plan.workload.groups.len(),
-        Kind::Others => 5,
+        Kind::Others => 8,
     }
 }
 

@@ -98,7 +98,13 @@ pub(crate) fn faults(draws: &mut Draws, weather: Weather, nodes: &[NodePlan], la
             Weather::Mixed | Weather::Calm | Weather::Silence => {
                 (any(draws, &target), draws.one(&[200 * US, 20 * MS, 300 * MS, SECOND, 3 * SECOND, 6 * SECOND]))
             }
-            Weather::Power => (power_off(draws, node, 60), draws.one(&[20 * MS, 300 * MS])),
+            Weather::Power => {
+                if draws.yes(50) {
+                    // What is written, or waits to be synced, is much.
+                    faults.extend(slowness(draws, nodes, node, at_ns));
+                }
+                (power_off(draws, node, 60), draws.one(&[20 * MS, 300 * MS]))
+            }
             Weather::Kills => {
                 faults.extend(slowness(draws, nodes, node, at_ns));
                 let fault = if draws.yes(50) { Fault::KillAll } else { Fault::Kill { node } };
@@ -109,7 +115,9 @@ pub(crate) fn faults(draws: &mut Draws, weather: Weather, nodes: &[NodePlan], la
             Weather::Stops => {
                 let for_ns = draws.one(&[2, 4]) * SECOND;
                 if draws.yes(80) {
-                    let at_ns = at_ns + draws.between(500, for_ns / MS) * MS;
+                    // Right in the middle of it, or when it has ended.
+                    let (least_ms, most_ms) = (draws.one(&[0, 500]), draws.one(&[700, for_ns / MS]));
+                    let at_ns = at_ns + draws.between(least_ms, most_ms) * MS;
                     faults.push(Planned { at_ns, for_ns: 20 * MS, fault: Fault::PowerOff { node } });
                 }
                 if draws.yes(60) {

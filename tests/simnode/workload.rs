@@ -18,6 +18,8 @@ pub struct GroupPlan {
     pub rebalance_timeout_ms: i32,
     /// Of a hundred beats of a member so many are its last: it leaves, or is gone without a word.
     pub leaves_percent: u64,
+    /// Its members have a `group.instance.id` each.
+    pub is_static: bool,
 }
 
 /// More of a topic.
@@ -33,6 +35,8 @@ pub struct TopicMore {
     pub back_ms: u64,
     /// What is to be deleted isn't all in one segment.
     pub segment_bytes_max: u64,
+    /// `max.message.bytes`, if it is small.
+    pub message_bytes_max: Option<u64>,
 }
 
 impl TopicMore {
@@ -44,6 +48,7 @@ impl TopicMore {
         if self.is_append_time {
             configs.push(("message.timestamp.type", "LogAppendTime".to_owned()));
         }
+        configs.extend(self.message_bytes_max.map(|bytes| ("max.message.bytes", bytes.to_string())));
         configs
     }
 }
@@ -59,6 +64,14 @@ pub struct Workload {
     pub has_changer: bool,
     /// A topic is deleted and made anew while others use it.
     pub has_reborn_topic: bool,
+    /// Somebody sends batches that are as large as may be, or larger.
+    pub has_sizer: bool,
+    /// Somebody tries sequence numbers out.
+    pub has_prober: bool,
+    /// A crowd connects, more than this limit lets in: the key of server.properties, and its value.
+    pub crowd: Option<(&'static str, usize)>,
+    /// Keys of memory limits, and small values.
+    memory: Vec<(&'static str, u64)>,
 }
 
 impl Workload {
@@ -75,6 +88,7 @@ impl Workload {
                 session_timeout_ms: one(&[1_000, 3_000, 6_000]) as i32,
                 rebalance_timeout_ms: one(&[1_000, 3_000, 10_000]) as i32,
                 leaves_percent: one(&[0, 2, 10]),
+                is_static: false,
             }
         });
         let groups = groups.collect();
@@ -94,11 +108,46 @@ impl Workload {
                 is_append_time,
                 back_ms: if is_append_time { 0 } else { back_ms },
                 segment_bytes_max: if prunes { one(&[20_000, 100_000, 1 << 20]) } else { u64::MAX },
+                message_bytes_max: None,
             }
         });
         let topics = topics.collect();
         let (has_changer, has_reborn_topic) = (one(&[0, 0, 0, 0, 1]) == 1, one(&[0, 0, 0, 0, 1]) == 1);
-        Workload { groups, topics, has_changer, has_reborn_topic }
+        let workload = Workload { groups, topics, has_changer, has_reborn_topic, ..Workload::default() };
+        workload.with_later_kinds(Random::from_seed(seed ^ 0x1a7e_12d5))
+    }
+
+    /// What was thought of later.
+    fn with_later_kinds(mut self, mut random: Random) -> Workload {
+        let mut one = |of: &[u64]| of[random.below(of.len() as u64) as usize];
+        for group in &mut self.groups {
+            group.is_static = one(&[0, 1]) == 1;
+            if group.is_static {
+                // Who begins anew is to be back in time, and does so often.
+                group.session_timeout_ms = group.session_timeout_ms.max(3_000);
+                group.leaves_percent = group.leaves_percent.max(5);
+            }
+        }
+        self.has_sizer = one(&[0, 0, 0, 1]) == 1;
+        for topic in &mut self.topics {
+            let bytes = one(&[0, 5_000, 50_000]);
+            topic.message_bytes_max = Some(bytes).filter(|bytes| self.has_sizer && *bytes > 0);
+        }
+        let key = ["max.connections", "max.connections.per.ip"][one(&[0, 1]) as usize];
+        let limit = one(&[40, 60]) as usize;
+        self.crowd = Some((key, limit)).filter(|_| one(&[0, 0, 0, 1]) == 1);
+        self.has_prober = one(&[0, 0, 0, 1]) == 1;
+        let small: [(&str, &[u64]); 3] = [
+            ("ringlog.response.memory.bytes", &[4_200_000, 8_000_000]),
+            ("ringlog.frames.memory.bytes", &[4_200_000, 8_000_000]),
+            ("ringlog.io.memory.bytes", &[4_200_000]),
+        ];
+        for (key, values) in small {
+            if one(&[0, 0, 0, 1]) == 1 {
+                self.memory.push((key, one(values)));
+            }
+        }
+        self
     }
 
     /// Those that somebody deletes records of, by place in the plan.
@@ -106,8 +155,15 @@ impl Workload {
         self.topics.iter().enumerate().filter(|(_, topic)| topic.is_pruned).map(|(number, _)| number)
     }
 
-    /// Keys of server.properties.
+    /// Keys of server.properties; those of the plan that stand here, too, give way.
     pub fn properties(&self) -> Vec<(&'static str, String)> {
+        let mut properties = self.retention_properties();
+        properties.extend(self.crowd.map(|(key, limit)| (key, limit.to_string())));
+        properties.extend(self.memory.iter().map(|(key, bytes)| (*key, bytes.to_string())));
+        properties
+    }
+
+    fn retention_properties(&self) -> Vec<(&'static str, String)> {
         let is_retained = |topic: &TopicMore| topic.retention.bytes.is_some() || topic.retention.ms.is_some();
         match self.topics.iter().any(is_retained) {
             true => {

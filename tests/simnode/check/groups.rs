@@ -56,6 +56,10 @@ struct Group {
     proven: Vec<(u64, i32)>,
     commits: BTreeMap<Place, Vec<Commit>>,
     settled: BTreeMap<usize, Settled>,
+    /// Members that are in, and have been since they joined in a generation, though some may have begun anew meanwhile.
+    quiet: BTreeMap<usize, i32>,
+    /// When the coordinator has last heard of a member, at least.
+    beats: BTreeMap<usize, u64>,
 }
 
 /// See the module's text.
@@ -77,6 +81,42 @@ impl Groups {
     pub fn on_join(&mut self, group: usize, member: &str, metadata: &[u8]) {
         let said = self.group(group).joined.entry(member.to_owned()).or_default();
         said.push(metadata.to_vec());
+    }
+
+    /// A member goes, or joins in a way that may have the group's partitions shared out again.
+    pub fn on_restless(&mut self, group: usize, member: usize) {
+        self.group(group).quiet.remove(&member);
+    }
+
+    /// The coordinator has heard of a member, that was sent then.
+    pub fn on_beat(&mut self, group: usize, member: usize, sent_at_ns: u64) {
+        self.group(group).beats.insert(member, sent_at_ns);
+    }
+
+    /// A member has joined a generation. Of one that began anew under its instance id it is known in which it `was`: it
+    /// is the same, unless somebody else came or went, or wasn't heard of for a session.
+    pub fn on_joined(
+        &mut self,
+        group: usize,
+        member: usize,
+        (was, generation): (Option<i32>, i32),
+        (members, session_ns): (usize, u64),
+        now_ns: u64,
+    ) -> Result<(), String> {
+        let its = self.group(group);
+        let are_quiet = |was: i32| its.quiet.len() == members && its.quiet.values().all(|joined| *joined <= was);
+        let are_known = its.beats.len() == members && its.beats.values().all(|at_ns| at_ns + session_ns > now_ns);
+        let moved = was.filter(|was| *was != generation && are_quiet(*was) && are_known);
+        its.quiet.entry(member).or_insert(generation);
+        match moved {
+            Some(was) => Err(format!("it began anew within its session, and generation {was} became {generation}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether something may have been lost since then.
+    pub fn has_lost_since(&self, at_ns: u64) -> bool {
+        self.void_before_ns >= at_ns
     }
 
     /// A leader was told of its members and shares `places` out among them. Returns what each of them is to be told.

@@ -54,7 +54,7 @@ fn draw(shared: &Rc<Shared>) -> (Setting, String) {
             pick(&[plan.segment_bytes, plan.segment_bytes.saturating_mul(2).min(1 << 30)]),
         ),
         1 => topic("segment.ms", pick(&[200, 2_000, 604_800_000])),
-        2 => topic("max.message.bytes", pick(&[1_000_000, 2_000_000, 5_000_000])),
+        2 if more.message_bytes_max.is_none() => topic("max.message.bytes", pick(&[1_000_000, 2_000_000, 5_000_000])),
         3 if !plan.flushes => topic("flush.messages", pick(&[1, 10, 1_000_000])),
         4 => topic("flush.ms", pick(&[100, 5_000])),
         // What the ledger doesn't know of may not go.

@@ -40,6 +40,8 @@ pub struct Connection {
     answered: i32,
     /// When it was opened: what it says of a node is of no later start of it.
     pub opened_at_ns: u64,
+    /// Where the node listens.
+    pub address: SocketAddr,
 }
 
 impl Connection {
@@ -47,7 +49,7 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> io::Result<Connection> {
         let socket = Socket::connect(address, CONNECT_LIMIT_MS).await?;
         let opened_at_ns = sim::control().now_ns();
-        Ok(Connection { socket, input: BytesMut::new(), sent: 0, answered: 0, opened_at_ns })
+        Ok(Connection { socket, input: BytesMut::new(), sent: 0, answered: 0, opened_at_ns, address })
     }
 
     /// What is asked now.

@@ -138,7 +138,7 @@ impl Consumer {
             if session_id == 0 {
                 told.clear();
             }
-            for partition in self.on_answer(asked, answer)? {
+            for partition in self.on_answer(address, asked, answer)? {
                 self.start_again(&mut connection, partition).await?;
             }
             if sim::draw(100) == 0 {
@@ -201,13 +201,13 @@ impl Consumer {
     }
 
     /// Returns partitions whose position isn't in the log.
-    fn on_answer(&self, asked: Asked, answer: FetchResponse) -> Result<Vec<i32>, CallFault> {
+    fn on_answer(&self, address: SocketAddr, asked: Asked, answer: FetchResponse) -> Result<Vec<i32>, CallFault> {
         let mut out_of_range = Vec::new();
         for found in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
             if found.error_code == OUT_OF_RANGE {
                 out_of_range.push(found.partition_index);
             } else {
-                self.on_partition(asked, found).map_err(CallFault::Nonsense)?;
+                self.on_partition(address, asked, found).map_err(CallFault::Nonsense)?;
             }
         }
         Ok(out_of_range)
@@ -239,7 +239,7 @@ impl Consumer {
             match list_offset(connection, name, partition, at_ms).await? {
                 Ok((offset, _)) => found.push(offset),
                 Err(code) => {
-                    self.shared.judge_code(&self.who(), code, &RETRIABLE);
+                    self.shared.judge_partition(&self.who(), code, &RETRIABLE, connection.address, place);
                     self.is_stale.set(true);
                     return Ok(None);
                 }
@@ -261,7 +261,7 @@ impl Consumer {
         let found = match list_offset(connection, name, partition, at_ms).await? {
             Ok(found) => found,
             Err(code) => {
-                self.shared.judge_code(&self.who(), code, &RETRIABLE);
+                self.shared.judge_partition(&self.who(), code, &RETRIABLE, connection.address, place);
                 return Ok(());
             }
         };
@@ -273,24 +273,31 @@ impl Consumer {
         checked.map_err(|fault| CallFault::Nonsense(format!("partition {place:?}: {fault}")))
     }
 
-    fn on_partition(&self, asked: Asked, found: PartitionData) -> Result<(), String> {
+    fn on_partition(&self, address: SocketAddr, asked: Asked, found: PartitionData) -> Result<(), String> {
         let place = (self.topic, found.partition_index);
         let mut positions = self.positions.borrow_mut();
+        let asked_for = positions.len();
         let position =
             positions.get_mut(&found.partition_index).ok_or("a partition that wasn't asked for".to_owned())?;
         match found.error_code {
             0 => {}
             code => {
-                self.shared.judge_code(&format!("{} of {place:?} at {position}", self.who()), code, &RETRIABLE);
+                let who = format!("{} of {place:?} at {position}", self.who());
+                self.shared.judge_partition(&who, code, &RETRIABLE, address, place);
                 self.is_stale.set(true);
                 return Ok(());
             }
         }
         let bytes = found.records.map(Records::into_contiguous).unwrap_or_default();
         let records = records(&bytes, *position)?;
+        // Nothing else is asked for, so there is room for it.
+        if asked_for == 1 && records.is_empty() && *position < found.high_watermark {
+            return Err(format!("partition {place:?}: nothing at {position}, below {}", found.high_watermark));
+        }
         let next = self.shared.with_ledger(place, |ledger| ledger.on_read(place, asked, *position, &records));
         let next = next.map_err(|fault| format!("partition {place:?}: {fault}"))?;
-        if next > found.high_watermark {
+        // Where it is it may have got to before a power failure.
+        if !records.is_empty() && next > found.high_watermark {
             return Err(format!("partition {place:?}: records up to {next}, above {}", found.high_watermark));
         }
         *position = next;

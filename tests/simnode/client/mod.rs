@@ -5,19 +5,25 @@ pub mod changer;
 pub mod committer;
 pub mod connection;
 pub mod consumer;
+pub mod crowd;
+pub mod last_reader;
+pub mod maker;
 pub mod member;
+pub mod prober;
 pub mod producer;
 pub mod pruner;
 pub mod reborn;
 pub mod routes;
 pub mod rude;
+pub mod sizer;
 pub mod watcher;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 
-use ringlog_ring::sim;
+use ringlog_ring::sim::{self, HostId};
 
 use crate::check::commits::Commits;
 use crate::check::configs::Configs;
@@ -33,6 +39,8 @@ pub struct Shared {
     pub plan: Plan,
     /// Where brokers listen, by node.
     pub brokers: BTreeMap<i32, SocketAddr>,
+    /// Where brokers run, by node.
+    pub hosts: BTreeMap<i32, HostId>,
     /// What clients were told and saw, by topic and partition.
     pub ledgers: RefCell<BTreeMap<(usize, i32), Ledger>>,
     /// How far readers have come, by reader and partition.
@@ -51,9 +59,18 @@ pub struct Shared {
     pub healed_at_ns: Cell<Option<u64>>,
     /// Clients are to come to an end.
     pub is_over: Cell<bool>,
-    /// Nobody may be told of disks that fail unless some have.
-    pub disks_fail: Cell<bool>,
+    /// The first fault comes then; nothing is wrong before.
+    pub faults_from_ns: Cell<u64>,
+    /// Log directories that something failed under, by node and place: nobody may be told that others failed.
+    pub failed: RefCell<BTreeSet<(i32, usize)>>,
+    /// Disks that are full, and nodes with too few descriptors, at the moment.
+    pub shortages: Cell<usize>,
+    /// How many of them there have been.
+    pub shortages_begun: Cell<u64>,
 }
+
+/// KAFKA_STORAGE_ERROR.
+const STORAGE: i16 = 56;
 
 /// The longest that an answer may take once faults are healed. Longer than any wait that a request may ask for.
 const ANSWERED_WITHIN_NS: u64 = 45 * sim::SECOND;
@@ -77,9 +94,10 @@ impl Shared {
                 let healed_at_ns = self.healed_at_ns.get().unwrap_or(u64::MAX);
                 let (fine_since_ns, within_ns) = match self.plan.faults.is_empty() {
                     true => (0, ANSWERED_WHEN_CALM_WITHIN_NS),
+                    false if self.plan.is_always_answered() => (0, ANSWERED_WITHIN_NS),
                     false => (healed_at_ns, ANSWERED_WITHIN_NS),
                 };
-                if now_ns.saturating_sub(*after_ns) > fine_since_ns && *after_ns >= within_ns {
+                if now_ns.saturating_sub(*after_ns) >= fine_since_ns && *after_ns >= within_ns {
                     self.complain(format!("{who}: no answer for {} s, and nothing fails", after_ns / sim::SECOND));
                 }
             }
@@ -87,14 +105,43 @@ impl Shared {
         }
     }
 
+    /// Nothing has gone wrong yet.
+    pub fn is_calm(&self) -> bool {
+        sim::control().now_ns() < self.faults_from_ns.get()
+    }
+
     /// An answer has an error: whether that may be. `allowed` are those that the request may get at any time.
     pub fn judge_code(&self, who: &str, code: i16, allowed: &[i16]) {
-        /// KAFKA_STORAGE_ERROR.
-        const STORAGE: i16 = 56;
+        self.judge_error(who, code, allowed, || !self.failed.borrow().is_empty());
+    }
+
+    /// The same for an error about a partition, from a node: of disks it may only speak where the one has failed that
+    /// the partition lies on.
+    pub fn judge_partition(&self, who: &str, code: i16, allowed: &[i16], address: SocketAddr, place: (usize, i32)) {
+        self.judge_error(who, code, allowed, || self.may_be_offline(address, place));
+    }
+
+    fn judge_error(&self, who: &str, code: i16, allowed: &[i16], may_be_offline: impl Fn() -> bool) {
         sim::control().note(|| format!("{who} is told error {code}"));
-        let is_right = allowed.contains(&code) || (code == STORAGE && self.disks_fail.get());
-        if !is_right {
+        if !allowed.contains(&code) && !(code == STORAGE && may_be_offline()) {
             self.complain(format!("{who}: error {code}"));
+        }
+    }
+
+    fn may_be_offline(&self, address: SocketAddr, (topic, partition): (usize, i32)) -> bool {
+        let Some((id, _)) = self.brokers.iter().find(|(_, at)| **at == address) else { return false };
+        let Some(node) = self.plan.nodes.iter().find(|node| node.id == *id) else { return false };
+        let folder = format!("{}-{partition}", self.plan.topics[topic].name);
+        let has_it = |directory: &str| {
+            sim::control().list(self.hosts[id], Path::new(directory)).is_ok_and(|names| names.contains(&folder))
+        };
+        let failed = self.failed.borrow();
+        let directories = node.directories();
+        let holders: Vec<usize> = (0..directories.len()).filter(|place| has_it(&directories[*place])).collect();
+        match holders.is_empty() {
+            // It was to be made there.
+            true => failed.iter().any(|(failed, _)| failed == id),
+            false => holders.iter().any(|place| failed.contains(&(*id, *place))),
         }
     }
 

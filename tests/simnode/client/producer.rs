@@ -347,6 +347,7 @@ impl Producer {
         let Some(queue) = queues.get_mut(&partition) else { return };
         let Some(index) = queue.batches.iter().position(|batch| batch.first == first) else { return };
         let may_have_lost = self.shared.with_ledger(place, |ledger| ledger.may_have_lost());
+        let was_pruned = self.shared.with_ledger(place, |ledger| ledger.starts.was_asked());
         let who = format!("{} to partition {partition}", self.who());
         match code {
             0 | DUPLICATE => {
@@ -366,8 +367,12 @@ impl Producer {
             OUT_OF_ORDER if index > 0 => {}
             // What the node knew of the producer went with the power.
             OUT_OF_ORDER | INVALID_EPOCH | UNKNOWN_PRODUCER if may_have_lost => queue.identity = None,
+            // After a crash producers are read from a snapshot and from what comes behind the log's start: of one whose
+            // last batches were deleted, between the two, an older one is known, in Kafka as here. Java's producer begins
+            // anew then, too.
+            OUT_OF_ORDER if was_pruned && !self.shared.is_calm() => queue.identity = None,
             code => {
-                self.shared.judge_code(&who, code, &RETRIABLE);
+                self.shared.judge_partition(&who, code, &RETRIABLE, connection.address, place);
                 self.is_stale.set(true);
             }
         }

@@ -42,6 +42,7 @@ async fn delete(shared: &Rc<Shared>, connection: &mut Connection, place: (usize,
     let partition = DeleteRecordsPartition { partition_index: place.1, offset };
     let topic = DeleteRecordsTopic { name, partitions: vec![partition] };
     let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 10_000 };
+    let shortages = (shared.shortages.get(), shared.shortages_begun.get());
     let answer = connection.call(&request, CALL_LIMIT_MS).await?;
     let found = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
     let found = found.ok_or_else(|| CallFault::Nonsense("an answer without the partition".to_owned()))?;
@@ -52,14 +53,20 @@ async fn delete(shared: &Rc<Shared>, connection: &mut Connection, place: (usize,
             Err(CallFault::Nonsense(format!("{place:?} was to start at {offset}, and its low watermark is {low}")))
         }
         0 => {
+            // Where a log starts is saved before the answer, unless there is no room for it: then, as Kafka does it at any
+            // time, some time later, and a crash before may bring the records back.
+            let is_saved = shortages == (0, shared.shortages_begun.get());
             let (opened_at_ns, low) = (connection.opened_at_ns, found.low_watermark);
-            shared.with_ledger(place, |ledger| ledger.on_deleted(opened_at_ns, sim::control().now_ns(), low));
+            if is_saved {
+                shared.with_ledger(place, |ledger| ledger.on_deleted(opened_at_ns, sim::control().now_ns(), low));
+            }
             Ok(())
         }
         // What was there went with the power.
         1 if may_have_lost => Ok(()),
         code => {
-            shared.judge_code(&format!("pruner of {place:?} to {offset}"), code, &RETRIABLE);
+            let who = format!("pruner of {place:?} to {offset}");
+            shared.judge_partition(&who, code, &RETRIABLE, connection.address, place);
             Ok(())
         }
     }

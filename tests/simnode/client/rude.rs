@@ -12,6 +12,10 @@ use super::connection::Connection;
 const UNREAD: usize = 200;
 const CROWD: usize = 60;
 
+/// So many requests, whose answers are large, are never taken from who doesn't read: they wait in buffers of the network,
+/// and nowhere else.
+const FLOOD_MAX: usize = 40_000;
+
 /// Runs to the end of the run. Nothing of it is an error: nodes have to bear it.
 pub async fn run(shared: Rc<Shared>) {
     let addresses: Vec<_> = shared.brokers.values().copied().collect();
@@ -20,7 +24,7 @@ pub async fn run(shared: Rc<Shared>) {
         let limit_ms = 500 + sim::draw(3_000);
         let _ = timeout_ms(limit_ms, async {
             let mut connection = Connection::open(address).await?;
-            match sim::draw(5) {
+            match sim::draw(6) {
                 // Half of a request, and then nothing.
                 0 => {
                     connection.send_raw(vec![0, 0, 1, 0, 0, 3]).await?;
@@ -39,6 +43,15 @@ pub async fn run(shared: Rc<Shared>) {
                         let _ = connection.send(&request).await;
                     }
                     sleep_ms(limit_ms).await;
+                    Ok(())
+                }
+                // Asks without end, and never listens.
+                5 => {
+                    for _ in 0..FLOOD_MAX {
+                        let request = MetadataRequest { topics: None, ..MetadataRequest::default() };
+                        connection.send(&request).await.map_err(|_| std::io::ErrorKind::BrokenPipe)?;
+                    }
+                    shared.complain(format!("{FLOOD_MAX} requests are taken from who reads no answer"));
                     Ok(())
                 }
                 // Asks, and is gone before the answer.

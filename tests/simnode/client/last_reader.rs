@@ -1,0 +1,94 @@
+//! Reads all that is there when clients have come to an end, and compares it with what they were promised.
+
+use std::rc::Rc;
+
+use ringlog_ring::{now, sim, sleep_ms};
+
+use super::connection::Connection;
+use super::routes::ask;
+use super::{Shared, admin, changer, committer, consumer, member};
+use crate::check::ledger::Read;
+
+/// How often a reader asks again that is told to try later.
+const READ_TRIES: usize = 200;
+
+/// By topic and partition: where the log starts, and its records.
+pub type Found = Vec<((usize, i32), i64, Vec<Read>)>;
+
+/// Reads everything.
+pub async fn run(shared: &Rc<Shared>) -> Result<Found, String> {
+    let mut all = Vec::new();
+    for (number, topic) in shared.plan.topics.iter().enumerate() {
+        for partition in 0..topic.partitions {
+            let found = read_partition(shared, &topic.name, partition).await;
+            let (start, found) = found.map_err(|fault| format!("{}-{partition}: {fault}", topic.name))?;
+            all.push(((number, partition), start, found));
+        }
+    }
+    shared.read_at_ms.set(now().wall.0);
+    let keys = shared.commits.borrow().keys();
+    for key in keys {
+        let found = read_commit(shared, &key).await?;
+        shared.commits.borrow_mut().check(&key, found)?;
+    }
+    let places = shared.groups.borrow().places();
+    for (group, place) in places {
+        let sent_at_ns = sim::control().now_ns();
+        let found = read_commit(shared, &(member::group_name(group), place.0, place.1)).await?;
+        shared.groups.borrow_mut().check(group, place, found, sent_at_ns)?;
+    }
+    changer::check(shared).await?;
+    let listed = list_topics(shared).await?;
+    shared.topics.borrow().check(&listed)?;
+    Ok(all)
+}
+
+/// Some broker may still be starting.
+async fn list_topics(shared: &Rc<Shared>) -> Result<Vec<String>, String> {
+    let addresses: Vec<_> = shared.brokers.values().copied().collect();
+    let mut last = "no broker".to_owned();
+    for turn in 0..READ_TRIES {
+        match Connection::open(addresses[turn % addresses.len()]).await {
+            Ok(mut connection) => return admin::list(&mut connection).await.map_err(|fault| format!("{fault:?}")),
+            Err(fault) => last = fault.to_string(),
+        }
+        sleep_ms(100).await;
+    }
+    Err(last)
+}
+
+async fn read_partition(shared: &Rc<Shared>, topic: &str, partition: i32) -> Result<(i64, Vec<Read>), String> {
+    let addresses: Vec<_> = shared.brokers.values().copied().collect();
+    let mut last = "no answer".to_owned();
+    for turn in 0..READ_TRIES {
+        let Ok(mut connection) = Connection::open(addresses[turn % addresses.len()]).await else { continue };
+        let route = ask(&mut connection, topic).await.map_err(|fault| format!("{fault:?}"))?;
+        let leader = route.as_ref().and_then(|route| shared.brokers.get(route.leaders.get(&partition)?));
+        if let (Some(route), Some(leader)) = (&route, leader)
+            && let Ok(mut connection) = Connection::open(*leader).await
+        {
+            match consumer::read_all(&mut connection, (topic, route.topic_id), partition).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(code)) => last = format!("error {code}"),
+                Err(fault) => return Err(format!("{fault:?}")),
+            }
+        }
+        sleep_ms(100).await;
+    }
+    Err(last)
+}
+
+async fn read_commit(shared: &Rc<Shared>, key: &(String, usize, i32)) -> Result<i64, String> {
+    let mut last = "no coordinator".to_owned();
+    for _ in 0..READ_TRIES {
+        if let Ok(Some((mut connection, topic_id))) = committer::coordinator(shared, key).await {
+            match committer::fetch(&mut connection, topic_id, key).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(code)) => last = format!("error {code}"),
+                Err(fault) => return Err(format!("{fault:?}")),
+            }
+        }
+        sleep_ms(100).await;
+    }
+    Err(format!("{key:?}: {last}"))
+}
