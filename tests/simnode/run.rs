@@ -127,6 +127,13 @@ impl Run<'_> {
         if self.is_fine() && !made.get() {
             return self.complain("the cluster doesn't come up".to_owned());
         }
+        self.start_clients();
+        self.start_rare_clients();
+        self.is_fine()
+    }
+
+    /// Those that there are in many runs.
+    fn start_clients(&mut self) {
         for number in 0..self.plan.producers.len() {
             let shared = self.shared.clone();
             self.start_client(format!("producer-{number}"), move || producer::run(shared, number as u32));
@@ -145,6 +152,10 @@ impl Run<'_> {
                 self.start_client(format!("member-{group}-{number}"), move || member::run(shared, group, number));
             }
         }
+    }
+
+    /// Those that there are in some.
+    fn start_rare_clients(&mut self) {
         if self.plan.workload.pruned_topics().next().is_some() {
             let shared = self.shared.clone();
             self.start_client("pruner".to_owned(), move || pruner::run(shared));
@@ -181,7 +192,6 @@ impl Run<'_> {
             let shared = self.shared.clone();
             self.start_client("watcher".to_owned(), move || watcher::run(shared));
         }
-        self.is_fine()
     }
 
     fn start_client<Fut>(&mut self, name: String, main: impl FnOnce() -> Fut + 'static)

@@ -48,7 +48,6 @@ impl TopicMore {
         if self.is_append_time {
             configs.push(("message.timestamp.type", "LogAppendTime".to_owned()));
         }
-        configs.extend(self.message_bytes_max.map(|bytes| ("max.message.bytes", bytes.to_string())));
         configs
     }
 }
@@ -66,6 +65,8 @@ pub struct Workload {
     pub has_reborn_topic: bool,
     /// Somebody sends batches that are as large as may be, or larger.
     pub has_sizer: bool,
+    /// Limits of batches are set only once topics are there; before, a little more is allowed.
+    pub has_late_limits: bool,
     /// Somebody tries sequence numbers out.
     pub has_prober: bool,
     /// A crowd connects, more than this limit lets in: the key of server.properties, and its value.
@@ -136,6 +137,7 @@ impl Workload {
         let key = ["max.connections", "max.connections.per.ip"][one(&[0, 1]) as usize];
         let limit = one(&[40, 60]) as usize;
         self.crowd = Some((key, limit)).filter(|_| one(&[0, 0, 0, 1]) == 1);
+        self.has_late_limits = one(&[0, 1]) == 1;
         self.has_prober = one(&[0, 0, 0, 1]) == 1;
         let small: [(&str, &[u64]); 3] = [
             ("ringlog.response.memory.bytes", &[4_200_000, 8_000_000]),

@@ -98,6 +98,37 @@ async fn change(shared: &Rc<Shared>, connection: &mut Connection) -> Result<(), 
     Ok(())
 }
 
+/// Sets a topic's setting, however long that takes. For settings that nobody else changes.
+pub async fn set(shared: &Rc<Shared>, topic: &str, key: &'static str, value: &str) {
+    let addresses: Vec<_> = shared.brokers.values().copied().collect();
+    while !shared.is_over.get() {
+        let address = addresses[sim::draw(addresses.len() as u64) as usize];
+        let set = async {
+            let config = AlterableConfig {
+                name: StrBytes::copy_from(key),
+                config_operation: SET,
+                value: Some(StrBytes::copy_from(value)),
+            };
+            let resource = AlterConfigsResource {
+                resource_type: TOPIC,
+                resource_name: StrBytes::copy_from(topic),
+                configs: vec![config],
+            };
+            let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+            let answer = Connection::open(address).await?.call(&request, CALL_LIMIT_MS).await?;
+            Ok::<_, CallFault>(answer.responses.first().map(|it| it.error_code))
+        };
+        match set.await {
+            Ok(Some(0)) => return,
+            Ok(Some(UNKNOWN_TOPIC)) => {}
+            Ok(Some(code)) => shared.judge_code(&format!("who sets {key} of {topic}"), code, &admin::RETRIABLE),
+            Ok(None) => shared.complain("an answer without the resource".to_owned()),
+            Err(fault) => shared.judge("who sets a topic's setting", &fault),
+        }
+        sleep_ms(50 + sim::draw(100)).await;
+    }
+}
+
 /// Whether every broker says of the settings what was said when they were changed.
 pub async fn check(shared: &Rc<Shared>) -> Result<(), String> {
     let known = shared.configs.borrow().known();

@@ -49,14 +49,22 @@ struct Consumer {
     shared: Rc<Shared>,
     /// Where it is, by partition.
     positions: RefCell<BTreeMap<i32, i64>>,
+    /// Ends of logs that it was told, by partition, and when the connection was opened on which it was.
+    ends: RefCell<BTreeMap<i32, (u64, i64)>>,
     is_stale: Cell<bool>,
 }
 
 /// Runs a reader to the end of the run.
 pub async fn run(shared: Rc<Shared>, number: usize) {
     let topic = number % shared.plan.topics.len();
-    let consumer =
-        Consumer { number, topic, shared: shared.clone(), positions: RefCell::default(), is_stale: Cell::new(false) };
+    let consumer = Consumer {
+        number,
+        topic,
+        shared: shared.clone(),
+        positions: RefCell::default(),
+        ends: RefCell::default(),
+        is_stale: Cell::new(false),
+    };
     let consumer = Rc::new(consumer);
     while !shared.is_over.get() {
         if sim::draw(8) == 0 {
@@ -141,7 +149,7 @@ impl Consumer {
             for partition in self.on_answer(address, asked, answer)? {
                 self.start_again(&mut connection, partition).await?;
             }
-            if sim::draw(100) == 0 {
+            if sim::draw(40) == 0 {
                 let partition = partitions[sim::draw(partitions.len() as u64) as usize];
                 self.ask_times(&mut connection, partition).await?;
             }
@@ -248,6 +256,7 @@ impl Consumer {
         let now_ms = ring::now().wall.0;
         let checked = self.shared.with_ledger(place, |ledger| ledger.on_start(asked, (found[0], found[1]), now_ms));
         checked.map_err(|fault| CallFault::Nonsense(format!("partition {place:?}: {fault}")))?;
+        self.ends.borrow_mut().insert(partition, (asked.opened_at_ns, found[1]));
         Ok(Some((found[0], found[1])))
     }
 
@@ -290,6 +299,11 @@ impl Consumer {
         }
         let bytes = found.records.map(Records::into_contiguous).unwrap_or_default();
         let records = records(&bytes, *position)?;
+        let told = self.ends.borrow().get(&found.partition_index).copied();
+        if let Some((_, end)) = told.filter(|(at_ns, end)| *at_ns == asked.opened_at_ns && found.high_watermark < *end)
+        {
+            return Err(format!("partition {place:?}: it ends at {}, and {end} was told before", found.high_watermark));
+        }
         // Nothing else is asked for, so there is room for it.
         if asked_for == 1 && records.is_empty() && *position < found.high_watermark {
             return Err(format!("partition {place:?}: nothing at {position}, below {}", found.high_watermark));

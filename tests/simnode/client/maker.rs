@@ -8,6 +8,9 @@ use super::connection::Connection;
 use super::routes::ask;
 use super::{Shared, admin};
 
+/// By so much a limit of batches is higher that is lowered later.
+const LATE_LIMIT_EXCESS: u64 = 500;
+
 /// Makes the plan's topics, and waits until they are led.
 pub async fn run(shared: &Rc<Shared>) {
     let addresses: Vec<_> = shared.brokers.values().copied().collect();
@@ -16,7 +19,10 @@ pub async fn run(shared: &Rc<Shared>) {
             ("internal.segment.bytes", topic.segment_bytes.to_string()),
             ("segment.ms", topic.segment_ms.to_string()),
         ];
-        configs.extend(shared.plan.workload.topics[number].configs());
+        let (workload, more) = (&shared.plan.workload, &shared.plan.workload.topics[number]);
+        configs.extend(more.configs());
+        let excess = if workload.has_late_limits { LATE_LIMIT_EXCESS } else { 0 };
+        configs.extend(more.message_bytes_max.map(|bytes| ("max.message.bytes", (bytes + excess).to_string())));
         if topic.flushes {
             configs.push(("flush.messages", "1".to_owned()));
         }
