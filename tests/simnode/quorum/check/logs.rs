@@ -14,6 +14,8 @@ use super::super::disk_log::{DiskLog, Entry, View};
 use super::voters::VoterView;
 use super::{Checks, Found, ensure};
 
+/// How often a node may ask for the same that it can't have: what it asked before may be on its way, to several nodes.
+pub(super) const REPEATED: u32 = 8;
 /// NOT_LEADER_OR_FOLLOWER.
 const NOT_LEADER: i16 = 6;
 
@@ -216,15 +218,7 @@ impl Checks {
             news.known_ns = Some(now_ns);
         }
         view.last_fetch = Some(body.clone());
-        // One may have been on its way.
-        view.diverged = view.diverged.filter(|(of, end, _)| (*of, true) == (epoch, *end < offset));
-        if let Some((_, end, times)) = &mut view.diverged {
-            *times += 1;
-            ensure!(
-                *times < 3,
-                "fetches at {offset} again and again, though its leader's log is another from {end} on"
-            );
-        }
+        view.fetches_as_follower = durable.is_some_and(|file| file.epoch == epoch && file.leader >= 0);
         view.doubtful = None;
         if !view.is_controller || durable.is_some_and(|durable| durable.epoch > epoch) {
             return Ok(());
@@ -237,16 +231,18 @@ impl Checks {
         let (end, is_excused) = (view.safe.end(), view.is_hurt || view.is_damaged);
         // Worked out before the log was cut, it may have waited long for its connection.
         ensure!(end >= known || is_excused, "has a log up to {end}, though it had {known}, which is committed");
-        // A snapshot of that end says the epoch, too. A request of before the log was cut may come late, but only once.
+        // A snapshot of that end says the epoch, too. A request of before the log was cut may come late,
+        // to several nodes.
         let of_log = view.safe.epoch_before(offset);
         let is_right = end != offset || of_log.is_none_or(|of_log| of_log == it.last_fetched_epoch);
-        let claim = (!is_right && !is_excused).then_some((epoch, offset, it.last_fetched_epoch));
+        let claim = (epoch, offset, it.last_fetched_epoch);
+        let times = view.wrong_claim.filter(|(before, _)| *before == claim).map_or(1, |(_, times)| times + 1);
+        view.wrong_claim = (!is_right && !is_excused).then_some((claim, times));
         ensure!(
-            claim.is_none() || view.wrong_claim != claim,
-            "fetches at {offset} behind epoch {} again and again, there is {of_log:?}",
+            view.wrong_claim.is_none() || times < REPEATED,
+            "fetches at {offset} behind epoch {} all the time, there is {of_log:?}",
             it.last_fetched_epoch
         );
-        view.wrong_claim = claim;
         if end < offset && !is_excused {
             let text = format!("acknowledges {offset}, but only {end} is on stable storage");
             view.doubtful = Some((body.clone(), text));
@@ -270,7 +266,7 @@ impl Checks {
     }
 
     /// Whether it is a node's last fetch, of the process that runs.
-    fn is_awaited(&self, node: usize, asked: &RequestBody) -> bool {
+    pub(super) fn is_awaited(&self, node: usize, asked: &RequestBody) -> bool {
         self.nodes[node].last_fetch.as_ref().is_some_and(|last| std::ptr::eq(&**last, asked))
     }
 
