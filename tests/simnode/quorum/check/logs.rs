@@ -54,9 +54,9 @@ impl Committed {
         self.ends.range(..epoch).next_back().map_or(0, |(_, end)| *end)
     }
 
-    /// Whether the leader of an epoch has committed a record of it.
+    /// Whether a record of that epoch is committed.
     pub fn has_of_epoch(&self, epoch: i32) -> bool {
-        self.ends.contains_key(&epoch)
+        self.entries.iter().rev().take_while(|entry| entry.epoch >= epoch).any(|entry| entry.epoch == epoch)
     }
 
     /// Who votes by what is committed.
@@ -141,6 +141,10 @@ impl Checks {
             let last_epoch = new.last().map_or(0, |entry| entry.epoch);
             ensure!(last_epoch == epoch, "commits {end} in epoch {epoch} by a record of epoch {last_epoch}");
         }
+        // It was the leader of the last record's epoch who committed all of them, also those of epochs before.
+        if let Some(last) = new.last() {
+            self.committed.ends.insert(last.epoch, last.end);
+        }
         for entry in new {
             self.replay_committed(&entry)?;
             if let Some(voters) = &entry.voters {
@@ -154,8 +158,6 @@ impl Checks {
                 self.committed.voters.push((entry.base, voters.clone()));
                 self.committed.voters_changed_ns = self.world.now_ns();
             }
-            let of_epoch = self.committed.ends.entry(entry.epoch).or_default();
-            *of_epoch = entry.end.max(*of_epoch);
             self.committed.entries.push(entry);
         }
         Ok(())
