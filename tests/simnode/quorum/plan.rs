@@ -53,20 +53,7 @@ impl QuorumPlan {
         };
         let brokers = if is_about_elections { 0 } else { draws.one(&[0, 1, 1, 2, 2, 4]) };
         let is_combined = !is_about_elections && draws.yes(30);
-        let nodes = (1..=controllers + brokers).map(|id| {
-            let is_controller = id <= controllers;
-            let cpus = if is_about_elections { 1 } else { draws.one(&[1, 1, 2, 4]) };
-            NodePlan {
-                id,
-                is_controller,
-                is_broker: !is_controller || is_combined,
-                cpus,
-                shards: 1,
-                log_dirs: 1,
-                rate_ppm: draws.one(&[0, 0, 200, -200]),
-            }
-        });
-        let nodes: Vec<NodePlan> = nodes.collect();
+        let nodes = nodes(&mut draws, controllers, brokers, kind, is_combined);
         let has_dynamic_quorum = draws.yes(if is_about_elections { 30 } else { 50 });
         let initial_voters = match draws.one(&[0, 0, 1]) {
             1 if has_dynamic_quorum && !is_about_elections => 1,
@@ -119,6 +106,23 @@ impl QuorumPlan {
             },
         }
     }
+}
+
+fn nodes(draws: &mut Draws, controllers: i32, brokers: i32, kind: Kind, is_combined: bool) -> Vec<NodePlan> {
+    let node = |id| {
+        let is_controller = id <= controllers;
+        let cpus = if kind == Kind::Elections { 1 } else { draws.one(&[1, 1, 2, 4]) };
+        NodePlan {
+            id,
+            is_controller,
+            is_broker: !is_controller || is_combined,
+            cpus,
+            shards: 1,
+            log_dirs: 1,
+            rate_ppm: draws.one(&[0, 0, 200, -200]),
+        }
+    };
+    (1..=controllers + brokers).map(node).collect()
 }
 
 fn properties(draws: &mut Draws, is_about_elections: bool) -> Vec<(&'static str, String)> {

@@ -14,6 +14,8 @@ use super::super::disk_log::{DiskLog, Entry, View};
 use super::voters::VoterView;
 use super::{Checks, Found, ensure};
 
+/// How often a node may ask for the same that it can't have: what it asked before may be on its way, to several nodes.
+pub(super) const REPEATED: u32 = 8;
 /// NOT_LEADER_OR_FOLLOWER.
 const NOT_LEADER: i16 = 6;
 
@@ -52,9 +54,9 @@ impl Committed {
         self.ends.range(..epoch).next_back().map_or(0, |(_, end)| *end)
     }
 
-    /// Whether the leader of an epoch has committed a record of it.
+    /// Whether a record of that epoch is committed.
     pub fn has_of_epoch(&self, epoch: i32) -> bool {
-        self.ends.contains_key(&epoch)
+        self.entries.iter().rev().take_while(|entry| entry.epoch >= epoch).any(|entry| entry.epoch == epoch)
     }
 
     /// Who votes by what is committed.
@@ -139,6 +141,10 @@ impl Checks {
             let last_epoch = new.last().map_or(0, |entry| entry.epoch);
             ensure!(last_epoch == epoch, "commits {end} in epoch {epoch} by a record of epoch {last_epoch}");
         }
+        // It was the leader of the last record's epoch who committed all of them, also those of epochs before.
+        if let Some(last) = new.last() {
+            self.committed.ends.insert(last.epoch, last.end);
+        }
         for entry in new {
             self.replay_committed(&entry)?;
             if let Some(voters) = &entry.voters {
@@ -152,8 +158,6 @@ impl Checks {
                 self.committed.voters.push((entry.base, voters.clone()));
                 self.committed.voters_changed_ns = self.world.now_ns();
             }
-            let of_epoch = self.committed.ends.entry(entry.epoch).or_default();
-            *of_epoch = entry.end.max(*of_epoch);
             self.committed.entries.push(entry);
         }
         Ok(())
@@ -216,15 +220,7 @@ impl Checks {
             news.known_ns = Some(now_ns);
         }
         view.last_fetch = Some(body.clone());
-        // One may have been on its way.
-        view.diverged = view.diverged.filter(|(of, end, _)| (*of, true) == (epoch, *end < offset));
-        if let Some((_, end, times)) = &mut view.diverged {
-            *times += 1;
-            ensure!(
-                *times < 3,
-                "fetches at {offset} again and again, though its leader's log is another from {end} on"
-            );
-        }
+        view.fetches_as_follower = durable.is_some_and(|file| file.epoch == epoch && file.leader >= 0);
         view.doubtful = None;
         if !view.is_controller || durable.is_some_and(|durable| durable.epoch > epoch) {
             return Ok(());
@@ -237,16 +233,18 @@ impl Checks {
         let (end, is_excused) = (view.safe.end(), view.is_hurt || view.is_damaged);
         // Worked out before the log was cut, it may have waited long for its connection.
         ensure!(end >= known || is_excused, "has a log up to {end}, though it had {known}, which is committed");
-        // A snapshot of that end says the epoch, too. A request of before the log was cut may come late, but only once.
+        // A snapshot of that end says the epoch, too. A request of before the log was cut may come late,
+        // to several nodes.
         let of_log = view.safe.epoch_before(offset);
         let is_right = end != offset || of_log.is_none_or(|of_log| of_log == it.last_fetched_epoch);
-        let claim = (!is_right && !is_excused).then_some((epoch, offset, it.last_fetched_epoch));
+        let claim = (epoch, offset, it.last_fetched_epoch);
+        let times = view.wrong_claim.filter(|(before, _)| *before == claim).map_or(1, |(_, times)| times + 1);
+        view.wrong_claim = (!is_right && !is_excused).then_some((claim, times));
         ensure!(
-            claim.is_none() || view.wrong_claim != claim,
-            "fetches at {offset} behind epoch {} again and again, there is {of_log:?}",
+            view.wrong_claim.is_none() || times < REPEATED,
+            "fetches at {offset} behind epoch {} all the time, there is {of_log:?}",
             it.last_fetched_epoch
         );
-        view.wrong_claim = claim;
         if end < offset && !is_excused {
             let text = format!("acknowledges {offset}, but only {end} is on stable storage");
             view.doubtful = Some((body.clone(), text));
@@ -270,7 +268,7 @@ impl Checks {
     }
 
     /// Whether it is a node's last fetch, of the process that runs.
-    fn is_awaited(&self, node: usize, asked: &RequestBody) -> bool {
+    pub(super) fn is_awaited(&self, node: usize, asked: &RequestBody) -> bool {
         self.nodes[node].last_fetch.as_ref().is_some_and(|last| std::ptr::eq(&**last, asked))
     }
 

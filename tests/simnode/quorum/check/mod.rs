@@ -90,12 +90,14 @@ pub struct NodeView {
     owed: i64,
     /// A fetch that claims what isn't there. It may be an old one that waited for its connection; then nobody believes it.
     doubtful: Option<(Rc<RequestBody>, String)>,
-    /// Epoch, offset and last epoch of a fetch that names another last epoch than its log has.
-    wrong_claim: Option<(i32, i64, i32)>,
-    /// Its leader's log parts from its own at that offset, in that epoch; and how often it has fetched beyond it since.
+    /// Epoch, offset and last epoch of a fetch that names another last epoch than its log has, and how often it did.
+    wrong_claim: Option<((i32, i64, i32), u32)>,
+    /// Its leader's log parts from its own at that offset, in that epoch; and how often it was told so.
     diverged: Option<(i32, i64, u32)>,
     /// The last fetch: answers to older ones are of no interest.
     last_fetch: Option<Rc<RequestBody>>,
+    /// It was sent by a follower, by its file.
+    fetches_as_follower: bool,
     /// The file that a bit turned in, and how much of it is known to be committed.
     rotten: Option<(String, u64)>,
     /// What it asks for next of a snapshot: its end, and positions where that may be.
@@ -210,6 +212,7 @@ impl Checks {
             diverged: None,
             wrong_claim: None,
             last_fetch: None,
+            fetches_as_follower: false,
             rotten: None,
             chunk: None,
             unknown_voters: None,
@@ -377,16 +380,23 @@ impl Checks {
 
     /// A node hears from its leader.
     fn note_in_touch(&mut self, node: usize, asked: &RequestBody, answer: &ResponseBody) {
+        // Who looks for a leader isn't in touch with the one that it finds until it has fetched as its follower.
+        let is_follower = self.nodes[node].fetches_as_follower && self.is_awaited(node, asked);
         let (RequestBody::Fetch(asked), ResponseBody::Fetch(answer)) = (asked, answer) else { return };
         let asked = asked.topics.first().and_then(|topic| topic.partitions.first());
         let answer = answer.responses.first().and_then(|topic| topic.partitions.first());
         let (Some(asked), Some(it)) = (asked, answer) else { return };
         if it.error_code == 0 && it.diverging_epoch.epoch >= 0 {
-            let (view, place) = (&mut self.nodes[node], (asked.current_leader_epoch, it.diverging_epoch.end_offset));
-            let is_known = view.diverged.is_some_and(|(epoch, end, _)| (epoch, end) == place);
-            view.diverged = view.diverged.filter(|_| is_known).or(Some((place.0, place.1, 0)));
+            let (epoch, end) = (asked.current_leader_epoch, it.diverging_epoch.end_offset);
+            let before = self.nodes[node].diverged.filter(|(of, at, _)| (*of, *at) == (epoch, end));
+            let times = before.map_or(1, |(.., times)| times + 1);
+            self.nodes[node].diverged = Some((epoch, end, times));
+            let is_stuck = times >= logs::REPEATED && asked.fetch_offset > end;
+            let text =
+                format!("fetches at {} all the time, its leader's log parts from its own at {end}", asked.fetch_offset);
+            self.complain(node, if is_stuck { Err(text) } else { Ok(()) });
         }
-        if it.error_code == 0 && it.diverging_epoch.epoch < 0 && it.snapshot_id.epoch < 0 {
+        if is_follower && it.error_code == 0 && it.diverging_epoch.epoch < 0 && it.snapshot_id.epoch < 0 {
             let (epoch, since_ns) = (asked.current_leader_epoch, self.world.now_ns());
             self.nodes[node].in_touch = Some(InTouch { epoch, since_ns, known_ns: None });
         }
