@@ -123,7 +123,8 @@ impl Shared {
 
     fn judge_error(&self, who: &str, code: i16, allowed: &[i16], may_be_offline: impl Fn() -> bool) {
         sim::control().note(|| format!("{who} is told error {code}"));
-        if !allowed.contains(&code) && !(code == STORAGE && may_be_offline()) {
+        let is_right = allowed.contains(&code) || (code == STORAGE && may_be_offline());
+        if !is_right {
             self.complain(format!("{who}: error {code}"));
         }
     }
