@@ -1,6 +1,7 @@
 //! `simnode`: runs of whole nodes, by seed or for a while.
 
 #[cfg(ringlog_sim)]
+#[allow(clippy::disallowed_methods, reason = "how long runs take is told, and fresh seeds come from the clock")]
 mod hunt {
     use std::process::ExitCode;
     use std::sync::Mutex;
