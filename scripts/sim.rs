@@ -13,6 +13,9 @@ pub const FLAGS: &str = "--cfg ringlog_sim";
 /// How long fresh seeds run when nothing else is asked for.
 const SECONDS: &str = "30";
 
+/// How it is built, unless it is to run for long.
+const PROFILE: &str = "sim";
+
 /// Seeds whose runs are compared in two profiles.
 const HASHED_SEEDS: &str = "3";
 
@@ -57,6 +60,9 @@ pub struct Options {
     /// Run fresh seeds for so many seconds.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Build with everything that makes it fast, which takes long itself: for hunts of an hour.
+    #[arg(long, conflicts_with = "seed")]
+    optimised: bool,
     /// See that each deliberate mistake is found; with a text, those that have it in their name.
     #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "", exclusive = true)]
     mutants: Option<String>,
@@ -89,11 +95,11 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let arguments = options.arguments();
     if !arguments.is_empty() {
-        return hunt(&arguments);
+        return hunt(if options.optimised { "hunt" } else { PROFILE }, &arguments);
     }
     test()?;
     let fresh = SCENARIOS.iter().chain(&["--seconds", SECONDS]);
-    hunt(&fresh.map(|argument| (*argument).to_owned()).collect::<Vec<_>>())
+    hunt(PROFILE, &fresh.map(|argument| (*argument).to_owned()).collect::<Vec<_>>())
 }
 
 /// What every change must pass: the fixed seeds, those that once found a fault, the checks of the simulation, and more
@@ -102,16 +108,16 @@ pub fn run_in_ci() -> Result<()> {
     test()?;
     IN_CI.iter().try_for_each(|hunted| {
         let arguments: Vec<String> = hunted.iter().map(|argument| (*argument).to_owned()).collect();
-        hunt(&arguments)
+        hunt(PROFILE, &arguments)
     })
 }
 
 fn test() -> Result<()> {
-    cargo(&[&["test", "--profile", "sim"], &TESTS[..]].concat(), &[])
+    cargo(&[&["test", "--profile", PROFILE], &TESTS[..]].concat(), &[])
 }
 
-fn hunt(arguments: &[String]) -> Result<()> {
-    cargo(&["run", "--profile", "sim", "-p", PACKAGE, "--bin", PROGRAM, "--"], arguments)
+fn hunt(profile: &str, arguments: &[String]) -> Result<()> {
+    cargo(&["run", "--profile", profile, "-p", PACKAGE, "--bin", PROGRAM, "--"], arguments)
 }
 
 /// Some seeds in both profiles: an assertion that changes something, or a number that overflows, would show.
@@ -124,7 +130,7 @@ pub fn compare_profiles() -> Result<()> {
         ensure!(output.status.success(), "{PROGRAM} fails in profile {profile}");
         Ok(String::from_utf8(output.stdout)?)
     };
-    let (fast, debug) = (hashes("sim")?, hashes("sim-debug")?);
+    let (fast, debug) = (hashes(PROFILE)?, hashes("sim-debug")?);
     ensure!(fast == debug, "the same seeds give other runs in a debug build:\n{fast}\n{debug}");
     print!("the same in both profiles:\n{fast}");
     Ok(())

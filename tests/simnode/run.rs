@@ -435,7 +435,12 @@ impl Run<'_> {
                 let read = |name: &str| self.world.file(node.host, &path(name));
                 let index_interval_bytes = self.plan.index_interval_bytes();
                 let place = format!("{directory} of node {}", node.plan.id);
-                match (Files { list: &list, read: &read, index_interval_bytes }).check() {
+                let may_have_holes = |log: &str| {
+                    let (topic, partition) = log.rsplit_once('-').unwrap_or((log, ""));
+                    partition.parse().is_ok_and(|partition| self.shared.may_have_lost(topic, partition))
+                };
+                let files = Files { list: &list, read: &read, index_interval_bytes, may_have_holes: &may_have_holes };
+                match files.check() {
                     Ok(found) => {
                         for (name, range) in found {
                             if ranges.insert(name.clone(), range).is_some() {

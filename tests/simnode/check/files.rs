@@ -11,6 +11,9 @@ pub struct Files<'a> {
     pub read: &'a dyn Fn(&str) -> Option<Vec<u8>>,
     /// `log.index.interval.bytes`.
     pub index_interval_bytes: u64,
+    /// Whether a segment of this log may begin beyond the end of the one before: a power failure has taken what was there,
+    /// and nothing was promised for that case. Kafka leaves such a log as it is, too.
+    pub may_have_holes: &'a dyn Fn(&str) -> bool,
 }
 
 /// Where a partition's log starts and ends, and its high watermark.
@@ -122,7 +125,7 @@ impl Files<'_> {
         let epochs = self.epochs(log)?;
         let mut next = first;
         for (place, base) in bases.iter().enumerate() {
-            if *base != next {
+            if *base < next || (*base > next && !(self.may_have_holes)(log)) {
                 return Err(format!("segment {base} follows, and {next} was due"));
             }
             let path = |kind: &str| format!("{log}/{base:020}.{kind}");

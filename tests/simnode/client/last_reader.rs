@@ -60,6 +60,7 @@ async fn list_topics(shared: &Rc<Shared>) -> Result<Vec<String>, String> {
 async fn read_partition(shared: &Rc<Shared>, topic: &str, partition: i32) -> Result<(i64, Vec<Read>), String> {
     let addresses: Vec<_> = shared.brokers.values().copied().collect();
     let mut last = "no answer".to_owned();
+    let may_have_holes = shared.may_have_lost(topic, partition);
     for turn in 0..READ_TRIES {
         let Ok(mut connection) = Connection::open(addresses[turn % addresses.len()]).await else { continue };
         let route = ask(&mut connection, topic).await.map_err(|fault| format!("{fault:?}"))?;
@@ -67,7 +68,7 @@ async fn read_partition(shared: &Rc<Shared>, topic: &str, partition: i32) -> Res
         if let (Some(route), Some(leader)) = (&route, leader)
             && let Ok(mut connection) = Connection::open(*leader).await
         {
-            match consumer::read_all(&mut connection, (topic, route.topic_id), partition).await {
+            match consumer::read_all(&mut connection, (topic, route.topic_id), partition, may_have_holes).await {
                 Ok(Ok(found)) => return Ok(found),
                 Ok(Err(code)) => last = format!("error {code}"),
                 Err(fault) => return Err(format!("{fault:?}")),

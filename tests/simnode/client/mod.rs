@@ -154,4 +154,10 @@ impl Shared {
         };
         work(self.ledgers.borrow_mut().entry(place).or_insert_with(new))
     }
+
+    /// Whether a power failure may have taken records of a partition for which nothing was promised.
+    pub fn may_have_lost(&self, topic: &str, partition: i32) -> bool {
+        let number = self.plan.topics.iter().position(|it| it.name == topic);
+        number.is_some_and(|number| self.with_ledger((number, partition), |ledger| ledger.may_have_lost()))
+    }
 }
