@@ -109,6 +109,8 @@ pub struct Plan {
     pub faults: Vec<Planned>,
     /// How long the nodes are left to it, at least.
     pub lasts_ns: u64,
+    /// How long clients other than producers wait for an answer that needn't wait itself.
+    pub answer_limit_ms: u64,
     /// Keys of server.properties that all nodes have.
     pub properties: Vec<(&'static str, String)>,
     pub(crate) out_of_order_permille: u64,
@@ -199,6 +201,8 @@ impl Plan {
             loss_permille: draws.one(&[0, 0, 0, 2]) * u64::from(!is_silence),
             late_permille: draws.one(&[0, 0, 20]),
             slow_permille: draws.one(&[0, 1, 20]) * u64::from(!is_silence),
+            // Longer than a silent broker may be taken for alive, mostly.
+            answer_limit_ms: draws.one(&[5_000, 5_000, 5_000, 45_000]),
             nodes,
             topics,
             producers,
@@ -360,7 +364,7 @@ fn producer(draws: &mut Draws, topics: &[TopicPlan]) -> ProducerPlan {
         value_bytes_max: draws.one(&[20, 2_000, 60_000]).min(batch_bytes_max / batch_records_max),
         pause_ms_max: draws.one(&[5, 20, 60]),
         is_compressed: draws.yes(30),
-        answer_limit_ms: draws.one(&[1_000, 5_000, 60_000]),
+        answer_limit_ms: draws.one(&[1_000, 5_000, 5_000, 60_000]),
     }
 }
 

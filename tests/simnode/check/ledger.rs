@@ -48,6 +48,14 @@ struct Sent {
     is_there: bool,
 }
 
+/// What stands at an offset.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    name: RecordName,
+    len: usize,
+    at_ms: i64,
+}
+
 /// The largest value that anybody sends.
 const VALUE_BYTES_MAX: u64 = 60_100;
 
@@ -60,11 +68,11 @@ pub struct Ledger {
     is_append_time: bool,
     sent: BTreeMap<RecordName, Sent>,
     /// What stands at an offset, as acknowledged.
-    acknowledged: BTreeMap<i64, RecordName>,
+    acknowledged: BTreeMap<i64, Known>,
     /// When batches were acknowledged, by their first offset.
     batches: BTreeMap<i64, u64>,
-    /// What a reader saw, by a hash of its bytes.
-    seen: BTreeMap<i64, u64>,
+    /// Whose record a reader saw: its bytes were what they have to be.
+    seen: BTreeMap<i64, RecordName>,
     /// What was said on connections that are older than this is void: the power failed, and nothing had been promised
     /// for that case.
     void_before_ns: u64,
@@ -75,9 +83,19 @@ pub struct Ledger {
 /// The value of a record. It can be told from its bytes whose it is, and whether they are all right.
 pub fn value_of(place: (usize, i32), name: RecordName, len: usize) -> Vec<u8> {
     let mut value = head_of(place, name).into_bytes();
-    let filler = (name.number as u8).wrapping_mul(31).wrapping_add(name.producer as u8);
-    value.resize(len.max(value.len()), filler | 0x80);
+    value.resize(len.max(value.len()), filler_of(name));
     value
+}
+
+/// The same as a comparison with [`value_of`], without making one.
+fn is_value(value: &[u8], place: (usize, i32), name: RecordName, len: usize) -> bool {
+    let (head, filler) = (head_of(place, name), filler_of(name));
+    let filled = value.strip_prefix(head.as_bytes());
+    value.len() == len.max(head.len()) && filled.is_some_and(|filled| filled.iter().all(|byte| *byte == filler))
+}
+
+fn filler_of(name: RecordName) -> u8 {
+    (name.number as u8).wrapping_mul(31).wrapping_add(name.producer as u8) | 0x80
 }
 
 fn head_of(place: (usize, i32), name: RecordName) -> String {
@@ -100,10 +118,6 @@ fn show(place: (usize, i32), value: &[u8]) -> String {
     }
 }
 
-fn hash_of(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 impl Ledger {
     /// A partition of a topic with such settings.
     pub fn of(retention: Retention, is_append_time: bool) -> Ledger {
@@ -123,7 +137,7 @@ impl Ledger {
     }
 
     /// A node said where the log starts and ends.
-    pub fn on_start(&self, asked: Asked, (start, end): (i64, i64), now_ms: i64) -> Result<(), String> {
+    pub fn on_start(&mut self, asked: Asked, (start, end): (i64, i64), now_ms: i64) -> Result<(), String> {
         if asked.opened_at_ns < self.void_before_ns {
             return Ok(());
         }
@@ -131,10 +145,9 @@ impl Ledger {
         if start < least {
             return Err(format!("the log starts at {start}, and was deleted below {least}"));
         }
-        let sent = |offset: i64| self.sent.get(self.acknowledged.get(&offset)?);
-        let len_of = |offset: i64| sent(offset).map_or(VALUE_BYTES_MAX, |sent| sent.len as u64);
-        let known = self.acknowledged.range(..start).rev();
-        let times = known.filter_map(|(offset, name)| Some((*offset, self.sent.get(name)?.at_ms)));
+        let known = &self.acknowledged;
+        let len_of = |offset: i64| known.get(&offset).map_or(VALUE_BYTES_MAX, |known| known.len as u64);
+        let times = |range| known.range(range).map(|(offset, known)| (*offset, known.at_ms));
         self.starts.check((start, end), now_ms, len_of, times)
     }
 
@@ -151,7 +164,7 @@ impl Ledger {
         if self.is_append_time || asked.opened_at_ns < self.void_before_ns {
             return Ok(());
         }
-        let time = |offset: i64| Some(self.sent.get(self.acknowledged.get(&offset)?)?.at_ms);
+        let time = |offset: i64| self.acknowledged.get(&offset).map(|known| known.at_ms);
         if let Some(its_ms) = time(offset).filter(|its_ms| *its_ms != found_ms || found_ms < at_ms) {
             return Err(format!("asked for {at_ms}, {offset} is said to be of {found_ms}, and is of {its_ms}"));
         }
@@ -161,9 +174,11 @@ impl Ledger {
             return Ok(());
         }
         let end = if offset < 0 { known_end } else { offset.min(known_end) };
-        let missed = (start..end).find(|offset| time(*offset).is_some_and(|its_ms| its_ms >= at_ms));
-        match missed {
-            Some(missed) => Err(format!("asked for {at_ms}, {offset} is told, and {missed} is of {:?}", time(missed))),
+        let mut known = self.acknowledged.range(start..end.max(start));
+        match known.find(|(_, known)| known.at_ms >= at_ms) {
+            Some((missed, known)) => {
+                Err(format!("asked for {at_ms}, {offset} is told, and {missed} is of {}", known.at_ms))
+            }
             None => Ok(()),
         }
     }
@@ -181,11 +196,11 @@ impl Ledger {
         if self.is_append_time || asked.opened_at_ns < self.void_before_ns || offset < 0 {
             return Ok(());
         }
-        let time = |offset: i64| Some(self.sent.get(self.acknowledged.get(&offset)?)?.at_ms);
-        let later = (start..known_end).find(|offset| time(*offset).is_some_and(|its_ms| its_ms > found_ms));
-        match later {
-            Some(later) => {
-                Err(format!("{offset} of {found_ms} is said to be the latest; {later} is {:?}", time(later)))
+        let time = |offset: i64| self.acknowledged.get(&offset).map(|known| known.at_ms);
+        let mut known = self.acknowledged.range(start..known_end.max(start));
+        match known.find(|(_, known)| known.at_ms > found_ms) {
+            Some((later, known)) => {
+                Err(format!("{offset} of {found_ms} is said to be the latest; {later} is {}", known.at_ms))
             }
             None if time(offset).is_some_and(|its_ms| its_ms != found_ms) => {
                 Err(format!("the latest, {offset}, is said to be of {found_ms}, and is of {:?}", time(offset)))
@@ -219,14 +234,17 @@ impl Ledger {
         }
         for place in 0..count {
             let name = RecordName { number: first.number + place, ..first };
+            let sent = self.sent.get_mut(&name).ok_or_else(|| format!("{name:?} was never sent"))?;
             let Some(base_offset) = base_offset else {
-                self.sent.get_mut(&name).into_iter().for_each(|sent| sent.is_there = true);
+                sent.is_there = true;
                 continue;
             };
             let offset = base_offset + place as i64;
-            if let Some(other) = self.acknowledged.insert(offset, name).filter(|other| *other != name) {
-                return Err(format!("{name:?} and {other:?} were both acknowledged at {offset}"));
+            let known = Known { name, len: sent.len, at_ms: sent.at_ms };
+            if let Some(other) = self.acknowledged.insert(offset, known).filter(|other| other.name != name) {
+                return Err(format!("{name:?} and {:?} were both acknowledged at {offset}", other.name));
             }
+            self.starts.on_known(offset);
         }
         Ok(())
     }
@@ -241,24 +259,21 @@ impl Ledger {
         }
         let mut next = next;
         for read in records {
-            let who = show(place, &read.value);
+            let who = || show(place, &read.value);
             // Behind what is lost for good a reader goes on.
             if read.offset < next || (read.offset > next && !self.may_have_lost()) {
-                return Err(format!("{who} is at {}, and {next} was due", read.offset));
+                return Err(format!("{} is at {}, and {next} was due", who(), read.offset));
             }
             next = read.offset + 1;
-            self.check_value(place, read)?;
+            let name = self.check_value(place, read)?;
             if opened_at_ns < self.void_before_ns {
                 continue;
             }
-            let hash = hash_of(&read.value);
-            if self.seen.insert(read.offset, hash).is_some_and(|before| before != hash) {
-                return Err(format!("{who} is at {}, where a reader saw something else", read.offset));
+            if self.seen.insert(read.offset, name).is_some_and(|before| before != name) {
+                return Err(format!("{} is at {}, where a reader saw something else", who(), read.offset));
             }
-            if let Some(name) = self.acknowledged.get(&read.offset)
-                && Some(*name) != name_of(place, &read.value)
-            {
-                return Err(format!("{who} is at {}, where {name:?} was acknowledged", read.offset));
+            if let Some(known) = self.acknowledged.get(&read.offset).filter(|known| known.name != name) {
+                return Err(format!("{} is at {}, where {:?} was acknowledged", who(), read.offset, known.name));
             }
         }
         Ok(next)
@@ -272,7 +287,7 @@ impl Ledger {
             let (found, was) = (read.at_ms, sent.at_ms);
             return Err(format!("{} at {} is of {found}, and was of {was}", show(place, &read.value), read.offset));
         }
-        match read.value == value_of(place, name, sent.len) {
+        match is_value(&read.value, place, name, sent.len) {
             true => Ok(name),
             false => Err(format!("{} at {} has changed", show(place, &read.value), read.offset)),
         }
@@ -314,39 +329,38 @@ impl Ledger {
     pub fn check(&self, place: (usize, i32), start: i64, found: &[Read]) -> Result<(), String> {
         let mut last: BTreeMap<u32, (u64, i64)> = BTreeMap::new();
         let mut there: BTreeMap<RecordName, i64> = BTreeMap::new();
+        let at = |offset: i64| found.binary_search_by_key(&offset, |read| read.offset).ok().map(|index| &found[index]);
         for read in found {
             let name = self.check_value(place, read)?;
             let sent = &self.sent[&name];
             if sent.promise == Order::UntilRetried && sent.attempts > 1 {
                 continue;
             }
-            let who = show(place, &read.value);
+            let who = || show(place, &read.value);
             if let Some(offset) = there.insert(name, read.offset) {
-                return Err(format!("{who} is at {offset} and at {}", read.offset));
+                return Err(format!("{} is at {offset} and at {}", who(), read.offset));
             }
             if sent.promise == Order::None {
                 continue;
             }
             match last.insert(name.producer, (name.number, read.offset)) {
                 Some((number, offset)) if number > name.number => {
-                    return Err(format!("{who} is at {}, after its record {number} at {offset}", read.offset));
+                    return Err(format!("{} is at {}, after its record {number} at {offset}", who(), read.offset));
                 }
                 _ => {}
             }
         }
-        let by_offset: BTreeMap<i64, &Read> = found.iter().map(|read| (read.offset, read)).collect();
-        for (offset, name) in self.acknowledged.range(start..) {
-            match by_offset.get(offset) {
-                Some(read) if name_of(place, &read.value) == Some(*name) => {}
-                Some(read) => {
-                    let other = show(place, &read.value);
-                    return Err(format!("{name:?} was acknowledged at {offset}, where {other} is"));
+        for (offset, known) in self.acknowledged.range(start..) {
+            match at(*offset).map(|read| name_of(place, &read.value)) {
+                Some(name) if name == Some(known.name) => {}
+                Some(other) => {
+                    return Err(format!("{:?} was acknowledged at {offset}, where {other:?} is", known.name));
                 }
-                None => return Err(format!("{name:?} was acknowledged at {offset} and isn't there")),
+                None => return Err(format!("{:?} was acknowledged at {offset} and isn't there", known.name)),
             }
         }
-        for (offset, hash) in self.seen.range(start..) {
-            if by_offset.get(offset).is_none_or(|read| hash_of(&read.value) != *hash) {
+        for (offset, name) in self.seen.range(start..) {
+            if at(*offset).is_none_or(|read| name_of(place, &read.value) != Some(*name)) {
                 return Err(format!("what a reader saw at {offset} isn't there any more"));
             }
         }

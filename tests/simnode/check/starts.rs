@@ -1,5 +1,7 @@
 //! What may be gone at the start of a log, and what must be.
 
+use std::ops::Range;
+
 /// What a topic's settings allow to be deleted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Retention {
@@ -23,6 +25,8 @@ pub struct Starts {
     asked: i64,
     /// Low watermarks that were acknowledged, and when: both rise.
     firm: Vec<(u64, i64)>,
+    /// Records below, as far as they are known, were found free to go: none is looked at twice.
+    free: i64,
 }
 
 impl Starts {
@@ -48,6 +52,11 @@ impl Starts {
         }
     }
 
+    /// A record is known now.
+    pub fn on_known(&mut self, offset: i64) {
+        self.free = self.free.min(offset);
+    }
+
     /// Nothing that was acknowledged holds any more.
     pub fn on_loss(&mut self) {
         self.firm.clear();
@@ -70,27 +79,30 @@ impl Starts {
         if bytes < most { self.asked } else { offset }
     }
 
-    /// Whether a log may start at an offset. `times` are those of records that were acknowledged, with their offsets.
-    pub fn check(
-        &self,
+    /// Whether a log may start at an offset. `times` tells those of records that were acknowledged, with their offsets.
+    pub fn check<Times: Iterator<Item = (i64, i64)>>(
+        &mut self,
         (start, end): (i64, i64),
         now_ms: i64,
         len_of: impl Fn(i64) -> u64,
-        mut times: impl Iterator<Item = (i64, i64)>,
+        times: impl FnOnce(Range<i64>) -> Times,
     ) -> Result<(), String> {
-        if start <= self.asked {
+        if start <= self.asked.max(self.free) {
             return Ok(());
         }
-        let free = self.free_below(end, len_of);
+        let free = self.free_below(end, len_of).max(self.free);
         let is_old = |at_ms: i64| self.retention.ms.is_some_and(|ms| now_ms - at_ms + CLOCKS_MS >= ms);
-        match times.find(|(offset, at_ms)| (free..start).contains(offset) && !is_old(*at_ms)) {
+        match times(free.min(start)..start).find(|(_, at_ms)| !is_old(*at_ms)) {
             Some((offset, at_ms)) => Err(format!(
                 "the log starts at {start}; the record at {offset}, {} ms old, may not be gone: {:?}, deleted below {}",
                 now_ms - at_ms,
                 self.retention,
                 self.asked
             )),
-            None => Ok(()),
+            None => {
+                self.free = start;
+                Ok(())
+            }
         }
     }
 }

@@ -36,7 +36,7 @@ const LATEST_TIME: i64 = -3;
 /// A session lasts as long as its connection: in these runs none gets so old that it may be given up for another.
 const SESSION_ERRORS: [i16; 0] = [];
 /// The longest that a fetch is asked to wait for records.
-const LONG_POLL_MS: i32 = 12_000;
+const LONG_POLL_MS: i32 = 6_000;
 /// By so much a node's clock may be ahead at the end of the longest wait, or cut it off.
 const CLOCKS_DIFFER_MS: u64 = 20;
 /// The longest that a fetch which waits may not notice records that are there, and acknowledged.
@@ -127,7 +127,8 @@ impl Consumer {
             told.extend(changed);
             let asked = connection.asked();
             let begun_ns = sim::control().now_ns();
-            let answer = connection.call(&request, CALL_LIMIT_MS).await?;
+            let limit_ms = self.shared.plan.answer_limit_ms + request.max_wait_ms as u64;
+            let answer = connection.call(&request, limit_ms).await?;
             let took_ms = (sim::control().now_ns() - begun_ns) / sim::MS;
             let is_empty = answer.error_code == 0 && answer.responses.is_empty();
             if session_epoch > 0 && is_empty && took_ms + CLOCKS_DIFFER_MS < request.max_wait_ms as u64 {

@@ -169,7 +169,7 @@ impl Member {
             group_instance_id: self.instance.clone(),
             assignments,
         };
-        let synced = connection.call(&request, CALL_LIMIT_MS).await?;
+        let synced = connection.call(&request, self.rebalance_limit_ms()).await?;
         if synced.error_code != 0 {
             return Ok(self.on_error(synced.error_code, &RETRIABLE));
         }
@@ -243,7 +243,13 @@ impl Member {
             protocols: vec![protocol],
             ..JoinGroupRequest::default()
         };
-        connection.call(&request, CALL_LIMIT_MS).await
+        connection.call(&request, self.rebalance_limit_ms()).await
+    }
+
+    /// How long it waits where others are waited for.
+    fn rebalance_limit_ms(&self) -> u64 {
+        let waits_ms = self.plan.rebalance_timeout_ms + self.plan.session_timeout_ms;
+        self.shared.plan.answer_limit_ms + waits_ms as u64
     }
 
     /// What the leader says of all; nothing where others lead.
@@ -343,7 +349,7 @@ impl Member {
             member_id: StrBytes::copy_from(&self.id),
             group_instance_id: self.instance.clone(),
         };
-        let code = connection.call(&request, CALL_LIMIT_MS).await?.error_code;
+        let code = connection.call(&request, self.shared.plan.answer_limit_ms).await?.error_code;
         if code != 0 {
             return Ok(Some(self.on_error(code, &RETRIABLE)));
         }

@@ -21,6 +21,8 @@ use crate::check::ledger::{Order, RecordName, value_of};
 use crate::plan::ProducerPlan;
 
 /// What a produce request may be told at any time: the node doesn't lead the partition, or doesn't know it yet; or it
+/// The shortest pause between two requests once nothing is wrong any more.
+const HEALED_PAUSE_MS: u64 = 100;
 /// took too long.
 const RETRIABLE: [i16; 6] = [3, 5, 6, 7, 13, 100];
 const OUT_OF_ORDER: i16 = 45;
@@ -159,7 +161,10 @@ impl Producer {
                     sent.map_err(|_| CallFault::Timeout(limit_ns))??;
                     in_flight.push_back(None);
                 }
-                sleep_ms(sim::draw(1 + self.plan.pause_ms_max) + self.len_of(&request) / BYTES_PER_MS).await;
+                let pause_ms = sim::draw(1 + self.plan.pause_ms_max) + self.len_of(&request) / BYTES_PER_MS;
+                // That everything goes on again is seen with little, too.
+                let is_healed = self.shared.healed_at_ns.get().is_some();
+                sleep_ms(if is_healed { pause_ms.max(HEALED_PAUSE_MS) } else { pause_ms }).await;
             }
             let Some(parts) = in_flight.pop_front() else {
                 if self.is_stale.get() || self.shared.is_over.get() && self.has_nothing_left() {

@@ -103,6 +103,7 @@ impl QuorumPlan {
                 loss_permille: draws.one(&[0, 0, 2]),
                 late_permille: draws.one(&[0, 0, 20]),
                 slow_permille: draws.one(&[0, 1, 20]),
+                answer_limit_ms: 45_000,
             },
         }
     }
@@ -149,7 +150,7 @@ fn properties(draws: &mut Draws, is_about_elections: bool) -> Vec<(&'static str,
     one("controller.quorum.fetch.snapshot.max.bytes", &["200", "1000", "1048576"]);
     one("metadata.log.max.record.bytes.between.snapshots", &["1000", "4000", "20971520"]);
     one("metadata.log.max.snapshot.interval.ms", &["0", "2000", "10000"]);
-    one("internal.metadata.log.segment.bytes", &["3000", "10000", "40000", "1000000"]);
+    one("internal.metadata.log.segment.bytes", &["6000", "10000", "40000", "1000000"]);
     one("metadata.max.retention.bytes", &["1", "10000", "104857600"]);
     one("metadata.max.retention.ms", &["2000", "600000"]);
     one("internal.metadata.delete.delay.millis", &["10", "1000", "60000"]);

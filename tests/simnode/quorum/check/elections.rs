@@ -140,6 +140,8 @@ impl Checks {
             it.last_offset,
             it.last_offset_epoch
         );
+        // It has given its leader up.
+        (self.nodes[node].in_touch, self.nodes[node].was_seeking) = (None, true);
         let candidate = (self.nodes[node].id, self.nodes[node].directory);
         self.check_asks_voter(node, vote.voter_id, it.voter_directory_id, it.replica_epoch)?;
         if it.pre_vote {

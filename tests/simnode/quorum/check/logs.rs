@@ -108,7 +108,7 @@ impl Checks {
         let controllers: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_controller).collect();
         controllers.iter().for_each(|node| self.look(*node));
         let last = self.committed.entries.last().cloned();
-        let mut best: (usize, Vec<Entry>, Vec<usize>) = (0, Vec::new(), Vec::new());
+        let mut best: ((usize, usize, usize), Vec<Entry>, Vec<usize>) = Default::default();
         for node in &controllers {
             let Some(new) = self.new_entries(*node, last.as_ref(), end) else { continue };
             let has_all = |other: &usize| {
@@ -124,10 +124,16 @@ impl Checks {
                 is_covered || of_old_disk || is_excused || has_all(other)
             };
             let holders: Vec<usize> = controllers.iter().copied().filter(holds).collect();
-            // Of two logs that go on differently, it is the one that more have, not the one that more may have had.
-            let count = controllers.iter().filter(|it| has_all(it)).count();
-            if (count, holders.len()) > (best.0, best.2.len()) {
-                best = (count, new, holders);
+            // Of two logs that go on differently, it is the one that more voters have, not the one that more may have had.
+            let with_all = controllers.iter().copied().filter(|it| has_all(it));
+            let votes = |it: &usize| {
+                let view = &self.nodes[*it];
+                self.committed.present_voters().holds(view.id, view.directory)
+            };
+            let count = with_all.clone().filter(votes).count();
+            let rank = (count, with_all.count(), holders.len());
+            if rank > best.0 {
+                best = (rank, new, holders);
             }
         }
         let (_, new, holders) = best;
@@ -220,7 +226,9 @@ impl Checks {
             news.known_ns = Some(now_ns);
         }
         view.last_fetch = Some(body.clone());
-        view.fetches_as_follower = durable.is_some_and(|file| file.epoch == epoch && file.leader >= 0);
+        view.fetches_as_follower =
+            !view.was_seeking && durable.is_some_and(|file| file.epoch == epoch && file.leader >= 0);
+        view.was_seeking = false;
         view.doubtful = None;
         if !view.is_controller || durable.is_some_and(|durable| durable.epoch > epoch) {
             return Ok(());

@@ -98,6 +98,8 @@ pub struct NodeView {
     last_fetch: Option<Rc<RequestBody>>,
     /// It was sent by a follower, by its file.
     fetches_as_follower: bool,
+    /// It asked for votes: its next fetch may have been worked out before, and have waited for its connection.
+    was_seeking: bool,
     /// The file that a bit turned in, and how much of it is known to be committed.
     rotten: Option<(String, u64)>,
     /// What it asks for next of a snapshot: its end, and positions where that may be.
@@ -213,6 +215,7 @@ impl Checks {
             wrong_claim: None,
             last_fetch: None,
             fetches_as_follower: false,
+            was_seeking: false,
             rotten: None,
             chunk: None,
             unknown_voters: None,
