@@ -23,14 +23,18 @@ const STEPS: &[Step] = &[
     ("unit tests", unit_tests),
     ("xtask tests", xtask_tests),
     ("simulation", sim::run_in_ci),
-    ("mutants", || mutants::run("")),
 ];
 
 /// Runs after them all: it waits most of its time …
 const LAST: Step = ("end-to-end tests", || e2e::run(&[]));
 
 /// … and leaves it to these.
-const BESIDE_THE_LAST: &[Step] = &[("hang", hang::run), ("fuzz", || fuzz::run(60))];
+const BESIDE_THE_LAST: &[Step] = &[
+    ("hang", hang::run),
+    ("fresh seeds", sim::run_fresh),
+    ("mutants", || mutants::run("")),
+    ("fuzz", || fuzz::run(60)),
+];
 
 /// Runs all steps, also after a failed one, and tells how long each took.
 pub fn run() -> Result<()> {

@@ -12,6 +12,8 @@ use crate::{ci, paths};
 pub const FLAGS: &str = "--cfg ringlog_sim";
 /// How long fresh seeds run when nothing else is asked for.
 const SECONDS: &str = "30";
+/// And before a change lands.
+const SECONDS_IN_CI: &str = "180";
 
 /// How it is built, unless it is to run for long.
 const PROFILE: &str = "sim";
@@ -21,8 +23,7 @@ const HASHED_SEEDS: &str = "3";
 
 /// Packages whose tests belong to it.
 const TESTS: [&str; 4] = ["-p", "ringlog-ring", "-p", PACKAGE];
-/// What runs before a change lands. These are the same seeds each time: workloads and their checkers are young, and what a
-/// fresh seed finds is to be looked at without holding a change up that it isn't about.
+/// The seeds that run before each change lands.
 const IN_CI: [&[&str]; 3] = [
     &["nodes", "--from", "1022", "--seeds", "78"],
     &["faults", "--from", "1", "--seeds", "60"],
@@ -98,8 +99,18 @@ pub fn run(options: &Options) -> Result<()> {
         return hunt(if options.optimised { "hunt" } else { PROFILE }, &arguments);
     }
     test()?;
-    let fresh = SCENARIOS.iter().chain(&["--seconds", SECONDS]);
-    hunt(PROFILE, &fresh.map(|argument| (*argument).to_owned()).collect::<Vec<_>>())
+    hunt(PROFILE, &fresh(SECONDS))
+}
+
+/// What nobody has run before, for three minutes, beside other work.
+pub fn run_fresh() -> Result<()> {
+    let mut run = ci::beside(paths::cargo());
+    prepare(run.args(["run", "--profile", PROFILE, "-p", PACKAGE, "--bin", PROGRAM, "--"]).args(fresh(SECONDS_IN_CI)))?;
+    ci::run_command(&mut run)
+}
+
+fn fresh(seconds: &str) -> Vec<String> {
+    SCENARIOS.iter().chain(&["--seconds", seconds]).map(|argument| (*argument).to_owned()).collect()
 }
 
 /// What every change must pass: the fixed seeds, those that once found a fault, the checks of the simulation, and more
@@ -148,7 +159,12 @@ fn cargo(arguments: &[&str], more: &[String]) -> Result<()> {
 
 fn cargo_command(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(paths::cargo());
-    command.args(arguments).current_dir(paths::root());
-    command.env("RUSTFLAGS", FLAGS).env("RUSTDOCFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_folder()?);
+    prepare(command.args(arguments))?;
     Ok(command)
+}
+
+fn prepare(command: &mut Command) -> Result<()> {
+    command.current_dir(paths::root());
+    command.env("RUSTFLAGS", FLAGS).env("RUSTDOCFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_folder()?);
+    Ok(())
 }

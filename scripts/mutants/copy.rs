@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -42,7 +41,7 @@ pub fn build(mutants: &[Mutant]) -> Result<PathBuf> {
     files.insert("Cargo.lock".to_owned(), fs::read(paths::root().join("Cargo.lock"))?);
     write(&folder, &files)?;
     // Crates of others are built already: the same target folder saves that.
-    let mut command = Command::new(paths::cargo());
+    let mut command = ci::beside(paths::cargo());
     command.args(["build", "--profile", "sim", "-p", PACKAGE, "--bin", PROGRAM]);
     command.current_dir(&folder).env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", sim::FLAGS);
     ci::run_command(&mut command)?;

@@ -10,7 +10,7 @@ mod list;
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use self::list::Mutant;
+use crate::ci;
 
 /// Which mistake is switched on.
 const VARIABLE: &str = "RINGLOG_MUTANT";
-/// A mistake must be found within this time, also if it brings a run into an endless loop.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// A mistake must be found within this time, also if it brings a run into an endless loop, and beside other work.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// What runs seeds.
 pub const PACKAGE: &str = "ringlog-simnode-tests";
 /// Its program.
@@ -96,7 +97,7 @@ fn find(program: &Path, index: usize, mutant: &Mutant) -> Result<()> {
 
 /// Runs seeds, with a mistake or without.
 fn hunt(program: &Path, mutant: Option<usize>, arguments: &[&str]) -> Result<Outcome> {
-    let mut command = Command::new(program);
+    let mut command = ci::beside(program);
     command.args(arguments).stdout(Stdio::piped());
     match mutant {
         Some(index) => command.env(VARIABLE, index.to_string()),
