@@ -125,12 +125,17 @@ async fn apply(directory: &Path, action: &RecoveryAction, active: Offset) -> Res
     }
 }
 
-/// Cuts a segment to `size`, if one is given, and brings it to the device.
+/// Gives a segment its size, that which it seems to have unless another one is given, and brings it to the device.
+///
+/// A sync that failed before may have left the device with another length than the system shows, and would not be made up
+/// for by one that succeeds: nothing has changed since.
 async fn change_and_sync(path: &Path, size: Option<u64>) -> io::Result<()> {
     let file = File::open(path, Open::WRITE).await?;
-    if let Some(size) = size {
-        file.truncate(size).await?;
-    }
+    let size = match size {
+        Some(size) => size,
+        None => ring::fs::metadata(path).await?.len,
+    };
+    file.truncate(size).await?;
     file.fdatasync().await?;
     file.close().await
 }

@@ -250,11 +250,14 @@ impl Plan {
     /// Whether clients are answered, or see that nobody answers, whatever goes wrong: they aren't cut off, and no node
     /// goes without a word. Nothing lasts for as long as clients wait.
     pub fn is_always_answered(&self) -> bool {
-        self.faults.iter().all(|planned| match planned.fault {
-            Fault::PowerOff { .. } | Fault::PowerOffAll | Fault::Lossy { .. } => false,
-            Fault::Isolate { from_clients, .. } => !from_clients,
-            _ => true,
-        })
+        // The reset of a connection gets lost for good.
+        let are_resets_lost = self.loss_permille > 0;
+        !are_resets_lost
+            && self.faults.iter().all(|planned| match planned.fault {
+                Fault::PowerOff { .. } | Fault::PowerOffAll | Fault::Lossy { .. } => false,
+                Fault::Isolate { from_clients, .. } => !from_clients,
+                _ => true,
+            })
     }
 
     /// A node's server.properties.

@@ -26,7 +26,15 @@ pub fn print_logs() {
     let _ = tracing_subscriber::fmt().with_timer(Place).with_ansi(false).try_init();
 }
 
-/// Prints what happens in a world.
+/// Prints what happens in a world; with `RINGLOG_TELL=bytes` also what goes over its connections.
 pub fn tell(world: &World) {
     world.tell(|context, text| println!("{}: {text}", place(context)));
+    if std::env::var("RINGLOG_TELL").is_ok_and(|wanted| wanted == "bytes") {
+        world.tap(|tap| {
+            let (seconds, micros) = (tap.at_ns / sim::SECOND, tap.at_ns % sim::SECOND / sim::US);
+            let (kind, bytes, position) = (tap.kind, tap.bytes.len(), tap.position);
+            let (connection, from, to) = (tap.connection, tap.from, tap.to);
+            println!("{seconds:3}.{micros:06} connection {connection}, {from} to {to}: {kind:?} {bytes} at {position}");
+        });
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Asked;
-use super::starts::{Retention, Starts};
+use super::starts::{RECORD_BYTES_MAX, Retention, Starts};
 
 /// A record as a reader gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub struct Ledger {
     sent: BTreeMap<RecordName, Sent>,
     /// What stands at an offset, as acknowledged.
     acknowledged: BTreeMap<i64, Known>,
+    /// What was sent and is not known to be at an offset: all of it may be in the log.
+    open_bytes: u64,
     /// When batches were acknowledged, by their first offset.
     batches: BTreeMap<i64, u64>,
     /// Whose record a reader saw: its bytes were what they have to be.
@@ -148,7 +150,7 @@ impl Ledger {
         let known = &self.acknowledged;
         let len_of = |offset: i64| known.get(&offset).map_or(VALUE_BYTES_MAX, |known| known.len as u64);
         let times = |range| known.range(range).map(|(offset, known)| (*offset, known.at_ms));
-        self.starts.check((start, end), now_ms, len_of, times)
+        self.starts.check((start, end), now_ms, self.open_bytes, len_of, times)
     }
 
     /// A node said that the first record that isn't older than `at_ms` is at an offset, with a time; -1 for none. The
@@ -213,6 +215,7 @@ impl Ledger {
     pub fn on_attempt(&mut self, name: RecordName) {
         if let Some(sent) = self.sent.get_mut(&name) {
             sent.attempts += 1;
+            self.open_bytes += sent.len as u64 + RECORD_BYTES_MAX;
         }
     }
 
@@ -241,6 +244,7 @@ impl Ledger {
             };
             let offset = base_offset + place as i64;
             let known = Known { name, len: sent.len, at_ms: sent.at_ms };
+            self.open_bytes = self.open_bytes.saturating_sub(sent.len as u64 + RECORD_BYTES_MAX);
             if let Some(other) = self.acknowledged.insert(offset, known).filter(|other| other.name != name) {
                 return Err(format!("{name:?} and {:?} were both acknowledged at {offset}", other.name));
             }

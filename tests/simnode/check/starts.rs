@@ -12,7 +12,7 @@ pub struct Retention {
 }
 
 /// What a record takes in a log besides its value, at most: a batch of its own.
-const RECORD_BYTES_MAX: u64 = 100;
+pub const RECORD_BYTES_MAX: u64 = 100;
 /// How far apart clocks of hosts are.
 const CLOCKS_MS: i64 = 100;
 
@@ -67,11 +67,11 @@ impl Starts {
         self.firm.iter().rev().find(|(at_ns, _)| *at_ns <= sent_at_ns).map_or(0, |(_, firm)| *firm)
     }
 
-    /// Below this, records may be gone whatever their time is. The log's records end at `end`; `len_of` knows the value's
-    /// length at an offset, or the largest there may be.
-    fn free_below(&self, end: i64, len_of: impl Fn(i64) -> u64) -> i64 {
+    /// Below this, records may be gone whatever their time is. The log's records end at `end`, for readers: `open_bytes` more
+    /// may follow; `len_of` knows the value's length at an offset, or the largest there may be.
+    fn free_below(&self, end: i64, open_bytes: u64, len_of: impl Fn(i64) -> u64) -> i64 {
         let Some(most) = self.retention.bytes else { return self.asked };
-        let (mut bytes, mut offset) = (0, end);
+        let (mut bytes, mut offset) = (open_bytes, end);
         while offset > self.asked && bytes < most {
             offset -= 1;
             bytes += len_of(offset) + RECORD_BYTES_MAX;
@@ -84,13 +84,14 @@ impl Starts {
         &mut self,
         (start, end): (i64, i64),
         now_ms: i64,
+        open_bytes: u64,
         len_of: impl Fn(i64) -> u64,
         times: impl FnOnce(Range<i64>) -> Times,
     ) -> Result<(), String> {
         if start <= self.asked.max(self.free) {
             return Ok(());
         }
-        let free = self.free_below(end, len_of).max(self.free);
+        let free = self.free_below(end, open_bytes, len_of).max(self.free);
         let is_old = |at_ms: i64| self.retention.ms.is_some_and(|ms| now_ms - at_ms + CLOCKS_MS >= ms);
         match times(free.min(start)..start).find(|(_, at_ms)| !is_old(*at_ms)) {
             Some((offset, at_ms)) => Err(format!(

@@ -29,6 +29,8 @@ const PAUSE_MS: u64 = 50;
 /// The node doesn't lead the partition, or doesn't know it yet; or its log's end is behind what was asked for, see
 /// [`Consumer::on_partition`].
 const RETRIABLE: [i16; 5] = [3, 5, 6, 9, 100];
+/// OFFSET_NOT_AVAILABLE besides: a new leader hasn't committed yet what it had when it was elected.
+const OFFSET_RETRIABLE: [i16; 6] = [3, 5, 6, 9, 100, 78];
 const OUT_OF_RANGE: i16 = 1;
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
@@ -248,7 +250,7 @@ impl Consumer {
             match list_offset(connection, name, partition, at_ms).await? {
                 Ok((offset, _)) => found.push(offset),
                 Err(code) => {
-                    self.shared.judge_partition(&self.who(), code, &RETRIABLE, connection.address, place);
+                    self.shared.judge_partition(&self.who(), code, &OFFSET_RETRIABLE, connection.address, place);
                     self.is_stale.set(true);
                     return Ok(None);
                 }
@@ -271,7 +273,7 @@ impl Consumer {
         let found = match list_offset(connection, name, partition, at_ms).await? {
             Ok(found) => found,
             Err(code) => {
-                self.shared.judge_partition(&self.who(), code, &RETRIABLE, connection.address, place);
+                self.shared.judge_partition(&self.who(), code, &OFFSET_RETRIABLE, connection.address, place);
                 return Ok(());
             }
         };

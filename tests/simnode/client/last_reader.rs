@@ -25,6 +25,7 @@ pub async fn run(shared: &Rc<Shared>) -> Result<Found, String> {
             all.push(((number, partition), start, found));
         }
     }
+    all_serve(shared).await?;
     shared.read_at_ms.set(now().wall.0);
     let keys = shared.commits.borrow().keys();
     for key in keys {
@@ -41,6 +42,21 @@ pub async fn run(shared: &Rc<Shared>) -> Result<Found, String> {
     let listed = list_topics(shared).await?;
     shared.topics.borrow().check(&listed)?;
     Ok(all)
+}
+
+/// Waits until every broker is up. It has taken the newest metadata over then, and given up what it doesn't have any more.
+async fn all_serve(shared: &Rc<Shared>) -> Result<(), String> {
+    for (id, address) in &shared.brokers {
+        let mut tries = 0;
+        while let Err(fault) = Connection::open(*address).await {
+            tries += 1;
+            if tries == READ_TRIES {
+                return Err(format!("broker {id} doesn't serve: {fault}"));
+            }
+            sleep_ms(100).await;
+        }
+    }
+    Ok(())
 }
 
 /// Some broker may still be starting.

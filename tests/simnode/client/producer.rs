@@ -139,8 +139,10 @@ impl Producer {
     async fn exchange(&self, address: SocketAddr, topic_id: Uuid, partitions: &[i32]) -> Result<(), CallFault> {
         let mut connection = Connection::open(address).await?;
         let limit_ns = self.plan.answer_limit_ms * sim::MS;
-        // Batches by partition; between them, now and then, a question of another sort.
-        let mut in_flight: VecDeque<Option<BTreeMap<i32, u64>>> = VecDeque::new();
+        // Batches by partition, and when they were sent; between them, now and then, a question of another sort.
+        let mut in_flight: VecDeque<(u64, Option<BTreeMap<i32, u64>>)> = VecDeque::new();
+        let sent_now = || sim::control().now_ns();
+        let unanswered_since = |sent_at_ns: u64| CallFault::Timeout(sim::control().now_ns() - sent_at_ns);
         loop {
             while in_flight.len() < self.plan.in_flight && !self.is_stale.get() {
                 self.identify(&mut connection, partitions, in_flight.is_empty()).await?;
@@ -153,20 +155,20 @@ impl Producer {
                 sent.map_err(|_| CallFault::Timeout(limit_ns))??;
                 match self.plan.acks {
                     0 => self.forget(&parts),
-                    _ => in_flight.push_back(Some(parts)),
+                    _ => in_flight.push_back((sent_now(), Some(parts))),
                 }
                 if self.plan.acks != 0 && sim::draw(ASKS_BETWEEN_ONE_OF) == 0 {
                     let sent =
                         timeout_ms(self.plan.answer_limit_ms, connection.send(&MetadataRequest::default())).await;
                     sent.map_err(|_| CallFault::Timeout(limit_ns))??;
-                    in_flight.push_back(None);
+                    in_flight.push_back((sent_now(), None));
                 }
                 let pause_ms = sim::draw(1 + self.plan.pause_ms_max) + self.len_of(&request) / BYTES_PER_MS;
                 // That everything goes on again is seen with little, too.
                 let is_healed = self.shared.healed_at_ns.get().is_some();
                 sleep_ms(if is_healed { pause_ms.max(HEALED_PAUSE_MS) } else { pause_ms }).await;
             }
-            let Some(parts) = in_flight.pop_front() else {
+            let Some((sent_at_ns, parts)) = in_flight.pop_front() else {
                 if self.is_stale.get() || self.shared.is_over.get() && self.has_nothing_left() {
                     return Ok(());
                 }
@@ -175,11 +177,11 @@ impl Producer {
             };
             let Some(parts) = parts else {
                 let answer = timeout_ms(self.plan.answer_limit_ms, connection.receive::<MetadataRequest>()).await;
-                answer.map_err(|_| CallFault::Timeout(limit_ns))??;
+                answer.map_err(|_| unanswered_since(sent_at_ns))??;
                 continue;
             };
             let answer = timeout_ms(self.plan.answer_limit_ms, connection.receive::<ProduceRequest>()).await;
-            let answer = answer.map_err(|_| CallFault::Timeout(limit_ns))??;
+            let answer = answer.map_err(|_| unanswered_since(sent_at_ns))??;
             self.on_answer(&connection, &parts, answer)?;
         }
     }

@@ -156,8 +156,10 @@ impl Checks {
         );
         let view = &self.nodes[node];
         let (end, is_hurt) = (view.safe.end(), view.is_hurt || view.is_damaged);
+        // Who asked late for the vote of an election that it has lost may have cut its log since.
+        let is_late = view.acted > it.replica_epoch || view.followed >= it.replica_epoch;
         ensure!(
-            end >= it.last_offset || is_hurt || view.acted > it.replica_epoch,
+            end >= it.last_offset || is_hurt || is_late,
             "asks for a vote in epoch {} with a log up to {}, of which only {end} is durable",
             it.replica_epoch,
             it.last_offset

@@ -226,8 +226,9 @@ impl Checks {
             news.known_ns = Some(now_ns);
         }
         view.last_fetch = Some(body.clone());
-        view.fetches_as_follower =
-            !view.was_seeking && durable.is_some_and(|file| file.epoch == epoch && file.leader >= 0);
+        let is_follower = durable.is_some_and(|file| file.epoch == epoch && file.leader >= 0);
+        view.fetches_as_follower = is_follower && !view.was_seeking;
+        view.followed = if is_follower { view.followed.max(epoch) } else { view.followed };
         view.was_seeking = false;
         view.doubtful = None;
         if !view.is_controller || durable.is_some_and(|durable| durable.epoch > epoch) {
@@ -283,7 +284,8 @@ impl Checks {
     /// Nobody is sent back below what it knows to be committed.
     fn check_diverging(&self, to: usize, asked: &RequestBody, end: i64) -> Found {
         let view = &self.nodes[to];
-        let is_excused = view.is_hurt || view.is_damaged;
+        // It may have fetched by what its log was before it was cut.
+        let is_excused = view.is_hurt || view.is_damaged || view.wrong_claim.is_some();
         ensure!(
             end >= view.told || !self.is_awaited(to, asked) || is_excused,
             "sends node {} back to {end}, though it has {}, which is committed",

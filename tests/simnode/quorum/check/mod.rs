@@ -98,6 +98,8 @@ pub struct NodeView {
     last_fetch: Option<Rc<RequestBody>>,
     /// It was sent by a follower, by its file.
     fetches_as_follower: bool,
+    /// The last epoch in which it fetched as a follower.
+    followed: i32,
     /// It asked for votes: its next fetch may have been worked out before, and have waited for its connection.
     was_seeking: bool,
     /// The file that a bit turned in, and how much of it is known to be committed.
@@ -215,6 +217,7 @@ impl Checks {
             wrong_claim: None,
             last_fetch: None,
             fetches_as_follower: false,
+            followed: -1,
             was_seeking: false,
             rotten: None,
             chunk: None,
