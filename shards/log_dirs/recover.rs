@@ -107,9 +107,14 @@ impl Opener {
         Ok(Opened { log, was_recovered: has_segments && !is_trusted, truncated_bytes })
     }
 
-    fn input(&self, scan: LogScan, checkpointed: Checkpointed, clean_shutdown: bool) -> RecoveryInput {
-        // Epochs that can't be read are in the batches, all of which then have to be read.
-        let recovery_point = if scan.epochs_are_damaged { Offset(0) } else { checkpointed.recovery_point };
+    fn input(&self, mut scan: LogScan, checkpointed: Checkpointed, clean_shutdown: bool) -> RecoveryInput {
+        // Epochs that aren't known are in the batches, all of which then have to be read.
+        let lacks_epochs = !clean_shutdown && lacks_first_epochs(&scan, checkpointed);
+        if lacks_epochs {
+            scan.leader_epochs.clear();
+        }
+        let is_read_whole = scan.epochs_are_damaged || lacks_epochs;
+        let recovery_point = if is_read_whole { Offset(0) } else { checkpointed.recovery_point };
         RecoveryInput {
             segments: scan.segments,
             newest_indexes: scan.newest_indexes.filter(|_| clean_shutdown),
@@ -178,6 +183,15 @@ impl SegmentReader<'_> {
         };
         file.read(position, len).await
     }
+}
+
+/// Whether nobody knows of which epoch the log's first records are: a power failure gave segments their names back that
+/// retention had taken, but not the file of epochs what it had said of them.
+fn lacks_first_epochs(scan: &LogScan, checkpointed: Checkpointed) -> bool {
+    let Some(first) = scan.segments.first() else { return false };
+    let start = first.base_offset.max(checkpointed.log_start_offset);
+    let known_from = scan.leader_epochs.first().map_or(checkpointed.recovery_point, |epoch| epoch.start_offset);
+    start < known_from
 }
 
 /// The newest of the segments that recovery removes.

@@ -171,6 +171,29 @@ fn acknowledged_records_survive_a_kill() {
 }
 
 #[test]
+fn epochs_that_went_before_their_segments_are_found_again() {
+    let node = TestNode::formatted();
+    let topic = Uuid([7; 16]);
+    node.run(1, async move |shard| {
+        claim_with(&shard, "t-0", topic, small_segments(), async |replica| {
+            appended_in_rounds(&replica, 60).await;
+            replica.flush().await.unwrap();
+        })
+        .await;
+        super::checkpoints::write(&shard.log_dirs, super::checkpoint_rounds::Kinds::ALL).await;
+    });
+    // Retention took all but the end. The power failed: the names are back, and the epochs are not.
+    let file = node.logs("t-0")[0].with_file_name("leader-epoch-checkpoint");
+    for known in ["0\n1\n4 290\n", "0\n0\n"] {
+        std::fs::write(&file, known).unwrap();
+        node.run(1, async move |shard| {
+            let found = claim(&shard, "t-0", topic, small_segments()).await;
+            assert_eq!((found.log_start, found.log_end, found.epochs), (0, 300, vec![(0, 0)]), "{known}");
+        });
+    }
+}
+
+#[test]
 fn segments_after_a_torn_one_go() {
     let node = TestNode::formatted();
     let topic = Uuid([7; 16]);

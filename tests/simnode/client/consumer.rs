@@ -38,7 +38,7 @@ const LATEST_TIME: i64 = -3;
 /// A session lasts as long as its connection: in these runs none gets so old that it may be given up for another.
 const SESSION_ERRORS: [i16; 0] = [];
 /// The longest that a fetch is asked to wait for records.
-const LONG_POLL_MS: i32 = 6_000;
+const LONG_POLL_MS: i32 = 8_000;
 /// By so much a node's clock may be ahead at the end of the longest wait, or cut it off.
 const CLOCKS_DIFFER_MS: u64 = 20;
 /// The longest that a fetch which waits may not notice records that are there, and acknowledged.
