@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ringlog_ring as ring;
+use ringlog_ring::{self as ring, MAX_IO_BYTES};
 
 use crate::admin::init_producer_id::ProducerIds;
 use crate::admin::topic_creation::TopicCreation;
@@ -13,6 +13,7 @@ use crate::controller::Controller;
 use crate::coordinator::Coordinators;
 use crate::core::{Core, Message};
 use crate::data::DataPlane;
+use crate::data::replica_fetcher::ReplicaFetcher;
 use crate::data::replicas::Replicas;
 use crate::dispatch::Dispatcher;
 use crate::log_dirs::LogDirs;
@@ -85,6 +86,7 @@ fn store_of(node: &Node) -> StoreContext {
     StoreContext {
         space: Rc::new(DiskSpace::new(directories, node.shards)),
         index_turns: ring::ByteSemaphore::new(INDEX_WRITERS),
+        recovery_reads: ring::ByteSemaphore::new((bytes_of(node.config.ringlog.io_memory_bytes) / 2).max(2 * MAX_IO_BYTES)),
         frames: FrameCache::new(bytes_of(node.config.ringlog.frames_memory_bytes)),
         files: OpenFiles::new(node.descriptors.files_per_core),
         direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },
@@ -115,10 +117,12 @@ impl Shard {
         let coordinators = Coordinators::new(core.clone(), metadata.clone());
         replicas.set_observer(coordinators.clone());
         let controller = Rc::new(Controller::new(core.clone(), metadata.clone(), store.clone()));
+        let fetcher = ReplicaFetcher::new(core.clone(), metadata.clone(), replicas.clone(), store.clone());
         let publisher = Rc::new(Publisher::new(
             core.clone(),
             metadata.clone(),
             replicas.clone(),
+            Rc::new(fetcher),
             log_dirs.clone(),
             controller.clone(),
         ));

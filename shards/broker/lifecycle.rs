@@ -193,13 +193,6 @@ pub async fn start(broker: &Rc<Broker>) -> Result<(), LifecycleFault> {
     broker.is_unfenced.set(true);
     broker.core.spawn_until_stop(heartbeats(broker.clone(), epoch, state));
     announce(broker, Some(epoch));
-    let others = broker.metadata.image().cluster.brokers.len().saturating_sub(1);
-    if others > 0 {
-        warn!(
-            "there are {others} other brokers, but this release doesn't copy partitions between brokers yet: give topics \
-             on Ringlog brokers one replica"
-        );
-    }
     Ok(())
 }
 

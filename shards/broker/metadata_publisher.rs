@@ -21,16 +21,18 @@ use ringlog_metadata::{MetadataChanges, MetadataImage};
 use ringlog_partition::{FollowerState, LeaderState, RecoveryState, Unserved};
 use ringlog_protocol::StrBytes;
 use ringlog_ring as ring;
-use ringlog_types::{TopicIdPartition, TopicPartition, Uuid};
+use ringlog_types::{NodeId, TopicIdPartition, TopicPartition, Uuid};
 use rustc_hash::FxHashMap;
-use tracing::{debug, error, warn};
+use smallvec::SmallVec;
+use tracing::{debug, error};
 
 use self::assignment::Assignments;
+use crate::broker::in_sync_replicas;
 use crate::controller::Controller;
 use crate::core::{Core, Room};
 use crate::data::replica::Replica;
+use crate::data::replica_fetcher::ReplicaFetcher;
 use crate::data::replicas::Replicas;
-use crate::lasting::Lasting;
 use crate::log_dirs::{Claim, LogDirs};
 use crate::metadata::{MetadataView, Publication, own_epoch};
 
@@ -42,12 +44,11 @@ pub struct Publisher {
     core: Rc<Core>,
     metadata: Rc<MetadataView>,
     replicas: Rc<Replicas>,
+    fetcher: Rc<ReplicaFetcher>,
     log_dirs: Rc<LogDirs>,
     controller: Rc<Controller>,
     /// Partitions whose logs could not be made, and may be before long.
     unmade: RefCell<FxHashMap<TopicIdPartition, Arc<str>>>,
-    /// Partitions have more replicas than this one.
-    unreplicated: Lasting,
 }
 
 impl Publisher {
@@ -56,18 +57,11 @@ impl Publisher {
         core: Rc<Core>,
         metadata: Rc<MetadataView>,
         replicas: Rc<Replicas>,
+        fetcher: Rc<ReplicaFetcher>,
         log_dirs: Rc<LogDirs>,
         controller: Rc<Controller>,
     ) -> Publisher {
-        Publisher {
-            core,
-            metadata,
-            replicas,
-            log_dirs,
-            controller,
-            unmade: RefCell::default(),
-            unreplicated: Lasting::default(),
-        }
+        Publisher { core, metadata, replicas, fetcher, log_dirs, controller, unmade: RefCell::default() }
     }
 }
 
@@ -79,6 +73,7 @@ impl Room for Publisher {
 
 /// Begins to take images over. To be called once this core's logs are open.
 pub fn start(publisher: &Rc<Publisher>) {
+    in_sync_replicas::start(&publisher.replicas, &publisher.controller);
     let publisher = publisher.clone();
     let core = publisher.core.clone();
     core.spawn(async move {
@@ -192,6 +187,7 @@ impl Update<'_> {
         let mut turns = ring::Turns::begin();
         for replica in &replicas {
             turns.step().await;
+            self.publisher.fetcher.unfollow(replica.id);
             self.publisher.replicas.depart(replica, why);
             self.publisher.replicas.closed(replica);
         }
@@ -200,7 +196,6 @@ impl Update<'_> {
 
     async fn partitions(&self, changes: &MetadataChanges) {
         let local = self.local(changes).await;
-        self.warn_of_replicas(&local);
         self.claim(&local).await;
         let mut gone = Vec::new();
         let mut turns = ring::Turns::begin();
@@ -210,28 +205,12 @@ impl Update<'_> {
             match directory {
                 Some(directory) => {
                     self.check_directory(&replica, *directory);
-                    set_role(self.publisher, &replica, partition);
+                    set_role(self.publisher, self.new, &replica, partition).await;
                 }
                 None => gone.push(replica),
             }
         }
         self.remove(gone, Unserved::NoReplicaHere).await;
-    }
-
-    /// Until partitions are copied between brokers, an operator has to know what becomes of those that should be.
-    fn warn_of_replicas(&self, local: &[Local<'_>]) {
-        let replicated = local.iter().find(|local| local.directory.is_some() && local.partition.replicas().len() > 1);
-        let Some(Local { id, topic, partition, .. }) = replicated else { return };
-        if self.publisher.unreplicated.holds(ring::now().monotonic).is_some() {
-            let replicas: Vec<i32> = partition.replicas().iter().map(|broker| broker.0).collect();
-            warn!(
-                "partition {}-{} has replicas on brokers {replicas:?}, but this release doesn't copy partitions between \
-                 brokers yet: this replica stays empty while another broker leads, and while this one leads nobody leaves \
-                 or joins the in-sync replicas on its word, so that acks=all may wait in vain. Give topics on Ringlog \
-                 brokers one replica",
-                topic.name, id.partition
-            );
-        }
     }
 
     /// The changed partitions whose home is this core.
@@ -307,15 +286,26 @@ struct Local<'a> {
     directory: Option<Uuid>,
 }
 
-/// Tells a replica what it is now.
-fn set_role(publisher: &Rc<Publisher>, replica: &Rc<Replica>, partition: &PartitionImage) {
-    let before = replica.led_epoch();
+/// Tells a replica what it is now. A log that is being cut is so first.
+async fn set_role(
+    publisher: &Rc<Publisher>,
+    image: &MetadataImage,
+    replica: &Rc<Replica>,
+    partition: &PartitionImage,
+) {
+    let _turn = replica.role_turn().await;
+    let (before, standing) = (replica.led_epoch(), replica.standing());
     if partition.leader == publisher.core.node.id {
+        publisher.fetcher.unfollow(replica.id);
+        let is_active = |id: NodeId| image.cluster.broker(id).is_some_and(|broker| broker.is_active());
+        let inactive: SmallVec<[NodeId; 4]> =
+            partition.replicas().iter().copied().filter(|replica| !is_active(*replica)).collect();
         let state = LeaderState {
             leader_epoch: partition.leader_epoch,
             partition_epoch: partition.partition_epoch,
             replicas: partition.replicas(),
             isr: partition.in_sync_replicas(),
+            inactive: &inactive,
             recovery_state: match partition.leader_recovery_state {
                 LeaderRecoveryState::Recovered => RecoveryState::Recovered,
                 LeaderRecoveryState::Recovering => RecoveryState::Recovering,
@@ -328,6 +318,11 @@ fn set_role(publisher: &Rc<Publisher>, replica: &Rc<Replica>, partition: &Partit
             leader_epoch: partition.leader_epoch,
             partition_epoch: partition.partition_epoch,
         });
+        if partition.leader == NodeId::NONE {
+            publisher.fetcher.unfollow(replica.id);
+        } else if replica.standing() != standing {
+            publisher.fetcher.follow(replica, partition.leader, partition.leader_epoch);
+        }
     }
     let now = replica.led_epoch();
     if before != now {

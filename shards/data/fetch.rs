@@ -15,6 +15,7 @@ mod messages;
 use std::rc::Rc;
 
 use ringlog_log::transaction_index::AbortedTransaction as IndexedAbort;
+use ringlog_metadata::MetadataImage;
 use ringlog_partition::{
     FetchContext, FollowerFetch, IsolationLevel, PartitionResult, ReadInfo, ReadPlan, ReadRequest, Reader,
     SessionTopic, Standing,
@@ -42,13 +43,42 @@ const USUAL_BATCH_BYTES: usize = 1_048_588;
 /// Who fetches, and under which limits.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
-    follower: Option<(NodeId, BrokerEpoch)>,
+    follower: Option<Follower>,
     isolation: IsolationLevel,
     from_follower: bool,
     /// Of all partitions.
     max_bytes: usize,
     /// The first batch may have so many when that is more.
     first_batch_bytes: usize,
+}
+
+/// A follower that fetches.
+#[derive(Debug, Clone, Copy)]
+struct Follower {
+    id: NodeId,
+    /// -1: not said.
+    broker_epoch: BrokerEpoch,
+    /// The metadata shows a later life of it.
+    is_stale: bool,
+    /// The metadata shows it in this very life, serving.
+    is_active: bool,
+}
+
+impl Follower {
+    fn new(id: NodeId, broker_epoch: BrokerEpoch) -> Follower {
+        Follower { id, broker_epoch, is_stale: false, is_active: false }
+    }
+
+    /// As a core knows it that has this image.
+    fn known_by(self, image: &MetadataImage) -> Follower {
+        let is_said = self.broker_epoch != BrokerEpoch::NONE;
+        let Some(broker) = image.cluster.broker(self.id) else { return self };
+        Follower {
+            is_stale: is_said && self.broker_epoch < broker.epoch,
+            is_active: broker.is_active() && (!is_said || self.broker_epoch == broker.epoch),
+            ..self
+        }
+    }
 }
 
 /// One partition to read, on its way to its home.
@@ -168,7 +198,7 @@ impl Wanted {
             (request.replica_id, -1)
         };
         Wanted {
-            follower: (replica >= 0).then_some((NodeId(replica), BrokerEpoch(epoch))),
+            follower: (replica >= 0).then(|| Follower::new(NodeId(replica), BrokerEpoch(epoch))),
             isolation: if request.isolation_level == 1 && replica != FUTURE_LOCAL_REPLICA {
                 IsolationLevel::ReadCommitted
             } else {
@@ -260,7 +290,8 @@ async fn read(plane: &Rc<DataPlane>, by_home: &ByHome, wanted: Wanted, outcomes:
 }
 
 /// On the home core.
-async fn read_here(plane: Rc<DataPlane>, parts: Vec<Part>, wanted: Wanted, mut room: Room) -> Vec<(usize, Outcome)> {
+async fn read_here(plane: Rc<DataPlane>, parts: Vec<Part>, mut wanted: Wanted, mut room: Room) -> Vec<(usize, Outcome)> {
+    wanted.follower = wanted.follower.map(|follower| follower.known_by(&plane.metadata.image()));
     let mut outcomes = Vec::with_capacity(parts.len());
     for part in parts {
         let outcome = match plane.replicas.served(part.id) {
@@ -278,7 +309,7 @@ async fn read_here(plane: Rc<DataPlane>, parts: Vec<Part>, wanted: Wanted, mut r
 
 async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed: Option<Allowed>) -> Outcome {
     let reader = match wanted.follower {
-        Some((replica, _)) => Reader::Follower { replica, stale_broker_epoch: false },
+        Some(follower) => Reader::Follower { replica: follower.id, stale_broker_epoch: follower.is_stale },
         None => Reader::Consumer { isolation: wanted.isolation, from_follower: wanted.from_follower },
     };
     let known = |epoch: LeaderEpoch| (epoch.0 >= 0).then_some(epoch);
@@ -295,11 +326,11 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed:
     };
     if let (Some(follower), ReadPlan::Records { .. } | ReadPlan::Empty(_)) = (wanted.follower, &plan) {
         replica.on_follower_fetch(&FollowerFetch {
-            replica: follower.0,
+            replica: follower.id,
             fetch_offset: part.fetch_offset,
             log_start_offset: part.log_start_offset,
-            broker_epoch: follower.1,
-            eligible_for_isr: true,
+            broker_epoch: follower.broker_epoch,
+            eligible_for_isr: follower.is_active,
         });
     }
     match plan {

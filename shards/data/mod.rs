@@ -5,6 +5,7 @@ pub mod by_home;
 pub mod fetch;
 pub mod produce;
 pub mod replica;
+pub mod replica_fetcher;
 pub mod replicas;
 
 use std::cell::RefCell;

@@ -4,7 +4,7 @@
 //! Both are private: what others may do to a replica is what this module offers, and what the machine then asks for is done
 //! in one place ([`Replica::apply`]). `append`, `read` and `files` say the rest.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
@@ -15,7 +15,6 @@ use ringlog_partition::{
 };
 use ringlog_ring as ring;
 use ringlog_types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicIdPartition, TopicPartition};
-use tracing::{error, warn};
 
 use crate::mesh::LocalFuture;
 use crate::storage::disk_space::Stuck;
@@ -25,6 +24,7 @@ use crate::storage::segment_store::SegmentStore;
 
 mod append;
 mod files;
+mod follow;
 mod read;
 
 pub use append::{AppendRules, Appended, ProduceFault, Told};
@@ -54,8 +54,35 @@ pub struct Replica {
     files: ring::Gate,
     /// Held while `leader-epoch-checkpoint` is written: who finds nothing to write knows that it is there.
     epochs_turn: ring::ByteSemaphore,
-    /// A change of the in-sync replicas was not asked for, which was told.
-    isr_is_told: Cell<bool>,
+    /// Held while the log is cut or the role changes.
+    role_turn: ring::ByteSemaphore,
+    /// Who asks the controller for other in-sync replicas.
+    proposals: OnceCell<Rc<Proposals>>,
+}
+
+/// Changes of in-sync replicas that leaders of this core want, for whoever asks the controller for them.
+#[derive(Default)]
+pub struct Proposals {
+    waiting: RefCell<Vec<AlterPartitionProposal>>,
+    arrived: ring::Notify,
+}
+
+impl Proposals {
+    /// One more: there is one at a time for each partition.
+    pub fn add(&self, proposal: AlterPartitionProposal) {
+        self.waiting.borrow_mut().push(proposal);
+        self.arrived.notify_all();
+    }
+
+    /// All that wait.
+    pub fn take(&self) -> Vec<AlterPartitionProposal> {
+        self.waiting.take()
+    }
+
+    /// Ends when another one comes.
+    pub async fn arrived(&self) {
+        self.arrived.wait().await;
+    }
 }
 
 impl Padded for Replica {
@@ -101,7 +128,8 @@ impl Replica {
             retired: RefCell::default(),
             files: ring::Gate::new(),
             epochs_turn: ring::ByteSemaphore::new(1),
-            isr_is_told: Cell::new(false),
+            role_turn: ring::ByteSemaphore::new(1),
+            proposals: OnceCell::new(),
         })
     }
 
@@ -204,31 +232,58 @@ impl Replica {
     fn apply(&self, effects: Effects) {
         let Effects { high_watermark, durable_end_offset, leadership_changed, alter_partition } = effects;
         if let Some(proposal) = alter_partition {
-            self.refuse_isr_change(&proposal);
+            self.propose(proposal);
         }
         if high_watermark.is_some() || durable_end_offset.is_some() || leadership_changed {
             self.wake_waiters();
         }
     }
 
-    /// This node doesn't replicate yet, and asks the controller for no change of the in-sync replicas: those that are
-    /// committed stay in force, and nothing waits for the others.
-    fn refuse_isr_change(&self, proposal: &AlterPartitionProposal) {
+    fn propose(&self, proposal: AlterPartitionProposal) {
+        if let Some(proposals) = self.proposals.get() {
+            proposals.add(proposal);
+        }
+    }
+
+    /// What this replica wants of the in-sync replicas goes there from now on. Called once, when it is there to be served.
+    pub fn set_proposals(&self, proposals: &Rc<Proposals>) {
+        let _ = self.proposals.set(proposals.clone());
+    }
+
+    /// Has followers leave the in-sync replicas that haven't caught up for `replica.lag.time.max.ms`. Returns who is to stay.
+    pub fn propose_shrink(&self) -> Option<Vec<NodeId>> {
+        let proposal = self.partition.borrow_mut().propose_shrink(ring::now().monotonic)?;
+        let left = proposal.new_isr.iter().map(|(replica, _)| *replica).collect();
+        self.propose(proposal);
+        Some(left)
+    }
+
+    /// The controller's answer to a proposal. One that comes late, when the metadata has gone on, says nothing any more.
+    pub fn on_alter_partition(&self, proposal: &AlterPartitionProposal, outcome: &AlterPartitionOutcome) {
         let config = self.config();
         let mut partition = self.partition.borrow_mut();
-        if partition.remote_replicas().is_empty() {
-            debug_assert!(false, "a change of the in-sync replicas of a partition that has one replica");
-            error!(partition = %self.name, ?proposal, "a partition with one replica asks for other in-sync replicas");
-        } else if !self.isr_is_told.replace(true) {
-            let wanted: Vec<i32> = proposal.new_isr.iter().map(|(replica, _)| replica.0).collect();
-            warn!(partition = %self.name, ?wanted, "the in-sync replicas stay as they are: this node can't ask for others yet");
+        let is_of_now = (partition.leader_epoch(), partition.partition_epoch())
+            == (proposal.leader_epoch, proposal.partition_epoch);
+        if !is_of_now {
+            return;
         }
-        let outcome = AlterPartitionOutcome::Ineligible;
-        let effects = partition.on_alter_partition(&outcome, &config, ring::now().monotonic);
+        let effects = partition.on_alter_partition(outcome, &config, ring::now().monotonic);
         drop(partition);
-        if effects != Effects::default() {
-            self.wake_waiters();
-        }
+        self.apply(effects);
+    }
+
+    /// Whether the metadata still waits for what was proposed.
+    pub fn is_proposed(&self, proposal: &AlterPartitionProposal) -> bool {
+        let partition = self.partition.borrow();
+        partition.role() == Role::Leader
+            && partition.isr().has_pending()
+            && (partition.leader_epoch(), partition.partition_epoch())
+                == (proposal.leader_epoch, proposal.partition_epoch)
+    }
+
+    /// Whether there are other replicas, as far as it knows as their leader.
+    pub fn has_followers(&self) -> bool {
+        !self.partition.borrow().remote_replicas().is_empty()
     }
 
     /// Lets everybody who waits on this partition look again.

@@ -8,7 +8,7 @@ use ringlog_protocol::StrBytes;
 use ringlog_types::{NodeId, TopicIdPartition, Uuid};
 use rustc_hash::FxHashMap;
 
-use crate::data::replica::Replica;
+use crate::data::replica::{Proposals, Replica};
 use crate::metadata::MetadataView;
 
 /// The replicas of one core.
@@ -21,6 +21,8 @@ pub struct Replicas {
     /// This process is registered, and what the image gives to it was opened, if it could be.
     is_registered: Cell<bool>,
     observer: OnceCell<Rc<dyn ReplicaObserver>>,
+    /// Changes of in-sync replicas that are wanted.
+    pub proposals: Rc<Proposals>,
 }
 
 /// Who keeps state where a partition is led: the coordinators.
@@ -45,6 +47,7 @@ impl Replicas {
             departed: RefCell::default(),
             is_registered: Cell::new(false),
             observer: OnceCell::new(),
+            proposals: Rc::default(),
         }
     }
 
@@ -88,6 +91,7 @@ impl Replicas {
     /// Another one lives here.
     pub fn insert(&self, replica: Rc<Replica>) {
         let id = replica.id;
+        replica.set_proposals(&self.proposals);
         let before = self.here.borrow_mut().insert(id, replica);
         assert!(before.is_none(), "two replicas of {id} at a time");
     }

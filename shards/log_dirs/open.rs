@@ -12,7 +12,7 @@ use ringlog_log::names::{
     LOG_START_OFFSET_CHECKPOINT_FILE, RECOVERY_POINT_CHECKPOINT_FILE, REPLICATION_OFFSET_CHECKPOINT_FILE,
 };
 use ringlog_ring::fs::Fs;
-use ringlog_ring::{self as ring, ByteSemaphore, MAX_IO_BYTES};
+use ringlog_ring as ring;
 use ringlog_types::{Offset, TopicPartition};
 use rustc_hash::FxHashMap;
 use tracing::{info, warn};
@@ -38,8 +38,6 @@ pub async fn open(dirs: &Rc<LogDirs>) -> Result<(), LogDirFault> {
     if dirs.core.node.config.roles.broker {
         let topic = TopicConfig::from_broker(&BrokerLayers::from_static(&dirs.core.node.config.properties));
         let config = log_config(&topic, &dirs.core.node.config);
-        let memory = usize::try_from(dirs.core.node.config.ringlog.io_memory_bytes).unwrap_or(0) / 2;
-        let read_budget = ByteSemaphore::new(memory.max(2 * MAX_IO_BYTES));
         let mut summaries = Vec::new();
         for (place, directory) in dirs.core.node.log_dirs.directories.iter().enumerate() {
             let mut summary = OpenSummary::default();
@@ -49,7 +47,6 @@ pub async fn open(dirs: &Rc<LogDirs>) -> Result<(), LogDirFault> {
                     directory: place,
                     clean_shutdown: directory.clean_shutdown.is_some(),
                     config: config.clone(),
-                    read_budget: read_budget.clone(),
                 };
                 match open_directory(dirs, &directory.path, opener).await {
                     Ok(opened) => summary = opened,

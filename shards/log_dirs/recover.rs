@@ -1,28 +1,20 @@
-//! Opens one log: lists its directory, feeds `ringlog_log::Recovery` with what it asks for, and does what it decides.
+//! Opens one log: lists its directory, has `ringlog_log::Recovery` decide on what it asks for, and does that.
 
 use std::io;
-use std::path::Path;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
-use ringlog_log::names::{FileKind, LEADER_EPOCH_CHECKPOINT_FILE, SegmentFile};
-use ringlog_log::producer_snapshot::decode_producer_snapshot;
-use ringlog_log::{Log, LogConfig, Recovery, RecoveryAction, RecoveryInput, RecoveryStep};
-use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, File, MAX_IO_BYTES, Open};
+use ringlog_log::names::{FileKind, LEADER_EPOCH_CHECKPOINT_FILE};
+use ringlog_log::{Log, LogConfig, Recovery, RecoveryAction, RecoveryInput};
+use ringlog_ring as ring;
 use ringlog_types::Offset;
 use tracing::warn;
 
 use super::room::OpenLog;
 use super::scan::{FoundLog, LogScan, scan_log};
 use crate::storage::context::StoreContext;
-use crate::storage::log_recovery::{apply_recovery, deleted_segments, remove_indexes};
+use crate::storage::log_recovery::{apply_recovery, deleted_segments, read_for_recovery, remove_indexes};
 use crate::storage::segment_store::SegmentStore;
-
-/// One read of a scan. A block less than the largest operation, since reads may begin within a block.
-const SCAN_READ_BYTES: usize = MAX_IO_BYTES - BLOCK_BYTES;
-/// No producer snapshot is larger: more than a million producers.
-const SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What the checkpoints of the directory say of a log.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +31,6 @@ pub(super) struct Opener {
     pub directory: usize,
     pub clean_shutdown: bool,
     pub config: LogConfig,
-    /// Memory for reads of all logs that are being opened on this shard.
-    pub read_budget: ByteSemaphore,
 }
 
 /// What became of a log that was opened.
@@ -63,7 +53,7 @@ impl Opener {
         let has_segments = !input.segments.is_empty();
         let now = ring::now().wall;
         let mut recovery = Recovery::new(input, &self.config, now);
-        self.feed(&mut recovery, &found.path).await?;
+        read_for_recovery(&mut recovery, &found.path, self.context.direct, &self.context.recovery_reads).await?;
         let mut recovered = recovery.finish();
         apply_recovery(&found.path, &recovered).await.map_err(|fault| fault.source)?;
         let active = recovered.log.active.base_offset;
@@ -125,63 +115,6 @@ impl Opener {
             leader_epochs: scan.leader_epochs,
             truncate_to: None,
         }
-    }
-
-    async fn feed(&self, recovery: &mut Recovery, path: &Path) -> io::Result<()> {
-        let mut reader = SegmentReader { path, context: &self.context, open: None };
-        loop {
-            match recovery.step() {
-                RecoveryStep::Done => return Ok(()),
-                RecoveryStep::LoadSnapshot { offset } => {
-                    let file = path.join(SegmentFile::live(offset, FileKind::ProducerSnapshot).to_string());
-                    let entries = match ring::fs::read_to_vec(&file, SNAPSHOT_BYTES_MAX).await {
-                        Ok(bytes) => decode_producer_snapshot(&bytes)
-                            .inspect_err(|fault| warn!(file = %file.display(), "not used: {fault}"))
-                            .ok(),
-                        Err(error) if is_about_content(&error) => None,
-                        Err(error) => return Err(error),
-                    };
-                    recovery.on_snapshot(entries.as_deref());
-                }
-                RecoveryStep::Read { segment_base_offset, position, min_length } => {
-                    let len = SCAN_READ_BYTES.max(min_length as usize);
-                    let permit = self.read_budget.acquire(len.min(self.read_budget.capacity())).await;
-                    let bytes = reader.read(segment_base_offset, u64::from(position), len).await?;
-                    recovery.on_bytes(&bytes);
-                    drop((bytes, permit));
-                    ring::yield_if_needed().await;
-                }
-            }
-        }
-    }
-}
-
-fn is_about_content(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge)
-}
-
-/// Reads segments in turn, one open at a time.
-struct SegmentReader<'a> {
-    path: &'a Path,
-    context: &'a StoreContext,
-    open: Option<(Offset, File)>,
-}
-
-impl SegmentReader<'_> {
-    async fn read(&mut self, base_offset: Offset, position: u64, len: usize) -> io::Result<Bytes> {
-        if let Some((_, file)) = self.open.take_if(|(open, _)| *open != base_offset) {
-            file.close().await?;
-        }
-        let file = match &self.open {
-            Some((_, file)) => file.clone(),
-            None => {
-                let path = self.path.join(SegmentFile::live(base_offset, FileKind::Log).to_string());
-                let file = File::open(&path, Open { direct: self.context.direct, ..Open::READ }).await?;
-                self.open = Some((base_offset, file.clone()));
-                file
-            }
-        };
-        file.read(position, len).await
     }
 }
 

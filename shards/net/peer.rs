@@ -88,16 +88,26 @@ impl Peer {
         client_id: &str,
         deadline: MonotonicMs,
     ) -> Result<Peer, PeerError> {
-        let socket = connect(lookups, host, port, deadline).await?;
-        let mut peer = Peer {
-            socket,
+        let mut peer = Peer::connect_unasked(lookups, host, port, client_id, deadline).await?;
+        peer.negotiate(deadline).await?;
+        Ok(peer)
+    }
+
+    /// Connects to `host:port`, and doesn't ask what the peer speaks: requests go by [`Peer::call_at`].
+    pub async fn connect_unasked(
+        lookups: &NameLookups,
+        host: &str,
+        port: u16,
+        client_id: &str,
+        deadline: MonotonicMs,
+    ) -> Result<Peer, PeerError> {
+        Ok(Peer {
+            socket: connect(lookups, host, port, deadline).await?,
             client_id: client_id.to_owned(),
             versions: PeerVersions::default(),
             next_correlation_id: 0,
             received: BytesMut::new(),
-        };
-        peer.negotiate(deadline).await?;
-        Ok(peer)
+        })
     }
 
     /// What the peer speaks.
@@ -119,7 +129,7 @@ impl Peer {
     }
 
     /// As [`Peer::call`], at that version.
-    async fn call_at(
+    pub async fn call_at(
         &mut self,
         request: &RequestBody,
         version: i16,

@@ -28,6 +28,8 @@ pub struct StoreContext {
     pub space: Rc<DiskSpace>,
     /// Index files that may be written at a time, each on a thread of its own.
     pub index_turns: ByteSemaphore,
+    /// Memory for reading logs that are recovered or cut.
+    pub recovery_reads: ByteSemaphore,
     /// What is read from files, ahead of readers that go on.
     pub read_ahead: ReadAhead,
     /// Logs that may have padding behind their last record.

@@ -4,12 +4,18 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use ringlog_log::names::{FileKind, SegmentFile};
-use ringlog_log::producer_snapshot::encode_producer_snapshot;
-use ringlog_log::{Recovered, RecoveryAction};
-use ringlog_ring::{self as ring, File, Open};
+use ringlog_log::producer_snapshot::{decode_producer_snapshot, encode_producer_snapshot};
+use ringlog_log::{Recovered, Recovery, RecoveryAction, RecoveryStep};
+use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, File, MAX_IO_BYTES, Open};
 use ringlog_types::Offset;
-use tracing::info;
+use tracing::{info, warn};
+
+/// One read of a scan. A block less than the largest operation, since reads may begin within a block.
+const SCAN_READ_BYTES: usize = MAX_IO_BYTES - BLOCK_BYTES;
+/// No producer snapshot is larger: more than a million producers.
+const SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A segment without its producer snapshot, for which recovery has actions of its own.
 const SEGMENT_FILES: [FileKind; 4] =
@@ -28,6 +34,70 @@ pub struct FileFault {
 /// Adds the file to what the system says of it.
 fn at<T>(path: &Path, outcome: io::Result<T>) -> Result<T, FileFault> {
     outcome.map_err(|source| FileFault { path: path.to_owned(), source })
+}
+
+/// Gives recovery what it asks for of a partition's files, until it has decided. `read_budget` is the memory that all who
+/// do this on a core share.
+pub async fn read_for_recovery(
+    recovery: &mut Recovery,
+    directory: &Path,
+    direct: Direct,
+    read_budget: &ByteSemaphore,
+) -> io::Result<()> {
+    let mut reader = SegmentReader { directory, direct, open: None };
+    loop {
+        match recovery.step() {
+            RecoveryStep::Done => return Ok(()),
+            RecoveryStep::LoadSnapshot { offset } => {
+                let file = directory.join(SegmentFile::live(offset, FileKind::ProducerSnapshot).to_string());
+                let entries = match ring::fs::read_to_vec(&file, SNAPSHOT_BYTES_MAX).await {
+                    Ok(bytes) => decode_producer_snapshot(&bytes)
+                        .inspect_err(|fault| warn!(file = %file.display(), "not used: {fault}"))
+                        .ok(),
+                    Err(error) if is_about_content(&error) => None,
+                    Err(error) => return Err(error),
+                };
+                recovery.on_snapshot(entries.as_deref());
+            }
+            RecoveryStep::Read { segment_base_offset, position, min_length } => {
+                let len = SCAN_READ_BYTES.max(min_length as usize);
+                let permit = read_budget.acquire(len.min(read_budget.capacity())).await;
+                let bytes = reader.read(segment_base_offset, u64::from(position), len).await?;
+                recovery.on_bytes(&bytes);
+                drop((bytes, permit));
+                ring::yield_if_needed().await;
+            }
+        }
+    }
+}
+
+fn is_about_content(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge)
+}
+
+/// Reads segments in turn, one open at a time.
+struct SegmentReader<'a> {
+    directory: &'a Path,
+    direct: Direct,
+    open: Option<(Offset, File)>,
+}
+
+impl SegmentReader<'_> {
+    async fn read(&mut self, base_offset: Offset, position: u64, len: usize) -> io::Result<Bytes> {
+        if let Some((_, file)) = self.open.take_if(|(open, _)| *open != base_offset) {
+            file.close().await?;
+        }
+        let file = match &self.open {
+            Some((_, file)) => file.clone(),
+            None => {
+                let path = self.directory.join(SegmentFile::live(base_offset, FileKind::Log).to_string());
+                let file = File::open(&path, Open { direct: self.direct, ..Open::READ }).await?;
+                self.open = Some((base_offset, file.clone()));
+                file
+            }
+        };
+        file.read(position, len).await
+    }
 }
 
 /// Does what recovery decided.

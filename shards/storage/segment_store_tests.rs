@@ -28,6 +28,7 @@ pub(crate) fn on_executor<Fut: Future<Output = ()> + 'static>(
 
 pub(crate) fn context(frames_bytes: usize) -> Rc<StoreContext> {
     Rc::new(StoreContext {
+        recovery_reads: ring::ByteSemaphore::new(2 * ring::MAX_IO_BYTES),
         frames: FrameCache::new(frames_bytes),
         files: OpenFiles::new(64),
         direct: Direct::Auto,

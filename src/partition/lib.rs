@@ -8,6 +8,7 @@
 mod append;
 mod fetch_session;
 mod in_sync;
+mod leader_fetch;
 mod offsets;
 mod partition;
 mod read;
@@ -21,6 +22,7 @@ pub use fetch_session::{
     SessionError, SessionPartition, SessionRequest, SessionTopic,
 };
 pub use in_sync::{AlterPartitionOutcome, AlterPartitionProposal, InSyncReplicas};
+pub use leader_fetch::{FetchPosition, LeaderFetch, NextFetch};
 pub use offsets::{DeleteRecordsError, ListOffsetsRequest, OffsetError, Truncation};
 pub use partition::{Effects, FollowerState, LeaderState, Partition, PartitionLimits, RecoveryState, Role, Standing};
 pub use read::{IsolationLevel, ReadError, ReadInfo, ReadPlan, ReadRequest, Reader};

@@ -48,6 +48,8 @@ pub struct LeaderState<'a> {
     pub replicas: &'a [NodeId],
     /// The ISR.
     pub isr: &'a [NodeId],
+    /// Replicas that metadata shows fenced or shutting down: nothing waits for them outside of the ISR.
+    pub inactive: &'a [NodeId],
     /// The recovery state.
     pub recovery_state: RecoveryState,
 }
@@ -270,6 +272,9 @@ impl Partition {
                 let in_sync = self.isr.committed().contains(&remote.replica);
                 remote.reset(in_sync, log_end_offset, now);
             }
+        }
+        for remote in self.remotes.iter_mut().filter(|remote| state.inactive.contains(&remote.replica)) {
+            remote.eligible_for_isr = false;
         }
         effects.high_watermark = self.advance_high_watermark(config, now);
         effects

@@ -36,6 +36,7 @@ fn lead(partition: &mut Partition, epoch: i32, replicas: &[i32], isr: &[i32], mi
         partition_epoch: PartitionEpoch(partition.partition_epoch().0 + 1),
         replicas: &nodes(replicas),
         isr: &nodes(isr),
+        inactive: &[],
         recovery_state: RecoveryState::Recovered,
     };
     partition.become_leader(&state, &config(min), at(now))
@@ -388,6 +389,7 @@ fn metadata_of_older_epochs_is_ignored_and_new_epochs_start_at_the_log_end() {
         partition_epoch: PartitionEpoch(0),
         replicas: &[LOCAL],
         isr: &[LOCAL],
+        inactive: &[],
         recovery_state: RecoveryState::Recovered,
     };
     assert_eq!(partition.become_leader(&stale, &config(1), at(0)), Effects::default());

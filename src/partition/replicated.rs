@@ -1,11 +1,11 @@
 //! What a follower takes over from its leader: batches as they are, and how far they are committed.
 
 use ringlog_log::validator::{ReplicationError, check_replicated};
-use ringlog_log::{LogAppendError, LogBatch, LogConfig, Placement};
+use ringlog_log::{DeletedSegment, LogAppendError, LogBatch, LogConfig, Placement};
 use ringlog_protocol::records::{BatchError, BatchHeader, BatchRef};
-use ringlog_types::{LeaderEpoch, Now, Offset};
+use ringlog_types::{LeaderEpoch, NodeId, Now, Offset, TimestampMs};
 
-use crate::{Partition, Role};
+use crate::{FetchPosition, Partition, Role};
 
 /// A prefix of what was fetched from the leader, with its place. Write `bytes` of it, report
 /// [`Partition::on_durable`], and go on with the rest, if any.
@@ -41,6 +41,35 @@ pub enum FollowerAppendError {
 }
 
 impl Partition {
+    /// From where to fetch; `None` when this replica has nobody to follow, or isn't done with what it fetched before. What a
+    /// fetch asks for acknowledges all below, so that has to be on the device.
+    pub fn fetch_position(&self) -> Option<FetchPosition> {
+        let follows = self.role == Role::Follower && self.leader != NodeId::NONE && self.unserved.is_none();
+        let is_written = self.durable_end_offset == self.log.log_end_offset();
+        (follows && is_written).then(|| FetchPosition {
+            leader_epoch: self.leader_epoch,
+            fetch_offset: self.durable_end_offset,
+            last_fetched_epoch: self.log.last_fetched_epoch(),
+            log_start_offset: self.log.log_start_offset(),
+        })
+    }
+
+    /// Where the log has to be cut before the first fetch: a log that knows no epochs is trusted up to its high watermark.
+    pub fn truncation_before_following(&self) -> Option<Offset> {
+        let is_doubtful = self.log.leader_epochs().latest_epoch().is_none()
+            && self.high_watermark < self.log.log_end_offset();
+        is_doubtful.then_some(self.high_watermark)
+    }
+
+    /// The leader's log starts above this one's end: drops everything and starts anew there. The segments that are returned
+    /// are to be deleted, and an empty one made.
+    pub fn restart_at(&mut self, offset: Offset, now: TimestampMs) -> Vec<DeletedSegment> {
+        let deleted = self.log.truncate_fully_and_start_at(offset, now);
+        (self.durable_end_offset, self.high_watermark) = (offset, offset);
+        self.log.producers_mut().on_high_watermark(offset);
+        deleted
+    }
+
     /// Takes over a prefix of what was fetched from the leader in `leader_epoch`, unchanged: as many batches as one
     /// segment can take. Batches of a higher epoch than this replica knows are left out.
     pub fn follower_prepare(

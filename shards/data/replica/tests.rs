@@ -23,6 +23,7 @@ fn leader(directory: std::path::PathBuf, isr: &[NodeId]) -> Rc<Replica> {
         partition_epoch: PartitionEpoch(5),
         replicas: &[LOCAL, FOLLOWER],
         isr,
+        inactive: &[],
         recovery_state: RecoveryState::Recovered,
     });
     replica

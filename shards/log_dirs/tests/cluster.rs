@@ -296,6 +296,7 @@ async fn lead(replica: &Rc<Replica>) {
         partition_epoch: PartitionEpoch(0),
         replicas: &node,
         isr: &node,
+        inactive: &[],
         recovery_state: RecoveryState::Recovered,
     });
 }
