@@ -158,7 +158,13 @@ async fn answer(plane: Rc<DataPlane>, replica: Result<Rc<Replica>, Unserved>, qu
 
 async fn search(plane: &DataPlane, replica: &Replica, question: &Question) -> Outcome<SearchFault> {
     let plan = replica.plan_list_offsets(question);
-    let found = match plan.map_err(|error| SearchFault::Refused(error.error_code()))? {
+    let plan = plan.map_err(|error| SearchFault::Refused(error.error_code()))?;
+    let segment = match &plan {
+        ListOffsetPlan::Known { .. } => None,
+        ListOffsetPlan::FirstAtOrAfter { segment_base_offset, .. }
+        | ListOffsetPlan::MaxTimestampIn { segment_base_offset, .. } => Some(*segment_base_offset),
+    };
+    let found = match plan {
         ListOffsetPlan::Known { timestamp, offset, leader_epoch } => {
             return Ok((!offset.is_none()).then_some(Found { timestamp, offset, leader_epoch }));
         }
@@ -171,6 +177,11 @@ async fn search(plane: &DataPlane, replica: &Replica, question: &Question) -> Ou
             largest_timestamp(plane, replica, search).await?
         }
     };
+    // Where retention took the segment meanwhile, there was nothing to be found in it.
+    let is_gone = |segment: Offset| replica.with_log(|log| log.segment_size(segment).is_none());
+    if found.is_none() && segment.is_some_and(is_gone) {
+        return Err(SearchFault::Read(LogReadError::Replaced));
+    }
     let Some(found) = found else { return Ok(None) };
     let visible = replica.is_visible(found.offset, question.isolation);
     Ok(visible.map_err(|error| SearchFault::Refused(error.error_code()))?.then_some(found))

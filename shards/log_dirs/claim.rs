@@ -120,7 +120,7 @@ impl LogDirs {
             }
         }
         let outcomes = names::make(self, new.iter().map(|log| log.name.clone()).collect(), false).await;
-        let outcomes = outcomes.unwrap_or_else(|error| new.iter().map(|_| Err(again(&error))).collect());
+        let outcomes = outcomes.unwrap_or_else(|error| new.iter().map(|_| Err(names::again(&error))).collect());
         let mut made = Vec::new();
         for (log, outcome) in new.into_iter().zip(outcomes) {
             let outcome = match outcome {
@@ -183,11 +183,6 @@ impl LogDirs {
 fn offline(claim: Claim) -> (Claim, ClaimError) {
     let error = ClaimError::Offline(claim.name.clone());
     (claim, error)
-}
-
-/// One error for several.
-fn again(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
 }
 
 /// A log that doesn't exist yet.

@@ -4,7 +4,7 @@
 //! is deleted and one that is made anew under its name may live on different shards. It is a thread of its own, and gets
 //! many names at a time: nothing else waits behind the syncs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -98,7 +98,9 @@ async fn make_now(fs: &Fs, names: &[NewName], replaces: bool) -> io::Result<Vec<
         }
     }
     for parent in parents {
-        fs.sync_dir(parent).await?;
+        if let Err(error) = fs.sync_dir(parent).await {
+            fail_in(parent, &error, names.iter().map(|name| &*name.path).zip(&mut made));
+        }
     }
     let shortage = |made: &io::Result<Made>| made.as_ref().is_err_and(|e| ring::trouble(e) == Trouble::Shortage);
     match made.iter().position(shortage) {
@@ -106,6 +108,22 @@ async fn make_now(fs: &Fs, names: &[NewName], replaces: bool) -> io::Result<Vec<
         Some(place) => made.swap_remove(place).map(|_| Vec::new()),
         None => Ok(made),
     }
+}
+
+/// What was done in a directory isn't there for good. The others have nothing to do with that: they may be on other disks.
+fn fail_in<'a, T: 'a>(
+    parent: &Path,
+    error: &io::Error,
+    outcomes: impl Iterator<Item = (&'a Path, &'a mut io::Result<T>)>,
+) {
+    for (_, outcome) in outcomes.filter(|(path, outcome)| path.parent() == Some(parent) && outcome.is_ok()) {
+        *outcome = Err(again(error));
+    }
+}
+
+/// One error for several.
+pub(super) fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
 }
 
 async fn make_one(fs: &Fs, name: &NewName, replaces: bool) -> io::Result<Made> {
@@ -154,16 +172,26 @@ pub(super) async fn rename(dirs: &Rc<LogDirs>, names: Vec<OldName>) -> io::Resul
 async fn rename_now(fs: &Fs, names: &[OldName]) -> io::Result<Vec<io::Result<bool>>> {
     // Opened first: once a name has changed nothing may be missing.
     let parents: BTreeSet<&Path> = names.iter().filter_map(|name| name.path.parent()).collect();
-    let mut folders = Vec::with_capacity(parents.len());
+    let mut folders = BTreeMap::new();
     for parent in parents {
-        folders.push(fs.open_dir(parent).await?);
+        match fs.open_dir(parent).await {
+            Err(error) if ring::trouble(&error) == Trouble::Shortage => return Err(error),
+            opened => drop(folders.insert(parent, opened)),
+        }
     }
     let mut renamed = Vec::with_capacity(names.len());
     for name in names {
-        renamed.push(rename_one(fs, name).await);
+        let folder = name.path.parent().and_then(|parent| folders.get(parent));
+        renamed.push(match folder {
+            Some(Err(error)) => Err(again(error)),
+            _ => rename_one(fs, name).await,
+        });
     }
-    for folder in folders {
-        folder.sync().await?;
+    for (parent, folder) in folders {
+        let Ok(folder) = folder else { continue };
+        if let Err(error) = folder.sync().await {
+            fail_in(parent, &error, names.iter().map(|name| &*name.path).zip(&mut renamed));
+        }
     }
     Ok(renamed)
 }

@@ -12,6 +12,8 @@ use super::{Checks, Found, ensure};
 
 /// How long a leader that was removed may take to resign.
 const REMOVED_LEADS_NS: u64 = 1_000 * MS;
+/// A leader that is asked for other voters asks the new one first what it speaks, and waits for that.
+const ASKED_NS: u64 = 5_000 * MS;
 /// How long a set of voters may be in force that isn't seen on the disk yet.
 const UNSEEN_NS: u64 = 1_000 * MS;
 
@@ -41,7 +43,7 @@ impl Checks {
             holders.iter().filter(votes).count() > set.count() / 2
         });
         // What the leader has just been asked for may count before it is seen on a disk.
-        let is_changing = self.asked_to_change_ns.is_some_and(|at_ns| at_ns + UNSEEN_NS >= self.world.now_ns());
+        let is_changing = self.asked_to_change_ns.is_some_and(|at_ns| at_ns + ASKED_NS >= self.world.now_ns());
         let is_enough = is_enough || is_changing && holders.len() >= self.majority(before.count());
         let holders: Vec<i32> = holders.iter().map(|node| self.nodes[*node].id).collect();
         ensure!(
