@@ -86,7 +86,9 @@ fn store_of(node: &Node) -> StoreContext {
     StoreContext {
         space: Rc::new(DiskSpace::new(directories, node.shards)),
         index_turns: ring::ByteSemaphore::new(INDEX_WRITERS),
-        recovery_reads: ring::ByteSemaphore::new((bytes_of(node.config.ringlog.io_memory_bytes) / 2).max(2 * MAX_IO_BYTES)),
+        recovery_reads: ring::ByteSemaphore::new(
+            (bytes_of(node.config.ringlog.io_memory_bytes) / 2).max(2 * MAX_IO_BYTES),
+        ),
         frames: FrameCache::new(bytes_of(node.config.ringlog.frames_memory_bytes)),
         files: OpenFiles::new(node.descriptors.files_per_core),
         direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },

@@ -11,7 +11,9 @@ use ringlog_partition::{AlterPartitionOutcome, AlterPartitionProposal, RecoveryS
 use ringlog_protocol::ResponseBody;
 use ringlog_protocol::messages::{AlterPartitionRequest, AlterPartitionResponse, alter_partition_request as wire};
 use ringlog_ring as ring;
-use ringlog_types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicIdPartition, Uuid};
+use ringlog_types::{
+    BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicIdPartition, Uuid,
+};
 use rustc_hash::FxHashMap;
 use tracing::{debug, info};
 
@@ -116,11 +118,7 @@ fn request(own: NodeId, epoch: BrokerEpoch, proposals: &[AlterPartitionProposal]
         });
     }
     let topic = |(topic_id, partitions)| wire::TopicData { topic_id, partitions, ..wire::TopicData::default() };
-    AlterPartitionRequest {
-        broker_id: own.0,
-        broker_epoch: epoch.0,
-        topics: topics.into_iter().map(topic).collect(),
-    }
+    AlterPartitionRequest { broker_id: own.0, broker_epoch: epoch.0, topics: topics.into_iter().map(topic).collect() }
 }
 
 fn outcomes(response: &AlterPartitionResponse) -> FxHashMap<TopicIdPartition, AlterPartitionOutcome> {

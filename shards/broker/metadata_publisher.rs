@@ -287,12 +287,7 @@ struct Local<'a> {
 }
 
 /// Tells a replica what it is now. A log that is being cut is so first.
-async fn set_role(
-    publisher: &Rc<Publisher>,
-    image: &MetadataImage,
-    replica: &Rc<Replica>,
-    partition: &PartitionImage,
-) {
+async fn set_role(publisher: &Rc<Publisher>, image: &MetadataImage, replica: &Rc<Replica>, partition: &PartitionImage) {
     let _turn = replica.role_turn().await;
     let (before, standing) = (replica.led_epoch(), replica.standing());
     if partition.leader == publisher.core.node.id {

@@ -290,7 +290,12 @@ async fn read(plane: &Rc<DataPlane>, by_home: &ByHome, wanted: Wanted, outcomes:
 }
 
 /// On the home core.
-async fn read_here(plane: Rc<DataPlane>, parts: Vec<Part>, mut wanted: Wanted, mut room: Room) -> Vec<(usize, Outcome)> {
+async fn read_here(
+    plane: Rc<DataPlane>,
+    parts: Vec<Part>,
+    mut wanted: Wanted,
+    mut room: Room,
+) -> Vec<(usize, Outcome)> {
     wanted.follower = wanted.follower.map(|follower| follower.known_by(&plane.metadata.image()));
     let mut outcomes = Vec::with_capacity(parts.len());
     for part in parts {

@@ -333,8 +333,10 @@ fn request(fetcher: &ReplicaFetcher, next: NextFetch, version: i16) -> FetchRequ
     let mut forgotten: Vec<fetch_request::ForgottenTopic> = Vec::new();
     for id in next.forgotten {
         if forgotten.last().is_none_or(|last| last.topic_id != id.topic_id) {
-            forgotten
-                .push(fetch_request::ForgottenTopic { topic_id: id.topic_id, ..fetch_request::ForgottenTopic::default() });
+            forgotten.push(fetch_request::ForgottenTopic {
+                topic_id: id.topic_id,
+                ..fetch_request::ForgottenTopic::default()
+            });
         }
         forgotten.last_mut().expect("one was pushed").partitions.push(id.partition.0);
     }
@@ -359,12 +361,7 @@ fn request(fetcher: &ReplicaFetcher, next: NextFetch, version: i16) -> FetchRequ
 }
 
 /// Takes an answer over, partition by partition.
-async fn take_in(
-    fetcher: &Rc<ReplicaFetcher>,
-    leader: &Rc<Leader>,
-    peer: &mut Option<Peer>,
-    response: FetchResponse,
-) {
+async fn take_in(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>, peer: &mut Option<Peer>, response: FetchResponse) {
     let (mut appended, mut lost) = (Vec::new(), Vec::new());
     for topic in response.responses {
         for data in topic.partitions {

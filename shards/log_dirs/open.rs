@@ -11,8 +11,8 @@ use ringlog_log::checkpoint::parse_offset_checkpoint;
 use ringlog_log::names::{
     LOG_START_OFFSET_CHECKPOINT_FILE, RECOVERY_POINT_CHECKPOINT_FILE, REPLICATION_OFFSET_CHECKPOINT_FILE,
 };
-use ringlog_ring::fs::Fs;
 use ringlog_ring as ring;
+use ringlog_ring::fs::Fs;
 use ringlog_types::{Offset, TopicPartition};
 use rustc_hash::FxHashMap;
 use tracing::{info, warn};

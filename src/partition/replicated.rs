@@ -56,8 +56,8 @@ impl Partition {
 
     /// Where the log has to be cut before the first fetch: a log that knows no epochs is trusted up to its high watermark.
     pub fn truncation_before_following(&self) -> Option<Offset> {
-        let is_doubtful = self.log.leader_epochs().latest_epoch().is_none()
-            && self.high_watermark < self.log.log_end_offset();
+        let is_doubtful =
+            self.log.leader_epochs().latest_epoch().is_none() && self.high_watermark < self.log.log_end_offset();
         is_doubtful.then_some(self.high_watermark)
     }
 

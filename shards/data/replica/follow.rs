@@ -87,8 +87,7 @@ impl Replica {
 
     /// The leader's high watermark and log start, once what came with them is durable. Returns whether the log's start moved.
     pub fn advance(&self, high_watermark: Offset, log_start_offset: Offset) -> bool {
-        let (moved, start_moved) =
-            self.partition.borrow_mut().follower_advance(high_watermark, log_start_offset);
+        let (moved, start_moved) = self.partition.borrow_mut().follower_advance(high_watermark, log_start_offset);
         if moved.is_some() || start_moved {
             self.wake_waiters();
         }

@@ -48,17 +48,120 @@ fn fetch(replica: &Replica, fetch_offset: Offset) {
 }
 
 #[test]
-fn in_sync_replicas_that_nobody_asks_for_are_not_waited_for() {
+fn a_follower_that_has_caught_up_is_proposed_and_is_in_when_the_controller_says_so() {
     on_executor("replica-isr", |directory| async move {
         let replica = leader(directory, &[LOCAL]);
+        let proposals = Rc::new(Proposals::default());
+        replica.set_proposals(&proposals);
         append(&replica);
         replica.written_out().await;
-        // It would be taken in now, which this node can't ask for. Were it counted on all the same, what it then lacks
-        // would never be committed.
         fetch(&replica, Offset(1));
-        assert!(!replica.partition.borrow().isr().has_pending());
-        assert_eq!(replica.partition.borrow().isr().committed(), [LOCAL]);
-        assert!(replica.isr_is_told.get());
+        let proposal = proposals.take().pop().expect("it is wanted in");
+        assert_eq!(proposal.new_isr, [(LOCAL, BrokerEpoch::NONE), (FOLLOWER, BrokerEpoch(9))]);
+        assert!(replica.is_proposed(&proposal));
+        // One at a time.
+        fetch(&replica, Offset(1));
+        assert!(proposals.take().is_empty());
+        let committed = |partition_epoch| AlterPartitionOutcome::Committed {
+            leader_epoch: LeaderEpoch(3),
+            partition_epoch: PartitionEpoch(partition_epoch),
+            isr: vec![LOCAL, FOLLOWER],
+        };
+        replica.on_alter_partition(&proposal, &committed(6));
+        assert_eq!(replica.partition.borrow().isr().committed(), [LOCAL, FOLLOWER]);
+        assert!(!replica.is_proposed(&proposal));
+        // What is answered to it once more, late, is about a partition that has gone on.
+        replica.on_alter_partition(&proposal, &AlterPartitionOutcome::Ineligible);
+        assert_eq!(replica.partition.borrow().isr().committed(), [LOCAL, FOLLOWER]);
+    });
+}
+
+/// A follower in epoch 3.
+fn follower(directory: std::path::PathBuf) -> Rc<Replica> {
+    std::fs::create_dir(&directory).unwrap();
+    let replica = leader(directory, &[LOCAL]);
+    let state = FollowerState { leader: FOLLOWER, leader_epoch: LeaderEpoch(4), partition_epoch: PartitionEpoch(6) };
+    replica.become_follower(&state);
+    replica
+}
+
+/// What a leader in epoch 3 has in its file after five appends, and where each ends.
+async fn led(directory: std::path::PathBuf) -> (Vec<u8>, Vec<usize>) {
+    std::fs::create_dir(&directory).unwrap();
+    let replica = leader(directory.clone(), &[LOCAL]);
+    let mut ends = Vec::new();
+    for _ in 0..5 {
+        append(&replica);
+        ends.push(replica.partition.borrow().log().size() as usize);
+    }
+    replica.written_out().await;
+    let mut bytes = std::fs::read(directory.join("00000000000000000000.log")).unwrap();
+    bytes.truncate(ends[4]);
+    (bytes, ends)
+}
+
+#[test]
+fn a_follower_has_what_its_leader_has_byte_for_byte_and_goes_back_where_it_is_told_to() {
+    on_executor("replica-follows", |directory| async move {
+        let (bytes, ends) = led(directory.join("leader")).await;
+        let replica = follower(directory.join("follower"));
+        let epoch = LeaderEpoch(4);
+        let file = directory.join("follower").join("00000000000000000000.log");
+        let is_copied = || std::fs::read(&file).unwrap()[..bytes.len()] == bytes;
+        // A batch that is cut off isn't there yet.
+        let taken = replica.append_fetched(&bytes[..ends[4] - 1], epoch, ring::now()).unwrap();
+        assert_eq!((taken.bytes, taken.next_offset), (ends[3], Offset(4)));
+        assert_eq!(replica.fetch_position(), None, "what isn't written isn't acknowledged");
+        replica.written_out().await;
+        let position = replica.fetch_position().unwrap();
+        assert_eq!((position.fetch_offset, position.last_fetched_epoch), (Offset(4), LeaderEpoch(3)));
+        replica.append_fetched(&bytes[ends[3]..], epoch, ring::now()).unwrap();
+        replica.written_out().await;
+        assert!(is_copied());
+        replica.advance(Offset(2), Offset(0));
+        assert_eq!(replica.high_watermark(), Offset(2));
+        // Of another epoch, it isn't meant any more.
+        replica.truncate(Offset(3), LeaderEpoch(3)).await.unwrap();
+        assert_eq!(replica.log_end_offset(), Offset(5));
+        replica.truncate(Offset(3), epoch).await.unwrap();
+        assert_eq!((replica.log_end_offset(), replica.durable_end_offset()), (Offset(3), Offset(3)));
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), ends[2] as u64);
+        replica.append_fetched(&bytes[ends[2]..], epoch, ring::now()).unwrap();
+        replica.written_out().await;
+        assert!(is_copied());
+        assert_eq!(replica.high_watermark(), Offset(2));
+    });
+}
+
+#[test]
+fn a_follower_that_is_far_behind_begins_anew() {
+    on_executor("replica-anew", |directory| async move {
+        let (bytes, _) = led(directory.join("leader")).await;
+        let replica = follower(directory.join("follower"));
+        let epoch = LeaderEpoch(4);
+        replica.append_fetched(&bytes, epoch, ring::now()).unwrap();
+        replica.written_out().await;
+        replica.restart_at(Offset(100), epoch).await.unwrap();
+        let position = replica.fetch_position().unwrap();
+        assert_eq!((position.fetch_offset, position.log_start_offset), (Offset(100), Offset(100)));
+        assert_eq!(position.last_fetched_epoch, LeaderEpoch::NONE);
+        let logs: Vec<_> = std::fs::read_dir(directory.join("follower"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".log"))
+            .collect();
+        assert_eq!(logs, ["00000000000000000100.log"]);
+        // It can lead from there.
+        replica.become_leader(&LeaderState {
+            leader_epoch: LeaderEpoch(5),
+            partition_epoch: PartitionEpoch(7),
+            replicas: &[LOCAL, FOLLOWER],
+            isr: &[LOCAL],
+            inactive: &[],
+            recovery_state: RecoveryState::Recovered,
+        });
+        assert_eq!(append(&replica).base_offset, Offset(100));
+        replica.written_out().await;
     });
 }
 
