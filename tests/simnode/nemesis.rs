@@ -48,6 +48,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether power fails.
+    pub fn takes_power(&self) -> bool {
+        matches!(self, Fault::PowerOff { .. } | Fault::PowerOffAll)
+    }
+
     /// Whether nodes end because of it.
     pub fn restarts_nodes(&self) -> bool {
         match self {

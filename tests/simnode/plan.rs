@@ -91,6 +91,8 @@ pub struct Plan {
     pub has_dynamic_quorum: bool,
     /// So many controllers, the first ones, are voters of a dynamic quorum from the beginning.
     pub initial_voters: usize,
+    /// How many replicas the topics' partitions have.
+    pub replicas: i16,
     /// Topics.
     pub topics: Vec<TopicPlan>,
     /// Producers.
@@ -140,19 +142,45 @@ impl Draws {
 impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Plan {
-        Plan::drawn(seed, None)
+        Plan::drawn(seed, None, 1)
     }
 
     /// The plan of a seed in a weather.
     pub fn in_weather(seed: u64, weather: Weather) -> Plan {
-        Plan::drawn(seed, Some(weather))
+        Plan::drawn(seed, Some(weather), 1)
     }
 
-    fn drawn(seed: u64, weather: Option<Weather>) -> Plan {
+    /// The plan of a seed whose partitions have several replicas. What they are promised is that what all in-sync replicas
+    /// have is there, whoever leads.
+    pub fn replicated(seed: u64) -> Plan {
+        let mut draws = Draws(Random::from_seed(seed ^ 0x0e91_1ca5));
+        let weather = draws.one(&[Weather::Calm, Weather::Kills, Weather::Kills, Weather::Cuts, Weather::Stops]);
+        let mut plan = Plan::drawn(seed, Some(weather), 3);
+        plan.faults.retain(|planned| !planned.fault.takes_power());
+        for producer in &mut plan.producers {
+            // What the leader alone acknowledged may go with it.
+            producer.acks = if producer.acks == 1 { -1 } else { producer.acks };
+            producer.in_flight = if producer.is_idempotent { 1 } else { producer.in_flight };
+        }
+        plan.workload.make_plain();
+        let min_in_sync = draws.one(&["1", "2", "2"]);
+        plan.properties.extend([
+            ("offsets.topic.replication.factor", "3".to_owned()),
+            ("min.insync.replicas", min_in_sync.to_owned()),
+            ("replica.lag.time.max.ms", draws.one(&["1500", "4000"]).to_owned()),
+            ("replica.fetch.wait.max.ms", draws.one(&["100", "500"]).to_owned()),
+            ("replica.fetch.backoff.ms", draws.one(&["50", "300"]).to_owned()),
+            ("replica.fetch.max.bytes", draws.one(&["1000", "100000", "1048576"]).to_owned()),
+            ("replica.fetch.response.max.bytes", draws.one(&["1000", "100000", "10485760"]).to_owned()),
+        ]);
+        plan
+    }
+
+    fn drawn(seed: u64, weather: Option<Weather>, replicas: i16) -> Plan {
         let mut draws = Draws(Random::from_seed(seed ^ 0x516d_0de5));
         let drawn = draws.one(&Weather::DRAWN);
         let weather = weather.unwrap_or(drawn);
-        let nodes = nodes(&mut draws, weather);
+        let nodes = nodes(&mut draws, weather, replicas);
         let flushes_everywhere = draws.yes(if weather == Weather::Power { 40 } else { 60 });
         let mut topics: Vec<TopicPlan> = (0..draws.one(&[1, 1, 2]))
             .map(|number| TopicPlan {
@@ -189,6 +217,7 @@ impl Plan {
             weather,
             has_dynamic_quorum: draws.yes(40),
             initial_voters: usize::MAX,
+            replicas,
             consumers: draws.one(&[1, 2, 3]),
             committers: draws.one(&[0, 1, 2]),
             has_admin: draws.yes(40),
@@ -312,7 +341,7 @@ impl NodePlan {
     }
 }
 
-fn nodes(draws: &mut Draws, weather: Weather) -> Vec<NodePlan> {
+fn nodes(draws: &mut Draws, weather: Weather, replicas: i16) -> Vec<NodePlan> {
     // Combined, controllers alone, brokers alone.
     let all = [
         (1, 0, 0),
@@ -329,7 +358,9 @@ fn nodes(draws: &mut Draws, weather: Weather) -> Vec<NodePlan> {
     ];
     // Who falls silent must be a broker alone.
     let with_brokers = [(1, 0, 2), (0, 1, 2), (0, 1, 2), (0, 3, 2)];
+    let for_replicas = [(3, 0, 0), (3, 0, 0), (0, 1, 3), (0, 3, 3), (3, 0, 1)];
     let (combined, controllers, brokers) = match weather {
+        _ if replicas > 1 => draws.one(&for_replicas),
         Weather::Silence => draws.one(&with_brokers),
         _ => draws.one(&all),
     };

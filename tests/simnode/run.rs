@@ -11,6 +11,7 @@ use ringlog_shards::Leftovers;
 
 use crate::check::Asked;
 use crate::check::files::{Files, Range};
+use crate::check::replicas::{self, Batches};
 use crate::client::{
     Shared, admin, changer, committer, consumer, crowd, last_reader, maker, member, prober, producer, pruner, reborn,
     rude, sizer, watcher,
@@ -433,7 +434,10 @@ impl Run<'_> {
 
     /// What the nodes left on their disks.
     fn check_files(&self) {
-        let mut ranges = BTreeMap::new();
+        let mut ranges: BTreeMap<String, Vec<Range>> = BTreeMap::new();
+        let mut replicas: BTreeMap<String, Vec<Batches>> = BTreeMap::new();
+        let is_replicated =
+            |name: &str| self.plan.replicas > 1 && (self.ranges.contains_key(name) || name.starts_with("__"));
         for node in self.cluster.nodes.iter().filter(|node| node.plan.is_broker) {
             for directory in node.plan.directories() {
                 let path = |name: &str| Path::new(&directory).join(name);
@@ -449,19 +453,35 @@ impl Run<'_> {
                 match files.check() {
                     Ok(found) => {
                         for (name, range) in found {
-                            if ranges.insert(name.clone(), range).is_some() {
+                            if is_replicated(&name) {
+                                let files = list(&name);
+                                let batches = replicas::batches(&files, |file| read(&format!("{name}/{file}")));
+                                replicas.entry(name.clone()).or_default().push(batches);
+                            } else if ranges.contains_key(&name) {
                                 self.complain(format!("{place}: {name} is elsewhere, too"));
                             }
+                            ranges.entry(name).or_default().push(range);
                         }
                     }
                     Err(fault) => drop(self.complain(format!("{place}: {fault}"))),
                 }
             }
         }
+        let is_alone = self.plan.replicas == 1;
         for (name, was) in &self.ranges {
             // Who wants no answer may have written since. Of an only replica all that is written is committed.
-            if ranges.get(name).is_none_or(|is| is.0 < was.0 || is.1 < was.1 || is.2 != is.1) {
-                self.complain(format!("{name} was read from {} to {}, and is {:?}", was.0, was.1, ranges.get(name)));
+            let is_right = |is: &Range| is.0 >= was.0 && is.1 >= was.1 && (is.2 == is.1 || !is_alone);
+            let found = ranges.get(name).map_or(&[][..], Vec::as_slice);
+            if found.len() != self.plan.replicas as usize || !found.iter().all(is_right) {
+                self.complain(format!("{name} was read from {} to {}, and is {found:?}", was.0, was.1));
+            }
+        }
+        for (name, replicas) in &replicas {
+            for other in &replicas[1..] {
+                let compared = replicas::compare(&replicas[0], other);
+                if let Err(fault) = compared {
+                    self.complain(format!("replicas of {name}: {fault}"));
+                }
             }
         }
     }

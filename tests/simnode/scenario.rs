@@ -17,6 +17,8 @@ use crate::weather::Weather;
 pub enum Scenario {
     /// Clients, and what they are promised, in the weather that a seed draws, or in this one.
     Nodes(Option<Weather>),
+    /// The same with partitions that have several replicas.
+    Replicas,
     /// The metadata quorum: to all that may happen (`faults`), or its elections.
     Quorum(Kind),
 }
@@ -39,6 +41,7 @@ impl Scenario {
         match self {
             Scenario::Nodes(None) => "nodes",
             Scenario::Nodes(Some(weather)) => weather.name(),
+            Scenario::Replicas => "replicas",
             Scenario::Quorum(Kind::Faults) => "faults",
             Scenario::Quorum(Kind::Elections) => "elections",
         }
@@ -51,6 +54,7 @@ impl Scenario {
                 let plan = weather.map_or_else(|| Plan::of(seed), |weather| Plan::in_weather(seed, weather));
                 AnyPlan::Nodes(leave_out(plan, without))
             }
+            Scenario::Replicas => AnyPlan::Nodes(leave_out(Plan::replicated(seed), without)),
             Scenario::Quorum(kind) => AnyPlan::Quorum(QuorumPlan::of(kind, seed)),
         }
     }
@@ -75,7 +79,7 @@ impl FromStr for Scenario {
 
     fn from_str(text: &str) -> Result<Scenario, String> {
         let weathers = Weather::ALL.map(|weather| Scenario::Nodes(Some(weather)));
-        let plain = [Scenario::DEFAULT, Scenario::Quorum(Kind::Faults), Scenario::ELECTIONS];
+        let plain = [Scenario::DEFAULT, Scenario::Replicas, Scenario::Quorum(Kind::Faults), Scenario::ELECTIONS];
         let mut all = plain.into_iter().chain(weathers);
         let names = all.clone().map(Scenario::name).collect::<Vec<_>>();
         all.find(|scenario| scenario.name() == text).ok_or_else(|| format!("it is one of {}", names.join(", ")))

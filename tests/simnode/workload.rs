@@ -76,6 +76,15 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// Leaves out what only partitions with one replica are asked for in these runs.
+    pub fn make_plain(&mut self) {
+        for topic in &mut self.topics {
+            (topic.retention, topic.is_pruned) = (Retention::default(), false);
+        }
+        (self.has_changer, self.has_reborn_topic, self.has_sizer, self.has_prober) = (false, false, false, false);
+        (self.crowd, self.memory) = (None, Vec::new());
+    }
+
     /// What a seed's clients do in a plan of so many topics.
     pub fn of(seed: u64, topics: usize) -> Workload {
         let mut random = Random::from_seed(seed ^ 0x0a0d_10ad);

@@ -5,6 +5,7 @@ pub mod configs;
 pub mod files;
 pub mod groups;
 pub mod ledger;
+pub mod replicas;
 pub mod starts;
 pub mod topics;
 

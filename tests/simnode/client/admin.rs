@@ -24,7 +24,7 @@ pub const RETRIABLE: [i16; 4] = [7, 8, 38, 41];
 pub async fn create(
     connection: &mut Connection,
     name: &str,
-    partitions: i32,
+    (partitions, replicas): (i32, i16),
     configs: &[(&str, String)],
 ) -> Result<i16, CallFault> {
     let config = |(name, value): &(&str, String)| CreatableTopicConfig {
@@ -34,7 +34,7 @@ pub async fn create(
     let topic = CreatableTopic {
         name: StrBytes::copy_from(name),
         num_partitions: partitions,
-        replication_factor: 1,
+        replication_factor: replicas,
         configs: configs.iter().map(config).collect(),
         ..CreatableTopic::default()
     };
@@ -87,7 +87,7 @@ async fn step(shared: &Rc<Shared>, connection: &mut Connection) -> Result<bool, 
     let makes = sim::draw(2) == 0;
     shared.topics.borrow_mut().on_attempt(&name);
     let code = match makes {
-        true => create(connection, &name, 1 + sim::draw(4) as i32, &[]).await?,
+        true => create(connection, &name, (1 + sim::draw(4) as i32, 1), &[]).await?,
         false => delete(connection, &name).await?,
     };
     let mut topics = shared.topics.borrow_mut();

@@ -36,7 +36,8 @@ const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 const LATEST_TIME: i64 = -3;
 /// A session lasts as long as its connection: in these runs none gets so old that it may be given up for another.
-const SESSION_ERRORS: [i16; 0] = [];
+/// But followers' sessions may take the places of others.
+const SESSION_ERRORS: [i16; 1] = [70];
 /// The longest that a fetch is asked to wait for records.
 const LONG_POLL_MS: i32 = 8_000;
 /// By so much a node's clock may be ahead at the end of the longest wait, or cut it off.
@@ -141,7 +142,9 @@ impl Consumer {
                 self.judge_wait(begun_ns, &told);
             }
             if answer.error_code != 0 {
-                self.shared.judge_code(&self.who(), answer.error_code, &SESSION_ERRORS);
+                let may_be_evicted = self.shared.plan.replicas > 1;
+                let allowed = if may_be_evicted { &SESSION_ERRORS[..] } else { &[] };
+                self.shared.judge_code(&self.who(), answer.error_code, allowed);
                 return Ok(());
             }
             session_id = answer.session_id;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use ringlog_ring::{now, sim, sleep_ms};
 
 use super::connection::Connection;
-use super::routes::ask;
+use super::routes::{ask, route};
 use super::{Shared, admin, changer, committer, consumer, member};
 use crate::check::ledger::Read;
 
@@ -26,6 +26,7 @@ pub async fn run(shared: &Rc<Shared>) -> Result<Found, String> {
         }
     }
     all_serve(shared).await?;
+    all_in_sync(shared).await?;
     shared.read_at_ms.set(now().wall.0);
     let keys = shared.commits.borrow().keys();
     for key in keys {
@@ -52,6 +53,27 @@ async fn all_serve(shared: &Rc<Shared>) -> Result<(), String> {
             tries += 1;
             if tries == READ_TRIES {
                 return Err(format!("broker {id} doesn't serve: {fault}"));
+            }
+            sleep_ms(100).await;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until all replicas are in sync.
+async fn all_in_sync(shared: &Rc<Shared>) -> Result<(), String> {
+    let wanted = shared.plan.replicas as usize;
+    for topic in &shared.plan.topics {
+        let mut tries = 0;
+        loop {
+            let route = route(shared, &topic.name, topic.partitions).await.unwrap_or_default();
+            let is_full = |in_sync: &usize| *in_sync == wanted;
+            if route.in_sync.len() == topic.partitions as usize && route.in_sync.values().all(is_full) {
+                break;
+            }
+            tries += 1;
+            if tries == READ_TRIES {
+                return Err(format!("{} has {:?} of {wanted} replicas in sync", topic.name, route.in_sync));
             }
             sleep_ms(100).await;
         }

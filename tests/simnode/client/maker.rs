@@ -29,7 +29,8 @@ pub async fn run(shared: &Rc<Shared>) {
         for turn in 0.. {
             sleep_ms(20).await;
             let Ok(mut connection) = Connection::open(addresses[turn % addresses.len()]).await else { continue };
-            match admin::create(&mut connection, &topic.name, topic.partitions, &configs).await {
+            match admin::create(&mut connection, &topic.name, (topic.partitions, shared.plan.replicas), &configs).await
+            {
                 Ok(0 | admin::EXISTS) => {}
                 Ok(code) => {
                     shared.judge_code("maker", code, &admin::RETRIABLE);

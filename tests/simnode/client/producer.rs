@@ -21,10 +21,12 @@ use crate::check::ledger::{Order, RecordName, value_of};
 use crate::plan::ProducerPlan;
 
 /// What a produce request may be told at any time: the node doesn't lead the partition, or doesn't know it yet; or it
+/// took too long. Of partitions with several replicas also that too few of them are in sync.
+const RETRIABLE: [i16; 8] = [3, 5, 6, 7, 13, 100, 19, 20];
+/// How many of those there are with one replica.
+const RETRIABLE_ALONE: usize = 6;
 /// The shortest pause between two requests once nothing is wrong any more.
 const HEALED_PAUSE_MS: u64 = 100;
-/// took too long.
-const RETRIABLE: [i16; 6] = [3, 5, 6, 7, 13, 100];
 const OUT_OF_ORDER: i16 = 45;
 const DUPLICATE: i16 = 46;
 const INVALID_EPOCH: i16 = 47;
@@ -379,7 +381,9 @@ impl Producer {
             // anew then, too.
             OUT_OF_ORDER if was_pruned && !self.shared.is_calm() => queue.identity = None,
             code => {
-                self.shared.judge_partition(&who, code, &RETRIABLE, connection.address, place);
+                let may_lack = self.shared.plan.replicas > 1;
+                let allowed = if may_lack { &RETRIABLE[..] } else { &RETRIABLE[..RETRIABLE_ALONE] };
+                self.shared.judge_partition(&who, code, allowed, connection.address, place);
                 self.is_stale.set(true);
             }
         }

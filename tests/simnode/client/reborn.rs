@@ -81,7 +81,7 @@ impl Reborn {
     async fn live(&self) -> Result<(), CallFault> {
         let mut connection = Connection::open(self.address()).await?;
         let configs = [("flush.messages", "1".to_owned())];
-        match admin::create(&mut connection, NAME, 1, &configs).await? {
+        match admin::create(&mut connection, NAME, (1, 1), &configs).await? {
             0 | admin::EXISTS => {}
             code => {
                 self.shared.judge_code("who makes a topic anew", code, &admin::RETRIABLE);

@@ -87,6 +87,7 @@ impl QuorumPlan {
                 nodes,
                 has_dynamic_quorum,
                 initial_voters,
+                replicas: 1,
                 topics: Vec::new(),
                 producers: Vec::new(),
                 consumers: 0,
