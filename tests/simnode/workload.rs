@@ -83,6 +83,8 @@ impl Workload {
         }
         (self.has_changer, self.has_reborn_topic, self.has_sizer, self.has_prober) = (false, false, false, false);
         (self.crowd, self.memory) = (None, Vec::new());
+        // One that gets no answer when it joins is another than it knows from then on.
+        self.groups.iter_mut().for_each(|group| group.is_static = false);
     }
 
     /// What a seed's clients do in a plan of so many topics.
