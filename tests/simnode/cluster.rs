@@ -177,6 +177,7 @@ impl Cluster {
             }
         }
         if !self.plan.properties.iter().any(|(key, _)| *key == "log.flush.interval.messages") {
+            shared.lost_power_ns.set(now_ns);
             shared.commits.borrow_mut().on_loss(now_ns);
             shared.groups.borrow_mut().on_loss(now_ns);
         }

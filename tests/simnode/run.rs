@@ -82,6 +82,7 @@ pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
         failed: RefCell::default(),
         shortages: Cell::new(0),
         shortages_begun: Cell::new(0),
+        lost_power_ns: Cell::new(0),
     });
     cluster.tell(&shared);
     let mut run = Run { plan, world: &world, cluster, shared, clients: Vec::new(), ranges: BTreeMap::new() };

@@ -67,6 +67,8 @@ pub struct Shared {
     pub shortages: Cell<usize>,
     /// How many of them there have been.
     pub shortages_begun: Cell<u64>,
+    /// When a broker last lost its power, and with it what needn't be flushed.
+    pub lost_power_ns: Cell<u64>,
 }
 
 /// KAFKA_STORAGE_ERROR.

@@ -48,11 +48,13 @@ struct Reborn {
     lives: RefCell<BTreeMap<Uuid, Life>>,
     current: Cell<Option<Uuid>>,
     next_number: Cell<u64>,
+    /// What was acknowledged before is void: the power failed since.
+    void_before_ns: Cell<u64>,
 }
 
 /// Runs to the end of the run.
 pub async fn run(shared: Rc<Shared>) {
-    let reborn = Reborn { shared, lives: RefCell::default(), current: Cell::new(None), next_number: Cell::new(0) };
+    let reborn = Reborn { shared, lives: RefCell::default(), current: Cell::new(None), next_number: Cell::new(0), void_before_ns: Cell::new(0) };
     let reborn = Rc::new(reborn);
     let (writer, reader) = (reborn.clone(), reborn.clone());
     let writer = ring::spawn(async move { writer.keep(true).await });
@@ -189,6 +191,10 @@ impl Reborn {
             self.shared.judge_code("who writes to a topic made anew", found.error_code, &RETRIABLE);
             return Ok(false);
         }
+        self.forget_lost();
+        if connection.opened_at_ns < self.void_before_ns.get() {
+            return Ok(true);
+        }
         let mut lives = self.lives.borrow_mut();
         let Some(life) = lives.get_mut(&id) else { return Ok(true) };
         match life.acknowledged.insert((partition, found.base_offset), number) {
@@ -200,7 +206,15 @@ impl Reborn {
         }
     }
 
+    fn forget_lost(&self) {
+        let lost_power_ns = self.shared.lost_power_ns.get();
+        if self.void_before_ns.replace(lost_power_ns) < lost_power_ns {
+            self.lives.borrow_mut().values_mut().for_each(|life| life.acknowledged.clear());
+        }
+    }
+
     async fn read(&self, connection: &mut Connection, id: Uuid, partition: i32) -> Result<bool, CallFault> {
+        self.forget_lost();
         let known = {
             let lives = self.lives.borrow();
             let known = lives.get(&id).filter(|life| !life.is_doomed).map(|life| life.acknowledged.clone());
