@@ -33,7 +33,7 @@ const STREAMS_GROUPS: Support = Support::Harmless("it only tunes streams groups,
 const COMPACTION: Support = Support::Harmless("it only tunes log compaction, which isn't there yet");
 const TIERED: Support = Support::Harmless("it only tunes tiered storage, which isn't there yet");
 const TOKENS: Support = Support::Harmless("it only tunes delegation tokens, which aren't there yet");
-const REPLICATION: Support = Support::Harmless("it only tunes copying from other brokers, which isn't there yet");
+const SOCKETS: Support = Support::Harmless("the system sizes the sockets by which followers fetch");
 const QUEUES: Support = Support::Harmless("requests don't queue for a thread: their core has them when they are read");
 const METRICS: Support = Support::Harmless("it only tunes Kafka's JMX metrics");
 
@@ -94,7 +94,7 @@ const RULES: &[(Support, &[&str])] = &[
     (COMPACTION, &["log.cleaner.*"]),
     (TIERED, &["remote.*", "log.local.retention.*", "follower.fetch.last.tiered.offset.enable"]),
     (TOKENS, &["delegation.token.*"]),
-    (REPLICATION, &["replica.fetch.*", "replica.socket.receive.buffer.bytes"]),
+    (SOCKETS, &["replica.socket.receive.buffer.bytes"]),
     (QUEUES, &["queued.max.requests"]),
     (Support::Harmless("lz4 packs in one way only"), &["compression.lz4.level"]),
     (

@@ -3,14 +3,12 @@
 //! The node is Ringlog whatever `RINGLOG_E2E_NODE` says; the controller is Kafka, too.
 
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ringlog_e2e_tests::cluster::{self, ClusterPlan, FIRST_BROKER, Voters};
 use ringlog_e2e_tests::node::{Kind, Node, Roles};
-use ringlog_e2e_tests::{paths, wait_until};
+use ringlog_e2e_tests::paths;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// What brokers don't serve, and Kafka's newest levels of it.
 const NOT_SERVED: [(&str, i16); 4] =
     [("transaction.version", 2), ("group.version", 1), ("share.version", 1), ("streams.version", 1)];
@@ -69,43 +67,5 @@ fn a_cluster_of_kafka_with_all_features_takes_the_broker() -> Result<()> {
     }
     let said = cluster.node(FIRST_BROKER)?.words()?;
     ensure!(said.contains("transaction.version=2") && said.contains("doesn't serve yet"), "{said}");
-    cluster.stop_and_check()
-}
-
-#[test]
-fn who_does_not_copy_partitions_says_so() -> Result<()> {
-    let _turn = cluster::turn();
-    let mut cluster = ClusterPlan::new("no-copies", Voters::Static)
-        .controllers(1, &[Kind::Ringlog], Roles::Controller)
-        .brokers(2, &[Kind::Ringlog])
-        .prepare()?;
-    cluster.start()?;
-    let bootstrap = cluster.bootstrap();
-    let create = |topic: &str, replicas: &str| -> Result<()> {
-        let arguments =
-            ["--bootstrap-server", &bootstrap, "--create", "--topic", topic, "--replication-factor", replicas];
-        let output = Command::new(paths::ringlog()?).arg("topics").args(arguments).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
-    };
-    let warned = |words: &str| {
-        let lines = words.lines().filter(|line| line.contains("WARN") && line.contains("doesn't copy partitions"));
-        lines.map(str::to_owned).collect::<Vec<_>>()
-    };
-    create("single", "1")?;
-    let mut at_start = Vec::new();
-    for id in [FIRST_BROKER, FIRST_BROKER + 1] {
-        at_start.extend(warned(&cluster.node(id)?.words()?));
-    }
-    ensure!(!at_start.is_empty(), "the second to register was to say that it isn't alone");
-    ensure!(at_start.iter().all(|line| line.contains("other brokers")), "one replica needs no copy: {at_start:?}");
-    create("copied", "2")?;
-    for id in [FIRST_BROKER, FIRST_BROKER + 1] {
-        let node = cluster.node(id)?;
-        wait_until("a warning", PATIENCE, || {
-            Ok(warned(&node.words()?).iter().any(|line| line.contains("partition copied-0")).then_some(()))
-        })
-        .with_context(|| node.explanation())?;
-    }
     cluster.stop_and_check()
 }

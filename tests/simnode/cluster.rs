@@ -24,7 +24,7 @@ pub struct Node {
     /// Its process, unless it was taken down.
     pub process: Option<ProcessId>,
     /// It was told to stop.
-    is_stopping: bool,
+    pub is_stopping: bool,
     /// It has stopped in order, and nothing failed under it: all that it had is on its disks for good.
     has_stopped: bool,
     /// Something failed under it since it was started: it may end by itself, and directories of it may be offline.

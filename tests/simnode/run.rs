@@ -326,6 +326,9 @@ impl Run<'_> {
         commits: u64,
         ends: &BTreeMap<(usize, i32), i64>,
     ) -> Option<String> {
+        if let Some(node) = self.cluster.nodes.iter().find(|node| node.is_stopping && node.process.is_some()) {
+            return Some(format!("node {} is about to stop", node.plan.id));
+        }
         if self.plan.committers > 0 && self.shared.commits.borrow().answers <= commits {
             return Some("no commit is acknowledged".to_owned());
         }

@@ -54,7 +54,13 @@ struct Reborn {
 
 /// Runs to the end of the run.
 pub async fn run(shared: Rc<Shared>) {
-    let reborn = Reborn { shared, lives: RefCell::default(), current: Cell::new(None), next_number: Cell::new(0), void_before_ns: Cell::new(0) };
+    let reborn = Reborn {
+        shared,
+        lives: RefCell::default(),
+        current: Cell::new(None),
+        next_number: Cell::new(0),
+        void_before_ns: Cell::new(0),
+    };
     let reborn = Rc::new(reborn);
     let (writer, reader) = (reborn.clone(), reborn.clone());
     let writer = ring::spawn(async move { writer.keep(true).await });

@@ -1,0 +1,179 @@
+//! Partitions with replicas on several nodes, of Ringlog and of Kafka in one cluster: all in sync, byte for byte the same,
+//! and nothing that was acknowledged is lost when nodes stop, are killed and come back.
+//!
+//! With `RINGLOG_E2E_NODE=kafka` all nodes are Kafka.
+
+#![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use ringlog_client::{
+    Client, ClientOptions, Consumer, ConsumerOptions, NewRecord, Producer, ProducerOptions, StartOffset, Subscription,
+};
+use ringlog_e2e_tests::cluster::{self, Cluster, ClusterPlan, Voters};
+use ringlog_e2e_tests::fetching;
+use ringlog_e2e_tests::node::{Kind, Roles};
+use ringlog_e2e_tests::wait_until;
+use ringlog_protocol::StrBytes;
+use ringlog_protocol::messages::MetadataRequest;
+use ringlog_protocol::messages::metadata_request::MetadataRequestTopic;
+use ringlog_protocol::records::BatchIter;
+
+const TOPIC: &str = "replicated";
+const PARTITIONS: i32 = 3;
+/// Records between two events.
+const RECORDS: usize = 300;
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What was acknowledged.
+struct Load {
+    producer: Producer,
+    client: Client,
+    acknowledged: BTreeSet<String>,
+    next: usize,
+}
+
+impl Load {
+    fn new(cluster: &Cluster) -> Result<Load> {
+        let options = ProducerOptions { retries: 600, ..ProducerOptions::default() };
+        let client = Client::connect(cluster.bootstrap().as_str(), ClientOptions::default())?;
+        Ok(Load { producer: Producer::new(TOPIC, options, 1), client, acknowledged: BTreeSet::new(), next: 0 })
+    }
+
+    /// Some records to all partitions; all of them have to be acknowledged by all that are in sync.
+    fn run(&mut self) -> Result<()> {
+        let mut names = Vec::new();
+        for number in self.next..self.next + RECORDS {
+            let value = format!("record {number} {}", "x".repeat(number % 700));
+            let partition = Some(number as i32 % PARTITIONS);
+            let record = NewRecord { partition, value: Some(value.clone().into_bytes()), ..NewRecord::default() };
+            let delivered = self.producer.append(&mut self.client, &record)?;
+            ensure!(delivered.iter().all(|delivery| delivery.outcome.is_ok()), "{delivered:?}");
+            names.push(value);
+        }
+        self.next += RECORDS;
+        let delivered = self.producer.flush(&mut self.client);
+        if let Some(failed) = delivered.iter().find(|delivery| delivery.outcome.is_err()) {
+            bail!("not acknowledged: {failed:?}");
+        }
+        self.acknowledged.extend(names);
+        Ok(())
+    }
+}
+
+/// Leader and in-sync replicas, by partition.
+fn states(client: &mut Client) -> Result<BTreeMap<i32, (i32, BTreeSet<i32>)>> {
+    let topic = MetadataRequestTopic { name: Some(StrBytes::copy_from(TOPIC)), ..MetadataRequestTopic::default() };
+    let response = client.send(&MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() })?;
+    let partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
+    Ok(partitions.map(|it| (it.partition_index, (it.leader_id, it.isr_nodes.into_iter().collect()))).collect())
+}
+
+fn wait_for_in_sync(cluster: &mut Cluster, wanted: &BTreeSet<i32>) -> Result<()> {
+    let mut client = cluster.client()?;
+    let outcome = wait_until(&format!("{wanted:?} to be in sync"), PATIENCE, || {
+        let Ok(states) = states(&mut client) else { return Ok(None) };
+        let are_in = states.len() == PARTITIONS as usize && states.values().all(|(_, isr)| isr == wanted);
+        Ok(are_in.then_some(()))
+    });
+    outcome.with_context(|| format!("{:?}\n{}", states(&mut client), cluster.explanation()))
+}
+
+/// The batches of a partition's log on a node.
+fn batches(cluster: &mut Cluster, node: i32, partition: i32) -> Result<Vec<u8>> {
+    let folder = cluster.node(node)?.folder().join("data").join(format!("{TOPIC}-{partition}"));
+    let mut names: Vec<_> = fs::read_dir(&folder)
+        .with_context(|| folder.display().to_string())?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".log"))
+        .collect();
+    names.sort();
+    let mut all = Vec::new();
+    for name in names {
+        let bytes = fs::read(folder.join(name))?;
+        let len = BatchIter::new(&bytes).map_while(Result::ok).map(|batch| batch.bytes.len()).sum();
+        all.extend_from_slice(&bytes[..len]);
+    }
+    Ok(all)
+}
+
+fn are_the_same(cluster: &mut Cluster) -> Result<()> {
+    let ids = cluster.controller_ids();
+    for partition in 0..PARTITIONS {
+        let compared = wait_until("equal replicas", PATIENCE, || {
+            let of = ids.iter().map(|id| batches(cluster, *id, partition)).collect::<Result<Vec<_>>>()?;
+            let is_there = !of[0].is_empty() && of.iter().all(|other| *other == of[0]);
+            Ok(is_there.then_some(()))
+        });
+        compared.with_context(|| format!("partition {partition}"))?;
+    }
+    Ok(())
+}
+
+/// Everything that was acknowledged is there, and nothing else. What was sent again may be there twice.
+fn all_is_there(cluster: &mut Cluster, load: &Load) -> Result<()> {
+    let mut client = cluster.client()?;
+    let from_start = |partition| (TOPIC.to_owned(), partition, StartOffset::Earliest);
+    let subscription = Subscription::Partitions((0..PARTITIONS).map(from_start).collect());
+    let mut consumer = Consumer::new(subscription, ConsumerOptions::default());
+    let mut found = BTreeSet::new();
+    wait_until("all that was acknowledged", PATIENCE, || {
+        for record in consumer.poll(&mut client)? {
+            found.insert(String::from_utf8(record.value.unwrap_or_default().to_vec())?);
+        }
+        Ok(load.acknowledged.is_subset(&found).then_some(()))
+    })?;
+    ensure!(found == load.acknowledged, "{} are there of {}", found.len(), load.acknowledged.len());
+    Ok(())
+}
+
+fn replicated(name: &str, kinds: &[Kind]) -> Result<()> {
+    let _turn = cluster::turn();
+    let mut cluster = ClusterPlan::new(name, Voters::Static)
+        .settings("broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500")
+        .settings("min.insync.replicas=2\noffsets.topic.replication.factor=3\nreplica.lag.time.max.ms=5000")
+        .settings("auto.leader.rebalance.enable=false\nreplica.fetch.backoff.ms=200")
+        .controllers(3, kinds, Roles::Both)
+        .prepare()?;
+    cluster.start()?;
+    let replicas = [vec![1, 2, 3], vec![2, 3, 1], vec![3, 1, 2]];
+    fetching::create(&cluster.bootstrap(), TOPIC, &replicas, &[])?;
+    let all: BTreeSet<i32> = (1..=3).collect();
+    let mut load = Load::new(&cluster)?;
+    load.run()?;
+    wait_for_in_sync(&mut cluster, &all)?;
+    are_the_same(&mut cluster)?;
+    for id in cluster.controller_ids() {
+        let others: BTreeSet<i32> = all.iter().copied().filter(|other| *other != id).collect();
+        for is_killed in [false, true] {
+            let node = cluster.node(id)?;
+            if is_killed {
+                node.kill()?
+            } else {
+                node.stop()?
+            }
+            load.run().with_context(|| format!("{id} is gone, killed: {is_killed}"))?;
+            wait_for_in_sync(&mut cluster, &others)?;
+            cluster.node(id)?.start()?;
+            load.run()?;
+            wait_for_in_sync(&mut cluster, &all).with_context(|| format!("{id} is back, killed: {is_killed}"))?;
+        }
+    }
+    are_the_same(&mut cluster)?;
+    all_is_there(&mut cluster, &load)?;
+    cluster.stop_and_check()
+}
+
+#[test]
+fn among_nodes_of_one_kind() -> Result<()> {
+    let kind = Kind::under_test();
+    replicated("replicas", &[kind])
+}
+
+#[test]
+fn among_nodes_of_both_kinds() -> Result<()> {
+    replicated("mixed-replicas", &[Kind::Kafka, Kind::under_test(), Kind::Kafka])
+}
