@@ -63,6 +63,7 @@ fn leader(batches: usize) -> (Partition, LogConfig, TopicPartition) {
         partition_epoch: PartitionEpoch(1),
         replicas: &[NodeId(1)],
         isr: &[NodeId(1)],
+        inactive: &[],
         recovery_state: RecoveryState::Recovered,
     };
     partition.become_leader(&state, &config, now.monotonic);

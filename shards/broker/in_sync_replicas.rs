@@ -117,7 +117,7 @@ fn request(own: NodeId, epoch: BrokerEpoch, proposals: &[AlterPartitionProposal]
             ..wire::PartitionData::default()
         });
     }
-    let topic = |(topic_id, partitions)| wire::TopicData { topic_id, partitions, ..wire::TopicData::default() };
+    let topic = |(topic_id, partitions)| wire::TopicData { topic_id, partitions };
     AlterPartitionRequest { broker_id: own.0, broker_epoch: epoch.0, topics: topics.into_iter().map(topic).collect() }
 }
 
