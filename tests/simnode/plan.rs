@@ -276,12 +276,15 @@ impl Plan {
         self.producers.iter().any(|producer| producer.topic == topic && producer.acks != 0)
     }
 
+    /// Whether somebody may never learn that a connection was reset: that is said once, and not again.
+    pub fn are_resets_lost(&self) -> bool {
+        self.loss_permille > 0
+    }
+
     /// Whether clients are answered, or see that nobody answers, whatever goes wrong: they aren't cut off, and no node
     /// goes without a word. Nothing lasts for as long as clients wait.
     pub fn is_always_answered(&self) -> bool {
-        // The reset of a connection gets lost for good.
-        let are_resets_lost = self.loss_permille > 0;
-        !are_resets_lost
+        !self.are_resets_lost()
             && self.faults.iter().all(|planned| match planned.fault {
                 Fault::PowerOff { .. } | Fault::PowerOffAll | Fault::Lossy { .. } => false,
                 Fault::Isolate { from_clients, .. } => !from_clients,

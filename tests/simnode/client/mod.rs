@@ -95,9 +95,9 @@ impl Shared {
             CallFault::Timeout(after_ns) => {
                 let healed_at_ns = self.healed_at_ns.get().unwrap_or(u64::MAX);
                 let (fine_since_ns, within_ns) = match self.plan.faults.is_empty() {
-                    true => (0, ANSWERED_WHEN_CALM_WITHIN_NS),
-                    false if self.plan.is_always_answered() => (0, ANSWERED_WITHIN_NS),
-                    false => (healed_at_ns, ANSWERED_WITHIN_NS),
+                    true if !self.plan.are_resets_lost() => (0, ANSWERED_WHEN_CALM_WITHIN_NS),
+                    _ if self.plan.is_always_answered() => (0, ANSWERED_WITHIN_NS),
+                    _ => (healed_at_ns, ANSWERED_WITHIN_NS),
                 };
                 if now_ns.saturating_sub(*after_ns) >= fine_since_ns && *after_ns >= within_ns {
                     self.complain(format!("{who}: no answer for {} s, and nothing fails", after_ns / sim::SECOND));
