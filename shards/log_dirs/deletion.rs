@@ -60,7 +60,7 @@ impl LogDirs {
         for (replica, name) in some.iter().zip(old) {
             let outcome = match &mut outcomes {
                 Ok(outcomes) => outcomes.next().unwrap_or(Ok(false)),
-                Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
+                Err(error) => Err(names::again(error)),
             };
             let place = replica.log_dir();
             match outcome {
