@@ -33,6 +33,8 @@ pub(crate) struct Content {
     safe_len: u64,
     safe: Vec<Option<Rc<Block>>>,
     unsafe_changes: VecDeque<Change>,
+    /// Something was written that went through the page cache.
+    is_buffered: bool,
     /// Changes that were made safe or lost.
     settled: u64,
 }
@@ -267,11 +269,16 @@ impl Content {
         self.see_safe();
     }
 
+    /// The page cache holds what is written.
+    pub fn mark_buffered(&mut self) {
+        self.is_buffered = true;
+    }
+
     /// A sync fails: what it covered is on the device or lost, and nobody will try again. Readers see what the page cache
-    /// has, as long as it has it (`is_cached`).
+    /// has, as long as it has it (`is_cached`); it never has what went around it.
     pub fn fail_sync(&mut self, covered: u64, is_cached: bool, is_kept: &mut dyn FnMut() -> bool) {
         self.lose_up_to(covered, is_kept);
-        if is_cached {
+        if is_cached && self.is_buffered {
             return;
         }
         self.see_safe();

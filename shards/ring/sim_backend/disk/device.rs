@@ -179,10 +179,14 @@ impl Disk {
         if let Write { position, source } = &what {
             self.look_for_overlap(&world, &operation, *position, source.bytes().len() as u64);
         }
+        let is_buffered = !is_direct && matches!(what, Write { .. });
         operation.what.replace(Some(what));
         self.device.under_way.borrow_mut().push(operation.clone());
         if let Some(inode) = self.names.borrow_mut().inode_mut(inode) {
             inode.uses += 1;
+            if let Some(content) = inode.content_mut().filter(|_| is_buffered) {
+                content.mark_buffered();
+            }
         }
         world.post_after(self.draw_ns(base, bytes), Event::Disk(operation.clone()));
         Submitted(operation)

@@ -200,7 +200,10 @@ impl Disk {
         }
         let part = self.room_for(inode, path, position, bytes.len())?;
         let keep = self.settings.borrow().unsafe_changes;
-        self.change(inode, |content| content.write(position, &bytes[..part], keep));
+        self.change(inode, |content| {
+            content.mark_buffered();
+            content.write(position, &bytes[..part], keep);
+        });
         let world = world::world();
         world.trace.hash_bytes(Kind::Disk, world.now_ns(), inode << 8 | 2, &bytes[..part]);
         Ok(part)

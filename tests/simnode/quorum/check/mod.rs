@@ -445,6 +445,8 @@ impl Checks {
     /// A process ended, or is told to.
     pub fn on_ended(&mut self, node: usize) {
         self.nodes[node].leads = None;
+        // Who is answered now isn't there any more.
+        self.nodes[node].last_fetch = None;
     }
 
     /// A process was started.
