@@ -5,8 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests of real programs wait by the clock and run threads")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,11 +15,8 @@ use ringlog_client::{
 use ringlog_e2e_tests::cluster::{self, Cluster, ClusterPlan, Voters};
 use ringlog_e2e_tests::fetching;
 use ringlog_e2e_tests::node::{Kind, Roles};
+use ringlog_e2e_tests::replicas::{are_the_same, wait_for_in_sync};
 use ringlog_e2e_tests::wait_until;
-use ringlog_protocol::StrBytes;
-use ringlog_protocol::messages::MetadataRequest;
-use ringlog_protocol::messages::metadata_request::MetadataRequestTopic;
-use ringlog_protocol::records::BatchIter;
 
 const TOPIC: &str = "replicated";
 const PARTITIONS: i32 = 3;
@@ -64,55 +60,6 @@ impl Load {
     }
 }
 
-/// Leader and in-sync replicas, by partition.
-fn states(client: &mut Client) -> Result<BTreeMap<i32, (i32, BTreeSet<i32>)>> {
-    let topic = MetadataRequestTopic { name: Some(StrBytes::copy_from(TOPIC)), ..MetadataRequestTopic::default() };
-    let response = client.send(&MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() })?;
-    let partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
-    Ok(partitions.map(|it| (it.partition_index, (it.leader_id, it.isr_nodes.into_iter().collect()))).collect())
-}
-
-fn wait_for_in_sync(cluster: &mut Cluster, wanted: &BTreeSet<i32>) -> Result<()> {
-    let mut client = cluster.client()?;
-    let outcome = wait_until(&format!("{wanted:?} to be in sync"), PATIENCE, || {
-        let Ok(states) = states(&mut client) else { return Ok(None) };
-        let are_in = states.len() == PARTITIONS as usize && states.values().all(|(_, isr)| isr == wanted);
-        Ok(are_in.then_some(()))
-    });
-    outcome.with_context(|| format!("{:?}\n{}", states(&mut client), cluster.explanation()))
-}
-
-/// The batches of a partition's log on a node.
-fn batches(cluster: &mut Cluster, node: i32, partition: i32) -> Result<Vec<u8>> {
-    let folder = cluster.node(node)?.folder().join("data").join(format!("{TOPIC}-{partition}"));
-    let mut names: Vec<_> = fs::read_dir(&folder)
-        .with_context(|| folder.display().to_string())?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".log"))
-        .collect();
-    names.sort();
-    let mut all = Vec::new();
-    for name in names {
-        let bytes = fs::read(folder.join(name))?;
-        let len = BatchIter::new(&bytes).map_while(Result::ok).map(|batch| batch.bytes.len()).sum();
-        all.extend_from_slice(&bytes[..len]);
-    }
-    Ok(all)
-}
-
-fn are_the_same(cluster: &mut Cluster) -> Result<()> {
-    let ids = cluster.controller_ids();
-    for partition in 0..PARTITIONS {
-        let compared = wait_until("equal replicas", PATIENCE, || {
-            let of = ids.iter().map(|id| batches(cluster, *id, partition)).collect::<Result<Vec<_>>>()?;
-            let is_there = !of[0].is_empty() && of.iter().all(|other| *other == of[0]);
-            Ok(is_there.then_some(()))
-        });
-        compared.with_context(|| format!("partition {partition}"))?;
-    }
-    Ok(())
-}
-
 /// Everything that was acknowledged is there, and nothing else. What was sent again may be there twice.
 fn all_is_there(cluster: &mut Cluster, load: &Load) -> Result<()> {
     let mut client = cluster.client()?;
@@ -144,8 +91,8 @@ fn replicated(name: &str, kinds: &[Kind]) -> Result<()> {
     let all: BTreeSet<i32> = (1..=3).collect();
     let mut load = Load::new(&cluster)?;
     load.run()?;
-    wait_for_in_sync(&mut cluster, &all)?;
-    are_the_same(&mut cluster)?;
+    wait_for_in_sync(&mut cluster, TOPIC, PARTITIONS, &all)?;
+    are_the_same(&mut cluster, TOPIC, PARTITIONS)?;
     for id in cluster.controller_ids() {
         let others: BTreeSet<i32> = all.iter().copied().filter(|other| *other != id).collect();
         for is_killed in [false, true] {
@@ -156,13 +103,14 @@ fn replicated(name: &str, kinds: &[Kind]) -> Result<()> {
                 node.stop()?
             }
             load.run().with_context(|| format!("{id} is gone, killed: {is_killed}"))?;
-            wait_for_in_sync(&mut cluster, &others)?;
+            wait_for_in_sync(&mut cluster, TOPIC, PARTITIONS, &others)?;
             cluster.node(id)?.start()?;
             load.run()?;
-            wait_for_in_sync(&mut cluster, &all).with_context(|| format!("{id} is back, killed: {is_killed}"))?;
+            wait_for_in_sync(&mut cluster, TOPIC, PARTITIONS, &all)
+                .with_context(|| format!("{id} is back, killed: {is_killed}"))?;
         }
     }
-    are_the_same(&mut cluster)?;
+    are_the_same(&mut cluster, TOPIC, PARTITIONS)?;
     all_is_there(&mut cluster, &load)?;
     cluster.stop_and_check()
 }

@@ -45,7 +45,8 @@ import org.apache.kafka.common.utils.CloseableIterator;
  * produce BOOTSTRAP TOPIC CODEC         records from standard input
  * consume BOOTSTRAP COUNT TOPIC...      so many records from the beginning of the topics
  * member BOOTSTRAP TOPIC GROUP          a member of a group until standard input ends: {"assigned": [..]}, {"record": ..}
- * load BOOTSTRAP TOPIC                  numbered records for ever, until standard input ends: PARTITION NUMBER OFFSET
+ * load BOOTSTRAP TOPIC [ROUNDS]         numbered records for ever, so many rounds a second (10,000), until standard input
+ *                                       ends: PARTITION NUMBER OFFSET
  * dump BOOTSTRAP ISOLATION TOPIC...     everything in these topics as one JSON object
  * records                               batches in base64 from standard input: how many records a reader finds, or why none
  * </pre>
@@ -59,7 +60,7 @@ public final class Client {
             case "produce" -> produce(args[1], args[2], args[3]);
             case "consume" -> consume(args[1], Integer.parseInt(args[2]), List.of(args).subList(3, args.length));
             case "member" -> member(args[1], args[2], args[3]);
-            case "load" -> load(args[1], args[2]);
+            case "load" -> load(args[1], args[2], args.length > 3 ? Integer.parseInt(args[3]) : 10_000);
             case "dump" -> dump(args[1], args[2], List.of(args).subList(3, args.length));
             case "records" -> records();
             default -> throw new IllegalArgumentException(args[0]);
@@ -151,15 +152,17 @@ public final class Client {
         }
     }
 
-    private static void load(String bootstrap, String topic) throws Exception {
+    private static void load(String bootstrap, String topic, int rounds) throws Exception {
         AtomicBoolean ended = endOfInput();
         Semaphore inFlight = new Semaphore(2000);
         Map<String, Object> patient = Map.of("delivery.timeout.ms", 600_000, "reconnect.backoff.max.ms", 100);
         try (KafkaProducer<byte[], byte[]> producer = producer(bootstrap, patient)) {
             int partitions = producer.partitionsFor(topic).size();
             for (long number = 0; !ended.get(); number++) {
-                if (number % 10 == 0) {
-                    // Ten thousand a second: enough to be in the middle of something always, and a hundred rounds fit on a disk.
+                // Ten thousand a second: enough to be in the middle of something always, and a hundred rounds fit on a disk.
+                if (rounds < 1_000) {
+                    Thread.sleep(1_000 / rounds);
+                } else if (number % (rounds / 1_000) == 0) {
                     Thread.sleep(1);
                 }
                 for (int partition = 0; partition < partitions; partition++) {
