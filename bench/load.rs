@@ -9,7 +9,9 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use ringlog_client::{Client, ClientOptions, Connection};
 use ringlog_protocol::Records;
-use ringlog_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use ringlog_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use ringlog_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ringlog_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ringlog_protocol::records::{BatchBuilder, BatchIter, BatchOptions};
@@ -30,8 +32,8 @@ const HIGHEST_LATENCY_US: u64 = 60_000_000;
 /// What to send, and how.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// The node.
-    pub bootstrap: String,
+    /// The nodes. Each partition has a replica on all of them; they lead in turn.
+    pub nodes: Vec<String>,
     /// The topic, made by [`Load::create_topic`].
     pub topic: String,
     /// Its partitions, spread over the connections.
@@ -60,13 +62,22 @@ struct Worker {
 impl Load {
     /// Makes the topic and waits until all of its partitions have leaders.
     pub fn create_topic(&self) -> anyhow::Result<()> {
-        let mut client = Client::connect(&self.bootstrap, ClientOptions::default())?;
-        let mut topic = CreatableTopic {
-            name: self.topic.clone().into(),
-            num_partitions: self.partitions,
-            replication_factor: 1,
-            ..CreatableTopic::default()
-        };
+        let mut client = Client::connect(&self.nodes[0], ClientOptions::default())?;
+        let mut topic = CreatableTopic { name: self.topic.clone().into(), ..CreatableTopic::default() };
+        if self.nodes.len() == 1 {
+            (topic.num_partitions, topic.replication_factor) = (self.partitions, 1);
+        } else {
+            (topic.num_partitions, topic.replication_factor) = (-1, -1);
+            let count = self.nodes.len();
+            topic.assignments = (0..self.partitions)
+                .map(|partition_index| CreatableReplicaAssignment {
+                    partition_index,
+                    broker_ids: (0..count)
+                        .map(|place| node_id((self.node_of(partition_index) + place) % count))
+                        .collect(),
+                })
+                .collect();
+        }
         if self.fsync {
             let config = CreatableTopicConfig { name: "flush.messages".into(), value: Some("1".into()) };
             topic.configs.push(config);
@@ -91,10 +102,14 @@ impl Load {
 
     /// A node may tell clients of its leaders before these take anything.
     fn first_records_are_taken(&self) -> anyhow::Result<bool> {
-        let mut connection = Connection::connect(&self.bootstrap, &ClientOptions::default())?;
+        let mut connections = Vec::new();
+        for node in &self.nodes {
+            connections.push(Connection::connect(node, &ClientOptions::default())?);
+        }
         let (batch, _) = Load { acks: -1, record_bytes: 1, batch_bytes: 1, ..self.clone() }.batch();
         for partition in 0..self.partitions {
             let request = ProduceRequest { acks: -1, ..self.produce_request(partition, &batch) };
+            let connection = &mut connections[self.node_of(partition)];
             connection.send_request(&request, PRODUCE_VERSION)?;
             let response = connection.receive::<ProduceRequest>(Duration::ZERO)?;
             let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
@@ -151,18 +166,27 @@ impl Load {
         (builder.build(), count)
     }
 
-    /// This connection's partitions.
-    fn share(&self, index: usize) -> Vec<i32> {
-        (0..self.partitions).filter(|partition| *partition as usize % self.connections == index).collect()
+    /// The place of the node that leads a partition.
+    fn node_of(&self, partition: i32) -> usize {
+        partition as usize % self.nodes.len()
+    }
+
+    /// This connection's node, and its partitions there.
+    fn share(&self, index: usize) -> (&str, Vec<i32>) {
+        let count = self.nodes.len();
+        let (node, among) = (index % count, (self.connections - index % count).div_ceil(count));
+        let is_own =
+            |partition: &i32| self.node_of(*partition) == node && *partition as usize / count % among == index / count;
+        (&self.nodes[node], (0..self.partitions).filter(is_own).collect())
     }
 
     fn produce_on(&self, index: usize, batch: &Bytes, records: u64, until: Instant) -> anyhow::Result<Worker> {
         let mut worker = Worker { flow: Flow::default(), latency: histogram()? };
-        let partitions = self.share(index);
+        let (node, partitions) = self.share(index);
         if partitions.is_empty() {
             return Ok(worker);
         }
-        let mut connection = Connection::connect(&self.bootstrap, &ClientOptions::default())?;
+        let mut connection = Connection::connect(node, &ClientOptions::default())?;
         let pace =
             self.rate_bytes_s.map(|rate| Duration::from_secs_f64(batch.len() as f64 * self.connections as f64 / rate));
         let mut due = Instant::now();
@@ -222,11 +246,12 @@ impl Load {
 
     fn consume_on(&self, index: usize, topic: &Arc<str>, wanted: u64) -> anyhow::Result<Worker> {
         let mut worker = Worker { flow: Flow::default(), latency: histogram()? };
-        let mut positions: Vec<(i32, i64)> = self.share(index).into_iter().map(|partition| (partition, 0)).collect();
+        let (node, partitions) = self.share(index);
+        let mut positions: Vec<(i32, i64)> = partitions.into_iter().map(|partition| (partition, 0)).collect();
         if positions.is_empty() {
             return Ok(worker);
         }
-        let mut connection = Connection::connect(&self.bootstrap, &ClientOptions::default())?;
+        let mut connection = Connection::connect(node, &ClientOptions::default())?;
         let mut progress = Instant::now();
         while worker.flow.bytes < wanted && progress.elapsed() < CONSUME_STALL {
             let begun = Instant::now();
@@ -259,6 +284,11 @@ impl Load {
         }
         Ok(worker)
     }
+}
+
+/// `node.id` of the node with that place.
+pub fn node_id(place: usize) -> i32 {
+    place as i32 + 1
 }
 
 impl Worker {

@@ -16,14 +16,17 @@ use anyhow::Context as _;
 use clap::Parser;
 
 use crate::load::Load;
-use crate::node::{Kind, Node};
+use crate::node::{Kind, Nodes};
 use crate::report::{Outcome, Report};
 
 /// Measures a Kafka-compatible node: throughput, CPU seconds per GB, latency, start-up time, memory.
 #[derive(Debug, Parser)]
 #[command(name = "produce-consume")]
 struct Options {
-    /// Measure a node that runs already (HOST:PORT) instead of starting one.
+    /// Nodes that are one cluster; each partition has a replica on all of them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: u8,
+    /// Measure nodes that run already (HOST:PORT,…, with the ids 1, 2, …) instead of starting some.
     #[arg(long)]
     bootstrap: Option<String>,
     /// Measure real Kafka 4.3.1 with the same load in the same run, and print ratios.
@@ -74,7 +77,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let mut report = Report::new(&options_text(&options));
     if let Some(bootstrap) = &options.bootstrap {
-        report.add("node", measure(&options, &Node::attach(bootstrap))?);
+        report.add("node", measure(&options, &Nodes::attach(bootstrap))?);
     } else {
         for _ in 0..options.rounds {
             report.add("ringlog", measure_started(&options, Kind::Ringlog)?);
@@ -92,9 +95,10 @@ fn main() -> anyhow::Result<()> {
 
 fn options_text(options: &Options) -> String {
     format!(
-        "{} partitions, {} connections x {} requests in flight, {}-byte records in {}-byte batches, acks={}{}{}",
+        "{} partitions{}, {} connections x {} requests in flight, {}-byte records in {}-byte batches, acks={}{}{}",
         options.partitions,
-        options.connections,
+        if options.nodes > 1 { format!(" with {} replicas", options.nodes) } else { String::new() },
+        options.connections.max(usize::from(options.nodes)),
         options.in_flight,
         options.record_bytes,
         options.batch_bytes,
@@ -105,21 +109,21 @@ fn options_text(options: &Options) -> String {
 }
 
 fn measure_started(options: &Options, kind: Kind) -> anyhow::Result<Outcome> {
-    let node = Node::start(kind, &options.data_dir, &options.ringlog)?;
-    let outcome = measure(options, &node);
-    node.stop()?;
+    let nodes = Nodes::start(kind, usize::from(options.nodes), &options.data_dir, &options.ringlog)?;
+    let outcome = measure(options, &nodes);
+    nodes.stop()?;
     outcome
 }
 
-fn measure(options: &Options, node: &Node) -> anyhow::Result<Outcome> {
+fn measure(options: &Options, nodes: &Nodes) -> anyhow::Result<Outcome> {
     // What a node that has just started and does nothing holds.
     std::thread::sleep(Duration::from_secs(2));
-    let idle_memory_bytes = node.usage()?.memory_bytes;
+    let idle_memory_bytes = nodes.usage()?.memory_bytes;
     let load = Load {
-        bootstrap: node.bootstrap.clone(),
+        nodes: nodes.addresses(),
         topic: format!("bench-{}", std::process::id()),
         partitions: options.partitions,
-        connections: options.connections.max(1),
+        connections: options.connections.max(nodes.addresses().len()),
         in_flight: options.in_flight.max(1),
         record_bytes: options.record_bytes,
         batch_bytes: options.batch_bytes,
@@ -130,13 +134,13 @@ fn measure(options: &Options, node: &Node) -> anyhow::Result<Outcome> {
     load.create_topic()?;
     // Warm up: connections, code paths, the JVM's compiler.
     load.produce(Duration::from_secs(options.seconds.div_ceil(3).max(2)))?;
-    let before = node.usage()?;
+    let before = nodes.usage()?;
     let produced = load.produce(Duration::from_secs(options.seconds))?;
-    let between = node.usage()?;
+    let between = nodes.usage()?;
     let consumed = load.consume(produced.bytes)?;
-    let after = node.usage()?;
+    let after = nodes.usage()?;
     Ok(Outcome {
-        start_ms: node.start_ms,
+        start_ms: nodes.start_ms(),
         idle_memory_bytes,
         produce: produced.with_cpu(between.cpu_seconds - before.cpu_seconds),
         consume: consumed.with_cpu(after.cpu_seconds - between.cpu_seconds),

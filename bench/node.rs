@@ -11,6 +11,8 @@ use ringlog_bench::usage::{self, Usage};
 use ringlog_client::{Client, ClientOptions};
 use ringlog_e2e_tests::paths::free_ports;
 
+use crate::load::node_id;
+
 /// How long a node may take to answer its first Metadata request.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to stop.
@@ -25,6 +27,108 @@ pub enum Kind {
     Kafka,
 }
 
+/// One node, or several that are one cluster.
+pub struct Nodes(Vec<Node>);
+
+impl Nodes {
+    /// Nodes that run already. What they cost isn't known.
+    pub fn attach(bootstrap: &str) -> Nodes {
+        let node = |address: &str| Node { bootstrap: address.to_owned(), start_ms: None, process: None };
+        Nodes(bootstrap.split(',').map(node).collect())
+    }
+
+    /// Starts so many, each on an empty directory.
+    pub fn start(kind: Kind, count: usize, data_dir: &Path, ringlog: &Path) -> anyhow::Result<Nodes> {
+        let mut places = Vec::new();
+        for place in 0..count {
+            let name = if kind == Kind::Kafka { "kafka" } else { "ringlog" };
+            let directory = data_dir.join(format!("{name}-{}", node_id(place)));
+            if directory.exists() {
+                fs::remove_dir_all(&directory)?;
+            }
+            fs::create_dir_all(&directory)?;
+            let ports = free_ports("127.0.0.1")?;
+            places.push(Place { id: node_id(place), directory: directory.canonicalize()?, ports });
+        }
+        let voters: Vec<String> =
+            places.iter().map(|place| format!("{}@127.0.0.1:{}", place.id, place.ports[1])).collect();
+        let voters = voters.join(",");
+        for place in &places {
+            place.format(kind, ringlog, &voters, count)?;
+        }
+        let mut nodes = Nodes(Vec::new());
+        let begun = Instant::now();
+        for place in &places {
+            nodes.0.push(place.spawn(kind, ringlog)?);
+        }
+        for (node, place) in nodes.0.iter_mut().zip(&places) {
+            node.start_ms = Some(node.wait_until_it_answers(begun, &place.directory, count)?);
+        }
+        Ok(nodes)
+    }
+
+    /// Where clients connect.
+    pub fn addresses(&self) -> Vec<String> {
+        self.0.iter().map(|node| node.bootstrap.clone()).collect()
+    }
+
+    /// From the start of the processes until all answer.
+    pub fn start_ms(&self) -> Option<u64> {
+        self.0.iter().map(|node| node.start_ms).max().flatten()
+    }
+
+    /// What all of them have used.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        let mut sum = Usage::default();
+        for node in &self.0 {
+            let usage = node.usage()?;
+            sum.cpu_seconds += usage.cpu_seconds;
+            sum.memory_bytes += usage.memory_bytes;
+        }
+        Ok(sum)
+    }
+
+    /// Stops them in order, all at a time, and waits.
+    pub fn stop(self) -> anyhow::Result<()> {
+        let outcomes: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
+            let stops: Vec<_> = self.0.into_iter().map(|node| scope.spawn(move || node.stop())).collect();
+            stops.into_iter().map(|stop| stop.join().expect("stopping doesn't panic")).collect()
+        });
+        outcomes.into_iter().collect()
+    }
+}
+
+/// Where a node is to be.
+struct Place {
+    id: i32,
+    directory: PathBuf,
+    ports: [u16; 2],
+}
+
+impl Place {
+    fn format(&self, kind: Kind, ringlog: &Path, voters: &str, nodes: usize) -> anyhow::Result<()> {
+        let properties = self.directory.join("server.properties");
+        fs::write(&properties, server_properties(self, voters, nodes))?;
+        let mut format = command(kind, ringlog, "storage")?;
+        format.args(["format", "-t", "bHCgFSsUR7CMhxFI0zStuQ", "-c"]).arg(&properties);
+        let formatted = format.output().with_context(|| format!("can't run {format:?}"))?;
+        if !formatted.status.success() {
+            bail!("{format:?} failed: {}{}", text(&formatted.stdout), text(&formatted.stderr));
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, kind: Kind, ringlog: &Path) -> anyhow::Result<Node> {
+        let log = fs::File::create(self.directory.join("node.log"))?;
+        let mut server = command(kind, ringlog, "server")?;
+        server.arg(self.directory.join("server.properties"));
+        server.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = server.spawn().with_context(|| format!("can't run {server:?}"))?;
+        let bootstrap = format!("127.0.0.1:{}", self.ports[0]);
+        Ok(Node { bootstrap, start_ms: None, process: Some(Mutex::new(child)) })
+    }
+}
+
 /// A node under measurement.
 pub struct Node {
     /// Where clients connect.
@@ -35,44 +139,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that runs already. What it costs isn't known.
-    pub fn attach(bootstrap: &str) -> Node {
-        Node { bootstrap: bootstrap.to_owned(), start_ms: None, process: None }
-    }
-
-    /// Formats an empty directory and starts a node on it.
-    pub fn start(kind: Kind, data_dir: &Path, ringlog: &Path) -> anyhow::Result<Node> {
-        let name = if kind == Kind::Kafka { "kafka" } else { "ringlog" };
-        let directory = data_dir.join(name);
-        if directory.exists() {
-            fs::remove_dir_all(&directory)?;
-        }
-        fs::create_dir_all(&directory)?;
-        let directory = directory.canonicalize()?;
-        let [port, controller_port] = free_ports("127.0.0.1")?;
-        let properties = directory.join("server.properties");
-        fs::write(&properties, server_properties(&directory.join("data"), port, controller_port))?;
-        let mut format = command(kind, ringlog, "storage")?;
-        format.args(["format", "-t", "bHCgFSsUR7CMhxFI0zStuQ", "-c"]).arg(&properties);
-        let formatted = format.output().with_context(|| format!("can't run {format:?}"))?;
-        if !formatted.status.success() {
-            bail!("{format:?} failed: {}{}", text(&formatted.stdout), text(&formatted.stderr));
-        }
-        let log = fs::File::create(directory.join("node.log"))?;
-        let mut server = command(kind, ringlog, "server")?;
-        server.arg(&properties).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let started = Instant::now();
-        let child = server.spawn().with_context(|| format!("can't run {server:?}"))?;
-        let bootstrap = format!("127.0.0.1:{port}");
-        let mut node = Node { bootstrap, start_ms: None, process: Some(Mutex::new(child)) };
-        node.start_ms = Some(node.wait_until_it_answers(started, &directory)?);
-        Ok(node)
-    }
-
-    fn wait_until_it_answers(&self, started: Instant, directory: &Path) -> anyhow::Result<u64> {
+    /// Waits until it answers, and knows of so many brokers.
+    fn wait_until_it_answers(&self, started: Instant, directory: &Path, brokers: usize) -> anyhow::Result<u64> {
         while started.elapsed() < START_LIMIT {
             // Connecting includes a Metadata request.
-            if Client::connect(&self.bootstrap, ClientOptions::default()).is_ok() {
+            if let Ok(client) = Client::connect(&self.bootstrap, ClientOptions::default())
+                && client.metadata().brokers.len() == brokers
+            {
                 return Ok(started.elapsed().as_millis() as u64);
             }
             if let Some(process) = &self.process
@@ -116,19 +189,21 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn server_properties(data: &Path, port: u16, controller_port: u16) -> String {
+fn server_properties(place: &Place, voters: &str, nodes: usize) -> String {
+    let Place { id, directory, ports: [port, controller_port] } = place;
     format!(
         "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
+         node.id={id}\n\
+         controller.quorum.voters={voters}\n\
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
          advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
          controller.listener.names=CONTROLLER\n\
          log.dirs={}\n\
-         offsets.topic.replication.factor=1\n\
-         transaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\n",
-        data.display()
+         offsets.topic.replication.factor={nodes}\n\
+         transaction.state.log.replication.factor={nodes}\n\
+         transaction.state.log.min.isr={}\n",
+        directory.join("data").display(),
+        nodes.div_ceil(2),
     )
 }
 

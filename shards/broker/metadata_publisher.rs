@@ -121,7 +121,7 @@ async fn take_over(publisher: &Rc<Publisher>, image: Arc<MetadataImage>, changes
         publisher.metadata.replace_image(image);
         return;
     }
-    let is_first = !publisher.replicas.set_registered();
+    let is_first = !publisher.replicas.is_registered();
     let everything = is_first.then(|| MetadataChanges::between(&MetadataImage::empty(), &image));
     let changes = everything.as_ref().unwrap_or(changes);
     let configs = publisher.metadata.begin_taking_over(&image, changes);
@@ -138,6 +138,8 @@ async fn take_over(publisher: &Rc<Publisher>, image: Arc<MetadataImage>, changes
     }
     let assignments = update.assignments.take();
     publisher.metadata.replace_image(image.clone());
+    // Not before: the image until now may show partitions of a former life that were only looked at.
+    publisher.replicas.set_registered();
     publisher.replicas.forget_departed();
     assignments.send(&publisher.controller);
 }

@@ -28,13 +28,17 @@ use smallvec::SmallVec;
 
 use crate::core::Room as _;
 use crate::data::DataPlane;
-use crate::data::replica::Replica;
+use crate::data::replica::{Awaited, Replica};
 use crate::mesh::LocalFuture;
 use crate::net::request::RequestContext;
 use crate::scatter;
 use crate::storage::log_read::{Read, ReadRange, available};
 use crate::storage::slices::Slices;
 use messages::Name;
+
+/// How long a follower's fetch waits for records when all that it would get is a new high watermark. With records that follow
+/// each other it comes with the next ones, in half as many answers.
+const HIGH_WATERMARK_WAITS_MS: u64 = 10;
 
 /// The largest batch by Kafka's defaults. A first batch that turns out to be larger than the memory taken for it is read
 /// in a second attempt.
@@ -138,6 +142,7 @@ pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: Fe
     }
     let most = by_home.parts().fold(0, |sum: usize, part| sum.saturating_add(part.max_bytes)).min(limit);
     let mut memory = Memory::for_all(plane, most).await;
+    let mut until = deadline;
     loop {
         let Memory { max_bytes, first_batch_bytes, .. } = memory;
         let wanted = Wanted { max_bytes, first_batch_bytes, ..wanted };
@@ -153,11 +158,16 @@ pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: Fe
         // Where memory is scarce, waiting would not bring what the client would like to wait for.
         let enough = if max_bytes < most { min_bytes.min(max_bytes / 2) } else { min_bytes };
         let is_enough = bytes >= enough;
-        if is_enough || is_urgent || by_home.is_empty() || ring::now().monotonic >= deadline {
+        let now = ring::now().monotonic;
+        if wanted.follower.is_some() && has_new_high_watermark(&fetch, &outcomes) {
+            until = until.min(now.plus_ms(HIGH_WATERMARK_WAITS_MS));
+        }
+        if is_enough || is_urgent || by_home.is_empty() || now >= until {
             break;
         }
         context.answer_memory.give_back();
-        wait_for_progress(plane, &by_home, &outcomes, deadline).await;
+        let awaited = if wanted.follower.is_some() { Awaited::Appended } else { Awaited::Committed };
+        wait_for_progress(plane, &by_home, &outcomes, awaited, until).await;
         memory = Memory::for_all(plane, most).await;
     }
     respond(plane, context, fetch, outcomes)
@@ -251,6 +261,13 @@ fn find_homes(plane: &DataPlane, fetch: &FetchContext) -> (Vec<Outcome>, ByHome)
 fn has_urgent(by_home: &ByHome, outcomes: &[Outcome]) -> bool {
     let mut read = by_home.parts().map(|part| &outcomes[part.place]);
     read.any(|outcome| outcome.error.is_some() || outcome.diverging.is_some() || outcome.has_more)
+}
+
+/// Whether the session's client doesn't know yet how far partitions are committed.
+fn has_new_high_watermark(fetch: &FetchContext, outcomes: &[Outcome]) -> bool {
+    let is_new =
+        |(answered, outcome): (&Offset, &Outcome)| outcome.info.is_some_and(|it| it.high_watermark != *answered);
+    fetch.answered.iter().zip(outcomes).any(is_new)
 }
 
 /// Reads at all homes, side by side, each its share of what is allowed. One batch may be larger than that, if it is all
@@ -383,7 +400,13 @@ async fn read_records(
 }
 
 /// Ends when something changed for one of the partitions since it was read, or at the deadline.
-async fn wait_for_progress(plane: &Rc<DataPlane>, by_home: &ByHome, outcomes: &[Outcome], deadline: MonotonicMs) {
+async fn wait_for_progress(
+    plane: &Rc<DataPlane>,
+    by_home: &ByHome,
+    outcomes: &[Outcome],
+    awaited: Awaited,
+    deadline: MonotonicMs,
+) {
     let progress = ring::Notify::new();
     let happened = Rc::new(std::cell::Cell::new(false));
     for (home, parts) in by_home.homes() {
@@ -393,7 +416,7 @@ async fn wait_for_progress(plane: &Rc<DataPlane>, by_home: &ByHome, outcomes: &[
             .collect();
         let watch = plane
             .begin_on(*home, move |plane: &Rc<DataPlane>| -> LocalFuture<()> {
-                Box::pin(watch_here(plane.clone(), seen, deadline))
+                Box::pin(watch_here(plane.clone(), seen, awaited, deadline))
             })
             .await;
         let (progress, happened) = (progress.clone(), happened.clone());
@@ -416,14 +439,15 @@ struct Seen {
 }
 
 /// On the home core: ends when one of the partitions is no longer as it was `seen`, or at the deadline.
-async fn watch_here(plane: Rc<DataPlane>, seen: Vec<Seen>, deadline: MonotonicMs) {
+async fn watch_here(plane: Rc<DataPlane>, seen: Vec<Seen>, awaited: Awaited, deadline: MonotonicMs) {
     let changed = Rc::new(ring::Notify::new());
     for Seen { id, standing, info } in seen {
         let Some(replica) = plane.replicas.get(id) else { return };
-        if Some(replica.standing()) != standing || Some(replica.read_info()) != info {
+        let has_news = info.is_none_or(|info| replica.read_info().has_news(&info, awaited == Awaited::Appended));
+        if Some(replica.standing()) != standing || has_news {
             return;
         }
-        replica.watch(&changed);
+        replica.watch(&changed, awaited);
     }
     let left_ms = deadline.since_ms(ring::now().monotonic);
     // Time's up, or there is news: either way the fetch looks again.

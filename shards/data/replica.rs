@@ -41,7 +41,8 @@ pub struct Replica {
     config: RefCell<Rc<LogConfig>>,
     /// Durable end, high watermark or role changed: whoever waits looks again.
     progress: ring::Notify,
-    watchers: RefCell<Vec<Weak<ring::Notify>>>,
+    /// Fetches that wait: of consumers, and of followers.
+    watchers: [RefCell<Vec<Weak<ring::Notify>>>; 2],
     writer_runs: Cell<bool>,
     last_write: LastWrite,
     /// There as long as the disk takes nothing more; the writer waits for better times.
@@ -99,6 +100,15 @@ impl Padded for Replica {
     }
 }
 
+/// What a fetch waits for, besides another role of the replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// More is committed: a consumer's.
+    Committed,
+    /// More was appended: a follower's.
+    Appended,
+}
+
 /// Watchers that are gone are looked for when there are this many.
 const WATCHERS_TO_SWEEP: usize = 16;
 
@@ -119,7 +129,7 @@ impl Replica {
             store,
             config: RefCell::new(config),
             progress: ring::Notify::new(),
-            watchers: RefCell::default(),
+            watchers: Default::default(),
             writer_runs: Cell::new(false),
             last_write: LastWrite::default(),
             stuck: RefCell::default(),
@@ -234,8 +244,13 @@ impl Replica {
         if let Some(proposal) = alter_partition {
             self.propose(proposal);
         }
-        if high_watermark.is_some() || durable_end_offset.is_some() || leadership_changed {
+        if leadership_changed {
             self.wake_waiters();
+        } else if high_watermark.is_some() {
+            self.progress.notify_all();
+            self.wake_fetches(Awaited::Committed);
+        } else if durable_end_offset.is_some() {
+            self.progress.notify_all();
         }
     }
 
@@ -289,7 +304,12 @@ impl Replica {
     /// Lets everybody who waits on this partition look again.
     fn wake_waiters(&self) {
         self.progress.notify_all();
-        for watcher in self.watchers.take() {
+        self.wake_fetches(Awaited::Committed);
+        self.wake_fetches(Awaited::Appended);
+    }
+
+    fn wake_fetches(&self, what: Awaited) {
+        for watcher in self.watchers[what as usize].take() {
             if let Some(watcher) = watcher.upgrade() {
                 watcher.notify_all();
             }
@@ -301,9 +321,9 @@ impl Replica {
         self.progress.wait()
     }
 
-    /// Notifies `watcher` of the next progress, once.
-    pub fn watch(&self, watcher: &Rc<ring::Notify>) {
-        let mut watchers = self.watchers.borrow_mut();
+    /// Notifies `watcher` once, when what it awaits happens or the role changes.
+    pub fn watch(&self, watcher: &Rc<ring::Notify>, what: Awaited) {
+        let mut watchers = self.watchers[what as usize].borrow_mut();
         if watchers.len() >= WATCHERS_TO_SWEEP && watchers.len() == watchers.capacity() {
             watchers.retain(|watcher| watcher.strong_count() > 0);
         }
@@ -313,8 +333,10 @@ impl Replica {
     /// How many watch, and how many wait.
     #[cfg(test)]
     pub fn waiting(&self) -> (usize, usize) {
-        let watchers = self.watchers.borrow();
-        (watchers.iter().filter(|watcher| watcher.strong_count() > 0).count(), self.progress.waiters())
+        let living = |list: &RefCell<Vec<Weak<ring::Notify>>>| {
+            list.borrow().iter().filter(|watcher| watcher.strong_count() > 0).count()
+        };
+        (self.watchers.iter().map(living).sum(), self.progress.waiters())
     }
 }
 

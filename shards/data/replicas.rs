@@ -135,9 +135,14 @@ impl Replicas {
         self.departed.borrow_mut().clear();
     }
 
-    /// This process is registered: partitions are taken over from now on. Whether it was already.
-    pub fn set_registered(&self) -> bool {
-        self.is_registered.replace(true)
+    /// This process is registered, and what the image gives to it was taken over.
+    pub fn set_registered(&self) {
+        self.is_registered.set(true);
+    }
+
+    /// Whether it was, before.
+    pub fn is_registered(&self) -> bool {
+        self.is_registered.get()
     }
 
     /// Set once, while the core is put together.

@@ -94,6 +94,8 @@ impl SessionError {
 pub struct FetchContext {
     /// What to read, in this order.
     pub partitions: Vec<SessionPartition>,
+    /// The high watermark that was answered last for each of them, -1 for none; nothing where that isn't remembered.
+    pub answered: Vec<Offset>,
     kind: ContextKind,
 }
 
@@ -243,7 +245,7 @@ impl FetchSessionCache {
             } else {
                 ContextKind::Full { is_follower, uses_topic_ids }
             };
-            return Ok(FetchContext { partitions, kind });
+            return Ok(FetchContext { partitions, answered: Vec::new(), kind });
         }
         let session = self.sessions.get_mut(&session_id).ok_or(SessionError::IdNotFound)?;
         if session.epoch != session_epoch {
@@ -262,13 +264,14 @@ impl FetchSessionCache {
         }
         if session.partitions.is_empty() {
             self.remove(session_id);
-            return Ok(FetchContext { partitions, kind: ContextKind::Sessionless });
+            return Ok(FetchContext { partitions, answered: Vec::new(), kind: ContextKind::Sessionless });
         }
         session.epoch = next_epoch(session.epoch);
         let expected_epoch = session.epoch;
-        let partitions = session.partitions.values().map(|cached| cached.request.clone()).collect();
+        let known = session.partitions.values();
+        let (partitions, answered) = known.map(|cached| (cached.request.clone(), cached.high_watermark)).unzip();
         self.touch(session_id, now);
-        Ok(FetchContext { partitions, kind: ContextKind::Incremental { session_id, expected_epoch } })
+        Ok(FetchContext { partitions, answered, kind: ContextKind::Incremental { session_id, expected_epoch } })
     }
 
     /// Decides the answer: its session's id, and whether it has all partitions or those of which there is something new.

@@ -100,7 +100,7 @@ impl Partition {
 
     fn last_fetchable_offset(&self, isolation: Option<IsolationLevel>) -> Offset {
         match isolation {
-            None => self.durable_end_offset,
+            None => self.log.log_end_offset(),
             Some(IsolationLevel::ReadUncommitted) => self.high_watermark,
             Some(IsolationLevel::ReadCommitted) => self.last_stable_offset(),
         }
@@ -114,7 +114,7 @@ impl Partition {
         leader_only: bool,
     ) -> Result<EpochEndOffset, ReadError> {
         self.check_epoch_and_role(current_leader_epoch, leader_only)?;
-        Ok(self.log.leader_epochs().end_offset_for(requested, self.durable_end_offset))
+        Ok(self.log.leader_epochs().end_offset_for(requested, self.log.log_end_offset()))
     }
 
     /// DeleteRecords on the leader: everything below `offset` (-1: the high watermark) goes. Returns the offset that

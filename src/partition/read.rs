@@ -24,7 +24,8 @@ pub enum Reader {
         /// Fetch version 11 on: a follower may answer too.
         from_follower: bool,
     },
-    /// A follower: sees everything durable, from the leader only.
+    /// A follower: sees everything, from the leader only. What the leader has in memory the follower writes at the same
+    /// time; it counts as committed when both have it on their devices.
     Follower {
         /// Which one.
         replica: NodeId,
@@ -57,8 +58,20 @@ pub struct ReadInfo {
     pub last_stable_offset: Offset,
     /// The log's start.
     pub log_start_offset: Offset,
-    /// The durable end.
+    /// The end, of what isn't on the device yet, too.
     pub log_end_offset: Offset,
+}
+
+impl ReadInfo {
+    /// Whether a reader of this kind finds something that it didn't see in `before`: a follower, what was appended; others,
+    /// what is committed.
+    pub fn has_news(&self, before: &ReadInfo, is_follower: bool) -> bool {
+        let what_is_there = |info: &ReadInfo| match is_follower {
+            true => (info.log_end_offset, info.log_end_offset),
+            false => (info.high_watermark, info.last_stable_offset),
+        };
+        what_is_there(self) != what_is_there(before) || self.log_start_offset != before.log_start_offset
+    }
 }
 
 /// What to read.
@@ -139,7 +152,7 @@ impl Partition {
             high_watermark: self.high_watermark,
             last_stable_offset: self.last_stable_offset(),
             log_start_offset: self.log.log_start_offset(),
-            log_end_offset: self.durable_end_offset,
+            log_end_offset: self.log.log_end_offset(),
         }
     }
 
@@ -190,7 +203,7 @@ impl Partition {
                 if stale_broker_epoch {
                     return Err(ReadError::NotLeaderOrFollower);
                 }
-                (self.durable_end_offset, false)
+                (self.log.log_end_offset(), false)
             }
             Reader::Internal => {
                 self.check_epoch_and_role(epoch, false)?;
@@ -200,7 +213,7 @@ impl Partition {
         let offset = request.fetch_offset;
         let info = self.read_info();
         if let Some(last_fetched_epoch) = request.last_fetched_epoch {
-            let end = self.log.leader_epochs().end_offset_for(last_fetched_epoch, self.durable_end_offset);
+            let end = self.log.leader_epochs().end_offset_for(last_fetched_epoch, info.log_end_offset);
             if end == EpochEndOffset::UNDEFINED || offset < info.log_start_offset {
                 return Err(ReadError::OffsetOutOfRange(offset));
             }
@@ -221,7 +234,8 @@ impl Partition {
         let limit = match reader {
             Reader::Consumer { isolation: IsolationLevel::ReadUncommitted, .. } => self.high_watermark,
             Reader::Consumer { isolation: IsolationLevel::ReadCommitted, .. } => self.last_stable_offset(),
-            Reader::Follower { .. } | Reader::Internal => self.durable_end_offset,
+            Reader::Follower { .. } => self.log.log_end_offset(),
+            Reader::Internal => self.durable_end_offset,
         };
         let active = self.log.active_segment();
         if fetch_offset > self.log.log_end_offset() || fetch_offset < active.base_offset {

@@ -79,6 +79,6 @@ impl RemoteReplica {
 
     /// Whether it is at the leader's end, or was within the lag time.
     pub fn is_caught_up(&self, leader_end: Offset, now: MonotonicMs, lag_max_ms: u64) -> bool {
-        self.log_end_offset == leader_end || self.last_caught_up.is_some_and(|at| now.since_ms(at) <= lag_max_ms)
+        self.log_end_offset >= leader_end || self.last_caught_up.is_some_and(|at| now.since_ms(at) <= lag_max_ms)
     }
 }

@@ -15,7 +15,7 @@ use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::{ErrorCode, LeaderEpoch, Now, Offset, TimestampMs};
 use tracing::debug;
 
-use super::Replica;
+use super::{Awaited, Replica};
 use crate::storage::disk_space::Writer;
 
 /// How long a writer rests that found the disk full, or no descriptor.
@@ -182,6 +182,7 @@ impl Replica {
                 };
                 self.place(*prepared);
                 self.wake_writer();
+                self.wake_fetches(Awaited::Appended);
                 Ok(appended)
             }
             LeaderAppend::Duplicate(duplicate) => Ok(Appended {
