@@ -1,4 +1,5 @@
-//! What the benches of whole nodes share: tables of results, and what a process has used.
+//! What the benches of whole nodes share: the sides that are compared, tables of results, and what a process has used.
 
+pub mod sides;
 pub mod table;
 pub mod usage;

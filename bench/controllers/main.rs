@@ -12,14 +12,12 @@ mod measure;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
-use ringlog_bench::table::{self, Row};
-use ringlog_e2e_tests::node::Kind;
-use serde_json::json;
+use ringlog_bench::sides::{self, Numbers, Side};
 
 use crate::load::Load;
-use crate::measure::{Numbers, Side};
+use crate::measure::{failover, partitions};
 
 /// Measures controllers: creation of partitions, starts with many, hand-over, failover.
 #[derive(Debug, Parser)]
@@ -84,108 +82,47 @@ impl Options {
     }
 
     fn sides(&self) -> Vec<Side> {
-        let heap = self.heap();
-        // As Kafka's own start script sets them.
-        let kafka =
-            [format!("-Xms{heap}"), format!("-Xmx{heap}"), "-XX:+UseG1GC".into(), "-XX:MaxGCPauseMillis=20".into()];
-        let kafka = Side { kind: Kind::Kafka, java_options: kafka.into() };
-        let ringlog = Side { kind: Kind::Ringlog, java_options: Vec::new() };
-        match (self.only.as_deref(), self.against.as_deref()) {
-            (Some("kafka"), _) => vec![kafka],
-            (None, Some(_)) => vec![ringlog, kafka],
-            _ => vec![ringlog],
-        }
+        sides::of(self.only.as_deref(), self.against.is_some(), self.heap())
     }
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let sides = options.sides();
-    let mut report = Report { sides: sides.iter().map(Side::name).collect(), rows: Vec::new(), failures: Vec::new() };
-    for part in &options.parts {
-        for (number, side) in sides.iter().enumerate() {
-            println!("{part}: {}", side.name());
-            match measure(&options, part, side) {
-                Ok(numbers) => report.add(number, part, numbers),
-                // The other numbers are worth having all the same.
-                Err(error) => report.failures.push(format!("{part}, {}: {error:#}", side.name())),
-            }
-        }
-    }
-    print!("{}", report.text(&options));
-    if let Some(path) = &options.json {
-        std::fs::write(path, report.json()?).with_context(|| format!("can't write {}", path.display()))?;
-    }
-    if !report.failures.is_empty() {
-        bail!("{} measurements failed", report.failures.len());
-    }
-    Ok(())
+    let load = options.load();
+    let header = format!(
+        "{} topics of {} partitions with {} replicas, {} connections x {} requests in flight, Kafka's heap {}",
+        load.topics,
+        load.partitions_per_topic,
+        load.replicas,
+        load.connections,
+        load.in_flight,
+        options.heap()
+    );
+    let report = sides::measure_all(&options.sides(), &options.parts, |part, side| {
+        let mut numbers = measure(&options, part, side)?;
+        let prefix = match part {
+            "one" => "1 controller: ",
+            "three" => "3 controllers: ",
+            _ => "",
+        };
+        numbers.iter_mut().for_each(|(name, _)| name.insert_str(0, prefix));
+        Ok(numbers)
+    });
+    report.finish(&header, options.json.as_deref())
 }
 
 fn measure(options: &Options, part: &str, side: &Side) -> Result<Numbers> {
     match part {
-        "one" => side.partitions(1, &options.load(), options.turns),
-        "three" => side.partitions(3, &options.load(), options.turns),
+        "one" => partitions(side, 1, &options.load(), options.turns),
+        "three" => partitions(side, 3, &options.load(), options.turns),
         "failover" => {
             let (fetch, election) = (options.fetch_timeout_ms, options.fetch_timeout_ms / 2);
             let same =
                 format!("controller.quorum.fetch.timeout.ms={fetch}\ncontroller.quorum.election.timeout.ms={election}");
-            let mut numbers = side.failover(&format!("fetch timeout {fetch} ms"), &same, options.turns)?;
-            numbers.extend(side.failover("each side's defaults", "", options.turns)?);
+            let mut numbers = failover(side, &format!("fetch timeout {fetch} ms"), &same, options.turns)?;
+            numbers.extend(failover(side, "each side's defaults", "", options.turns)?);
             Ok(numbers)
         }
         _ => bail!("parts are one, three, failover; not {part}"),
-    }
-}
-
-struct Report {
-    sides: Vec<&'static str>,
-    rows: Vec<Row>,
-    failures: Vec<String>,
-}
-
-impl Report {
-    fn add(&mut self, side: usize, part: &str, numbers: Numbers) {
-        for (name, value) in numbers {
-            let name = match part {
-                "one" => format!("1 controller: {name}"),
-                "three" => format!("3 controllers: {name}"),
-                _ => name,
-            };
-            let known = self.rows.iter().position(|row| row.name == name);
-            let place = known.unwrap_or_else(|| {
-                self.rows.push(Row { name, values: vec![f64::NAN; self.sides.len()] });
-                self.rows.len() - 1
-            });
-            self.rows[place].values[side] = value;
-        }
-    }
-
-    fn text(&self, options: &Options) -> String {
-        let load = options.load();
-        let mut text = format!(
-            "\n{} topics of {} partitions with {} replicas, {} connections x {} requests in flight, Kafka's heap {}\n\n",
-            load.topics,
-            load.partitions_per_topic,
-            load.replicas,
-            load.connections,
-            load.in_flight,
-            options.heap()
-        );
-        text.push_str(&table::markdown(&self.sides, &self.rows));
-        for failure in &self.failures {
-            text.push_str(&format!("\nfailed: {failure}\n"));
-        }
-        text
-    }
-
-    fn json(&self) -> Result<String> {
-        let rows = self.rows.iter().map(|row| json!({ "name": row.name, "values": row.values }));
-        let all = json!({
-            "sides": self.sides,
-            "rows": rows.collect::<Vec<_>>(),
-            "failures": self.failures,
-        });
-        Ok(serde_json::to_string_pretty(&all)?)
     }
 }

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use ringlog_bench::sides::{Numbers, Side, distribution, milliseconds};
 use ringlog_bench::usage;
-use ringlog_e2e_tests::cluster::{Cluster, ClusterPlan, Voters};
+use ringlog_e2e_tests::cluster::Cluster;
 use ringlog_e2e_tests::metadata_log;
-use ringlog_e2e_tests::node::{Kind, Node, Roles};
+use ringlog_e2e_tests::node::{Node, Roles};
 use ringlog_e2e_tests::quorum_view::QuorumView;
 use ringlog_e2e_tests::wait_until;
 
@@ -19,63 +20,38 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const IDLE_CORES: f64 = 0.3;
 const SNAPSHOT_SIZE: &str = "metadata.log.max.record.bytes.between.snapshots";
 
-/// One side, and how it is to be started.
-#[derive(Debug, Clone)]
-pub struct Side {
-    /// Which program.
-    pub kind: Kind,
-    /// Options for Java, if it is Kafka.
-    pub java_options: Vec<String>,
+/// Creating partitions at so many controllers, and what follows from having so many partitions.
+pub fn partitions(side: &Side, controllers: usize, load: &Load, turns: usize) -> Result<Numbers> {
+    let plan = side.plan(&format!("{controllers}"), "");
+    let mut cluster = plan.controllers(controllers, &[side.kind], Roles::Controller).prepare()?;
+    cluster.start()?;
+    let brokers = Brokers::start(&cluster.controllers())?;
+    let mut numbers = create(&mut cluster, load).context("creating partitions")?;
+    match controllers {
+        1 => numbers.extend(start_again(&mut cluster)?),
+        _ => numbers.extend(hand_over(&mut cluster, turns)?),
+    }
+    drop(brokers);
+    Ok(numbers)
 }
 
-/// Names and numbers.
-pub type Numbers = Vec<(String, f64)>;
-
-impl Side {
-    /// For the table.
-    pub fn name(&self) -> &'static str {
-        if self.kind == Kind::Kafka { "kafka" } else { "ringlog" }
+/// From the death of the active controller until a topic is created by way of a broker that stays up.
+pub fn failover(side: &Side, name: &str, settings: &str, kills: usize) -> Result<Numbers> {
+    let plan = side.plan(&format!("failover-{name}"), settings);
+    let plan = plan.controllers(3, &[side.kind], Roles::Controller).brokers(1, &[side.kind]);
+    let mut cluster = plan.prepare()?;
+    cluster.start()?;
+    load::until_created(&cluster.brokers(), "before", PATIENCE)?;
+    let mut times = Vec::new();
+    for kill in 0..kills {
+        let view = wait_until_idle(&mut cluster)?;
+        cluster.node(view.leader)?.kill()?;
+        let begin = Instant::now();
+        load::until_created(&cluster.brokers(), &format!("after-{kill}"), PATIENCE)?;
+        times.push(begin.elapsed());
+        cluster.start_node(view.leader)?;
     }
-
-    fn plan(&self, what: &str, settings: &str) -> ClusterPlan {
-        let options: Vec<&str> = self.java_options.iter().map(String::as_str).collect();
-        let plan = ClusterPlan::new(&format!("bench-{}-{what}", self.name()), Voters::Initial);
-        plan.settings(settings).java_options(&options)
-    }
-
-    /// Creating partitions at so many controllers, and what follows from having so many partitions.
-    pub fn partitions(&self, controllers: usize, load: &Load, turns: usize) -> Result<Numbers> {
-        let plan = self.plan(&format!("{controllers}"), "");
-        let mut cluster = plan.controllers(controllers, &[self.kind], Roles::Controller).prepare()?;
-        cluster.start()?;
-        let brokers = Brokers::start(&cluster.controllers())?;
-        let mut numbers = create(&mut cluster, load).context("creating partitions")?;
-        match controllers {
-            1 => numbers.extend(start_again(&mut cluster)?),
-            _ => numbers.extend(hand_over(&mut cluster, turns)?),
-        }
-        drop(brokers);
-        Ok(numbers)
-    }
-
-    /// From the death of the active controller until a topic is created by way of a broker that stays up.
-    pub fn failover(&self, name: &str, settings: &str, kills: usize) -> Result<Numbers> {
-        let plan = self.plan(&format!("failover-{name}"), settings);
-        let plan = plan.controllers(3, &[self.kind], Roles::Controller).brokers(1, &[self.kind]);
-        let mut cluster = plan.prepare()?;
-        cluster.start()?;
-        load::until_created(&cluster.brokers(), "before", PATIENCE)?;
-        let mut times = Vec::new();
-        for kill in 0..kills {
-            let view = wait_until_idle(&mut cluster)?;
-            cluster.node(view.leader)?.kill()?;
-            let begin = Instant::now();
-            load::until_created(&cluster.brokers(), &format!("after-{kill}"), PATIENCE)?;
-            times.push(begin.elapsed());
-            cluster.start_node(view.leader)?;
-        }
-        Ok(distribution(&format!("failover by way of a broker, {name}"), times))
-    }
+    Ok(distribution(&format!("failover by way of a broker, {name}"), times))
 }
 
 fn create(cluster: &mut Cluster, load: &Load) -> Result<Numbers> {
@@ -188,16 +164,4 @@ fn wait_until_idle(cluster: &mut Cluster) -> Result<QuorumView> {
         Ok((share < IDLE_CORES).then_some(()))
     })?;
     cluster.wait_until_caught_up()
-}
-
-fn distribution(name: &str, mut times: Vec<Duration>) -> Numbers {
-    times.sort();
-    let (Some(median), Some(max)) = (times.get(times.len() / 2), times.last()) else { return Vec::new() };
-    let shown: Vec<String> = times.iter().map(|time| format!("{:.0}", milliseconds(*time))).collect();
-    println!("{name}, ms: {}", shown.join(" "));
-    vec![(format!("{name}, median ms"), milliseconds(*median)), (format!("{name}, longest ms"), milliseconds(*max))]
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }

@@ -16,7 +16,7 @@ use ringlog_quorum::snapshots::SnapshotPolicy;
 use ringlog_quorum::{ControllerRequest, Input, NodeFault, QuorumNode, Work};
 use ringlog_raft::{ReadFailed, ReplyToken, RoleChange};
 use ringlog_ring as ring;
-use ringlog_types::Offset;
+use ringlog_types::{BrokerEpoch, NodeId, Offset};
 use rustc_hash::FxHashMap;
 use tracing::{error, info, trace, warn};
 
@@ -164,6 +164,7 @@ impl Driver {
     fn take_in(&mut self, wake: Wake) -> Result<Turn, DriverFault> {
         match wake {
             Wake::Command(Some(Command::Stop(done))) => return Ok(Turn::Stop(Some(done))),
+            Wake::Command(Some(Command::BrokerGone(id, epoch))) => self.on_broker_gone(id, epoch),
             Wake::Command(None) | Wake::RaftRequest(None) | Wake::Finished(None) => return Ok(Turn::Stop(None)),
             Wake::Command(Some(Command::Request(request, reply))) | Wake::RaftRequest(Some((request, reply))) => {
                 self.on_request(request, reply);
@@ -196,6 +197,7 @@ impl Driver {
             }
             match self.inboxes.controller.try_recv() {
                 Some(Command::Request(request, reply)) => self.on_request(request, reply),
+                Some(Command::BrokerGone(id, epoch)) => self.on_broker_gone(id, epoch),
                 Some(Command::Stop(done)) => return Ok(Turn::Stop(Some(done))),
                 None => break,
             }
@@ -210,6 +212,13 @@ impl Driver {
             self.node.on_heartbeats_received(self.handle.arrivals.take());
             self.node.step(Input::Tick, now);
         }
+    }
+
+    /// A heartbeat that came before its process ended counts no more than that.
+    fn on_broker_gone(&mut self, id: NodeId, epoch: BrokerEpoch) {
+        let now = ring::now().monotonic;
+        self.node.on_heartbeats_received(self.handle.arrivals.take());
+        self.node.on_broker_gone(id, epoch, now);
     }
 
     async fn next(&self, takes_requests: bool) -> Wake {

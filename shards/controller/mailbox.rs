@@ -7,7 +7,7 @@ use ringlog_protocol::ResponseBody;
 use ringlog_quorum::{ControllerRequest, Input, LoadedSnapshot};
 use ringlog_raft::SnapshotId;
 use ringlog_ring as ring;
-use ringlog_types::Offset;
+use ringlog_types::{BrokerEpoch, NodeId, Offset};
 
 use super::metadata_log::SnapshotInfo;
 use super::metadata_log_error::MetadataLogError;
@@ -16,6 +16,8 @@ use super::metadata_log_error::MetadataLogError;
 pub enum Command {
     /// A request, and where its answer goes.
     Request(Box<ControllerRequest>, Reply),
+    /// Nothing listens any more where a broker did, in this life of it.
+    BrokerGone(NodeId, BrokerEpoch),
     /// Stop in order; the sender is dropped when that is done.
     Stop(ring::OneshotSender<()>),
 }

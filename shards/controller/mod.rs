@@ -14,6 +14,7 @@
 //! ```
 
 mod arrivals;
+mod broker_watch;
 mod contacts;
 mod driver;
 mod handle;
@@ -97,6 +98,9 @@ pub async fn start(controller: &Rc<Controller>) -> Result<(), LoadFault> {
     let machine = QuorumNode::new(config, loaded.node, random, ring::now());
     let inboxes = Inboxes { controller: controller_inbox, raft: raft_inbox };
     controller.core.spawn_until_stop(watch_quorum(controller.clone(), handle.clone()));
+    if node.config.roles.controller {
+        broker_watch::start(controller, &handle);
+    }
     let driver =
         driver::Driver::new(controller.clone(), handle, inboxes, machine, loaded.log, policy, request_timeout_ms);
     if node.controller_index < node.shards {

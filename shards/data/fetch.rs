@@ -13,6 +13,7 @@
 mod messages;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringlog_log::transaction_index::AbortedTransaction as IndexedAbort;
 use ringlog_metadata::MetadataImage;
@@ -20,6 +21,7 @@ use ringlog_partition::{
     FetchContext, FollowerFetch, IsolationLevel, PartitionResult, ReadInfo, ReadPlan, ReadRequest, Reader,
     SessionTopic, Standing,
 };
+use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::fetch_request::FetchRequest;
 use ringlog_protocol::messages::fetch_response::FetchResponse;
 use ringlog_ring::{self as ring, BytePermit};
@@ -45,15 +47,36 @@ const HIGH_WATERMARK_WAITS_MS: u64 = 10;
 const USUAL_BATCH_BYTES: usize = 1_048_588;
 
 /// Who fetches, and under which limits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Wanted {
     follower: Option<Follower>,
+    /// Where a consumer is, if it is to be sent to a replica in its rack.
+    place: Option<Arc<ConsumerPlace>>,
     isolation: IsolationLevel,
     from_follower: bool,
     /// Of all partitions.
     max_bytes: usize,
     /// The first batch may have so many when that is more.
     first_batch_bytes: usize,
+}
+
+/// Where a consumer is.
+#[derive(Debug)]
+struct ConsumerPlace {
+    rack: StrBytes,
+    /// The listener that it came in by, and would go to elsewhere.
+    listener: String,
+}
+
+impl ConsumerPlace {
+    /// Whether that broker is in the consumer's rack, and serves it.
+    fn is_near(&self, image: &MetadataImage, broker: NodeId) -> bool {
+        image.cluster.broker(broker).is_some_and(|broker| {
+            broker.rack.as_deref() == Some(self.rack.as_str())
+                && broker.is_active()
+                && broker.endpoint(&self.listener).is_some()
+        })
+    }
 }
 
 /// A follower that fetches.
@@ -112,6 +135,8 @@ struct Outcome {
     too_large_bytes: Option<usize>,
     aborted: Option<Vec<IndexedAbort>>,
     diverging: Option<(LeaderEpoch, Offset)>,
+    /// A replica that the consumer should read from instead.
+    preferred: Option<NodeId>,
 }
 
 impl Outcome {
@@ -129,7 +154,7 @@ pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: Fe
     let deadline = now.plus_ms(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     let limit = usize::try_from(request.max_bytes.min(plane.core.node.config.network.fetch_max_bytes)).unwrap_or(0);
-    let wanted = Wanted::of(&request, context.api_version);
+    let wanted = Wanted::of(plane, context, &request);
     let unknown_isolation = (!matches!(request.isolation_level, 0 | 1)).then(|| request.clone());
     let session = messages::session_request(request, context.api_version, wanted.follower.is_some());
     let fetch = match plane.fetch_sessions.borrow_mut().begin(session, now) {
@@ -145,8 +170,8 @@ pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: Fe
     let mut until = deadline;
     loop {
         let Memory { max_bytes, first_batch_bytes, .. } = memory;
-        let wanted = Wanted { max_bytes, first_batch_bytes, ..wanted };
-        read(plane, &by_home, wanted, &mut outcomes).await;
+        let limited = Wanted { max_bytes, first_batch_bytes, ..wanted.clone() };
+        read(plane, &by_home, limited, &mut outcomes).await;
         let bytes: usize = outcomes.iter().map(|outcome| available(&outcome.records)).sum();
         let needs_bytes = outcomes.iter().filter_map(|outcome| outcome.too_large_bytes).max();
         if let Some(needs_bytes) = needs_bytes.filter(|_| bytes == 0) {
@@ -201,13 +226,20 @@ impl Memory {
 const FUTURE_LOCAL_REPLICA: i32 = -3;
 
 impl Wanted {
-    fn of(request: &FetchRequest, version: i16) -> Wanted {
+    fn of(plane: &DataPlane, context: &RequestContext, request: &FetchRequest) -> Wanted {
+        let version = context.api_version;
         let (replica, epoch) = if version >= 15 {
             (request.replica_state.replica_id, request.replica_state.replica_epoch)
         } else {
             (request.replica_id, -1)
         };
+        let selects = replica < 0 && plane.core.node.config.replica.selector_class.is_some();
+        let place = (selects && !request.rack_id.is_empty()).then(|| {
+            let listener = context.peer.listener.name.clone();
+            Arc::new(ConsumerPlace { rack: request.rack_id.clone(), listener })
+        });
         Wanted {
+            place,
             follower: (replica >= 0).then(|| Follower::new(NodeId(replica), BrokerEpoch(epoch))),
             isolation: if request.isolation_level == 1 && replica != FUTURE_LOCAL_REPLICA {
                 IsolationLevel::ReadCommitted
@@ -260,7 +292,8 @@ fn find_homes(plane: &DataPlane, fetch: &FetchContext) -> (Vec<Outcome>, ByHome)
 /// Whether reading found something that the client is to know at once.
 fn has_urgent(by_home: &ByHome, outcomes: &[Outcome]) -> bool {
     let mut read = by_home.parts().map(|part| &outcomes[part.place]);
-    read.any(|outcome| outcome.error.is_some() || outcome.diverging.is_some() || outcome.has_more)
+    let is_urgent = |outcome: &Outcome| outcome.error.is_some() || outcome.diverging.is_some() || outcome.has_more;
+    read.any(|outcome| is_urgent(outcome) || outcome.preferred.is_some())
 }
 
 /// Whether the session's client doesn't know yet how far partitions are committed.
@@ -286,6 +319,7 @@ async fn read(plane: &Rc<DataPlane>, by_home: &ByHome, wanted: Wanted, outcomes:
         for place in places {
             let (home, parts) = &homes[place];
             let (parts, max_bytes, may_exceed) = (parts.clone(), shares[place], place == favoured);
+            let wanted = wanted.clone();
             let work = move |plane: &Rc<DataPlane>| -> LocalFuture<_> {
                 Box::pin(read_here(plane.clone(), parts, wanted, Room::new(max_bytes, may_exceed)))
             };
@@ -317,7 +351,7 @@ async fn read_here(
     let mut outcomes = Vec::with_capacity(parts.len());
     for part in parts {
         let outcome = match plane.replicas.served(part.id) {
-            Ok(replica) => read_partition(&replica, &part, wanted, room.allow(part.max_bytes)).await,
+            Ok(replica) => read_partition(&plane, &replica, &part, &wanted, room.allow(part.max_bytes)).await,
             Err(why) => Outcome { error: Some(why.error_code()), ..Outcome::default() },
         };
         room.take(available(&outcome.records));
@@ -329,7 +363,13 @@ async fn read_here(
     outcomes
 }
 
-async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed: Option<Allowed>) -> Outcome {
+async fn read_partition(
+    plane: &DataPlane,
+    replica: &Replica,
+    part: &Part,
+    wanted: &Wanted,
+    allowed: Option<Allowed>,
+) -> Outcome {
     let reader = match wanted.follower {
         Some(follower) => Reader::Follower { replica: follower.id, stale_broker_epoch: follower.is_stale },
         None => Reader::Consumer { isolation: wanted.isolation, from_follower: wanted.from_follower },
@@ -354,6 +394,13 @@ async fn read_partition(replica: &Replica, part: &Part, wanted: Wanted, allowed:
             broker_epoch: follower.broker_epoch,
             eligible_for_isr: follower.is_active,
         });
+    }
+    if let (Some(place), ReadPlan::Records { info, .. } | ReadPlan::Empty(info)) = (&wanted.place, &plan) {
+        let image = plane.metadata.image();
+        let preferred = replica.preferred_read_replica(part.fetch_offset, |broker| place.is_near(&image, broker));
+        if preferred.is_some() {
+            return Outcome { seen, info: Some(*info), preferred, ..Outcome::default() };
+        }
     }
     match plan {
         ReadPlan::Empty(info) => {

@@ -8,7 +8,8 @@
 //! 4. A log that isn't as its leader's is cut, or begins anew ([`truncate`], [`look_for_start`]), beside the others.
 //!
 //! Bounds: a request at a time and leader, of `replica.fetch.response.max.bytes`; after an error a partition, or the whole
-//! connection, waits for `replica.fetch.backoff.ms`. Nothing is scheduled for a partition that has no news.
+//! connection, waits: for some milliseconds at first, as a new leader may not know yet that it is one, and for
+//! `replica.fetch.backoff.ms` when that goes on. Nothing is scheduled for a partition that has no news.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,7 +18,7 @@ use std::rc::Rc;
 use bytes::{Buf, Bytes};
 use ringlog_log::{EpochEndOffset, list_offsets_timestamp};
 use ringlog_metadata::MetadataImage;
-use ringlog_partition::{FetchPosition, FollowerAppendError, LeaderFetch, NextFetch};
+use ringlog_partition::{FetchPosition, FollowerAppendError, LeaderFetch, NextFetch, backoff_ms};
 use ringlog_protocol::messages::fetch_request::{self, FetchRequest};
 use ringlog_protocol::messages::fetch_response::{FetchResponse, PartitionData};
 use ringlog_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
@@ -182,7 +183,7 @@ impl ReplicaFetcher {
     }
 
     fn delay(&self, leader: &Leader, id: TopicIdPartition) {
-        leader.fetch.borrow_mut().delay(id, ring::now().monotonic.plus_ms(self.backoff_ms()));
+        leader.fetch.borrow_mut().delay(id, ring::now().monotonic, self.backoff_ms());
     }
 }
 
@@ -196,6 +197,7 @@ impl Leader {
 /// Fetches, as long as there is something to fetch.
 async fn run(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>) {
     let mut peer = None;
+    let mut failures = 0_u8;
     loop {
         let Some(next) = next_fetch(fetcher, leader) else {
             let due = leader.fetch.borrow().next_due();
@@ -208,13 +210,15 @@ async fn run(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>) {
         };
         match fetch(fetcher, leader, &mut peer, next).await {
             Ok(response) => {
+                failures = 0;
                 leader.unreachable.over(ring::now().monotonic);
                 take_in(fetcher, leader, &mut peer, response).await;
             }
             Err(fault) => {
                 peer = None;
                 on_fault(leader, &fault);
-                ring::sleep_ms(fetcher.backoff_ms()).await;
+                ring::sleep_ms(backoff_ms(failures, fetcher.backoff_ms())).await;
+                failures = failures.saturating_add(1);
             }
         }
     }
@@ -376,7 +380,10 @@ async fn take_in(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>, peer: &mut O
                     truncate(fetcher, leader, &replica, asked, &data);
                 }
                 ErrorCode::None => match append(fetcher, &replica, asked, data).await {
-                    Ok(taken) => appended.push(taken),
+                    Ok(taken) => {
+                        leader.fetch.borrow_mut().succeeded(id);
+                        appended.push(taken);
+                    }
                     Err(AppendFault::Refused(FollowerAppendError::StartsBelowEmptyLog(offset))) => {
                         let epoch = asked.leader_epoch;
                         let restart = async move |replica: &Rc<Replica>| replica.restart_at(offset, epoch).await;

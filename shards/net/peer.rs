@@ -225,7 +225,7 @@ fn remaining_ms(deadline: MonotonicMs) -> u64 {
 }
 
 /// Tries every address of the name. "Refused" is only what all of them said.
-async fn connect(
+pub async fn connect(
     lookups: &NameLookups,
     host: &str,
     port: u16,

@@ -45,7 +45,7 @@ const RULES: &[(Support, &[&str])] = &[
     (Support::NotYet("configuration providers"), &["config.providers"]),
     (Support::NotYet("metrics reporters"), &["metric.reporters", "kafka.metrics.reporters"]),
     (Support::NotYet("a principal builder class"), &["principal.builder.class"]),
-    (Support::NotYet("a replica selector for consumers"), &["replica.selector.class"]),
+    (Support::NotYet("a replica selector of one's own"), &["replica.selector.class"]),
     (Support::NotYet("tiered storage"), &["remote.log.storage.system.enable"]),
     (Support::NotYet("delegation tokens"), &["delegation.token.secret.key"]),
     (Support::NotYet("Java security providers"), &["security.providers"]),
@@ -119,6 +119,10 @@ const RULES: &[(Support, &[&str])] = &[
     (METRICS, &["metrics.*", "kafka.metrics.*", "controller.performance.*", "telemetry.max.bytes"]),
 ];
 
+/// Kafka's own classes that Ringlog has in another form, by the key that names them.
+const BUILT_IN: &[(&str, &str)] =
+    &[("replica.selector.class", "org.apache.kafka.common.replica.RackAwareReplicaSelector")];
+
 /// What Ringlog makes of `key`; none for a key that it doesn't know.
 pub fn of(key: &str) -> Option<Support> {
     if registry::broker().get(key).is_none() && registry::ringlog().get(key).is_none() {
@@ -164,7 +168,7 @@ pub(crate) fn check(given: &ConfigMap, values: &Values, errors: &mut Vec<ConfigE
         };
         let default = definition.default.value().and_then(|text| parse_value(definition, text).ok());
         let value = if base == key { values.value(key).cloned() } else { parse_value(definition, text).ok() };
-        if value == default {
+        if value == default || BUILT_IN.contains(&(base, text.as_str())) {
             continue;
         }
         match support {

@@ -57,6 +57,16 @@ struct Followed {
     /// What the leader was told last, in this session.
     told: Option<FetchPosition>,
     wait: Wait,
+    /// Failures that followed each other.
+    failures: u8,
+}
+
+/// The wait after a first failure: a leader may not know yet that it is one. Doubled with each further one.
+pub const FIRST_BACKOFF_MS: u64 = 20;
+
+/// How long to wait after so many failures in a row.
+pub fn backoff_ms(failures: u8, most_ms: u64) -> u64 {
+    FIRST_BACKOFF_MS.saturating_mul(1 << failures.min(20)).min(most_ms)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +91,7 @@ impl LeaderFetch {
     /// A partition is to be followed, or in another epoch than before.
     pub fn follow(&mut self, id: TopicIdPartition) {
         let told = self.followed.get(&id).and_then(|known| known.told);
-        self.wait(id, Followed { told, wait: Wait::No });
+        self.wait(id, Followed { told, wait: Wait::No, failures: 0 });
         self.left.remove(&id);
     }
 
@@ -101,9 +111,19 @@ impl LeaderFetch {
         self.set_wait(id, Wait::Held);
     }
 
-    /// Nothing is asked for of the partition before that time.
-    pub fn delay(&mut self, id: TopicIdPartition, until: MonotonicMs) {
-        self.set_wait(id, Wait::Until(until));
+    /// Fetching the partition failed: nothing is asked for of it for a while, `most_ms` at most, as it has failed before.
+    pub fn delay(&mut self, id: TopicIdPartition, now: MonotonicMs, most_ms: u64) {
+        let Some(known) = self.followed.get_mut(&id) else { return };
+        let wait_ms = backoff_ms(known.failures, most_ms);
+        known.failures = known.failures.saturating_add(1);
+        self.set_wait(id, Wait::Until(now.plus_ms(wait_ms)));
+    }
+
+    /// Fetching the partition succeeded.
+    pub fn succeeded(&mut self, id: TopicIdPartition) {
+        if let Some(known) = self.followed.get_mut(&id) {
+            known.failures = 0;
+        }
     }
 
     /// The partition was held, or something of it has changed.
@@ -252,7 +272,12 @@ mod tests {
         fetch.next(NOW, |_| Some(at(5)));
         fetch.on_answer(77);
         fetch.hold(id(0));
-        fetch.delay(id(2), NOW.plus_ms(50));
+        fetch.delay(id(2), NOW, 50);
+        assert_eq!(fetch.next_due(), Some(NOW.plus_ms(20)));
+        // The second time in a row.
+        fetch.delay(id(2), NOW, 50);
+        assert_eq!(fetch.next_due(), Some(NOW.plus_ms(40)));
+        fetch.delay(id(2), NOW, 50);
         assert_eq!(fetch.next_due(), Some(NOW.plus_ms(50)));
         let next = fetch.next(NOW, |_| Some(at(5))).unwrap();
         assert_eq!((next.partitions, next.forgotten), (vec![], vec![id(0), id(2)]));

@@ -11,6 +11,7 @@ mod in_sync;
 mod leader_fetch;
 mod offsets;
 mod partition;
+mod preferred;
 mod read;
 mod replica;
 mod replicated;
@@ -22,7 +23,7 @@ pub use fetch_session::{
     SessionError, SessionPartition, SessionRequest, SessionTopic,
 };
 pub use in_sync::{AlterPartitionOutcome, AlterPartitionProposal, InSyncReplicas};
-pub use leader_fetch::{FetchPosition, LeaderFetch, NextFetch};
+pub use leader_fetch::{FetchPosition, LeaderFetch, NextFetch, backoff_ms};
 pub use offsets::{DeleteRecordsError, ListOffsetsRequest, OffsetError, Truncation};
 pub use partition::{Effects, FollowerState, LeaderState, Partition, PartitionLimits, RecoveryState, Role, Standing};
 pub use read::{IsolationLevel, ReadError, ReadInfo, ReadPlan, ReadRequest, Reader};

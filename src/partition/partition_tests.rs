@@ -638,3 +638,55 @@ fn random_events_keep_the_invariants() {
         }
     }
 }
+
+fn fetched_to(partition: &mut Partition, replica: i32, offset: i64, now: u64) -> Effects {
+    let fetch = FollowerFetch {
+        replica: NodeId(replica),
+        fetch_offset: Offset(offset),
+        log_start_offset: Offset(0),
+        broker_epoch: BrokerEpoch(7),
+        eligible_for_isr: true,
+    };
+    partition.on_follower_fetch(&fetch, &config(1), at(now))
+}
+
+#[test]
+fn a_follower_reads_what_the_leader_still_writes_and_nobody_else_does() {
+    let mut partition = new_partition();
+    lead(&mut partition, 1, &[1, 2], &[1, 2], 1, 0);
+    let Ok(LeaderAppend::Append(prepared)) = prepare(&mut partition, &records(3, None), -1, 1) else {
+        panic!("not appended")
+    };
+    let read = |partition: &Partition, reader| {
+        let request =
+            ReadRequest { fetch_offset: Offset(0), reader, current_leader_epoch: None, last_fetched_epoch: None };
+        partition.read(&request).map(|plan| matches!(plan, ReadPlan::Records { limit: Offset(3), .. }))
+    };
+    let follower = Reader::Follower { replica: NodeId(2), stale_broker_epoch: false };
+    assert_eq!((read(&partition, follower), read(&partition, CONSUMER)), (Ok(true), Ok(false)));
+    // The follower has it first: it counts once the leader has it, too.
+    assert_eq!(fetched_to(&mut partition, 2, 3, 1).high_watermark, None);
+    assert_eq!(partition.high_watermark(), Offset(0));
+    let effects = partition.on_durable(prepared.next_offset, &config(1), at(2));
+    assert_eq!(effects.high_watermark, Some(Offset(3)));
+    assert_eq!(read(&partition, CONSUMER), Ok(true));
+}
+
+#[test]
+fn a_consumer_is_sent_to_a_replica_near_it_that_has_what_it_reads() {
+    let mut partition = new_partition();
+    lead(&mut partition, 1, &[1, 2, 3, 4], &[1, 2, 3], 1, 0);
+    append(&mut partition, 5, 1);
+    let near = |ids: &'static [i32]| move |id: NodeId| ids.contains(&id.0);
+    assert_eq!(partition.preferred_read_replica(Offset(2), at(1), near(&[2, 3])), None, "nobody has it yet");
+    fetched_to(&mut partition, 2, 3, 1);
+    fetched_to(&mut partition, 3, 5, 2);
+    fetched_to(&mut partition, 4, 4, 2);
+    let preferred = |ids, offset| partition.preferred_read_replica(Offset(offset), at(3), near(ids));
+    assert_eq!(preferred(&[2], 2), Some(NodeId(2)));
+    assert_eq!(preferred(&[2, 3], 2), Some(NodeId(3)), "who has most");
+    assert_eq!(preferred(&[2], 4), None, "it lacks what is asked for");
+    assert_eq!(preferred(&[4], 2), None, "it isn't in sync");
+    assert_eq!(preferred(&[1, 2, 3], 2), None, "the leader is as near");
+    assert_eq!(preferred(&[], 2), None);
+}

@@ -212,6 +212,13 @@ impl QuorumNode {
         }
     }
 
+    /// A broker's process was found gone then. What follows is due at once, see [`QuorumNode::next_deadline`].
+    pub fn on_broker_gone(&mut self, id: NodeId, epoch: BrokerEpoch, at: MonotonicMs) {
+        if let Some(controller) = &mut self.controller {
+            controller.on_broker_gone(id, epoch, at);
+        }
+    }
+
     /// When [`Input::Tick`] is due next.
     pub fn next_deadline(&self) -> MonotonicMs {
         if self.is_going_on() {

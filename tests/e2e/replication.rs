@@ -13,7 +13,7 @@ use ringlog_client::{
     Client, ClientOptions, Consumer, ConsumerOptions, NewRecord, Producer, ProducerOptions, StartOffset, Subscription,
 };
 use ringlog_e2e_tests::cluster::{self, Cluster, ClusterPlan, Voters};
-use ringlog_e2e_tests::fetching;
+use ringlog_e2e_tests::fetching::{self, Part, Wanted};
 use ringlog_e2e_tests::node::{Kind, Roles};
 use ringlog_e2e_tests::replicas::{are_the_same, wait_for_in_sync};
 use ringlog_e2e_tests::wait_until;
@@ -124,4 +124,71 @@ fn among_nodes_of_one_kind() -> Result<()> {
 #[test]
 fn among_nodes_of_both_kinds() -> Result<()> {
     replicated("mixed-replicas", &[Kind::Kafka, Kind::under_test(), Kind::Kafka])
+}
+
+/// Kafka waits for the session.
+#[test]
+fn a_process_that_ends_is_replaced_before_its_session_does() -> Result<()> {
+    if Kind::under_test() == Kind::Kafka {
+        return Ok(());
+    }
+    let _turn = cluster::turn();
+    let mut cluster = ClusterPlan::new("sudden", Voters::Static)
+        .settings("broker.session.timeout.ms=3600000\nmin.insync.replicas=2\nauto.leader.rebalance.enable=false")
+        .controllers(3, &[Kind::Ringlog], Roles::Both)
+        .prepare()?;
+    cluster.start()?;
+    fetching::create(&cluster.bootstrap(), TOPIC, &[vec![1, 2, 3], vec![2, 3, 1], vec![3, 1, 2]], &[])?;
+    let all: BTreeSet<i32> = (1..=3).collect();
+    let mut load = Load::new(&cluster)?;
+    load.run()?;
+    // Whichever of them is the active controller is killed as well, and the others know.
+    for id in cluster.controller_ids() {
+        wait_for_in_sync(&mut cluster, TOPIC, PARTITIONS, &all)?;
+        cluster.node(id)?.kill()?;
+        load.run().with_context(|| format!("{id} was killed\n{}", cluster.explanation()))?;
+        cluster.node(id)?.start()?;
+    }
+    wait_for_in_sync(&mut cluster, TOPIC, PARTITIONS, &all)?;
+    all_is_there(&mut cluster, &load)?;
+    cluster.stop_and_check()
+}
+
+/// KIP-392: a consumer in a rack is sent to a replica there.
+#[test]
+fn consumers_read_from_replicas_in_their_racks() -> Result<()> {
+    let _turn = cluster::turn();
+    let kind = Kind::under_test();
+    let mut cluster = ClusterPlan::new("racks", Voters::Static)
+        .settings("replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector")
+        .settings("auto.leader.rebalance.enable=false")
+        .controllers(3, &[kind], Roles::Both)
+        .prepare()?;
+    for id in cluster.controller_ids() {
+        cluster.node(id)?.set("broker.rack", &format!("rack-{id}"))?;
+    }
+    cluster.start()?;
+    let replicas = [vec![1, 2, 3], vec![1, 3, 2], vec![1, 2]];
+    let topic = fetching::create(&cluster.bootstrap(), TOPIC, &replicas, &[])?;
+    let mut load = Load::new(&cluster)?;
+    load.run()?;
+    let mut fetch = |from: i32, partition: i32, rack: &str| -> Result<(i32, usize)> {
+        let mut connection = fetching::connect(&cluster.node(from)?.bootstrap())?;
+        let mut request = Wanted::at_once(13).request(&[Part::of(&topic, partition, 0)]);
+        request.rack_id = rack.to_owned().into();
+        let response = connection.call_in_version(&request, 13, Duration::ZERO)?;
+        let data = response.responses.into_iter().flat_map(|topic| topic.partitions).next().context("an answer")?;
+        ensure!(data.error_code == 0, "{data:?}");
+        Ok((data.preferred_read_replica, data.records.map_or(0, |records| records.len())))
+    };
+    // The leader sends away only who is nearer to another one, and only to where the records are.
+    wait_until("the follower in the rack", PATIENCE, || Ok((fetch(1, 0, "rack-2")?.0 == 2).then_some(())))?;
+    let (preferred, bytes) = fetch(1, 0, "rack-2")?;
+    ensure!((preferred, bytes) == (2, 0), "{preferred} {bytes}");
+    for (partition, rack) in [(0, ""), (0, "rack-1"), (0, "elsewhere"), (2, "rack-3")] {
+        let (preferred, bytes) = fetch(1, partition, rack)?;
+        ensure!(preferred == -1 && bytes > 0, "{partition} {rack}: {preferred} {bytes}");
+    }
+    wait_until("what is committed to be known there", PATIENCE, || Ok((fetch(2, 0, "rack-2")?.1 > 0).then_some(())))?;
+    cluster.stop_and_check()
 }

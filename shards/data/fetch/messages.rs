@@ -21,6 +21,9 @@ use crate::storage::log_read::available;
 /// The first version of Fetch that names topics by id.
 const TOPIC_IDS_SINCE: i16 = 13;
 
+/// The first version of Fetch in which a consumer says its rack, and can be sent to another replica.
+const PREFERRED_REPLICA_SINCE: i16 = 11;
+
 /// A partition as the client names it.
 pub(super) type Name = (SessionTopic, PartitionIndex);
 
@@ -115,7 +118,7 @@ pub(super) fn result_of(outcome: &Outcome) -> PartitionResult {
         records_size: available(&outcome.records),
         high_watermark: outcome.info.map_or(Offset::NONE, |info| info.high_watermark),
         log_start_offset: outcome.info.map_or(Offset::NONE, |info| info.log_start_offset),
-        redirects_or_diverges: outcome.diverging.is_some(),
+        redirects_or_diverges: outcome.diverging.is_some() || outcome.preferred.is_some(),
     }
 }
 
@@ -175,6 +178,9 @@ fn partition_data(partition: PartitionIndex, outcome: Outcome, version: i16) -> 
         data.high_watermark = info.high_watermark.0;
         data.last_stable_offset = info.last_stable_offset.0;
         data.log_start_offset = info.log_start_offset.0;
+    }
+    if let Some(preferred) = outcome.preferred.filter(|_| version >= PREFERRED_REPLICA_SINCE) {
+        data.preferred_read_replica = preferred.0;
     }
     if let Some((epoch, end_offset)) = outcome.diverging.filter(|_| version >= 12) {
         data.diverging_epoch.epoch = epoch.0;

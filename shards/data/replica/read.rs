@@ -7,7 +7,8 @@ use ringlog_log::{EpochEndOffset, ListOffsetPlan, Log};
 use ringlog_partition::{
     IsolationLevel, ListOffsetsRequest, OffsetError, ReadError, ReadInfo, ReadPlan, ReadRequest, Unserved,
 };
-use ringlog_types::{ErrorCode, LeaderEpoch, Offset};
+use ringlog_ring as ring;
+use ringlog_types::{ErrorCode, LeaderEpoch, NodeId, Offset};
 use tracing::error;
 
 use super::Replica;
@@ -52,6 +53,11 @@ impl Replica {
     /// Plans a read: what [`Replica::read`] is to be asked for.
     pub fn plan_read(&self, request: &ReadRequest) -> Result<ReadPlan<Place>, ReadError> {
         Ok(self.partition.borrow().read(request)?.located(|location| self.place(location)))
+    }
+
+    /// The replica that a consumer is sent to instead, as [`ringlog_partition::Partition::preferred_read_replica`] says.
+    pub fn preferred_read_replica(&self, fetch_offset: Offset, is_near: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        self.partition.borrow().preferred_read_replica(fetch_offset, ring::now().monotonic, is_near)
     }
 
     /// Reads batches.

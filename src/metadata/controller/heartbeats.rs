@@ -14,12 +14,28 @@ struct BrokerHeartbeats {
     controlled_shutdown_offset: Option<Offset>,
 }
 
+/// That a broker runs, as far as its last contact tells.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    /// Of which life.
+    epoch: BrokerEpoch,
+    last_contact: MonotonicMs,
+    /// When its process was found gone, if so: nothing that came before says that it runs.
+    gone_at: Option<MonotonicMs>,
+}
+
+impl Session {
+    fn new(epoch: BrokerEpoch, at: MonotonicMs) -> Session {
+        Session { epoch, last_contact: at, gone_at: None }
+    }
+}
+
 /// Contact times and reported offsets. One entry per registered broker.
 #[derive(Debug)]
 pub(crate) struct HeartbeatManager {
     session_timeout_ms: u64,
-    /// The time of the last contact of each live session. A session ends by expiry alone, not by fencing.
-    sessions: FxHashMap<NodeId, (BrokerEpoch, MonotonicMs)>,
+    /// A session ends by expiry, or with the broker's process, not by fencing.
+    sessions: FxHashMap<NodeId, Session>,
     brokers: FxHashMap<NodeId, BrokerHeartbeats>,
 }
 
@@ -31,7 +47,7 @@ impl HeartbeatManager {
         for broker in cluster.brokers.values() {
             manager.register(broker.id);
             if !broker.is_fenced {
-                manager.sessions.insert(broker.id, (broker.epoch, now));
+                manager.sessions.insert(broker.id, Session::new(broker.epoch, now));
             }
         }
         manager
@@ -57,24 +73,43 @@ impl HeartbeatManager {
     /// A heartbeat came in then. Only registered brokers have sessions, which bounds their number.
     pub(crate) fn touch(&mut self, id: NodeId, epoch: BrokerEpoch, at: MonotonicMs) {
         if self.brokers.contains_key(&id) {
-            let session = self.sessions.entry(id).or_insert((epoch, at));
-            // Of this life of the broker a later one may be known already.
-            *session = if session.0 == epoch { (epoch, session.1.max(at)) } else { (epoch, at) };
+            let session = self.sessions.entry(id).or_insert(Session::new(epoch, at));
+            if session.epoch != epoch {
+                *session = Session::new(epoch, at);
+            }
+            // A later contact may be known already.
+            session.last_contact = session.last_contact.max(at);
+            session.gone_at = session.gone_at.filter(|gone_at| *gone_at >= at);
         }
+    }
+
+    /// The broker's process was found gone then: its session is over.
+    pub(crate) fn end_with_process(&mut self, id: NodeId, epoch: BrokerEpoch, at: MonotonicMs) {
+        if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.epoch == epoch) {
+            session.gone_at = Some(at);
+        }
+    }
+
+    fn is_over(&self, session: &Session, now: MonotonicMs) -> bool {
+        session.gone_at.is_some() || now.since_ms(session.last_contact) > self.session_timeout_ms
+    }
+
+    /// How long until the next session expires by time, if nobody is heard of.
+    pub(crate) fn next_expiry_ms(&self, now: MonotonicMs) -> Option<u64> {
+        let left = |session: &Session| session.last_contact.plus_ms(self.session_timeout_ms + 1).since_ms(now);
+        self.sessions.values().map(left).min()
     }
 
     /// For so long nobody looked at what came in: that time says nothing about who was silent.
     pub(crate) fn forgive(&mut self, ms: u64, now: MonotonicMs) {
-        for (_, last_contact) in self.sessions.values_mut() {
-            *last_contact = last_contact.plus_ms(ms).min(now);
+        for session in self.sessions.values_mut() {
+            session.last_contact = session.last_contact.plus_ms(ms).min(now);
         }
     }
 
     /// Whether the broker has been heard of in time.
     pub(crate) fn has_valid_session(&self, id: NodeId, epoch: BrokerEpoch, now: MonotonicMs) -> bool {
-        self.sessions.get(&id).is_some_and(|(session_epoch, last_contact)| {
-            *session_epoch == epoch && now.since_ms(*last_contact) <= self.session_timeout_ms
-        })
+        self.sessions.get(&id).is_some_and(|session| session.epoch == epoch && !self.is_over(session, now))
     }
 
     /// The registration changed: how far the broker has come counts anew from its next heartbeat.
@@ -122,15 +157,59 @@ impl HeartbeatManager {
 
     /// Ends one session that has expired and says whose it was.
     pub(crate) fn take_expired(&mut self, now: MonotonicMs) -> Option<(NodeId, BrokerEpoch)> {
-        let is_expired = |last_contact: MonotonicMs| now.since_ms(last_contact) > self.session_timeout_ms;
-        let expired = self.sessions.iter().filter(|(_, (_, last_contact))| is_expired(*last_contact));
-        let (id, epoch) = expired.map(|(id, (epoch, _))| (*id, *epoch)).min()?;
+        let expired = self.sessions.iter().filter(|(_, session)| self.is_over(session, now));
+        let (id, epoch) = expired.map(|(id, session)| (*id, session.epoch)).min()?;
         self.sessions.remove(&id);
         Some((id, epoch))
     }
 
     /// Whether a session has expired that was not taken yet.
     pub(crate) fn has_expired(&self, now: MonotonicMs) -> bool {
-        self.sessions.values().any(|(_, last_contact)| now.since_ms(*last_contact) > self.session_timeout_ms)
+        self.sessions.values().any(|session| self.is_over(session, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT_MS: u64 = 9_000;
+
+    fn manager() -> HeartbeatManager {
+        let mut manager = HeartbeatManager {
+            session_timeout_ms: TIMEOUT_MS,
+            sessions: FxHashMap::default(),
+            brokers: FxHashMap::default(),
+        };
+        manager.register(NodeId(1));
+        manager.touch(NodeId(1), BrokerEpoch(5), MonotonicMs(100));
+        manager
+    }
+
+    #[test]
+    fn a_session_ends_with_its_time() {
+        let mut manager = manager();
+        assert_eq!(manager.next_expiry_ms(MonotonicMs(200)), Some(TIMEOUT_MS - 99));
+        assert_eq!(manager.take_expired(MonotonicMs(100 + TIMEOUT_MS)), None);
+        assert_eq!(manager.take_expired(MonotonicMs(101 + TIMEOUT_MS)), Some((NodeId(1), BrokerEpoch(5))));
+        assert_eq!(manager.next_expiry_ms(MonotonicMs(200)), None);
+    }
+
+    #[test]
+    fn a_session_ends_with_its_process_unless_that_is_heard_of_later() {
+        let mut manager = manager();
+        let is_alive =
+            |manager: &HeartbeatManager| manager.has_valid_session(NodeId(1), BrokerEpoch(5), MonotonicMs(300));
+        manager.end_with_process(NodeId(1), BrokerEpoch(4), MonotonicMs(150));
+        assert!(is_alive(&manager), "of another life");
+        manager.end_with_process(NodeId(1), BrokerEpoch(5), MonotonicMs(150));
+        assert!(!is_alive(&manager));
+        // What had been sent before it ended.
+        manager.touch(NodeId(1), BrokerEpoch(5), MonotonicMs(140));
+        assert!(!is_alive(&manager) && manager.has_expired(MonotonicMs(160)));
+        manager.touch(NodeId(1), BrokerEpoch(5), MonotonicMs(170));
+        assert!(is_alive(&manager) && !manager.has_expired(MonotonicMs(180)));
+        manager.end_with_process(NodeId(1), BrokerEpoch(5), MonotonicMs(190));
+        assert_eq!(manager.take_expired(MonotonicMs(190)), Some((NodeId(1), BrokerEpoch(5))));
     }
 }

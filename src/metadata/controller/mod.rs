@@ -160,6 +160,15 @@ impl Controller {
         }
     }
 
+    /// Notes that a broker's process is gone: it is fenced with the next periodic work, which is due at once.
+    pub fn on_broker_gone(&mut self, broker: NodeId, epoch: BrokerEpoch, at: MonotonicMs) {
+        if let Some(active) = &mut self.active
+            && active.is_current_epoch(broker.0, epoch.0)
+        {
+            active.on_broker_gone(broker, epoch, at);
+        }
+    }
+
     /// Decides a request. The records are replayed into the uncommitted state and must go into the log at the
     /// context's `next_offset`; if that fails, [`Controller::resign`].
     pub fn handle(

@@ -1,7 +1,7 @@
 //! What the active controller does without being asked, and when.
 
 use ringlog_protocol::metadata_records::NoOpRecord;
-use ringlog_types::{MonotonicMs, Now};
+use ringlog_types::{BrokerEpoch, MonotonicMs, NodeId, Now};
 
 use super::context::{ControllerConfig, record};
 use super::partition_change::Election;
@@ -66,8 +66,20 @@ impl ActiveController {
         if task == Task::FenceStaleBrokers && late_ms > MAX_LATE_MS {
             self.heartbeats.forgive(late_ms, now);
         }
-        self.deadlines.due[position] = period_ms(task, &self.config).map(|period| now.plus_ms(period));
+        let period_ms = period_ms(task, &self.config);
+        // The end of a session isn't waited for longer than it takes.
+        let expiry_ms = self.heartbeats.next_expiry_ms(now).filter(|_| task == Task::FenceStaleBrokers);
+        let wait_ms = period_ms.map(|period| expiry_ms.map_or(period, |expiry| period.min(expiry.max(1))));
+        self.deadlines.due[position] = wait_ms.map(|wait| now.plus_ms(wait));
         Some(task)
+    }
+
+    /// A broker's process was found gone: it is fenced at once.
+    pub(crate) fn on_broker_gone(&mut self, id: NodeId, epoch: BrokerEpoch, at: MonotonicMs) {
+        self.heartbeats.end_with_process(id, epoch, at);
+        if let Some(position) = TASKS.iter().position(|it| *it == Task::FenceStaleBrokers) {
+            self.deadlines.due[position] = Some(at);
+        }
     }
 
     fn run_again_soon(&mut self, task: Task, now: MonotonicMs) {
