@@ -6,9 +6,18 @@ const FIRST_SLOTS: usize = 16;
 /// Puts elements, which were added in this order to a map or set that began empty, into the order of its iterator.
 /// `hash` is what Java's `hashCode` gives for an element.
 pub fn iteration_order<T>(added: Vec<T>, hash: impl Fn(&T) -> i32) -> Vec<T> {
-    let mut slots = FIRST_SLOTS;
+    by_slot(FIRST_SLOTS, added, hash)
+}
+
+/// As [`iteration_order`], of a map that was made for so many elements.
+pub fn sized_iteration_order<T>(added: Vec<T>, hash: impl Fn(&T) -> i32) -> Vec<T> {
+    by_slot(added.len().next_power_of_two(), added, hash)
+}
+
+fn by_slot<T>(first_slots: usize, added: Vec<T>, hash: impl Fn(&T) -> i32) -> Vec<T> {
+    let mut slots = first_slots;
     // A map that is more than three quarters full is made twice as large.
-    while added.len() > slots / 4 * 3 {
+    while added.len() > slots * 3 / 4 {
         slots *= 2;
     }
     let slot = |element: &T| {
@@ -48,6 +57,17 @@ mod tests {
         let partitions: Vec<(&str, i32)> = [0, 1, 2, 3, 4].map(|partition| ("one", partition)).into();
         let ordered = iteration_order(partitions, |(topic, partition)| of_partition(topic, *partition));
         assert_eq!(ordered.iter().map(|(_, partition)| *partition).collect::<Vec<_>>(), [4, 2, 3, 0, 1]);
+    }
+
+    /// As `kafka-topics --describe` printed them: four are too many for a map of four slots.
+    #[test]
+    fn topics_come_by_the_slots_of_a_map_that_was_made_for_them() {
+        let ordered = |topics: &[&'static str]| sized_iteration_order(topics.to_vec(), |topic| of_text(topic));
+        assert_eq!(ordered(&["fragile", "pair", "wide"]), ["wide", "pair", "fragile"]);
+        let expected = ["surface-a", "surface-compact", "surface_b.c", "surface-g-streams-cnt-changelog"];
+        let sorted = ["surface-a", "surface-compact", "surface-g-streams-cnt-changelog", "surface_b.c"];
+        assert_eq!(ordered(&sorted), expected);
+        assert_eq!(ordered(&["one"]), ["one"]);
     }
 
     #[test]
