@@ -69,6 +69,7 @@ pub fn compare((topic, partition): &Partition, replicas: &BTreeMap<i32, Held>) -
 mod tests {
     use bytes::Bytes;
     use ringlog_protocol::records::{BatchBuilder, BatchOptions};
+    use ringlog_types::TimestampMs;
 
     use super::*;
 
@@ -76,7 +77,7 @@ mod tests {
         let mut builder =
             BatchBuilder::new(BatchOptions { base_offset: base_offset.into(), ..BatchOptions::default() });
         for value in values {
-            builder.append(1, None, Some(value.as_bytes()), &[]);
+            builder.append(TimestampMs(1), None, Some(value.as_bytes()), &[]);
         }
         builder.build().to_vec()
     }
