@@ -176,7 +176,7 @@ fn filters(setup: &mut Setup, full: &[&str]) -> Result<()> {
     for filter in ["under-replicated", "unavailable", "under-min-isr", "at-min-isr"] {
         let command = format!("topics --bootstrap-server $SERVERS --describe --{filter}-partitions");
         let outcome = setup.both(&command)?;
-        ensure!(!outcome.output.is_empty() == full.contains(&filter), "{filter}: {outcome:#?}");
+        ensure!(outcome.output.is_empty() != full.contains(&filter), "{filter}: {outcome:#?}");
     }
     setup.both("topics --bootstrap-server $SERVERS --describe").map(drop)
 }
