@@ -78,6 +78,11 @@ impl Admin {
         i32::try_from(self.options.request_timeout.as_millis()).unwrap_or(i32::MAX)
     }
 
+    /// How long a call may take with all its tries, in milliseconds.
+    pub fn api_timeout_ms(&self) -> i32 {
+        i32::try_from(self.options.retry_timeout.as_millis()).unwrap_or(i32::MAX)
+    }
+
     /// Does something with the client, again while nobody can be reached; who waits is told why. `call` is the name that
     /// Kafka's client gives to what is asked.
     pub fn call<T>(

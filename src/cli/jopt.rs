@@ -4,6 +4,7 @@
 
 use clap::{ArgAction, CommandFactory, Parser};
 
+use super::failure::Failure;
 use super::tool::{Refusal, help};
 
 /// Why a line can't be read. The texts are jopt-simple's.
@@ -33,6 +34,23 @@ impl Fault {
             Fault::Empty | Fault::Help => Refusal::to_stderr(help::<T>(tool)),
             Fault::Repeated(_) => Refusal::error(self.to_string()),
             fault => Refusal::with_help::<T>(tool, &fault.to_string()),
+        }
+    }
+
+    /// The class of jopt-simple's exception.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Fault::Empty | Fault::Help | Fault::Unrecognized(_) => "joptsimple.UnrecognizedOptionException",
+            Fault::MissingArgument(_) => "joptsimple.OptionMissingRequiredArgumentException",
+            Fault::Repeated(_) => "joptsimple.MultipleArgumentsForOptionException",
+        }
+    }
+
+    /// The refusal of a tool that shows its help only to those who ask for it, and a stack trace to others.
+    pub fn with_trace<T: CommandFactory>(&self, tool: &str) -> Refusal {
+        match self {
+            Fault::Empty | Fault::Help => self.with_help::<T>(tool),
+            fault => Failure::of_line(fault).into(),
         }
     }
 }

@@ -7,13 +7,19 @@ mod console_consumer;
 mod console_producer;
 mod dev;
 mod exception;
+mod failure;
 mod feature_tables;
 mod features;
+mod java_hash;
+mod java_time;
 mod java_uuid;
 mod jopt;
+mod leader_election;
+mod log_dirs;
 mod logging;
 mod metadata_quorum;
 mod output;
+mod replica_verification;
 mod server;
 mod signals;
 mod storage;
@@ -41,6 +47,9 @@ const TOOLS: &[(&str, &[&str], &str)] = &[
     ("console-consumer", &[], "Print a topic's records"),
     ("metadata-quorum", &[], "Show the controllers' quorum and change who is in it"),
     ("features", &[], "Show and change which features the cluster uses"),
+    ("leader-election", &[], "Have leaders of partitions elected: preferred ones, or any where there is none"),
+    ("log-dirs", &[], "Show what lies in the brokers' log directories"),
+    ("replica-verification", &[], "Compare the replicas of topics all the time"),
     ("tune", &[], "Say what the host should be like: tune --check"),
 ];
 
@@ -113,7 +122,7 @@ fn overview() -> String {
                     kafka-TOOL or kafka-TOOL.sh to it.\n\n"
         .to_owned();
     for (name, _, what) in TOOLS {
-        text += &format!("  {name:<18} {what}\n");
+        text += &format!("  {name:<20} {what}\n");
     }
     text += "\nringlog TOOL --help lists a tool's options.";
     text
@@ -131,6 +140,14 @@ fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Res
         "topics" => topics::run(&topics::TopicsArgs::read("kafka-topics", arguments)?, out),
         "metadata-quorum" => metadata_quorum::run(&metadata_quorum::MetadataQuorumArgs::read(arguments)?, out),
         "features" => features::run(&features::FeaturesArgs::read(arguments)?, out),
+        "leader-election" => {
+            leader_election::run(&leader_election::ElectionArgs::read("kafka-leader-election", arguments)?, out)
+        }
+        "log-dirs" => log_dirs::run(&log_dirs::LogDirsArgs::read("kafka-log-dirs", arguments)?, out),
+        "replica-verification" => {
+            let args = replica_verification::VerificationArgs::read("kafka-replica-verification", arguments)?;
+            replica_verification::run(&args, out)
+        }
         "console-producer" => {
             let plan = console_producer::ProducerArgs::read("kafka-console-producer", arguments)?;
             let stop = Stop::on_signals().map_err(Refusal::error)?;

@@ -10,8 +10,11 @@ mod command_lines;
 use command_lines::words;
 
 use super::features::{self, FeaturesArgs};
+use super::leader_election::{self, ElectionArgs};
+use super::log_dirs::{self, LogDirsArgs};
 use super::metadata_quorum::{self, MetadataQuorumArgs};
 use super::output::Captured;
+use super::replica_verification::{self, VerificationArgs};
 use super::storage::{self, StorageArgs};
 use super::tool::Refusal;
 
@@ -25,6 +28,13 @@ fn run(tool: &str, arguments: &[String]) -> (Captured, u8) {
             MetadataQuorumArgs::read(arguments).map(|args| metadata_quorum::run(&args, &mut out))
         }
         "kafka-features" => FeaturesArgs::read(arguments).map(|args| features::run(&args, &mut out)),
+        "kafka-leader-election" => {
+            ElectionArgs::read(tool, arguments).map(|args| leader_election::run(&args, &mut out))
+        }
+        "kafka-log-dirs" => LogDirsArgs::read(tool, arguments).map(|args| log_dirs::run(&args, &mut out)),
+        "kafka-replica-verification" => {
+            VerificationArgs::read(tool, arguments).map(|args| replica_verification::run(&args, &mut out))
+        }
         "kafka-storage" => StorageArgs::read(tool, arguments).map(|args| storage::run(args, &mut out)),
         tool => panic!("{tool} isn't known here"),
     };

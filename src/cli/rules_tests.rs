@@ -4,7 +4,10 @@
 use super::console_consumer::ConsumerArgs;
 use super::console_producer::ProducerArgs;
 use super::features::FeaturesArgs;
+use super::leader_election::ElectionArgs;
+use super::log_dirs::LogDirsArgs;
 use super::metadata_quorum::MetadataQuorumArgs;
+use super::replica_verification::VerificationArgs;
 use super::server::ServerArgs;
 use super::storage::StorageArgs;
 use super::tool::Refusal;
@@ -17,6 +20,9 @@ fn read(tool: &str, arguments: &[String]) -> Option<Result<(), Refusal>> {
         "kafka-topics" => TopicsArgs::read(tool, arguments).map(drop),
         "kafka-console-producer" => ProducerArgs::read(tool, arguments).map(drop),
         "kafka-console-consumer" => ConsumerArgs::read(tool, arguments, 1).map(drop),
+        "kafka-leader-election" => ElectionArgs::read(tool, arguments).map(drop),
+        "kafka-log-dirs" => LogDirsArgs::read(tool, arguments).map(drop),
+        "kafka-replica-verification" => VerificationArgs::read(tool, arguments).map(drop),
         "kafka-storage" => StorageArgs::read(tool, arguments).map(drop),
         "kafka-metadata-quorum" => MetadataQuorumArgs::read(arguments).map(drop),
         "kafka-features" => FeaturesArgs::read(arguments).map(drop),
@@ -28,6 +34,9 @@ fn read(tool: &str, arguments: &[String]) -> Option<Result<(), Refusal>> {
 /// The words that a refusal must have for the gist of Kafka's.
 fn expected_text(tool: &str, gist: &str) -> String {
     if let Some(option) = gist.strip_prefix("missing ") {
+        if tool == "kafka-leader-election" {
+            return format!("Missing required option(s): {option}");
+        }
         return format!("Missing required argument \"[{option}]\"");
     }
     if let Some((option, other)) = gist.split_once(" excludes ") {
@@ -46,6 +55,9 @@ fn expected_text(tool: &str, gist: &str) -> String {
         "usage printed" if tool == "kafka-features" => "Type --help for help.".to_owned(),
         "usage printed" if tool == "kafka-metadata-quorum" => format!("usage: {tool} "),
         gist if gist.starts_with("wants one action of") => "Command must include exactly one action: ".to_owned(),
+        gist if tool == "kafka-leader-election" && gist.starts_with("wants exactly one of") => {
+            "One and only one of the following options is required: topic, all-topic-partitions".to_owned()
+        }
         gist if gist.starts_with("wants exactly one of") => {
             "Exactly one of the following arguments is required: [topic], [include]".to_owned()
         }
@@ -79,7 +91,7 @@ fn lines_end_as_with_kafkas_tools() {
             (end, _) => panic!("{row}\n{end:?}"),
         }
     }
-    assert!(checked >= 38, "only {checked} rows are about these tools");
+    assert!(checked >= 49, "only {checked} rows are about these tools");
 }
 
 fn arguments(line: &str) -> Vec<String> {

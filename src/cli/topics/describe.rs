@@ -20,8 +20,8 @@ use ringlog_types::ErrorCode;
 use super::{LIST, TIMEOUT_MS, TopicsArgs, existing_names, names, number};
 use crate::cli::admin::Admin;
 use crate::cli::exception::Exception;
-use crate::cli::java_uuid;
 use crate::cli::output::Output;
+use crate::cli::{java_hash, java_uuid};
 
 /// Resource type of a topic's configuration.
 const TOPIC_RESOURCE: i8 = 2;
@@ -49,7 +49,11 @@ pub fn run(admin: &mut Admin, args: &TopicsArgs, out: &mut dyn Output) -> Result
     let configs = describe_configs(admin, &names, out)?;
     let reassignments = list_reassignments(admin, &topics, out)?;
     let live: BTreeSet<i32> = admin.metadata("describeCluster", out)?.brokers.keys().copied().collect();
-    for topic in &topics {
+    // Kafka's tool has them in a map.
+    let ordered = java_hash::sized_iteration_order(topics.iter().collect(), |topic| {
+        java_hash::of_text(topic.name.as_deref().unwrap_or_default())
+    });
+    for topic in ordered {
         let name = topic.name.as_deref().unwrap_or_default();
         let empty = Configs::new();
         let description = Description {
