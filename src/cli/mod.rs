@@ -14,6 +14,7 @@ mod jopt;
 mod logging;
 mod metadata_quorum;
 mod output;
+mod reassign_partitions;
 mod server;
 mod signals;
 mod storage;
@@ -41,6 +42,7 @@ const TOOLS: &[(&str, &[&str], &str)] = &[
     ("console-consumer", &[], "Print a topic's records"),
     ("metadata-quorum", &[], "Show the controllers' quorum and change who is in it"),
     ("features", &[], "Show and change which features the cluster uses"),
+    ("reassign-partitions", &[], "Move partitions between brokers and log directories"),
     ("tune", &[], "Say what the host should be like: tune --check"),
 ];
 
@@ -113,7 +115,7 @@ fn overview() -> String {
                     kafka-TOOL or kafka-TOOL.sh to it.\n\n"
         .to_owned();
     for (name, _, what) in TOOLS {
-        text += &format!("  {name:<18} {what}\n");
+        text += &format!("  {name:<19} {what}\n");
     }
     text += "\nringlog TOOL --help lists a tool's options.";
     text
@@ -131,6 +133,10 @@ fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Res
         "topics" => topics::run(&topics::TopicsArgs::read("kafka-topics", arguments)?, out),
         "metadata-quorum" => metadata_quorum::run(&metadata_quorum::MetadataQuorumArgs::read(arguments)?, out),
         "features" => features::run(&features::FeaturesArgs::read(arguments)?, out),
+        "reassign-partitions" => {
+            let args = reassign_partitions::ReassignPartitionsArgs::read(arguments)?;
+            reassign_partitions::run(&args, random_seed(), out)
+        }
         "console-producer" => {
             let plan = console_producer::ProducerArgs::read("kafka-console-producer", arguments)?;
             let stop = Stop::on_signals().map_err(Refusal::error)?;

@@ -12,6 +12,7 @@ use command_lines::words;
 use super::features::{self, FeaturesArgs};
 use super::metadata_quorum::{self, MetadataQuorumArgs};
 use super::output::Captured;
+use super::reassign_partitions::{self, ReassignPartitionsArgs};
 use super::storage::{self, StorageArgs};
 use super::tool::Refusal;
 
@@ -25,6 +26,9 @@ fn run(tool: &str, arguments: &[String]) -> (Captured, u8) {
             MetadataQuorumArgs::read(arguments).map(|args| metadata_quorum::run(&args, &mut out))
         }
         "kafka-features" => FeaturesArgs::read(arguments).map(|args| features::run(&args, &mut out)),
+        "kafka-reassign-partitions" => {
+            ReassignPartitionsArgs::read(arguments).map(|args| reassign_partitions::run(&args, 1, &mut out))
+        }
         "kafka-storage" => StorageArgs::read(tool, arguments).map(|args| storage::run(args, &mut out)),
         tool => panic!("{tool} isn't known here"),
     };

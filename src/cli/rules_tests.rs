@@ -5,6 +5,7 @@ use super::console_consumer::ConsumerArgs;
 use super::console_producer::ProducerArgs;
 use super::features::FeaturesArgs;
 use super::metadata_quorum::MetadataQuorumArgs;
+use super::reassign_partitions::ReassignPartitionsArgs;
 use super::server::ServerArgs;
 use super::storage::StorageArgs;
 use super::tool::Refusal;
@@ -20,6 +21,7 @@ fn read(tool: &str, arguments: &[String]) -> Option<Result<(), Refusal>> {
         "kafka-storage" => StorageArgs::read(tool, arguments).map(drop),
         "kafka-metadata-quorum" => MetadataQuorumArgs::read(arguments).map(drop),
         "kafka-features" => FeaturesArgs::read(arguments).map(drop),
+        "kafka-reassign-partitions" => ReassignPartitionsArgs::read(arguments).map(drop),
         "kafka-server-start" => ServerArgs::read(tool, arguments).map(drop),
         _ => return None,
     })
@@ -79,7 +81,7 @@ fn lines_end_as_with_kafkas_tools() {
             (end, _) => panic!("{row}\n{end:?}"),
         }
     }
-    assert!(checked >= 38, "only {checked} rows are about these tools");
+    assert!(checked >= 47, "only {checked} rows are about these tools");
 }
 
 fn arguments(line: &str) -> Vec<String> {
