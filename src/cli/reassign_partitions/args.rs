@@ -165,12 +165,11 @@ impl ReassignPartitionsArgs {
             return Err(tool::missing::<ReassignPartitionsArgs>(TOOL, missing));
         }
         let goes_with_it = |option: &str| {
-            option == action.name || [COMMON, action.required, action.optional].iter().any(|them| them.contains(&option))
+            option == action.name
+                || [COMMON, action.required, action.optional].iter().any(|them| them.contains(&option))
         };
         match names(arguments).find(|option| self.is_given(option) && !goes_with_it(option)) {
-            Some(option) => {
-                refuse(&format!("Option \"[{option}]\" can't be used with action \"[{}]\"", action.name))
-            }
+            Some(option) => refuse(&format!("Option \"[{option}]\" can't be used with action \"[{}]\"", action.name)),
             None => Ok(()),
         }
     }

@@ -27,7 +27,8 @@ pub fn run(
         let cancelled: BTreeMap<TopicPartition, Option<Vec<i32>>> = none.collect();
         let errors = cluster.reassign(&cancelled, true)?;
         if !errors.is_empty() {
-            let text = format!("Error cancelling partition reassignment{} for:\n{}", plural(errors.len()), lines(&errors));
+            let text =
+                format!("Error cancelling partition reassignment{} for:\n{}", plural(errors.len()), lines(&errors));
             return Err(Fault::Terse(text));
         }
         let (end, all) = (plural(cancelled.len()), join(cancelled.keys()));

@@ -99,9 +99,9 @@ impl Cluster<'_> {
             return Err(Exception::new("InvalidTopicException", text).into());
         }
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        let metadata = self.admin.call("describeTopics", self.out, |client| {
-            client.refresh_metadata(Some(&names), false).cloned()
-        })?;
+        let metadata = self
+            .admin
+            .call("describeTopics", self.out, |client| client.refresh_metadata(Some(&names), false).cloned())?;
         Ok(metadata)
     }
 

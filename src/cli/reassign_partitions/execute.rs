@@ -118,9 +118,8 @@ impl Cluster<'_> {
             allow_replication_factor_change: may_change_factor,
             topics,
         };
-        let is_other = |response: &AlterPartitionReassignmentsResponse| {
-            response.error_code == ErrorCode::NotController.code()
-        };
+        let is_other =
+            |response: &AlterPartitionReassignmentsResponse| response.error_code == ErrorCode::NotController.code();
         let call = "alterPartitionReassignments";
         let response = self.admin.ask(call, Target::Controller, &request, is_other, self.out)?;
         Exception::check(response.error_code, response.error_message.as_ref())?;

@@ -1,6 +1,6 @@
 //! The files that the tool is given: reassignments, and topics to move.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use super::fault::Fault;
@@ -199,9 +199,10 @@ pub fn distinct<T: Eq + std::hash::Hash + Clone>(items: impl IntoIterator<Item =
     items.into_iter().filter(|item| seen.insert(item.clone())).collect()
 }
 
-/// What is there more than once.
-fn repeated<'a, T: Ord>(items: impl IntoIterator<Item = &'a T>) -> Vec<&'a T> {
-    let mut counts: BTreeMap<&T, usize> = BTreeMap::new();
-    items.into_iter().for_each(|item| *counts.entry(item).or_default() += 1);
-    counts.into_iter().filter(|(_, count)| *count > 1).map(|(item, _)| item).collect()
+/// What is there more than once, in the order of its first place.
+fn repeated<'a, T: Eq + std::hash::Hash>(items: impl IntoIterator<Item = &'a T>) -> Vec<&'a T> {
+    let items: Vec<&T> = items.into_iter().collect();
+    let mut counts: HashMap<&T, usize> = HashMap::new();
+    items.iter().for_each(|item| *counts.entry(*item).or_default() += 1);
+    distinct(items).into_iter().filter(|item| counts[item] > 1).collect()
 }

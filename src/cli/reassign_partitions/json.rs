@@ -76,4 +76,3 @@ fn java_double(text: &str) -> String {
         _ => shown,
     }
 }
-

@@ -44,6 +44,7 @@ pub fn read(text: &str) -> Result<Json, JsonError> {
     reader.skip_blanks();
     let value = match reader.peek() {
         None => return Ok(Json::Missing),
+        Some(close @ ('}' | ']')) => return reader.misplaced_close(close, None),
         Some(_) => reader.value(0)?,
     };
     match reader.peek() {
@@ -134,6 +135,7 @@ impl Reader<'_> {
         Err(JsonError { class: END, ..self.wrong(message) })
     }
 
+    /// After a comma.
     fn end_between<T>(&self, holder: Holder) -> Result<T, JsonError> {
         Err(self.wrong(format!("Unexpected end-of-input within/between {} entries", holder.name())))
     }
@@ -155,6 +157,7 @@ impl Reader<'_> {
             Some('[') => self.array(Holder::Array(place), depth),
             Some('"') => self.string("was expecting closing quote for a string value").map(Json::String),
             Some('-' | '0'..='9') => self.number().map(Json::Number),
+            Some('+') => self.plus(),
             Some(letter) if letter.is_alphabetic() => self.token(),
             Some(letter) => self.unexpected(letter, &format!(": expected a valid value {VALUES}")),
             None => self.end(""),
@@ -218,11 +221,11 @@ impl Reader<'_> {
                 Some(letter) => {
                     return self.unexpected(letter, ": was expecting a colon to separate field name and value");
                 }
-                None => return self.end_between(holder),
+                None => return self.end(" within/between Object entries"),
             };
             self.skip_blanks();
             if self.peek().is_none() {
-                return self.end_between(holder);
+                return self.end(" within/between Object entries");
             }
             let value = self.value(depth + 1)?;
             match fields.iter_mut().find(|(known, _)| *known == name) {

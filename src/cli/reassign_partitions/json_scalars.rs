@@ -133,6 +133,22 @@ impl Reader<'_> {
         Ok(text)
     }
 
+    /// A number can't begin so.
+    pub(super) fn plus(&mut self) -> Result<Json, JsonError> {
+        self.next();
+        match self.peek() {
+            Some('0'..='9') => Err(self.wrong(
+                "Unexpected character ('+' (code 43)) in numeric value: JSON spec does not allow numbers to have plus \
+                 signs: enable `JsonReadFeature.ALLOW_LEADING_PLUS_SIGN_FOR_NUMBERS` to allow",
+            )),
+            Some(letter) => self.unexpected(
+                letter,
+                " in numeric value: expected digit (0-9) to follow plus sign, for valid numeric value",
+            ),
+            None => self.end(" in numeric value: expected digit (0-9) to follow plus sign, for valid numeric value"),
+        }
+    }
+
     /// `places` is how far before the letter Jackson sees the fault.
     fn expect_digit(&mut self, what: &str, places: usize) -> Result<(), JsonError> {
         match self.peek() {

@@ -29,10 +29,12 @@ pub fn describe(replica: &Replica, target: &str, location: &Location) -> String 
             "Partition {partition} is not found in any live log dir on broker {broker}. There is likely an offline log \
              directory on the broker."
         ),
-        (Some(current), None) if current == target => format!("Reassignment of replica {replica} completed successfully."),
-        (Some(current), None) => format!(
-            "Partition {partition} on broker {broker} is not being moved from log dir {current} to {target}."
-        ),
+        (Some(current), None) if current == target => {
+            format!("Reassignment of replica {replica} completed successfully.")
+        }
+        (Some(current), None) => {
+            format!("Partition {partition} on broker {broker} is not being moved from log dir {current} to {target}.")
+        }
     }
 }
 

@@ -53,8 +53,7 @@ pub fn run(args: &ReassignPartitionsArgs, seed: u64, out: &mut dyn Output) -> u8
 }
 
 fn execute(args: &ReassignPartitionsArgs, seed: u64, out: &mut dyn Output) -> Result<(), Fault> {
-    let properties =
-        ClientProperties::from_optional_file(args.command_config.as_ref()).map_err(Fault::from_thrown)?;
+    let properties = ClientProperties::from_optional_file(args.command_config.as_ref()).map_err(Fault::from_thrown)?;
     if [&args.bootstrap_server, &args.bootstrap_controller].into_iter().flatten().any(Option::is_none) {
         return Err(Fault::from_thrown(Exception::new("java.lang.NullPointerException", "")));
     }

@@ -21,7 +21,8 @@ fn fault(text: &str) -> (String, Option<(usize, usize)>) {
 fn bad_json_is_refused_in_jacksons_words() {
     let values = "(JSON String, Number, Array, Object or token 'null', 'true' or 'false')";
     let value = format!(": expected a valid value {values}");
-    let unexpected = |letter: char, what: &str| format!("Unexpected character ('{letter}' (code {})){what}", letter as u32);
+    let unexpected =
+        |letter: char, what: &str| format!("Unexpected character ('{letter}' (code {})){what}", letter as u32);
     let unrecognized = |word: &str| format!("Unrecognized token '{word}': was expecting {values}");
     let object = ": was expecting comma to separate Object entries";
     let array = ": was expecting comma to separate Array entries";
@@ -116,7 +117,8 @@ fn what_a_file_says_has_to_make_sense() {
     }
     let twice = Reassignment::parse(r#"{"partitions":[{"topic":"t","partition":0,"replicas":[2,1,1,2]}]} and more"#);
     let said = twice.unwrap().check().unwrap_err().to_string();
-    let expected = "Error: Partition replica lists may not contain duplicate entries: t-0 contains multiple entries for 1,2\n";
+    let expected =
+        "Error: Partition replica lists may not contain duplicate entries: t-0 contains multiple entries for 1,2\n";
     assert!(said.starts_with(expected), "{said}");
 }
 
