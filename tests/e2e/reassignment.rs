@@ -243,7 +243,7 @@ fn write(cluster: &Cluster) -> Result<BTreeSet<String>> {
         let value = format!("record {number} {}", "x".repeat(1000));
         let partition = Some((number % BEFORE.len()) as i32);
         let record = NewRecord { partition, value: Some(value.clone().into_bytes()), ..NewRecord::default() };
-        let mut delivered = producer.append(&mut client, &record)?;
+        let mut delivered: Vec<_> = producer.append(&mut client, &record)?.into_iter().collect();
         delivered.extend(producer.flush(&mut client));
         ensure!(delivered.iter().all(|delivery| delivery.outcome.is_ok()), "{delivered:?}");
         written.insert(value);

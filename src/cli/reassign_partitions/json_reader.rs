@@ -190,6 +190,7 @@ impl Reader<'_> {
                 None if items.is_empty() => return self.unclosed(holder),
                 None => return self.end_between(holder),
                 Some('}') if items.is_empty() => return self.misplaced_close('}', Some(holder)),
+                Some('}') => return self.unexpected('}', ": expected a value"),
                 Some(_) => items.push(self.value(depth + 1)?),
             }
             if self.is_last(holder)? {

@@ -4,7 +4,7 @@ use super::json::Json;
 use super::json_reader::{JsonError, Reader, VALUES};
 
 impl Reader<'_> {
-    /// `unclosed` is what is missed at an early end.
+    /// A text; `unclosed` is what is missed at an early end.
     pub(super) fn string(&mut self, unclosed: &str) -> Result<String, JsonError> {
         let mut text = String::new();
         self.next();
@@ -90,77 +90,91 @@ impl Reader<'_> {
         Ok(unit)
     }
 
-    fn digits(&mut self, text: &mut String) -> usize {
-        let before = text.len();
+    fn digits(&mut self, text: &mut String) {
         while let Some(digit @ '0'..='9') = self.peek() {
             text.push(digit);
             self.next();
         }
-        text.len() - before
     }
 
+    fn has_digit(&mut self) -> bool {
+        self.peek().is_some_and(|next| next.is_ascii_digit())
+    }
+
+    /// A number as it is written.
     pub(super) fn number(&mut self) -> Result<String, JsonError> {
         let mut text = String::new();
         if self.peek() == Some('-') {
             text.push('-');
             self.next();
-            self.expect_digit(": expected digit (0-9) to follow minus sign, for valid numeric value", 0)?;
+            match self.peek() {
+                Some('0'..='9') => {}
+                Some('.') => return self.unexpected('.', &format!(": expected a valid value {VALUES}")),
+                Some(letter) => {
+                    let what = " in numeric value: expected digit (0-9) to follow minus sign, for valid numeric value";
+                    return self.unexpected(letter, what);
+                }
+                None => return self.end("No digit following sign"),
+            }
         }
         if self.peek() == Some('0') {
             text.push('0');
             self.next();
-            if self.peek().is_some_and(|next| next.is_ascii_digit()) {
+            if self.has_digit() {
                 return Err(self.wrong("Invalid numeric value: Leading zeroes not allowed"));
             }
         }
         self.digits(&mut text);
+        let point = self.place;
         if self.peek() == Some('.') {
             text.push('.');
             self.next();
-            self.expect_digit(": Decimal point not followed by a digit", 1)?;
-            self.digits(&mut text);
-        }
-        if let Some(letter @ ('e' | 'E')) = self.peek() {
-            text.push(letter);
-            self.next();
-            if let Some(sign @ ('+' | '-')) = self.peek() {
-                text.push(sign);
-                self.next();
+            if !self.has_digit() {
+                let found = self.peek().unwrap_or('.');
+                self.place = point;
+                return self.unexpected(found, " in numeric value: Decimal point not followed by a digit");
             }
-            self.expect_digit(": Exponent indicator not followed by a digit", 1)?;
             self.digits(&mut text);
         }
+        self.exponent(&mut text)?;
         Ok(text)
+    }
+
+    fn exponent(&mut self, text: &mut String) -> Result<(), JsonError> {
+        let indicator = self.place;
+        let Some(letter @ ('e' | 'E')) = self.peek() else { return Ok(()) };
+        text.push(letter);
+        self.next();
+        if let Some(sign @ ('+' | '-')) = self.peek() {
+            text.push(sign);
+            self.next();
+        }
+        match self.peek() {
+            Some('0'..='9') => {
+                self.digits(text);
+                Ok(())
+            }
+            Some(found) => {
+                self.place = indicator;
+                self.unexpected(found, " in numeric value: Exponent indicator not followed by a digit")
+            }
+            None => self.end("expected a digit for number exponent"),
+        }
     }
 
     /// A number can't begin so.
     pub(super) fn plus(&mut self) -> Result<Json, JsonError> {
         self.next();
-        match self.peek() {
-            Some('0'..='9') => Err(self.wrong(
-                "Unexpected character ('+' (code 43)) in numeric value: JSON spec does not allow numbers to have plus \
-                 signs: enable `JsonReadFeature.ALLOW_LEADING_PLUS_SIGN_FOR_NUMBERS` to allow",
-            )),
-            Some(letter) => self.unexpected(
-                letter,
-                " in numeric value: expected digit (0-9) to follow plus sign, for valid numeric value",
-            ),
-            None => self.end(" in numeric value: expected digit (0-9) to follow plus sign, for valid numeric value"),
+        if self.peek().is_none() {
+            return self.end(" in a Number value");
         }
+        Err(self.wrong(
+            "Unexpected character ('+' (code 43)) in numeric value: JSON spec does not allow numbers to have plus signs: \
+             enable `JsonReadFeature.ALLOW_LEADING_PLUS_SIGN_FOR_NUMBERS` to allow",
+        ))
     }
 
-    /// `places` is how far before the letter Jackson sees the fault.
-    fn expect_digit(&mut self, what: &str, places: usize) -> Result<(), JsonError> {
-        match self.peek() {
-            Some('0'..='9') => Ok(()),
-            Some(letter) => {
-                self.place.column -= places;
-                self.unexpected(letter, &format!(" in numeric value{what}"))
-            }
-            None => self.end(&format!(" in numeric value{what}")),
-        }
-    }
-
+    /// A word, of which there are three.
     pub(super) fn token(&mut self) -> Result<Json, JsonError> {
         let place = self.place;
         let mut word = String::new();

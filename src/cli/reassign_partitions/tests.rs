@@ -60,6 +60,12 @@ fn bad_json_is_refused_in_jacksons_words() {
         (r#"{"a":.5}"#, plus, 6),
         (r#"{"a":"\q"}"#, "Unrecognized character escape 'q' (code 113)".to_owned(), 8),
         (r#"{"a":"\u12g4"}"#, unexpected('g', ": expected a hex-digit for character escape sequence"), 11),
+        (r#"{"a":1e-x}"#, unexpected('x', " in numeric value: Exponent indicator not followed by a digit"), 7),
+        (r#"{"a":1."#, unexpected('.', " in numeric value: Decimal point not followed by a digit"), 7),
+        (r#"{"a":-.5}"#, unexpected('.', &value), 7),
+        (r#"{"a":-"#, "Unexpected end-of-inputNo digit following sign".to_owned(), 7),
+        (r#"{"a":1e-"#, "Unexpected end-of-inputexpected a digit for number exponent".to_owned(), 9),
+        ("[1,}", unexpected('}', ": expected a value"), 4),
         ("1a", unexpected('a', ": Expected space separating root-level values"), 2),
         (
             r#"{"version":NaN}"#,
