@@ -125,6 +125,9 @@ const DONE: &[&str] = &[
     "--bootstrap-server $SERVER --execute --reassignment-json-file $in-order",
     "--bootstrap-server $SERVER --verify --reassignment-json-file $in-order",
     "--bootstrap-server $SERVER --generate --topics-to-move-json-file $topics --broker-list 12 --disable-rack-aware",
+    "--bootstrap-server $SERVER --execute --reassignment-json-file $dirs",
+    "--bootstrap-server $SERVER --verify --reassignment-json-file $dirs",
+    "--bootstrap-server $SERVER --cancel --reassignment-json-file $dirs",
 ];
 
 /// How two runs of the same are told apart, in a report only.

@@ -76,8 +76,14 @@ impl Cluster<'_> {
         for (broker, targets) in brokers {
             let request = AlterReplicaLogDirsRequest { dirs: dirs(&targets) };
             let call = "alterReplicaLogDirs";
-            let response: AlterReplicaLogDirsResponse =
-                self.admin.ask(call, Target::Node(broker), &request, |_| false, self.out)?;
+            let failed = |replica: &Replica, cause: Exception| {
+                Fault::command_failed(format!("Failed to alter dir for {replica}")).caused_by(cause.into())
+            };
+            let response = self.admin.ask(call, Target::Node(broker), &request, |_| false, self.out);
+            let response: AlterReplicaLogDirsResponse = match (response, targets.keys().next()) {
+                (Err(cause), Some(replica)) => return Err(failed(replica, cause)),
+                (response, _) => response?,
+            };
             let mut codes = BTreeMap::new();
             for topic in response.results {
                 for result in topic.partitions {
@@ -94,8 +100,7 @@ impl Cluster<'_> {
                     Some(code) if *code == ErrorCode::ReplicaNotAvailable.code() => {}
                     code => {
                         let code = code.copied().unwrap_or(ErrorCode::UnknownServerError.code());
-                        let outer = Fault::command_failed(format!("Failed to alter dir for {replica}"));
-                        Exception::check(code, None).map_err(|cause| outer.caused_by(cause.into()))?;
+                        Exception::check(code, None).map_err(|cause| failed(&replica, cause))?;
                     }
                 }
             }

@@ -9,6 +9,8 @@ use ringlog_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlte
 
 use super::cluster::{Cluster, Ongoing};
 use super::fault::Fault;
+use super::input::distinct;
+use super::java_hash;
 use super::plan::{Assignment, TopicPartition, join, plural};
 use crate::cli::exception::Exception;
 
@@ -133,11 +135,13 @@ impl Cluster<'_> {
 
     /// Takes all throttles away that a reassignment may have set.
     pub fn clear_throttles(&mut self, assignment: &Assignment, topics: &[String]) -> Result<(), Fault> {
-        let mut brokers = self.node_ids()?;
-        brokers.extend(assignment.values().flatten());
+        let alive = self.node_ids()?;
+        let mut brokers = distinct(alive.iter().chain(assignment.values().flatten()).copied());
+        java_hash::sort(&mut brokers, |broker| *broker);
         let (end, all) = (plural(brokers.len()), join(&brokers));
         self.out.line(&format!("Clearing broker-level throttles on broker{end} {all}"));
         self.out.flush();
+        let brokers = brokers.into_iter().collect();
         self.alter_brokers(&brokers, &[LEADER_RATE, FOLLOWER_RATE, LOG_DIRS_RATE].map(|key| (key, None)))?;
         let (end, all) = (plural(topics.len()), join(topics));
         self.out.line(&format!("Clearing topic-level throttles on topic{end} {all}"));
