@@ -20,13 +20,13 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// A partition on a broker.
+/// A partition on a broker. They are ordered by broker and partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Replica {
-    /// The partition.
-    pub partition: TopicPartition,
     /// The broker.
     pub broker: i32,
+    /// The partition.
+    pub partition: TopicPartition,
 }
 
 impl fmt::Display for Replica {

@@ -117,12 +117,8 @@ impl Cluster<'_> {
     pub fn throttle_moves(&mut self, moves: &Moves, rate: i64) -> Result<(), Fault> {
         let (leaders, followers) = (moves.throttled(|it| &it.sources), moves.throttled(|it| &it.destinations));
         let resources = leaders.iter().map(|(topic, leaders)| {
-            let some = |replicas: &String| !replicas.is_empty();
-            let keys = [(LEADER_REPLICAS, Some(leaders)), (FOLLOWER_REPLICAS, followers.get(topic))];
-            let set = keys.into_iter().filter_map(|(key, replicas)| {
-                replicas.filter(|replicas| some(replicas)).map(|replicas| (key, Some(replicas.as_str())))
-            });
-            resource(TOPIC, topic, &set.collect::<Vec<_>>())
+            let followers = followers.get(topic).map_or("", String::as_str);
+            resource(TOPIC, topic, &[(LEADER_REPLICAS, Some(leaders)), (FOLLOWER_REPLICAS, Some(followers))])
         });
         self.alter(Target::Any, resources.collect())?;
         self.set_rate(&moves.brokers(), &[LEADER_RATE, FOLLOWER_RATE], rate)
