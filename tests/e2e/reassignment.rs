@@ -141,6 +141,8 @@ enum Maker {
     Ringlog,
 }
 
+/// All of a partition, and those in sync.
+type Replicas = (Vec<i32>, BTreeSet<i32>);
 /// What was run, and what it said.
 type Said = Vec<(String, Outcome)>;
 
@@ -183,11 +185,10 @@ impl Steps<'_> {
     }
 
     /// Replicas and who of them is in sync, by partition.
-    fn replicas(&mut self) -> Result<BTreeMap<i32, (Vec<i32>, BTreeSet<i32>)>> {
+    fn replicas(&mut self) -> Result<Vec<Replicas>> {
         let mut client = self.cluster.client()?;
         let partitions = &client.refresh_metadata(Some(&[TOPIC]), false)?.topics[TOPIC].partitions;
-        let of = |it: &ringlog_client::Partition| (it.replicas.clone(), it.in_sync_replicas.iter().copied().collect());
-        Ok(partitions.iter().map(|it| (it.index, of(it))).collect())
+        Ok(partitions.iter().map(|it| (it.replicas.clone(), it.in_sync_replicas.iter().copied().collect())).collect())
     }
 
     fn take(mut self) -> Result<Said> {
@@ -211,10 +212,11 @@ impl Steps<'_> {
         self.look_at_configs()?;
         self.run(LAST)?;
         self.look_at_configs()?;
-        let with_all_in_sync = |replicas: &[i32]| (replicas.to_vec(), replicas.iter().copied().collect());
+        let with_all_in_sync =
+            |replicas: &[i32]| -> Replicas { (replicas.to_vec(), replicas.iter().copied().collect()) };
         let expected = [&[11, 13][..], &[13, 12], &[12]].map(with_all_in_sync);
         let found = self.replicas()?;
-        ensure!(found.into_values().eq(expected), "{:?}", self.replicas()?);
+        ensure!(found == expected, "{found:?}");
         for (partition, nodes) in [(0, [11, 13]), (1, [13, 12])] {
             let bytes = are_the_same_on(self.cluster, &nodes, TOPIC, partition)?;
             ensure!(bytes > RECORDS * 1000, "{bytes} bytes in partition {partition}");

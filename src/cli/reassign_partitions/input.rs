@@ -1,6 +1,6 @@
 //! The files that the tool is given: reassignments, and topics to move.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::fault::Fault;
@@ -194,15 +194,15 @@ pub fn parse_brokers(text: &str) -> Result<Vec<i32>, Fault> {
 }
 
 /// Each item once, in the order of its first place.
-pub fn distinct<T: Eq + std::hash::Hash + Clone>(items: impl IntoIterator<Item = T>) -> Vec<T> {
-    let mut seen = HashSet::new();
+pub fn distinct<T: Ord + Clone>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
     items.into_iter().filter(|item| seen.insert(item.clone())).collect()
 }
 
 /// What is there more than once, in the order of its first place.
-fn repeated<'a, T: Eq + std::hash::Hash>(items: impl IntoIterator<Item = &'a T>) -> Vec<&'a T> {
+fn repeated<'a, T: Ord>(items: impl IntoIterator<Item = &'a T>) -> Vec<&'a T> {
     let items: Vec<&T> = items.into_iter().collect();
-    let mut counts: HashMap<&T, usize> = HashMap::new();
+    let mut counts: BTreeMap<&T, usize> = BTreeMap::new();
     items.iter().for_each(|item| *counts.entry(*item).or_default() += 1);
     distinct(items).into_iter().filter(|item| counts[item] > 1).collect()
 }

@@ -40,6 +40,7 @@ pub fn describe(replica: &Replica, target: &str, location: &Location) -> String 
 
 impl Cluster<'_> {
     /// Has brokers move replicas. Those that they don't have yet are tried again, for so long at most.
+    #[allow(clippy::disallowed_methods, reason = "a tool waits for brokers by the clock")]
     pub fn move_replicas(&mut self, targets: &LogDirs, timeout: Duration) -> Result<(), Fault> {
         let begin = Instant::now();
         let mut left = targets.clone();
@@ -60,7 +61,7 @@ impl Cluster<'_> {
                 )));
             }
             if !left.is_empty() {
-                pause();
+                std::thread::sleep(PAUSE);
             }
         }
         Ok(())
@@ -120,9 +121,4 @@ fn dirs(targets: &LogDirs) -> Vec<AlterReplicaLogDir> {
         topics: by_topic(Vec::into_iter(partitions)).into_iter().map(topic).collect(),
     };
     dirs.into_iter().map(dir).collect()
-}
-
-#[allow(clippy::disallowed_methods, reason = "a tool waits for brokers by the clock")]
-fn pause() {
-    std::thread::sleep(PAUSE);
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 /// A partition. They are ordered by topic and number.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicPartition {
     /// The topic's name.
     pub topic: String,
