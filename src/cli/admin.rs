@@ -73,6 +73,11 @@ impl Admin {
         }
     }
 
+    /// Whether controllers are asked rather than brokers.
+    pub fn asks_controllers(&self) -> bool {
+        self.servers.is_none()
+    }
+
     /// How long an answer may take, in milliseconds.
     pub fn request_timeout_ms(&self) -> i32 {
         i32::try_from(self.options.request_timeout.as_millis()).unwrap_or(i32::MAX)

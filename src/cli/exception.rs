@@ -178,6 +178,8 @@ fn default_message(code: ErrorCode) -> &'static str {
         ErrorCode::InconsistentClusterId => "The clusterId in the request does not match that found on the server.",
         ErrorCode::DuplicateVoter => "The voter is already part of the set of voters.",
         ErrorCode::VoterNotFound => "The voter is not part of the set of voters.",
+        ErrorCode::KafkaStorageError => "Disk error when trying to access log file on the disk.",
+        ErrorCode::LogDirNotFound => "The user-specified log directory is not found in the broker config.",
         code => code.name(),
     }
 }

@@ -57,12 +57,14 @@ fn batches(cluster: &mut Cluster, node: i32, topic: &str, partition: i32) -> Res
 /// Waits until all nodes have the same bytes of a topic that nobody writes to.
 pub fn are_the_same(cluster: &mut Cluster, topic: &str, partitions: i32) -> Result<()> {
     let ids = cluster.controller_ids();
-    for partition in 0..partitions {
-        let compared = wait_until("equal replicas", PATIENCE, || {
-            let of = ids.iter().map(|id| batches(cluster, *id, topic, partition)).collect::<Result<Vec<_>>>()?;
-            Ok(of.iter().all(|other| *other == of[0]).then_some(()))
-        });
-        compared.with_context(|| format!("{topic}-{partition}"))?;
-    }
-    Ok(())
+    (0..partitions).try_for_each(|partition| are_the_same_on(cluster, &ids, topic, partition).map(drop))
+}
+
+/// Waits until these nodes have the same bytes of a partition that nobody writes to; how many.
+pub fn are_the_same_on(cluster: &mut Cluster, ids: &[i32], topic: &str, partition: i32) -> Result<usize> {
+    let compared = wait_until("equal replicas", PATIENCE, || {
+        let of = ids.iter().map(|id| batches(cluster, *id, topic, partition)).collect::<Result<Vec<_>>>()?;
+        Ok(of.iter().all(|other| *other == of[0]).then(|| of[0].len()))
+    });
+    compared.with_context(|| format!("{topic}-{partition}"))
 }
