@@ -19,11 +19,8 @@ mod log_dirs;
 mod logging;
 mod metadata_quorum;
 mod output;
-<<<<<<< HEAD
-mod replica_verification;
-=======
 mod reassign_partitions;
->>>>>>> h1
+mod replica_verification;
 mod server;
 mod signals;
 mod storage;
@@ -51,13 +48,10 @@ const TOOLS: &[(&str, &[&str], &str)] = &[
     ("console-consumer", &[], "Print a topic's records"),
     ("metadata-quorum", &[], "Show the controllers' quorum and change who is in it"),
     ("features", &[], "Show and change which features the cluster uses"),
-<<<<<<< HEAD
     ("leader-election", &[], "Have leaders of partitions elected: preferred ones, or any where there is none"),
     ("log-dirs", &[], "Show what lies in the brokers' log directories"),
     ("replica-verification", &[], "Compare the replicas of topics all the time"),
-=======
     ("reassign-partitions", &[], "Move partitions between brokers and log directories"),
->>>>>>> h1
     ("tune", &[], "Say what the host should be like: tune --check"),
 ];
 
@@ -130,11 +124,7 @@ fn overview() -> String {
                     kafka-TOOL or kafka-TOOL.sh to it.\n\n"
         .to_owned();
     for (name, _, what) in TOOLS {
-<<<<<<< HEAD
         text += &format!("  {name:<20} {what}\n");
-=======
-        text += &format!("  {name:<19} {what}\n");
->>>>>>> h1
     }
     text += "\nringlog TOOL --help lists a tool's options.";
     text
@@ -152,7 +142,6 @@ fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Res
         "topics" => topics::run(&topics::TopicsArgs::read("kafka-topics", arguments)?, out),
         "metadata-quorum" => metadata_quorum::run(&metadata_quorum::MetadataQuorumArgs::read(arguments)?, out),
         "features" => features::run(&features::FeaturesArgs::read(arguments)?, out),
-<<<<<<< HEAD
         "leader-election" => {
             leader_election::run(&leader_election::ElectionArgs::read("kafka-leader-election", arguments)?, out)
         }
@@ -160,11 +149,10 @@ fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Res
         "replica-verification" => {
             let args = replica_verification::VerificationArgs::read("kafka-replica-verification", arguments)?;
             replica_verification::run(&args, out)
-=======
+        }
         "reassign-partitions" => {
             let args = reassign_partitions::ReassignPartitionsArgs::read(arguments)?;
             reassign_partitions::run(&args, random_seed(), out)
->>>>>>> h1
         }
         "console-producer" => {
             let plan = console_producer::ProducerArgs::read("kafka-console-producer", arguments)?;

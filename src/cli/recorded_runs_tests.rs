@@ -14,11 +14,8 @@ use super::leader_election::{self, ElectionArgs};
 use super::log_dirs::{self, LogDirsArgs};
 use super::metadata_quorum::{self, MetadataQuorumArgs};
 use super::output::Captured;
-<<<<<<< HEAD
-use super::replica_verification::{self, VerificationArgs};
-=======
 use super::reassign_partitions::{self, ReassignPartitionsArgs};
->>>>>>> h1
+use super::replica_verification::{self, VerificationArgs};
 use super::storage::{self, StorageArgs};
 use super::tool::Refusal;
 
@@ -32,17 +29,15 @@ fn run(tool: &str, arguments: &[String]) -> (Captured, u8) {
             MetadataQuorumArgs::read(arguments).map(|args| metadata_quorum::run(&args, &mut out))
         }
         "kafka-features" => FeaturesArgs::read(arguments).map(|args| features::run(&args, &mut out)),
-<<<<<<< HEAD
         "kafka-leader-election" => {
             ElectionArgs::read(tool, arguments).map(|args| leader_election::run(&args, &mut out))
         }
         "kafka-log-dirs" => LogDirsArgs::read(tool, arguments).map(|args| log_dirs::run(&args, &mut out)),
         "kafka-replica-verification" => {
             VerificationArgs::read(tool, arguments).map(|args| replica_verification::run(&args, &mut out))
-=======
+        }
         "kafka-reassign-partitions" => {
             ReassignPartitionsArgs::read(arguments).map(|args| reassign_partitions::run(&args, 1, &mut out))
->>>>>>> h1
         }
         "kafka-storage" => StorageArgs::read(tool, arguments).map(|args| storage::run(args, &mut out)),
         tool => panic!("{tool} isn't known here"),

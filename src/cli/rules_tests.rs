@@ -7,11 +7,8 @@ use super::features::FeaturesArgs;
 use super::leader_election::ElectionArgs;
 use super::log_dirs::LogDirsArgs;
 use super::metadata_quorum::MetadataQuorumArgs;
-<<<<<<< HEAD
-use super::replica_verification::VerificationArgs;
-=======
 use super::reassign_partitions::ReassignPartitionsArgs;
->>>>>>> h1
+use super::replica_verification::VerificationArgs;
 use super::server::ServerArgs;
 use super::storage::StorageArgs;
 use super::tool::Refusal;
@@ -96,11 +93,7 @@ fn lines_end_as_with_kafkas_tools() {
             (end, _) => panic!("{row}\n{end:?}"),
         }
     }
-<<<<<<< HEAD
     assert!(checked >= 49, "only {checked} rows are about these tools");
-=======
-    assert!(checked >= 47, "only {checked} rows are about these tools");
->>>>>>> h1
 }
 
 fn arguments(line: &str) -> Vec<String> {
