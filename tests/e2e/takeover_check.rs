@@ -1,15 +1,21 @@
 //! `ringlog takeover check` looks at a live Kafka node, and says what stands in the way of taking its place.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ringlog_e2e_tests::cluster::{self, ClusterPlan, FIRST_BROKER, Voters};
 use ringlog_e2e_tests::jvm::{Jvm, Outcome};
-use ringlog_e2e_tests::node::{CLUSTER_ID, Kind, Node};
+use ringlog_e2e_tests::node::{CLUSTER_ID, Kind, Node, Roles};
 use ringlog_e2e_tests::tool::Tool;
+use ringlog_e2e_tests::wait_until;
 
 fn check(node: &Node, config: Option<&str>) -> Result<Outcome> {
-    let bootstrap = node.bootstrap();
-    let mut arguments = vec!["takeover", "check", "--bootstrap-server", &bootstrap];
+    check_at(&node.bootstrap(), config)
+}
+
+fn check_at(bootstrap: &str, config: Option<&str>) -> Result<Outcome> {
+    let mut arguments = vec!["takeover", "check", "--bootstrap-server", bootstrap];
     arguments.extend(config.iter().flat_map(|config| ["--config", config]));
     Tool::start(&arguments, "")?.finish()
 }
@@ -70,7 +76,8 @@ fn default_features(node: &Node) -> Result<()> {
 /// Topics and groups that Ringlog doesn't do all for.
 fn what_is_in_use(node: &Node) -> Result<()> {
     let bootstrap = node.bootstrap();
-    let create = ["--bootstrap-server", &bootstrap, "--create", "--topic", "kept", "--config", "cleanup.policy=compact"];
+    let create =
+        ["--bootstrap-server", &bootstrap, "--create", "--topic", "kept", "--config", "cleanup.policy=compact"];
     let jvm = |name: &str, arguments: &[&str]| Jvm::shared()?.tool(name, arguments, b"a\n")?.success();
     jvm("kafka-topics", &create)?;
     jvm("kafka-console-producer", &["--bootstrap-server", &bootstrap, "--topic", "plain"])?;
@@ -79,7 +86,10 @@ fn what_is_in_use(node: &Node) -> Result<()> {
     let from_start = ["--consumer-property", "auto.offset.reset=earliest"];
     jvm("kafka-console-consumer", &[&read[..], &consumer[..], &from_start[..]].concat())?;
     let expected = [
-        ("warn", "aren't compacted by Ringlog yet: their logs on its nodes grow; watch the space of: __consumer_offsets"),
+        (
+            "warn",
+            "aren't compacted by Ringlog yet: their logs on its nodes grow; watch the space of: __consumer_offsets",
+        ),
         ("warn", "cleanup.policy=compact isn't done by Ringlog yet"),
         ("warn", "new-readers"),
         ("warn", "single replica"),
@@ -118,7 +128,7 @@ fn directories(node: &Node) -> Result<()> {
 
 #[test]
 fn a_node_of_kafka_is_looked_at_before_it_is_replaced() -> Result<()> {
-    // Kafka's own start script leaves features at their defaults, and so does this.
+    let _turn = cluster::turn();
     let mut node = Node::start_new("takeover-check", Kind::Kafka, "")?;
     default_features(&node).context("a new node")?;
     unsupported_keys(&node).context("keys")?;
@@ -142,4 +152,39 @@ fn nobody(node: &Node, bootstrap: &str) -> Result<()> {
         ensure!(outcome.status == 2 && outcome.output.is_empty(), "{wrong:?}: {outcome:?}");
     }
     Ok(())
+}
+
+/// Whether a node can go depends on who else is there; one that has gone already comes back.
+#[test]
+fn a_node_goes_only_when_the_others_have_everything() -> Result<()> {
+    let _turn = cluster::turn();
+    let mut cluster = ClusterPlan::new("takeover-check-two", Voters::Initial)
+        .controllers(1, &[Kind::Kafka], Roles::Controller)
+        .brokers(2, &[Kind::Kafka, Kind::Ringlog])
+        .prepare()?;
+    cluster.start()?;
+    let remaining = cluster.node(FIRST_BROKER)?.bootstrap();
+    let create = ["--bootstrap-server", &remaining, "--create", "--topic", "both", "--replication-factor", "2"];
+    Jvm::shared()?.tool("kafka-topics", &create, b"")?.success()?;
+    let leaving = properties(cluster.node(FIRST_BROKER + 1)?);
+    let staying = properties(cluster.node(FIRST_BROKER)?);
+    let second = FIRST_BROKER + 1;
+    let answers = format!("broker {second} answers");
+    let accepted = format!("broker {second} is configured with nothing that Ringlog refuses");
+    let healthy = [("ok", answers.as_str()), ("ok", &accepted), ("ok", "all replicas in sync, and enough of them")];
+    expect(&check_at(&remaining, None)?, 0, &healthy)?;
+    expect(&check_at(&remaining, Some(&leaving))?, 0, &healthy)?;
+
+    cluster.node(second)?.stop()?;
+    let fenced = format!("broker {second} is fenced");
+    wait_until("a stop in the way", Duration::from_secs(60), || {
+        let outcome = check_at(&remaining, Some(&staying))?;
+        let expected = [("warn", fenced.as_str()), ("stop", "one replica in sync, which would go")];
+        Ok(expect(&outcome, 1, &expected).ok())
+    })?;
+    let itself = format!("broker {second}, the node itself, is stopped");
+    let stopped = [("ok", itself.as_str()), ("ok", "was left in order"), ("ok", "all replicas in sync")];
+    expect(&check_at(&remaining, Some(&leaving))?, 0, &stopped)?;
+    cluster.start_node(second)?;
+    cluster.stop_and_check()
 }
