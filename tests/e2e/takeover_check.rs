@@ -108,6 +108,18 @@ fn unsupported_keys(node: &Node) -> Result<()> {
     expect(&check(node, Some(&config))?, 1, &strange)
 }
 
+/// What brokers run with is seen without their files.
+fn key_of_a_running_broker(node: &Node) -> Result<()> {
+    let bootstrap = node.bootstrap();
+    let alter = ["--bootstrap-server", &bootstrap, "--alter", "--entity-type", "brokers", "--entity-name", "1"];
+    let set = ["--add-config", "max.connection.creation.rate=1000"];
+    Jvm::shared()?.tool("kafka-configs", &[&alter[..], &set].concat(), b"")?.success()?;
+    wait_until("the broker to tell of its key", Duration::from_secs(30), || {
+        let refused = [("stop", "broker 1: max.connection.creation.rate=1000")];
+        Ok(expect(&check(node, None)?, 1, &refused).ok())
+    })
+}
+
 fn directories(node: &Node) -> Result<()> {
     let other = node.folder().join("other");
     fs::create_dir_all(other.join("t-0.711669e5f1b04cb5b57675f03a1eb1c1-future"))?;
@@ -134,6 +146,7 @@ fn a_node_of_kafka_is_looked_at_before_it_is_replaced() -> Result<()> {
     unsupported_keys(&node).context("keys")?;
     directories(&node).context("directories")?;
     what_is_in_use(&node).context("in use")?;
+    key_of_a_running_broker(&node).context("a key of a running broker")?;
     let bootstrap = node.bootstrap();
     node.stop()?;
     nobody(&node, &bootstrap)

@@ -55,19 +55,21 @@ fn judge_state(id: i32, broker: &BrokerState, is_replaced: bool) -> Finding {
     }
 }
 
-/// What `ringlog server` would refuse of a broker's configuration as it runs. Other faults count for nothing: what
-/// brokers tell isn't all that they were given.
+/// What `ringlog server` would say of a broker's configuration as it runs. Faults of other kinds may come from what
+/// brokers don't tell of it, such as secrets.
 fn judge_configs(id: i32, configs: &ConfigMap) -> Vec<Finding> {
-    let errors = ServerConfig::from_properties(configs).err().unwrap_or_default();
-    let refused = |error: &ConfigError| {
-        matches!(error, ConfigError::NotYet { .. } | ConfigError::ListenerNotYet { .. })
-            .then(|| Finding::stop(format!("broker {id}: {error}")))
+    let Err(errors) = ServerConfig::from_properties(configs) else {
+        return vec![Finding::ok(format!("broker {id} is configured with nothing that Ringlog refuses"))];
     };
-    let refused: Vec<Finding> = errors.iter().filter_map(refused).collect();
-    match refused.is_empty() {
-        true => vec![Finding::ok(format!("broker {id} is configured with nothing that Ringlog refuses"))],
-        false => refused,
-    }
+    let finding = |error: &ConfigError| match error {
+        ConfigError::NotYet { .. } | ConfigError::ListenerNotYet { .. } => {
+            Finding::stop(format!("broker {id}: {error}"))
+        }
+        _ => {
+            Finding::warn(format!("broker {id}, by what it tells of its configuration (check it by --config): {error}"))
+        }
+    };
+    errors.iter().map(finding).collect()
 }
 
 #[cfg(test)]

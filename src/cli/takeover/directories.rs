@@ -6,8 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ringlog_log::meta_properties::MetaProperties;
-use ringlog_log::names::{CLEAN_SHUTDOWN_FILE, DirectoryKind, LOCK_FILE, META_PROPERTIES_FILE, PartitionDirectory};
-use ringlog_types::Uuid;
+use ringlog_log::names::{
+    CLEAN_SHUTDOWN_FILE, DirectoryKind, LOCK_FILE, META_PROPERTIES_FILE, PartitionDirectory, partition_directory,
+};
+use ringlog_types::{CLUSTER_METADATA_TOPIC, PartitionIndex, Uuid};
 use rustix::fs::OFlags;
 use rustix::process::{Flock, FlockOffsetType, FlockType};
 
@@ -16,17 +18,30 @@ use super::findings::{Finding, some_of};
 /// Less free space than so many percent is warned of: a follower that catches up needs room.
 const FREE_PERCENT: u64 = 10;
 
+/// What a directory is there for, by the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purpose {
+    /// It is one of a broker's log directories.
+    pub hosts_partitions: bool,
+    /// The metadata log belongs there.
+    pub hosts_metadata: bool,
+}
+
 /// What is in a directory.
 #[derive(Debug, Clone)]
 pub struct Directory {
     /// Where.
     pub path: PathBuf,
+    /// What it is there for.
+    pub purpose: Purpose,
     /// `meta.properties`; none if it isn't there, an error if it can't be used.
     pub properties: Result<Option<MetaProperties>, String>,
     /// Whether a process has it locked; none if that can't be found out.
     pub is_in_use: Option<bool>,
     /// Whether an orderly stop left its mark.
     pub is_clean: bool,
+    /// Whether the metadata log is there.
+    pub has_metadata: bool,
     /// Copies that a move between directories is making.
     pub futures: Vec<String>,
     /// Replicas that the metadata gave to others.
@@ -41,7 +56,7 @@ pub struct Directory {
 
 impl Directory {
     /// Looks at it.
-    pub fn look(path: &Path) -> io::Result<Directory> {
+    pub fn look(path: &Path, purpose: Purpose) -> io::Result<Directory> {
         let file = path.join(META_PROPERTIES_FILE);
         let properties = match fs::read(&file) {
             Ok(bytes) => MetaProperties::parse(&bytes).map(Some).map_err(|fault| fault.to_string()),
@@ -51,6 +66,8 @@ impl Directory {
         let space = rustix::fs::statvfs(path).ok();
         let mut directory = Directory {
             path: path.to_path_buf(),
+            purpose,
+            has_metadata: path.join(partition_directory(CLUSTER_METADATA_TOPIC, PartitionIndex(0))).is_dir(),
             properties,
             is_in_use: is_in_use(&path.join(LOCK_FILE)),
             is_clean: path.join(CLEAN_SHUTDOWN_FILE).exists(),
@@ -165,8 +182,9 @@ fn judge_stop(directory: &Directory) -> Finding {
     match (directory.is_in_use, directory.is_clean) {
         (Some(true), _) => Finding::ok(format!("{name} is in use: stop its node with SIGTERM before Ringlog starts")),
         (_, true) => Finding::ok(format!("{name} was left in order")),
+        (Some(false), false) if !directory.purpose.hosts_partitions => Finding::ok(format!("{name} isn't in use")),
         (Some(false), false) => Finding::warn(format!(
-            "{name} has no {CLEAN_SHUTDOWN_FILE}: its node was killed or was no broker; logs are read and checked at the \
+            "{name} has no {CLEAN_SHUTDOWN_FILE}: its node was killed; logs are read and checked at the \
              start, which takes a while"
         )),
         (None, false) => {
@@ -178,6 +196,11 @@ fn judge_stop(directory: &Directory) -> Finding {
 fn judge_folders(directory: &Directory) -> Vec<Finding> {
     let name = directory.path.display();
     let mut findings = Vec::new();
+    if directory.has_metadata && !directory.purpose.hosts_metadata {
+        findings.push(Finding::stop(format!(
+            "{name} has the metadata log, which belongs elsewhere by the configuration: mend metadata.log.dir or log.dirs"
+        )));
+    }
     if !directory.futures.is_empty() {
         findings.push(Finding::stop(format!(
             "{name} has copies of a move between directories: let the move end (kafka-reassign-partitions --verify): {}",

@@ -5,6 +5,8 @@ use super::*;
 
 const OWNER: Owner<'_> = Owner { cluster_id: "c", node_id: Some(1) };
 
+const BOTH: Purpose = Purpose { hosts_partitions: true, hosts_metadata: true };
+
 fn properties(cluster_id: &str, node_id: i32, directory_id: u8) -> MetaProperties {
     let directory_id = Some(Uuid([directory_id; 16]));
     MetaProperties { cluster_id: cluster_id.to_owned(), node_id: NodeId(node_id), directory_id }
@@ -13,6 +15,8 @@ fn properties(cluster_id: &str, node_id: i32, directory_id: u8) -> MetaPropertie
 fn directory() -> Directory {
     Directory {
         path: PathBuf::from("/d"),
+        purpose: BOTH,
+        has_metadata: true,
         properties: Ok(Some(properties("c", 1, 7))),
         is_in_use: Some(false),
         is_clean: true,
@@ -49,6 +53,15 @@ fn a_directory_of_somebody_else_is_not() {
 }
 
 #[test]
+fn directories_are_judged_by_their_purpose() {
+    let of_controller = Purpose { hosts_partitions: false, ..BOTH };
+    assert_eq!(worst(&[Directory { is_clean: false, purpose: of_controller, ..directory() }]), Level::Ok);
+    let without_metadata = Purpose { hosts_metadata: false, ..BOTH };
+    assert_eq!(worst(&[Directory { purpose: without_metadata, ..directory() }]), Level::Stop);
+    assert_eq!(worst(&[Directory { purpose: without_metadata, has_metadata: false, ..directory() }]), Level::Ok);
+}
+
+#[test]
 fn what_costs_time_or_space_is_warned_of() {
     assert_eq!(worst(&[Directory { is_clean: false, ..directory() }]), Level::Warn);
     assert_eq!(worst(&[Directory { is_clean: false, is_in_use: None, ..directory() }]), Level::Warn);
@@ -66,7 +79,7 @@ fn folders_are_told_apart_by_their_names() -> io::Result<()> {
         fs::create_dir_all(folder.join(name.replace("ID", id)))?;
     }
     fs::write(folder.join(META_PROPERTIES_FILE), properties("c", 1, 7).format(ringlog_types::TimestampMs(0)))?;
-    let found = Directory::look(&folder)?;
+    let found = Directory::look(&folder, BOTH)?;
     fs::remove_dir_all(&folder)?;
     assert_eq!((found.futures.len(), found.strays.len(), found.deleted), (1, 1, 1));
     assert_eq!(found.properties, Ok(Some(properties("c", 1, 7))));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ringlog_config::{ConfigMap, ServerConfig};
 use ringlog_tuning::Subject;
 
-use super::directories::{self, Directory, Owner};
+use super::directories::{self, Directory, Owner, Purpose};
 use super::findings::Finding;
 use crate::cli::client_config::read_properties;
 use crate::cli::tune;
@@ -68,13 +68,26 @@ impl NodeFile {
         paths
     }
 
+    /// What one of [`NodeFile::directories`], by its place, is there for: the metadata log's comes last where it is named
+    /// apart, else it is the first.
+    fn purpose(&self, path: &Path, place: usize) -> Purpose {
+        let metadata = self.given.get("metadata.log.dir").map(|dir| Path::new(dir.trim()));
+        let dirs = self.given.get("log.dirs").or_else(|| self.given.get("log.dir"));
+        let is_log_dir =
+            dirs.map_or(DEFAULT_DIRECTORY, String::as_str).split(',').any(|dir| Path::new(dir.trim()) == path);
+        Purpose {
+            hosts_partitions: is_log_dir && self.is_broker(),
+            hosts_metadata: metadata.map_or(place == 0, |metadata| metadata == path),
+        }
+    }
+
     /// Looks at the directories, and at this host if they are here.
     pub fn judge_place(&self, cluster_id: &str) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut found = Vec::new();
         let mut missing = Vec::new();
-        for path in self.directories() {
-            match Directory::look(&path) {
+        for (place, path) in self.directories().into_iter().enumerate() {
+            match Directory::look(&path, self.purpose(&path, place)) {
                 Ok(directory) => found.push(directory),
                 Err(fault) if fault.kind() == ErrorKind::NotFound => missing.push(path.display().to_string()),
                 Err(fault) => {
@@ -141,6 +154,15 @@ mod tests {
         let paths = |lines| node(lines).directories().iter().map(|it| it.display().to_string()).collect::<Vec<_>>();
         assert_eq!(paths(&[("log.dirs", "/a, /b,"), ("log.dir", "/x"), ("metadata.log.dir", "/a")]), ["/a", "/b"]);
         assert_eq!(paths(&[("metadata.log.dir", "/m")]), [DEFAULT_DIRECTORY, "/m"]);
+        let apart = node(&[("log.dirs", "/a,/b"), ("metadata.log.dir", "/m"), ("process.roles", "broker")]);
+        let purpose = |path: &str, place| {
+            let Purpose { hosts_partitions, hosts_metadata } = apart.purpose(Path::new(path), place);
+            (hosts_partitions, hosts_metadata)
+        };
+        assert_eq!(
+            [purpose("/a", 0), purpose("/b", 1), purpose("/m", 2)],
+            [(true, false), (true, false), (false, true)]
+        );
         assert!(node(&[]).is_broker() && !node(&[("process.roles", "controller")]).is_broker());
         assert_eq!(node(&[("broker.id", "4")]).id, Some(4));
     }
