@@ -55,7 +55,7 @@ fn default_features(node: &Node) -> Result<()> {
         ("ok", "broker 1 answers"),
         ("ok", "broker 1 is configured with nothing that Ringlog refuses"),
         ("warn", "the only voter"),
-        ("ok", "no transactions, and no groups but classic ones"),
+        ("ok", "no transactions, no groups but classic ones, no quotas"),
         ("ok", "no reassignment"),
     ];
     expect(&check(node, None)?, 0, &expected)?;
@@ -81,6 +81,12 @@ fn what_is_in_use(node: &Node) -> Result<()> {
     let jvm = |name: &str, arguments: &[&str]| Jvm::shared()?.tool(name, arguments, b"a\n")?.success();
     jvm("kafka-topics", &create)?;
     jvm("kafka-console-producer", &["--bootstrap-server", &bootstrap, "--topic", "plain"])?;
+    let quota = ["--bootstrap-server", &bootstrap, "--alter", "--entity-type", "clients", "--entity-name", "c"];
+    jvm("kafka-configs", &[&quota[..], &["--add-config", "producer_byte_rate=100000"]].concat())?;
+    let to = format!("bootstrap.servers={bootstrap}");
+    let records = ["--topic", "plain", "--num-records", "5", "--record-size", "9", "--throughput", "-1"];
+    let transactions = ["--transactional-id", "payer", "--transaction-duration-ms", "100", "--producer-props", &to];
+    jvm("kafka-producer-perf-test", &[&records[..], &transactions].concat())?;
     let read = ["--bootstrap-server", &bootstrap, "--topic", "plain", "--group", "new-readers", "--max-messages", "1"];
     let consumer = ["--timeout-ms", "30000", "--consumer-property", "group.protocol=consumer"];
     let from_start = ["--consumer-property", "auto.offset.reset=earliest"];
@@ -92,6 +98,8 @@ fn what_is_in_use(node: &Node) -> Result<()> {
         ),
         ("warn", "cleanup.policy=compact isn't done by Ringlog yet"),
         ("warn", "new-readers"),
+        ("warn", "payer"),
+        ("warn", "1 quota is set"),
         ("warn", "single replica"),
     ];
     expect(&check(node, None)?, 0, &expected)

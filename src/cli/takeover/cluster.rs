@@ -6,9 +6,9 @@ use ringlog_client::{ClientError, Target};
 use ringlog_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use ringlog_protocol::messages::describe_quorum_request::{PartitionData as AskedPartition, TopicData as AskedTopic};
 use ringlog_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, DescribeConfigsRequest, DescribeConfigsResponse,
-    DescribeQuorumRequest, DescribeQuorumResponse, ListGroupsRequest, ListPartitionReassignmentsRequest,
-    ListTransactionsRequest,
+    ApiVersionsRequest, ApiVersionsResponse, DescribeClientQuotasRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeConfigsResponse, DescribeQuorumRequest, DescribeQuorumResponse, ListGroupsRequest,
+    ListPartitionReassignmentsRequest, ListTransactionsRequest,
 };
 use ringlog_protocol::{Request, StrBytes};
 use ringlog_types::{CLUSTER_METADATA_TOPIC, ErrorCode, SHARE_STATE_TOPIC};
@@ -45,8 +45,8 @@ pub struct Cluster {
     pub brokers: BTreeMap<i32, BrokerState>,
     /// All topics.
     pub topics: Vec<TopicState>,
-    /// Partitions that are being reassigned.
-    pub reassigned: Vec<String>,
+    /// Partitions that are being reassigned; none if there is no leader to tell.
+    pub reassigned: Option<Vec<String>>,
     /// Transactions and groups.
     pub usage: Usage,
 }
@@ -63,16 +63,11 @@ impl Cluster {
                 ask_broker(admin, *id, broker, &mut usage, out)?;
             }
         }
+        usage.quotas = quotas(admin, out)?;
         let topics = topics(admin, out)?;
-        Ok(Cluster {
-            id,
-            features,
-            quorum: quorum(admin, out)?,
-            brokers,
-            topics,
-            reassigned: reassigned(admin, out)?,
-            usage,
-        })
+        let quorum = quorum(admin, out)?;
+        let reassigned = if quorum.leader < 0 { None } else { Some(reassigned(admin, out)?) };
+        Ok(Cluster { id, features, quorum, brokers, topics, reassigned, usage })
     }
 
     /// Whether there is such a topic.
@@ -165,6 +160,13 @@ fn list_usage(admin: &mut Admin, id: i32, usage: &mut Usage, out: &mut dyn Outpu
         Err(fault) => refuse("groups", fault.to_string()),
     }
     Ok(())
+}
+
+/// How many quotas of clients there are. A user who may not ask learns nothing of them.
+fn quotas(admin: &mut Admin, out: &mut dyn Output) -> Result<usize, Exception> {
+    let request = DescribeClientQuotasRequest::default();
+    let response = admin.call("describeClientQuotas", out, |client| client.send(&request))?;
+    Ok(response.entries.map_or(0, |entries| entries.len()))
 }
 
 fn quorum(admin: &mut Admin, out: &mut dyn Output) -> Result<QuorumState, Exception> {

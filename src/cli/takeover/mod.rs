@@ -66,14 +66,13 @@ fn check(args: &CheckArgs, out: &mut dyn Output) -> Result<u8, String> {
 fn judge_cluster(cluster: &Cluster, node: Option<&NodeFile>) -> Vec<Finding> {
     let id = node.and_then(|node| node.id);
     let is_stopped = id.and_then(|id| cluster.brokers.get(&id)).is_some_and(|broker| broker.is_fenced);
-    // A file without a usable id leaves open which node it is.
     let mut findings = vec![Finding::ok(format!("cluster {} answers", cluster.id))];
     findings.extend(features::judge(&cluster.features));
     findings.extend(quorum::judge(&cluster.quorum, id));
     findings.extend(brokers::judge(&cluster.brokers, id));
     findings.extend(partitions::judge_topics(&cluster.topics));
     findings.extend(partitions::judge_partitions(&cluster.topics, Replaced { id, is_stopped }));
-    findings.push(partitions::judge_reassignments(&cluster.reassigned));
+    findings.extend(cluster.reassigned.as_deref().map(partitions::judge_reassignments));
     findings.extend(usage::judge(&cluster.usage, |topic| cluster.has_topic(topic)));
     findings
 }

@@ -1,4 +1,4 @@
-//! Who uses what Ringlog doesn't serve yet: transactions, and groups of the newer protocols.
+//! Who uses what Ringlog doesn't serve yet: transactions, groups of the newer protocols, quotas.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,8 @@ pub struct Usage {
     pub transactional_ids: Vec<String>,
     /// Groups that aren't classic ones, by their type in lower case.
     pub groups: BTreeMap<String, Vec<String>>,
+    /// How many users, clients and addresses have quotas.
+    pub quotas: usize,
     /// Brokers that didn't list theirs, and why.
     pub unlisted: Vec<String>,
 }
@@ -59,6 +61,12 @@ pub fn judge(usage: &Usage, has_topic: impl Fn(&str) -> bool) -> Vec<Finding> {
              they come back"
         )));
     }
+    if usage.quotas > 0 {
+        findings.push(Finding::warn(format!(
+            "{} for clients, which Ringlog doesn't enforce yet: clients aren't slowed down by its nodes",
+            counted(usage.quotas, "quota is set", "quotas are set")
+        )));
+    }
     if !usage.unlisted.is_empty() {
         findings.push(Finding::warn(format!(
             "not all transactions and groups could be listed, ask again later: {}",
@@ -66,7 +74,7 @@ pub fn judge(usage: &Usage, has_topic: impl Fn(&str) -> bool) -> Vec<Finding> {
         )));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok("no transactions, and no groups but classic ones"));
+        findings.push(Finding::ok("no transactions, no groups but classic ones, no quotas"));
     }
     findings
 }
@@ -95,6 +103,14 @@ mod tests {
         assert_eq!(judge(&Usage::default(), |_| false)[0].level, Level::Ok);
         let findings = judge(&Usage::default(), |topic| topic == TRANSACTION_STATE_TOPIC);
         assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].level, Level::Warn);
+    }
+
+    #[test]
+    fn quotas_are_not_enforced() {
+        let findings = judge(&Usage { quotas: 1, ..Usage::default() }, |_| false);
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].text.starts_with("1 quota is set"), "{findings:?}");
         assert_eq!(findings[0].level, Level::Warn);
     }
 }
