@@ -69,11 +69,6 @@ impl Cluster {
         let reassigned = if quorum.leader < 0 { None } else { Some(reassigned(admin, out)?) };
         Ok(Cluster { id, features, quorum, brokers, topics, reassigned, usage })
     }
-
-    /// Whether there is such a topic.
-    pub fn has_topic(&self, name: &str) -> bool {
-        self.topics.iter().any(|topic| topic.name == name)
-    }
 }
 
 fn versions_request() -> ApiVersionsRequest {

@@ -63,9 +63,9 @@ fn not_served(name: &str) -> &'static str {
 
 fn instead(name: &str) -> &'static str {
     match name {
-        TRANSACTION_VERSION => "leave the leaders of __transaction_state to Kafka nodes as long as producers use them",
+        TRANSACTION_VERSION => "leave __transaction_state to Kafka nodes as long as producers use them",
         GROUP_VERSION => "leave their coordinators to Kafka nodes, or use group.protocol=classic",
-        SHARE_VERSION => "leave the leaders of __share_group_state and their coordinators to Kafka nodes",
+        SHARE_VERSION => "leave __share_group_state and their coordinators to Kafka nodes",
         _ => "leave their coordinators to Kafka nodes, or use the classic protocol of Kafka Streams",
     }
 }

@@ -73,7 +73,7 @@ fn judge_cluster(cluster: &Cluster, node: Option<&NodeFile>) -> Vec<Finding> {
     findings.extend(partitions::judge_topics(&cluster.topics));
     findings.extend(partitions::judge_partitions(&cluster.topics, Replaced { id, is_stopped }));
     findings.extend(cluster.reassigned.as_deref().map(partitions::judge_reassignments));
-    findings.extend(usage::judge(&cluster.usage, |topic| cluster.has_topic(topic)));
+    findings.extend(usage::judge(&cluster.usage, &cluster.topics, id));
     findings
 }
 
