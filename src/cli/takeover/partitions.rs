@@ -138,6 +138,9 @@ pub fn judge_partitions(topics: &[TopicState], replaced: Replaced) -> Vec<Findin
             troubled.extend(trouble.map(|trouble| (trouble, format!("{}-{}", topic.name, partition.index))));
         }
     }
+    if count == 0 {
+        return vec![Finding::ok("there are no partitions yet")];
+    }
     if troubled.is_empty() {
         let all = counted(count, "partition has", "partitions have");
         return vec![Finding::ok(format!("{all} all replicas in sync, and enough of them without one"))];
