@@ -24,6 +24,7 @@ mod replica_verification;
 mod server;
 mod signals;
 mod storage;
+mod takeover;
 mod tool;
 mod topic_filter;
 mod topics;
@@ -52,6 +53,7 @@ const TOOLS: &[(&str, &[&str], &str)] = &[
     ("log-dirs", &[], "Show what lies in the brokers' log directories"),
     ("replica-verification", &[], "Compare the replicas of topics all the time"),
     ("reassign-partitions", &[], "Move partitions between brokers and log directories"),
+    ("takeover", &[], "Say what stands in the way of taking a Kafka node's place: takeover check"),
     ("tune", &[], "Say what the host should be like: tune --check"),
 ];
 
@@ -138,6 +140,7 @@ fn dispatch(name: &'static str, arguments: &[String], out: &mut Terminal) -> Res
         "server" => server::run(&server::ServerArgs::read("ringlog server", arguments)?, out),
         "dev" => dev::run(&dev::DevArgs::read("ringlog dev", arguments)?, out),
         "storage" => storage::run(storage::StorageArgs::read("kafka-storage", arguments)?, out),
+        "takeover" => takeover::run(&takeover::TakeoverArgs::read("ringlog takeover", arguments)?, out),
         "tune" => tune::run(&tune::TuneArgs::read("ringlog tune", arguments)?, out),
         "topics" => topics::run(&topics::TopicsArgs::read("kafka-topics", arguments)?, out),
         "metadata-quorum" => metadata_quorum::run(&metadata_quorum::MetadataQuorumArgs::read(arguments)?, out),

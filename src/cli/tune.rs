@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use ringlog_config::ConfigMap;
 use ringlog_tuning::{Level, Subject, check, json, table};
 
 use super::client_config::read_properties;
@@ -50,13 +51,15 @@ pub fn run(args: &TuneArgs, out: &mut dyn Output) -> u8 {
 
 fn subject(args: &TuneArgs) -> Result<Subject, String> {
     let mut log_dirs = args.log_dir.clone();
-    let mut shards = std::thread::available_parallelism().map_or(1, usize::from);
-    if let Some(path) = &args.config {
-        let properties = read_properties(path)?;
-        let dirs = properties.get("log.dirs").or_else(|| properties.get("log.dir"));
-        log_dirs.extend(dirs.into_iter().flat_map(|dirs| dirs.split(',')).map(|dir| PathBuf::from(dir.trim())));
-        let configured = properties.get("ringlog.shards").and_then(|shards| shards.trim().parse().ok());
-        shards = configured.filter(|shards| *shards > 0).unwrap_or(shards);
-    }
-    Ok(Subject { log_dirs, shards })
+    let properties = args.config.as_deref().map(read_properties).transpose()?.unwrap_or_default();
+    let dirs = properties.get("log.dirs").or_else(|| properties.get("log.dir"));
+    log_dirs.extend(dirs.into_iter().flat_map(|dirs| dirs.split(',')).map(|dir| PathBuf::from(dir.trim())));
+    Ok(Subject { log_dirs, shards: shards(&properties) })
+}
+
+/// How many shards a node with these properties has on this host.
+pub fn shards(properties: &ConfigMap) -> usize {
+    let configured = properties.get("ringlog.shards").and_then(|shards| shards.trim().parse().ok());
+    let shards = configured.filter(|shards| *shards > 0);
+    shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
