@@ -16,7 +16,18 @@ const PACKAGE: &str = "ringlog-e2e-tests";
 /// How many programs run at a time in CI.
 const LANES: usize = 2;
 /// Those that take longest begin first: one with clusters beside one without.
-const LONGEST: [&str; 6] = ["mixed_quorum", "hostile", "directories", "quorum", "console_tools", "network"];
+const LONGEST: [&str; 10] = [
+    "mixed_quorum",
+    "hostile",
+    "takeover",
+    "directories",
+    "quorum",
+    "console_tools",
+    "reassignment",
+    "network",
+    "replication",
+    "replica_tools",
+];
 
 /// What each client needs, and how to tell that it is there.
 const PROGRAMS: &[(&str, &str, &str)] = &[
