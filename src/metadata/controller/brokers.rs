@@ -212,8 +212,8 @@ impl ActiveController {
         if broker.is_fenced {
             return match (request.want_shut_down, request.want_fence) {
                 (true, _) => NextState::ShutdownNow,
-                // Who has begun to stop doesn't serve any more in this life. What says otherwise was sent before, and late.
-                (false, false) if is_caught_up && !broker.is_in_controlled_shutdown => NextState::Unfenced,
+                // Also one that has begun to stop, as in Kafka: what says so came late.
+                (false, false) if is_caught_up => NextState::Unfenced,
                 _ => NextState::Fenced,
             };
         }

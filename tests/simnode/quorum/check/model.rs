@@ -56,6 +56,8 @@ type QuotaEntity = BTreeMap<String, Option<String>>;
 /// See the module's text.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
+    /// The broker that was unfenced last, until the next change of a registration.
+    pub(super) unfenced_last: Option<i32>,
     pub topics: BTreeMap<Uuid, Topic>,
     pub names: BTreeMap<String, Uuid>,
     pub brokers: BTreeMap<i32, Broker>,
@@ -208,6 +210,7 @@ impl Model {
             0 => {}
             fenced => broker.is_fenced = fenced > 0,
         }
+        let unfenced = (record.fenced < 0).then_some(id);
         broker.is_shutting_down |= record.in_controlled_shutdown == 1;
         if !record.log_dirs.is_empty() {
             broker.directories = sorted(&record.log_dirs);
@@ -217,6 +220,7 @@ impl Model {
         }
         let after = broker.hash(id);
         let is_fenced_now = record.fenced > 0;
+        self.unfenced_last = unfenced;
         self.replace(Some(before), Some(after));
         if is_fenced_now { self.check_out_of_isr(id) } else { Ok(()) }
     }

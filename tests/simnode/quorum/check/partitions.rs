@@ -110,7 +110,10 @@ impl Model {
     /// A leader is elected that is up.
     fn check_leads(&self, leader: i32) -> Result<(), Breach> {
         let broker = self.brokers.get(&leader);
-        ensure!(broker.is_some_and(|broker| broker.is_active()), "leader {leader} is not active: {broker:?}");
+        // Who has begun to stop and is unfenced all the same, by a heartbeat that comes late, is elected as in Kafka.
+        let is_unfenced_now = self.unfenced_last == Some(leader);
+        let may_lead = broker.is_some_and(|broker| broker.is_active() || is_unfenced_now && !broker.is_fenced);
+        ensure!(may_lead, "leader {leader} is not active: {broker:?}");
         Ok(())
     }
 
