@@ -79,8 +79,7 @@ async fn follow_images(watch: Rc<BrokerWatch>) {
                 continue;
             }
             let listener = &core.node.config.inter_broker_listener_name;
-            let named = broker.endpoints.iter().find(|endpoint| *endpoint.listener == **listener);
-            let Some(endpoint) = named.or(broker.endpoints.first()).cloned() else { continue };
+            let Some(endpoint) = broker.endpoint(listener).or(broker.endpoints.first()).cloned() else { continue };
             let is_over = Rc::new(Flag::default());
             let watched = Watched { epoch: broker.epoch, is_reached: false, is_over: is_over.clone() };
             watch.watched.borrow_mut().insert(broker.id, watched);
@@ -109,7 +108,7 @@ async fn look(watch: &BrokerWatch, id: NodeId, epoch: BrokerEpoch, endpoint: &En
                 wait_ms = if has_lasted { RETRY_FIRST_MS } else { after_end_ms };
                 after_end_ms = (wait_ms * 2).min(RETRY_MS);
             }
-            Err(PeerError::Refused) if watch.is_meant_by_host(id) => {
+            Err(PeerError::Refused) if watch.is_meant_by_host() => {
                 if watch.handle.leader().is_here {
                     warn!(
                         broker = id.0,
@@ -117,10 +116,11 @@ async fn look(watch: &BrokerWatch, id: NodeId, epoch: BrokerEpoch, endpoint: &En
                         endpoint.host,
                         endpoint.port
                     );
+                    // This ends with the image that shows it fenced. Said again, if something has lost it or unfenced it.
                     let _ = watch.handle.mailbox.send(Command::BrokerGone(id, epoch)).await;
-                    return;
+                } else {
+                    wait_ms = RETRY_GONE_MS;
                 }
-                wait_ms = RETRY_GONE_MS;
             }
             Err(fault) => debug!(broker = id.0, "the broker can't be reached from here: {fault}"),
         }
@@ -135,9 +135,8 @@ impl BrokerWatch {
         }
     }
 
-    /// Whether a refusal comes from the broker's host and not from something in between.
-    fn is_meant_by_host(&self, id: NodeId) -> bool {
-        let watched = self.watched.borrow();
-        watched.get(&id).is_some_and(|own| own.is_reached) || watched.values().any(|other| other.is_reached)
+    /// Whether a refusal comes from a broker's host and not from something in between: it, or another, was reached.
+    fn is_meant_by_host(&self) -> bool {
+        self.watched.borrow().values().any(|watched| watched.is_reached)
     }
 }

@@ -184,7 +184,7 @@ pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: Fe
         let enough = if max_bytes < most { min_bytes.min(max_bytes / 2) } else { min_bytes };
         let is_enough = bytes >= enough;
         let now = ring::now().monotonic;
-        if wanted.follower.is_some() && has_new_high_watermark(&fetch, &outcomes) {
+        if has_new_high_watermark(&fetch, &outcomes) {
             until = until.min(now.plus_ms(HIGH_WATERMARK_WAITS_MS));
         }
         if is_enough || is_urgent || by_home.is_empty() || now >= until {
@@ -296,7 +296,7 @@ fn has_urgent(by_home: &ByHome, outcomes: &[Outcome]) -> bool {
     read.any(|outcome| is_urgent(outcome) || outcome.preferred.is_some())
 }
 
-/// Whether the session's client doesn't know yet how far partitions are committed.
+/// Whether a follower doesn't know yet how far partitions are committed, by what its session was answered.
 fn has_new_high_watermark(fetch: &FetchContext, outcomes: &[Outcome]) -> bool {
     let is_new =
         |(answered, outcome): (&Offset, &Outcome)| outcome.info.is_some_and(|it| it.high_watermark != *answered);

@@ -94,7 +94,7 @@ impl SessionError {
 pub struct FetchContext {
     /// What to read, in this order.
     pub partitions: Vec<SessionPartition>,
-    /// The high watermark that was answered last for each of them, -1 for none; nothing where that isn't remembered.
+    /// Of a follower's session: the high watermark that was answered last for each of them, -1 for none. Else empty.
     pub answered: Vec<Offset>,
     kind: ContextKind,
 }
@@ -268,8 +268,9 @@ impl FetchSessionCache {
         }
         session.epoch = next_epoch(session.epoch);
         let expected_epoch = session.epoch;
-        let known = session.partitions.values();
-        let (partitions, answered) = known.map(|cached| (cached.request.clone(), cached.high_watermark)).unzip();
+        let partitions = session.partitions.values().map(|cached| cached.request.clone()).collect();
+        let answered_to = session.privileged.then_some(&session.partitions).into_iter().flat_map(BTreeMap::values);
+        let answered = answered_to.map(|cached| cached.high_watermark).collect();
         self.touch(session_id, now);
         Ok(FetchContext { partitions, answered, kind: ContextKind::Incremental { session_id, expected_epoch } })
     }

@@ -2,7 +2,7 @@
 //!
 //! Runs on the shard that owns the partition; the view is that of this one replica. It does no I/O: an append is
 //! prepared here, written by the segment store, and reported back with [`Partition::on_durable`]. A record is visible
-//! and acknowledged only after that: the log's end counts what has offsets, the durable end what is on the device.
+//! to all but followers, and acknowledged, only after that: the log's end counts what has offsets, the durable end what is on the device.
 //! Appends may be in flight together; they become durable in order. A failed write ends the replica.
 
 mod append;

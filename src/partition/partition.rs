@@ -83,7 +83,7 @@ impl Default for PartitionLimits {
 pub struct Effects {
     /// The high watermark moved to this: see to waiting produces (acks=all), consumers and DeleteRecords.
     pub high_watermark: Option<Offset>,
-    /// The durable end moved to this: see to waiting produces with acks=1 and to followers' fetches.
+    /// The durable end moved to this: see to waiting produces with acks=1, and to what a follower may acknowledge.
     pub durable_end_offset: Option<Offset>,
     /// Role or leader epoch changed: all that waits on this partition is to be completed with an error.
     pub leadership_changed: bool,

@@ -450,8 +450,6 @@ fn reads_are_checked_as_kafka_checks_them() {
         })
     ));
     assert!(matches!(partition.read(&request(follower, 4, Some(5), Some(5))), Ok(ReadPlan::Records { .. })));
-    assert_eq!(partition.available_bytes(Offset(6), CONSUMER), Some(0));
-    assert!(partition.available_bytes(Offset(6), follower).unwrap() > 0);
     follow(&mut partition, 6);
     assert_eq!(read(&partition, 0, follower), Err(ReadError::NotLeaderOrFollower));
     let old_consumer = Reader::Consumer { isolation: IsolationLevel::ReadUncommitted, from_follower: false };

@@ -227,27 +227,4 @@ impl Partition {
         }
         Ok(ReadPlan::Records { location, limit, read_committed, info })
     }
-
-    /// Bytes that a waiting reader would get from `fetch_offset` by now. `None`: read
-    /// it again in any case, as the offset lies above the log or in an older segment than the limit.
-    pub fn available_bytes(&self, fetch_offset: Offset, reader: Reader) -> Option<u32> {
-        let limit = match reader {
-            Reader::Consumer { isolation: IsolationLevel::ReadUncommitted, .. } => self.high_watermark,
-            Reader::Consumer { isolation: IsolationLevel::ReadCommitted, .. } => self.last_stable_offset(),
-            Reader::Follower { .. } => self.log.log_end_offset(),
-            Reader::Internal => self.durable_end_offset,
-        };
-        let active = self.log.active_segment();
-        if fetch_offset > self.log.log_end_offset() || fetch_offset < active.base_offset {
-            return None;
-        }
-        if limit <= fetch_offset {
-            return Some(0);
-        }
-        let log_end_offset = self.log.log_end_offset();
-        let start = active.position_of(fetch_offset, log_end_offset).position;
-        let end = active.position_of(limit, log_end_offset).position;
-        // There is at least a batch, even where both positions are only known to the index's precision.
-        Some(end.saturating_sub(start).max(1))
-    }
 }

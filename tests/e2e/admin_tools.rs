@@ -3,12 +3,11 @@
 //! Every command is run by both, one after the other: what is asked for twice has to end the same twice.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use ringlog_e2e_tests::jvm::{Jvm, Outcome};
 use ringlog_e2e_tests::node::{Kind, Node};
-use ringlog_e2e_tests::paths;
+use ringlog_e2e_tests::tool::ours;
 
 /// A directory id that nobody has.
 const NOBODY: &str = "dRzIH-JZUKJPhdqVcU5J_g";
@@ -93,15 +92,6 @@ fn compare(node: &Node) -> Result<()> {
     }
     ensure!(differences.is_empty(), "{differences}");
     Ok(())
-}
-
-fn ours(words: &[&str]) -> Result<Outcome> {
-    let output = Command::new(paths::ringlog()?).args(words).output()?;
-    Ok(Outcome {
-        status: output.status.code().unwrap_or(-1),
-        output: String::from_utf8(output.stdout)?,
-        errors: String::from_utf8(output.stderr)?,
-    })
 }
 
 /// The outcome without what can't be the same.

@@ -18,7 +18,7 @@ use ringlog_e2e_tests::fetching;
 use ringlog_e2e_tests::jvm::{self, Jvm, Outcome};
 use ringlog_e2e_tests::node::{Kind, Roles};
 use ringlog_e2e_tests::replicas::{are_the_same, states, wait_for_in_sync};
-use ringlog_e2e_tests::tool::Tool;
+use ringlog_e2e_tests::tool::{Tool, ours};
 use ringlog_e2e_tests::{paths, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -121,15 +121,6 @@ fn write(bootstrap: &str, topic: &str) -> Result<()> {
     let arguments = ["console-producer", "--bootstrap-server", bootstrap, "--topic", topic];
     let arguments = [&arguments[..], &["--command-property", "batch.size=512"]].concat();
     Tool::start(&arguments, &lines)?.finish()?.success().map(drop)
-}
-
-fn ours(words: &[&str]) -> Result<Outcome> {
-    let output = Command::new(paths::ringlog()?).args(words).output()?;
-    Ok(Outcome {
-        status: output.status.code().unwrap_or(-1),
-        output: String::from_utf8(output.stdout)?,
-        errors: String::from_utf8(output.stderr)?,
-    })
 }
 
 /// The outcome without warnings, without the log's dates, and without the frames of stack traces.

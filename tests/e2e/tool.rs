@@ -16,6 +16,16 @@ use crate::{paths, wait_until};
 /// How long a tool may take that isn't told to wait.
 const TOOL_TIME: Duration = Duration::from_secs(60);
 
+/// Runs `ringlog` with these arguments to its end.
+pub fn ours(arguments: &[&str]) -> Result<Outcome> {
+    let output = Command::new(paths::ringlog()?).args(arguments).output()?;
+    Ok(Outcome {
+        status: output.status.code().unwrap_or(-1),
+        output: String::from_utf8(output.stdout)?,
+        errors: String::from_utf8(output.stderr)?,
+    })
+}
+
 /// A running tool, whose output goes to files.
 #[derive(Debug)]
 pub struct Tool {
