@@ -47,6 +47,7 @@ mod storage;
 mod test_metadata;
 
 pub use boot::{RunningNode, StartFault, start};
+pub use data::replica::LogCut;
 pub use format::{DirectoryFormat, format_directory};
 pub use metrics::Leftovers;
 pub use placement::shard_of;

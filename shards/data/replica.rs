@@ -28,6 +28,7 @@ mod follow;
 mod read;
 
 pub use append::{AppendRules, Appended, ProduceFault, Told};
+pub use follow::LogCut;
 
 /// One replica of a partition.
 pub struct Replica {

@@ -379,15 +379,13 @@ async fn take_in(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>, peer: &mut O
                 ErrorCode::None if data.diverging_epoch.epoch >= 0 || data.diverging_epoch.end_offset >= 0 => {
                     truncate(fetcher, leader, &replica, asked, &data);
                 }
-                ErrorCode::None => match append(fetcher, &replica, asked, data).await {
+                ErrorCode::None => match append(fetcher, &replica, asked, &data).await {
                     Ok(taken) => {
                         leader.fetch.borrow_mut().succeeded(id);
                         appended.push(taken);
                     }
                     Err(AppendFault::Refused(FollowerAppendError::StartsBelowEmptyLog(offset))) => {
-                        let epoch = asked.leader_epoch;
-                        let restart = async move |replica: &Rc<Replica>| replica.restart_at(offset, epoch).await;
-                        fetcher.beside(leader, &replica, epoch, restart);
+                        begin_below(fetcher, leader, &replica, asked, data, offset);
                     }
                     Err(fault) => {
                         warn!(partition = %replica.name, leader = leader.id.0, "what was fetched can't be appended: {fault}");
@@ -428,9 +426,9 @@ async fn append(
     fetcher: &ReplicaFetcher,
     replica: &Rc<Replica>,
     asked: FetchPosition,
-    data: PartitionData,
+    data: &PartitionData,
 ) -> Result<Appended, AppendFault> {
-    let mut records: Bytes = data.records.map(Records::into_contiguous).unwrap_or_default();
+    let mut records: Bytes = data.records.clone().map(Records::into_contiguous).unwrap_or_default();
     while !records.is_empty() {
         let now = ring::now();
         if !replica.has_disk_for_fetched(records.len(), now) {
@@ -460,6 +458,33 @@ async fn append(
         high_watermark: Offset(data.high_watermark),
         log_start_offset: Offset(data.log_start_offset),
     })
+}
+
+/// The leader's log starts inside of its first batch, which this one has to have whole: it begins anew with that batch, and
+/// takes what was fetched right away. Empty, it would ask for what the leader doesn't give any more.
+fn begin_below(
+    fetcher: &Rc<ReplicaFetcher>,
+    leader: &Rc<Leader>,
+    replica: &Rc<Replica>,
+    asked: FetchPosition,
+    data: PartitionData,
+    offset: Offset,
+) {
+    let (own, its_leader, epoch) = (fetcher.clone(), leader.clone(), asked.leader_epoch);
+    fetcher.beside(leader, replica, epoch, async move |replica| {
+        replica.restart_at(offset, epoch).await?;
+        match append(&own, replica, asked, &data).await {
+            Ok(appended) => {
+                appended.written().await;
+                appended.conclude(&its_leader);
+            }
+            Err(fault) => {
+                let leader = its_leader.id.0;
+                warn!(partition = %replica.name, leader, "what was fetched can't be appended: {fault}");
+            }
+        }
+        Ok(())
+    });
 }
 
 impl Appended {

@@ -151,6 +151,11 @@ impl Cluster {
             self.world.run_until_exit(process, SECOND);
         }
         self.nodes[place].forget_what_is_over();
+        // Where a follower's log starts it saves now and then, as Kafka's does: records that were deleted may be there again
+        // when it comes to lead.
+        if let Some(shared) = self.shared.as_ref().filter(|_| self.plan.replicas > 1) {
+            shared.ledgers.borrow_mut().values_mut().for_each(|ledger| ledger.starts.on_loss());
+        }
     }
 
     /// The power goes.
@@ -168,18 +173,24 @@ impl Cluster {
         if self.nodes[place].has_stopped {
             return;
         }
-        let now_ns = self.world.now_ns();
-        let Some(shared) = self.shared.as_ref().filter(|_| self.nodes[place].plan.is_broker) else { return };
-        // Which partitions it led isn't known here: none of those is promised that don't flush.
+        if self.nodes[place].plan.is_broker {
+            self.lose_unflushed(self.world.now_ns());
+        }
+    }
+
+    /// What isn't flushed may be lost, and all that is said before `before_ns` is void. Which partitions a node leads isn't
+    /// known here: none of those is promised that don't flush.
+    pub fn lose_unflushed(&self, before_ns: u64) {
+        let Some(shared) = &self.shared else { return };
         for ((topic, _), ledger) in shared.ledgers.borrow_mut().iter_mut() {
             if !self.plan.topics[*topic].flushes {
-                ledger.on_loss(now_ns);
+                ledger.on_loss(before_ns);
             }
         }
         if !self.plan.properties.iter().any(|(key, _)| *key == "log.flush.interval.messages") {
-            shared.lost_power_ns.set(now_ns);
-            shared.commits.borrow_mut().on_loss(now_ns);
-            shared.groups.borrow_mut().on_loss(now_ns);
+            shared.lost_power_ns.set(before_ns);
+            shared.commits.borrow_mut().on_loss(before_ns);
+            shared.groups.borrow_mut().on_loss(before_ns);
         }
     }
 

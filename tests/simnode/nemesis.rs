@@ -33,6 +33,10 @@ pub enum Fault {
     Cut { from: usize, to: usize, both_ways: bool },
     /// Nothing passes between a node and all others, or clients as well.
     Isolate { node: usize, from_clients: bool },
+    /// All connections of a node are reset.
+    Reset { node: usize },
+    /// Nothing passes between a broker and other brokers that aren't controllers.
+    PartFromBrokers { node: usize },
     /// Segments to and from a node get lost.
     Lossy { node: usize, permille: u64 },
     /// A disk takes longer.
@@ -68,9 +72,34 @@ impl Fault {
             | Fault::StandStill { .. }
             | Fault::Cut { .. }
             | Fault::Isolate { .. }
+            | Fault::Reset { .. }
+            | Fault::PartFromBrokers { .. }
             | Fault::Lossy { .. }
             | Fault::SlowDisk { .. }
             | Fault::HangingDisk { .. } => false,
+        }
+    }
+
+    /// Whether what one node sends another may come long after, when its sender has given it up.
+    pub fn parts_nodes(&self) -> bool {
+        match self {
+            Fault::Cut { .. }
+            | Fault::Isolate { .. }
+            | Fault::PartFromBrokers { .. }
+            | Fault::Reset { .. }
+            | Fault::Lossy { .. }
+            | Fault::Pause { .. }
+            | Fault::StandStill { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::HangingDisk { .. } => true,
+            Fault::Kill { .. }
+            | Fault::KillAll
+            | Fault::PowerOff { .. }
+            | Fault::PowerOffAll
+            | Fault::Stop { .. }
+            | Fault::FailingDisk { .. }
+            | Fault::FullDisk { .. }
+            | Fault::FewDescriptors { .. } => false,
         }
     }
 }
@@ -101,7 +130,16 @@ pub fn begin(cluster: &mut Cluster, fault: &Fault, for_ns: u64) {
         Fault::StandStill { node, core } => {
             cluster.nodes[*node].process.into_iter().for_each(|process| world.stand_still(process, *core, for_ns));
         }
-        Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Lossy { .. } => set_links(cluster, fault, true),
+        Fault::Cut { .. } | Fault::Isolate { .. } | Fault::PartFromBrokers { .. } | Fault::Lossy { .. } => {
+            set_links(cluster, fault, true);
+        }
+        Fault::Reset { node } => {
+            let host = cluster.nodes[*node].host;
+            let others = cluster.nodes.iter().map(|node| node.host).chain([cluster.clients]);
+            let count: usize =
+                others.filter(|other| *other != host).map(|other| world.reset_connections(host, other)).sum();
+            world.note(|| format!("{count} connections of {} are reset", world.host_name(host)));
+        }
         Fault::SlowDisk { node, directory, times } => {
             let (host, path) = disk(cluster, *node, *directory);
             world.note(|| format!("{}: {path} is {times} times slower", world.host_name(host)));
@@ -115,7 +153,12 @@ pub fn begin(cluster: &mut Cluster, fault: &Fault, for_ns: u64) {
         Fault::FailingDisk { node, directory, kind } => {
             let (host, path) = disk(cluster, *node, *directory);
             cluster.excuse(*node, [*directory]);
-            world.fail_disk(host, disk_fault(path, *kind));
+            let fault = disk_fault(path, *kind);
+            if fault.operations.contains(&DiskOperation::Sync) {
+                // What a device didn't make safe when it was asked to, it may have lost, as at a power failure.
+                cluster.lose_unflushed(world.now_ns() + for_ns);
+            }
+            world.fail_disk(host, fault);
         }
         Fault::FullDisk { node, directory } => {
             let (host, path) = disk(cluster, *node, *directory);
@@ -142,8 +185,10 @@ pub fn end(cluster: &mut Cluster, fault: &Fault) -> Vec<usize> {
         Fault::Kill { node } | Fault::PowerOff { node } | Fault::Stop { node } => return vec![*node],
         Fault::KillAll | Fault::PowerOffAll => return (0..cluster.nodes.len()).collect(),
         Fault::Pause { node } => cluster.nodes[*node].process.into_iter().for_each(|process| world.resume(process)),
-        Fault::StandStill { .. } => {}
-        Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Lossy { .. } => set_links(cluster, fault, false),
+        Fault::StandStill { .. } | Fault::Reset { .. } => {}
+        Fault::Cut { .. } | Fault::Isolate { .. } | Fault::PartFromBrokers { .. } | Fault::Lossy { .. } => {
+            set_links(cluster, fault, false);
+        }
         Fault::SlowDisk { node, .. } | Fault::HangingDisk { node, .. } => mend_disks(&world, cluster, *node),
         Fault::FailingDisk { node, .. } => {
             mend_disks(&world, cluster, *node);
@@ -204,6 +249,14 @@ fn set_links(cluster: &Cluster, fault: &Fault, begins: bool) {
         Fault::Isolate { node, from_clients } => {
             let clients = from_clients.then_some(cluster.clients);
             for other in others(*node).chain(clients) {
+                set(hosts[*node], other, cut);
+                set(other, hosts[*node], cut);
+            }
+        }
+        Fault::PartFromBrokers { node } => {
+            let is_apart = |other: &&crate::cluster::Node| !other.plan.is_controller;
+            let brokers = cluster.nodes.iter().filter(is_apart).map(|other| other.host);
+            for other in brokers.filter(|other| *other != hosts[*node]) {
                 set(hosts[*node], other, cut);
                 set(other, hosts[*node], cut);
             }

@@ -59,6 +59,11 @@ fn seeds_that_found_faults_pass() {
         let outcome = run(&Plan::of(seed), |_| ());
         assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}", outcome.violations);
     }
+    // 30, 68: a follower whose leader's log starts inside of a batch began anew for ever, now at the start, now at the batch.
+    for seed in [30, 68] {
+        let outcome = run(&Plan::replicated(seed), |_| ());
+        assert!(outcome.violations.is_empty(), "replicas, seed {seed}: {:#?}", outcome.violations);
+    }
     // 45: a log directory that failed took the others along, as names in all of them were made at once.
     let outcome = run(&Plan::in_weather(45, Weather::Disks), |_| ());
     assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);

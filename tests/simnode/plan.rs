@@ -4,6 +4,7 @@ use ringlog_config::ConfigMap;
 use ringlog_ring::sim::{CoreSettings, MS, NetworkSettings, SECOND, Settings};
 use ringlog_types::Random;
 
+use crate::client::consumer::rack_of;
 use crate::nemesis::{Fault, Planned};
 use crate::weather::{self, Weather};
 use crate::workload::Workload;
@@ -17,6 +18,8 @@ pub const CONTROLLER_PORT: u16 = 9093;
 const REQUEST_BYTES_MAX: u64 = 6 << 20;
 /// The largest batches of producers.
 const BATCH_BYTES_MAX: u64 = 800_000;
+/// How long a replica may lag in runs in which one does.
+const PARTED_LAG_MS: &str = "1500";
 /// What batches and records take beside what is drawn of their values, at most.
 const HEADER_BYTES: u64 = 100;
 const RECORD_BYTES: u64 = 40;
@@ -105,6 +108,12 @@ pub struct Plan {
     pub has_admin: bool,
     /// Somebody misbehaves.
     pub has_rude_client: bool,
+    /// Somebody moves replicas.
+    pub has_mover: bool,
+    /// Brokers and readers have racks, and readers are sent to replicas near them.
+    pub has_racks: bool,
+    /// Who isn't in sync may come to lead: nothing is promised but that all replicas are the same in the end.
+    pub is_unclean: bool,
     /// What else clients do.
     pub workload: Workload,
     /// What goes wrong, in the order of time.
@@ -154,7 +163,7 @@ impl Plan {
     /// have is there, whoever leads.
     pub fn replicated(seed: u64) -> Plan {
         let mut draws = Draws(Random::from_seed(seed ^ 0x0e91_1ca5));
-        let weather = draws.one(&[Weather::Calm, Weather::Kills, Weather::Kills, Weather::Cuts, Weather::Stops]);
+        let weather = draws.one(&Weather::OF_REPLICAS);
         let mut plan = Plan::drawn(seed, Some(weather), 3);
         plan.faults.retain(|planned| !planned.fault.takes_power());
         for producer in &mut plan.producers {
@@ -163,12 +172,35 @@ impl Plan {
             producer.in_flight = if producer.is_idempotent { 1 } else { producer.in_flight };
         }
         plan.workload.make_plain();
-        let min_in_sync = draws.one(&["1", "2", "2"]);
+        plan.is_unclean = matches!(weather, Weather::Succession | Weather::Kills) && draws.yes(30);
+        plan.has_mover = !matches!(weather, Weather::Parting | Weather::Resets) && draws.yes(50);
+        plan.has_racks = draws.yes(40);
+        if plan.is_unclean {
+            plan.workload.groups.clear();
+            plan.workload.topics.iter_mut().for_each(|topic| topic.is_pruned = false);
+            plan.committers = 0;
+            plan.properties.push(("unclean.leader.election.enable", "true".to_owned()));
+        }
+        if plan.has_racks {
+            let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+            plan.properties.push(("replica.selector.class", selector.to_owned()));
+        }
+        // While a broker is apart from the others, each may be alone.
+        let is_alone = plan.is_unclean || weather == Weather::Parting;
+        let min_in_sync = if is_alone { "1" } else { draws.one(&["1", "2", "2"]) };
+        let (lag_ms, wait_ms) = match weather {
+            // Who isn't woken is noticed.
+            Weather::Calm => draws.one(&[("4000", "500"), ("30000", "20000")]),
+            Weather::Parting => (PARTED_LAG_MS, "500"),
+            _ => (draws.one(&["1500", "4000"]), draws.one(&["100", "500"])),
+        };
+        let socket_ms = draws.one(&["1000", "30000"]);
         plan.properties.extend([
             ("offsets.topic.replication.factor", "3".to_owned()),
             ("min.insync.replicas", min_in_sync.to_owned()),
-            ("replica.lag.time.max.ms", draws.one(&["1500", "4000"]).to_owned()),
-            ("replica.fetch.wait.max.ms", draws.one(&["100", "500"]).to_owned()),
+            ("replica.lag.time.max.ms", lag_ms.to_owned()),
+            ("replica.fetch.wait.max.ms", wait_ms.to_owned()),
+            ("replica.socket.timeout.ms", if weather == Weather::Calm { "30000" } else { socket_ms }.to_owned()),
             ("replica.fetch.backoff.ms", draws.one(&["50", "300"]).to_owned()),
             ("replica.fetch.max.bytes", draws.one(&["1000", "100000", "1048576"]).to_owned()),
             ("replica.fetch.response.max.bytes", draws.one(&["1000", "100000", "10485760"]).to_owned()),
@@ -211,13 +243,16 @@ impl Plan {
             // answered before a restart, the others aren't known again after it.
             producers.iter_mut().filter(|producer| producer.is_idempotent).for_each(|producer| producer.in_flight = 1);
         }
-        let is_silence = weather == Weather::Silence;
+        let is_watched = weather.is_watched();
         Plan {
             seed,
             weather,
             has_dynamic_quorum: draws.yes(40),
             initial_voters: usize::MAX,
             replicas,
+            has_mover: false,
+            has_racks: false,
+            is_unclean: false,
             consumers: draws.one(&[1, 2, 3]),
             committers: draws.one(&[0, 1, 2]),
             has_admin: draws.yes(40),
@@ -227,9 +262,9 @@ impl Plan {
             out_of_order_permille: draws.one(&[0, 0, 50]),
             partial_permille: draws.one(&[10, 10, 300]),
             // What is lost or slow may bring an election about, and a new controller gives every broker a new session.
-            loss_permille: draws.one(&[0, 0, 0, 2]) * u64::from(!is_silence),
+            loss_permille: draws.one(&[0, 0, 0, 2]) * u64::from(!is_watched),
             late_permille: draws.one(&[0, 0, 20]),
-            slow_permille: draws.one(&[0, 1, 20]) * u64::from(!is_silence),
+            slow_permille: draws.one(&[0, 1, 20]) * u64::from(!is_watched),
             // Longer than a silent broker may be taken for alive, mostly.
             answer_limit_ms: draws.one(&[5_000, 5_000, 5_000, 45_000]),
             nodes,
@@ -274,6 +309,11 @@ impl Plan {
     /// Whether some producer to a topic wants answers.
     pub fn is_answered(&self, topic: usize) -> bool {
         self.producers.iter().any(|producer| producer.topic == topic && producer.acks != 0)
+    }
+
+    /// Whether a request from one node to another may be carried out long after, and a second time.
+    pub fn are_nodes_parted(&self) -> bool {
+        self.loss_permille > 0 || self.faults.iter().any(|planned| planned.fault.parts_nodes())
     }
 
     /// Whether somebody may never learn that a connection was reset: that is said once, and not again.
@@ -326,6 +366,8 @@ impl Plan {
             ("ringlog.shards", node.shards.to_string()),
             quorum,
         ];
+        let rack = self.has_racks.then(|| ("broker.rack", rack_of(node.id)));
+        let properties = properties.into_iter().chain(rack);
         // Of a key that stands there twice the last counts.
         let all = properties.into_iter().chain(self.properties.iter().map(|(key, value)| (*key, value.clone())));
         all.map(|(key, value)| (key.to_owned(), value)).collect()
@@ -361,8 +403,10 @@ fn nodes(draws: &mut Draws, weather: Weather, replicas: i16) -> Vec<NodePlan> {
     ];
     // Who falls silent must be a broker alone.
     let with_brokers = [(1, 0, 2), (0, 1, 2), (0, 1, 2), (0, 3, 2)];
-    let for_replicas = [(3, 0, 0), (3, 0, 0), (0, 1, 3), (0, 3, 3), (3, 0, 1)];
+    let for_replicas = [(3, 0, 0), (3, 0, 0), (0, 1, 3), (0, 3, 3), (3, 0, 1), (3, 0, 2), (0, 1, 5), (0, 3, 4)];
+    let apart = [(0, 1, 3), (0, 3, 3), (0, 1, 4)];
     let (combined, controllers, brokers) = match weather {
+        Weather::Parting => draws.one(&apart),
         _ if replicas > 1 => draws.one(&for_replicas),
         Weather::Silence => draws.one(&with_brokers),
         _ => draws.one(&all),

@@ -2,22 +2,23 @@
 //! be there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
 use ringlog_ring::sim::{self, Exit, MS, ProcessId, SECOND, World};
-use ringlog_shards::Leftovers;
+use ringlog_shards::{Leftovers, LogCut};
 
 use crate::check::Asked;
 use crate::check::files::{Files, Range};
+use crate::check::in_sync::{self, Standings};
 use crate::check::replicas::{self, Batches};
 use crate::client::{
-    Shared, admin, changer, committer, consumer, crowd, last_reader, maker, member, prober, producer, pruner, reborn,
-    rude, sizer, watcher,
+    Shared, admin, changer, committer, consumer, crowd, last_reader, maker, member, mover, prober, producer, pruner,
+    reborn, rude, sizer, watcher,
 };
 use crate::cluster::Cluster;
-use crate::nemesis::{self, ALL_DESCRIPTORS, HEALS_WITHIN_NS};
+use crate::nemesis::{self, ALL_DESCRIPTORS, Fault, HEALS_WITHIN_NS};
 use crate::plan::Plan;
 use crate::weather::Weather;
 
@@ -27,6 +28,13 @@ const COMES_UP_WITHIN_NS: u64 = 60 * SECOND;
 const ENDS_WITHIN_NS: u64 = 90 * SECOND;
 /// How often it is looked whether everything goes on.
 const LOOK_EVERY_NS: u64 = 20 * MS;
+/// How often it is looked whether those in sync have what they have to have.
+const LOOK_AT_REPLICAS_EVERY_NS: u64 = 300 * MS;
+/// The longest that a replica that can't follow may hold up what it is in sync for: one and a half times the time that it may
+/// lag, and what a controller and a leader need.
+const HELD_UP_WITHIN_NS: u64 = 7 * SECOND;
+/// How long clients go on when all replicas are in sync, where nothing was promised before.
+const GOES_ON_NS: u64 = 3 * SECOND;
 /// How long a process's last events may be on their way.
 const SETTLES_NS: u64 = 5 * SECOND;
 /// The longest that reading everything may take.
@@ -56,6 +64,8 @@ struct Run<'a> {
     cluster: Cluster,
     shared: Rc<Shared>,
     clients: Vec<(String, ProcessId)>,
+    /// What is said of partitions.
+    standings: Rc<RefCell<Standings>>,
     /// Where partitions started and ended when everything was read, by their folders' names.
     ranges: BTreeMap<String, Range>,
 }
@@ -83,9 +93,14 @@ pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
         shortages: Cell::new(0),
         shortages_begun: Cell::new(0),
         lost_power_ns: Cell::new(0),
+        replicas: RefCell::default(),
+        is_settled: Cell::new(false),
     });
     cluster.tell(&shared);
-    let mut run = Run { plan, world: &world, cluster, shared, clients: Vec::new(), ranges: BTreeMap::new() };
+    let standings = Standings::begin(&world, plan.topics.iter().map(|topic| topic.name.clone()).collect());
+    let clients = Vec::new();
+    let mut run = Run { plan, world: &world, cluster, shared, clients, standings, ranges: BTreeMap::new() };
+    run.watch_cuts();
     // What a step finds out makes the next ones pointless.
     let _ = run.come_up() && run.go_wrong() && run.heal() && run.read() && run.end();
     let answers = run.shared.ledgers.borrow().values().map(|ledger| ledger.answers()).sum::<u64>();
@@ -174,6 +189,10 @@ impl Run<'_> {
             let shared = self.shared.clone();
             self.start_client("admin".to_owned(), move || admin::run(shared));
         }
+        if self.plan.has_mover {
+            let shared = self.shared.clone();
+            self.start_client("mover".to_owned(), move || mover::run(shared));
+        }
         if self.plan.has_rude_client {
             let shared = self.shared.clone();
             self.start_client("rude".to_owned(), move || rude::run(shared));
@@ -190,7 +209,7 @@ impl Run<'_> {
             let shared = self.shared.clone();
             self.start_client("crowd".to_owned(), move || crowd::run(shared, limit));
         }
-        if self.plan.weather == Weather::Silence {
+        if self.plan.weather.is_watched() {
             let shared = self.shared.clone();
             self.start_client("watcher".to_owned(), move || watcher::run(shared));
         }
@@ -219,7 +238,10 @@ impl Run<'_> {
         while let Some(next) = steps.iter().enumerate().min_by_key(|(_, (at_ns, _))| *at_ns).map(|(index, _)| index) {
             let at_ns = steps[next].0.max(self.world.now_ns());
             let cluster = &self.cluster;
-            self.world.run_until(at_ns - self.world.now_ns(), || self.world.has_violations() || cluster.has_news());
+            let look_ns = if self.plan.replicas > 1 { LOOK_AT_REPLICAS_EVERY_NS } else { u64::MAX };
+            let for_ns = (at_ns - self.world.now_ns()).min(look_ns);
+            self.world.run_until(for_ns, || self.world.has_violations() || cluster.has_news());
+            self.check_in_sync();
             self.cluster.look_after(&mut starts);
             steps.extend(starts.drain(..).map(|(at_ns, place)| (at_ns, Step::Start(place))));
             if !self.is_fine() {
@@ -235,6 +257,9 @@ impl Run<'_> {
                     steps.push((self.world.now_ns() + planned.for_ns, Step::End(place)));
                 }
                 Step::End(place) => {
+                    if let Fault::PartFromBrokers { .. } = self.plan.faults[place].fault {
+                        self.check_progress();
+                    }
                     for node in nemesis::end(&mut self.cluster, &self.plan.faults[place].fault) {
                         self.cluster.start(node);
                     }
@@ -307,6 +332,9 @@ impl Run<'_> {
                 break;
             }
         }
+        if self.plan.is_unclean && !self.settle() {
+            return false;
+        }
         self.shared.is_over.set(true);
         let (world, clients) = (self.world, &self.clients);
         let has_ended = || clients.iter().all(|(_, client)| world.exit(*client).is_some());
@@ -317,6 +345,72 @@ impl Run<'_> {
             return self.complain(format!("they wait for ever: {left:?}"));
         }
         self.is_fine()
+    }
+
+    /// Nobody can come to lead any more who knows less than others: from now on promises count.
+    fn settle(&mut self) -> bool {
+        let standings = self.standings.clone();
+        let are_full = || standings.borrow().are_full();
+        if !self.world.run_until(HEALS_WITHIN_NS, || self.world.has_violations() || are_full()) {
+            return self.complain(format!("not all replicas get in sync: {:?}", self.standings.borrow().partitions()));
+        }
+        self.shared.is_settled.set(true);
+        let now_ns = self.world.now_ns();
+        self.shared.ledgers.borrow_mut().values_mut().for_each(|ledger| ledger.on_loss(now_ns));
+        self.world.run_for(GOES_ON_NS);
+        self.is_fine()
+    }
+
+    /// Nobody is said to be in sync who lacks something that was acknowledged.
+    fn check_in_sync(&self) {
+        if self.plan.replicas == 1 {
+            return;
+        }
+        let ledgers = self.shared.ledgers.borrow();
+        let standings = self.standings.borrow();
+        for (at, standing) in standings.partitions() {
+            let acknowledged = ledgers.get(at).map_or(0, |ledger| ledger.end());
+            if acknowledged == 0 {
+                continue;
+            }
+            let name = format!("{}-{}", self.plan.topics[at.0].name, at.1);
+            for node in self.cluster.nodes.iter().filter(|node| standing.in_sync.contains(&node.plan.id)) {
+                let ends = node.plan.directories().into_iter().filter_map(|directory| {
+                    let folder = Path::new(&directory).join(&name);
+                    let names = self.world.list(node.host, &folder).ok()?;
+                    in_sync::log_end(&names, |file| self.world.file(node.host, &folder.join(file)))
+                });
+                let end = ends.max().unwrap_or(0);
+                if end < acknowledged {
+                    let id = node.plan.id;
+                    self.complain(format!("{name} of node {id} ends at {end}, below {acknowledged}: {standing:?}"));
+                }
+            }
+        }
+    }
+
+    /// Who can't follow holds nobody up for long.
+    fn check_progress(&self) {
+        let now_ns = self.world.now_ns();
+        for (at, ledger) in self.shared.ledgers.borrow().iter().filter(|(at, _)| self.plan.is_answered(at.0)) {
+            let since_ms = now_ns.saturating_sub(ledger.answered_at_ns()) / MS;
+            if since_ms > HELD_UP_WITHIN_NS / MS {
+                let standing = self.standings.borrow().partitions().get(at).cloned();
+                self.complain(format!("nothing is acknowledged in {at:?} for {since_ms} ms: {standing:?}"));
+            }
+        }
+    }
+
+    /// Where nobody else comes to lead, no log is cut.
+    fn watch_cuts(&self) {
+        if self.plan.weather != Weather::Calm || self.plan.has_mover {
+            return;
+        }
+        self.world.observe(move |context, value| {
+            if let Some(cut) = value.downcast_ref::<LogCut>() {
+                sim::control().add_violation(format!("{}: nothing is wrong, and {cut:?}", context.host));
+            }
+        });
     }
 
     /// What doesn't go on, if anything.
@@ -385,7 +479,7 @@ impl Run<'_> {
 
     /// All nodes stop in order, and nothing of any process is left.
     fn end(&mut self) -> bool {
-        self.watch_leftovers();
+        let leftovers = self.watch_leftovers();
         let nodes: Vec<_> = self.cluster.nodes.iter().filter_map(|node| Some((node.plan.id, node.process?))).collect();
         for place in 0..self.cluster.nodes.len() {
             // Brokers first, as an operator does it: they need a controller to leave in order.
@@ -406,6 +500,7 @@ impl Run<'_> {
                 world.add_violation(format!("node {id} was told to stop, and its end is {exit:?}"));
             }
         }
+        self.check_leftovers(&leftovers.borrow());
         world.run_for(SETTLES_NS);
         // What got lost on its way is sent again.
         world.run_until(ENDS_WITHIN_NS, || world.connections() == 0);
@@ -419,21 +514,38 @@ impl Run<'_> {
         self.is_fine()
     }
 
-    /// Whoever stops holds nothing more of what was lent to it: nobody is connected any more.
-    fn watch_leftovers(&self) {
-        // Who was cut off on another core may not have been signed out in time.
-        let mut cut_off: BTreeSet<String> = BTreeSet::new();
+    /// What cores that end hold, by their hosts: nobody is connected any more.
+    fn watch_leftovers(&self) -> Rc<RefCell<BTreeMap<String, Vec<Leftovers>>>> {
+        let all: Rc<RefCell<BTreeMap<String, Vec<Leftovers>>>> = Rc::default();
+        let seen = all.clone();
         self.world.observe(move |context, value| {
-            let Some(left) = value.downcast_ref::<Leftovers>() else { return };
-            if left.connections > 0 {
-                cut_off.insert(context.host.clone());
-            }
-            let admitted = if cut_off.contains(&context.host) { 0 } else { left.admitted };
-            let held = (left.request_bytes, left.response_bytes, admitted);
-            if left.connections == 0 && held != (0, 0, 0) {
-                sim::control().add_violation(format!("a core of {} ends, and {left:?}", context.host));
+            if let Some(left) = value.downcast_ref::<Leftovers>() {
+                seen.borrow_mut().entry(context.host.clone()).or_default().push(left.clone());
             }
         });
+        all
+    }
+
+    /// Whoever stops holds nothing more of what was lent to it.
+    fn check_leftovers(&self, all: &BTreeMap<String, Vec<Leftovers>>) {
+        for (host, cores) in all {
+            // Who was cut off on another core may not have been signed out in time.
+            let is_cut_off = cores.iter().any(|left| left.connections > 0);
+            for left in cores.iter().filter(|left| left.connections == 0) {
+                let admitted = if is_cut_off { 0 } else { left.admitted };
+                if (left.request_bytes, left.response_bytes, admitted) != (0, 0, 0) {
+                    self.complain(format!("a core of {host} ends, and {left:?}"));
+                }
+            }
+        }
+    }
+
+    /// How many replicas a partition has, by its folder's name.
+    fn replicas_of(&self, name: &str) -> usize {
+        let replicas = self.shared.replicas.borrow();
+        let is_it =
+            |(topic, partition): &(usize, i32)| format!("{}-{partition}", self.plan.topics[*topic].name) == name;
+        replicas.iter().find(|(at, _)| is_it(at)).map_or(0, |(_, count)| *count)
     }
 
     /// What the nodes left on their disks.
@@ -441,7 +553,7 @@ impl Run<'_> {
         let mut ranges: BTreeMap<String, Vec<Range>> = BTreeMap::new();
         let mut replicas: BTreeMap<String, Vec<Batches>> = BTreeMap::new();
         let is_replicated =
-            |name: &str| self.plan.replicas > 1 && (self.ranges.contains_key(name) || name.starts_with("__"));
+            |name: &str| self.plan.replicas > 1 && ["orders-", "made-", "__"].iter().any(|own| name.starts_with(own));
         for node in self.cluster.nodes.iter().filter(|node| node.plan.is_broker) {
             for directory in node.plan.directories() {
                 let path = |name: &str| Path::new(&directory).join(name);
@@ -476,7 +588,8 @@ impl Run<'_> {
             // Who wants no answer may have written since. Of an only replica all that is written is committed.
             let is_right = |is: &Range| is.0 >= was.0 && is.1 >= was.1 && (is.2 == is.1 || !is_alone);
             let found = ranges.get(name).map_or(&[][..], Vec::as_slice);
-            if found.len() != self.plan.replicas as usize || !found.iter().all(is_right) {
+            let wanted = self.replicas_of(name);
+            if found.len() != wanted || !found.iter().all(is_right) {
                 self.complain(format!("{name} was read from {} to {}, and is {found:?}", was.0, was.1));
             }
         }

@@ -29,7 +29,7 @@ pub enum Kind {
     /// A group.
     Groups,
     /// Who makes topics, who misbehaves, who deletes records, who changes settings, who makes a topic anew, who sends large
-    /// batches, a crowd, who tries sequence numbers out: by these numbers.
+    /// batches, a crowd, who tries sequence numbers out, who moves replicas: by these numbers.
     Others,
 }
 
@@ -115,6 +115,7 @@ fn leave_out_kind(plan: &mut Plan, Parts { kind, places }: &Parts) {
             plan.workload.has_sizer &= !goes(5);
             plan.workload.has_prober &= !goes(7);
             plan.workload.crowd = plan.workload.crowd.filter(|_| !goes(6));
+            plan.has_mover &= !goes(8);
             if goes(2) {
                 plan.workload.topics.iter_mut().for_each(|topic| topic.is_pruned = false);
             }
@@ -141,6 +142,8 @@ fn touches(fault: &Fault) -> Vec<usize> {
         | Fault::Pause { node }
         | Fault::StandStill { node, .. }
         | Fault::Isolate { node, .. }
+        | Fault::Reset { node }
+        | Fault::PartFromBrokers { node }
         | Fault::Lossy { node, .. }
         | Fault::SlowDisk { node, .. }
         | Fault::HangingDisk { node, .. }
@@ -160,7 +163,7 @@ fn count(plan: &Plan, kind: Kind) -> usize {
         Kind::Consumers => plan.consumers,
         Kind::Committers => plan.committers,
         Kind::Groups => plan.workload.groups.len(),
-        Kind::Others => 8,
+        Kind::Others => 9,
     }
 }
 

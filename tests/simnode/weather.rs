@@ -24,11 +24,20 @@ pub enum Weather {
     Cuts,
     /// A broker falls silent, or a controller stands still: nothing else, so that it can be told who has to be fenced.
     Silence,
+    /// A broker that was down comes back, and before long it is the only one.
+    Succession,
+    /// Brokers are stopped and started, one after the other.
+    Rolling,
+    /// A broker reaches the controllers, and is reached by clients, but not by other brokers: nothing else, so that it can be
+    /// told who has to leave the replicas in sync.
+    Parting,
+    /// Connections are reset, and nothing else.
+    Resets,
 }
 
 impl Weather {
     /// All of them.
-    pub const ALL: [Weather; 8] = [
+    pub const ALL: [Weather; 12] = [
         Weather::Calm,
         Weather::Mixed,
         Weather::Power,
@@ -37,6 +46,25 @@ impl Weather {
         Weather::Disks,
         Weather::Cuts,
         Weather::Silence,
+        Weather::Succession,
+        Weather::Rolling,
+        Weather::Parting,
+        Weather::Resets,
+    ];
+    /// As a seed draws them for partitions that have several replicas.
+    pub(crate) const OF_REPLICAS: [Weather; 12] = [
+        Weather::Calm,
+        Weather::Kills,
+        Weather::Kills,
+        Weather::Cuts,
+        Weather::Cuts,
+        Weather::Stops,
+        Weather::Rolling,
+        Weather::Succession,
+        Weather::Succession,
+        Weather::Succession,
+        Weather::Parting,
+        Weather::Resets,
     ];
     /// As a seed draws them.
     pub(crate) const DRAWN: [Weather; 10] = [
@@ -63,7 +91,16 @@ impl Weather {
             Weather::Disks => "disks",
             Weather::Cuts => "cuts",
             Weather::Silence => "silence",
+            Weather::Succession => "succession",
+            Weather::Rolling => "rolling",
+            Weather::Parting => "parting",
+            Weather::Resets => "resets",
         }
+    }
+
+    /// Whether nothing happens that a lively broker might be fenced for.
+    pub fn is_watched(self) -> bool {
+        matches!(self, Weather::Silence | Weather::Parting | Weather::Resets)
     }
 }
 
@@ -83,6 +120,10 @@ pub(crate) fn faults(draws: &mut Draws, weather: Weather, nodes: &[NodePlan], la
     let count = match weather {
         Weather::Calm => 0,
         Weather::Silence => return silence(draws, nodes),
+        Weather::Succession => return succession(draws, nodes),
+        Weather::Rolling => return rolling(draws, nodes),
+        Weather::Parting => return parted(draws, nodes),
+        Weather::Resets => return (resets(draws, nodes, lasts_ns), lasts_ns),
         Weather::Mixed => draws.one(&[0, 1, 2, 3, 5, 8]),
         Weather::Power | Weather::Kills | Weather::Disks | Weather::Cuts => draws.one(&[2, 4, 8]),
         Weather::Stops => draws.one(&[1, 2, 4]),
@@ -95,7 +136,13 @@ pub(crate) fn faults(draws: &mut Draws, weather: Weather, nodes: &[NodePlan], la
         let at_ns = draws.0.below(lasts_ns);
         let target = Target { node, other, directory };
         let (fault, for_ns) = match weather {
-            Weather::Mixed | Weather::Calm | Weather::Silence => {
+            Weather::Mixed
+            | Weather::Calm
+            | Weather::Silence
+            | Weather::Succession
+            | Weather::Rolling
+            | Weather::Parting
+            | Weather::Resets => {
                 (any(draws, &target), draws.one(&[200 * US, 20 * MS, 300 * MS, SECOND, 3 * SECOND, 6 * SECOND]))
             }
             Weather::Power => {
@@ -200,6 +247,72 @@ fn silence(draws: &mut Draws, nodes: &[NodePlan]) -> (Vec<Planned>, u64) {
         false => (Fault::Pause { node: draws.one(&controllers) }, draws.one(&[2, 5, 8]) * SECOND),
     };
     (vec![Planned { at_ns, for_ns, fault }], SILENCE_LASTS_NS)
+}
+
+fn brokers(nodes: &[NodePlan]) -> Vec<usize> {
+    nodes.iter().enumerate().filter(|(_, node)| node.is_broker).map(|(place, _)| place).collect()
+}
+
+/// Who has missed something leads next, if it may.
+fn succession(draws: &mut Draws, nodes: &[NodePlan]) -> (Vec<Planned>, u64) {
+    let brokers = brokers(nodes);
+    let mut faults = Vec::new();
+    let mut at_ns = draws.between(300, 2_000) * MS;
+    for _ in 0..draws.one(&[1, 2, 2]) {
+        let successor = draws.one(&brokers);
+        let down_ns = draws.one(&[500, 1_500, 4_000]) * MS;
+        faults.push(Planned { at_ns, for_ns: down_ns, fault: Fault::Kill { node: successor } });
+        // While it starts, catches up, or has just done so.
+        let most_ms = draws.one(&[50, 300, 1_500]);
+        let mut gone_at_ns = at_ns + down_ns + draws.between(0, most_ms) * MS;
+        let others: Vec<usize> = brokers.iter().copied().filter(|other| *other != successor).collect();
+        // A quorum has to be left, or nobody is elected.
+        let alone: Vec<usize> = others.iter().copied().filter(|other| !nodes[*other].is_controller).collect();
+        let gone = if alone.len() < others.len() { vec![draws.one(&others)] } else { alone };
+        for node in gone {
+            faults.push(Planned {
+                at_ns: gone_at_ns,
+                for_ns: draws.between(1_000, 5_000) * MS,
+                fault: Fault::Kill { node },
+            });
+            gone_at_ns += draws.one(&[0, 0, 30, 800]) * MS;
+        }
+        at_ns = gone_at_ns + draws.between(1_000, 7_000) * MS;
+    }
+    faults.sort_by_key(|planned| planned.at_ns);
+    (faults, at_ns)
+}
+
+fn rolling(draws: &mut Draws, nodes: &[NodePlan]) -> (Vec<Planned>, u64) {
+    let mut at_ns = draws.between(300, 1_500) * MS;
+    let mut faults = Vec::new();
+    for node in brokers(nodes) {
+        let for_ns = draws.between(500, 3_000) * MS;
+        faults.push(Planned { at_ns, for_ns, fault: Fault::Stop { node } });
+        at_ns += for_ns + draws.between(0, 3_000) * MS;
+    }
+    (faults, at_ns)
+}
+
+/// So long nothing passes between a broker and others.
+const PARTED_NS: u64 = 16 * SECOND;
+
+fn parted(draws: &mut Draws, nodes: &[NodePlan]) -> (Vec<Planned>, u64) {
+    let alone: Vec<usize> = brokers(nodes).into_iter().filter(|place| !nodes[*place].is_controller).collect();
+    let at_ns = draws.between(500, 2_000) * MS;
+    let fault = Fault::PartFromBrokers { node: draws.one(&alone) };
+    (vec![Planned { at_ns, for_ns: PARTED_NS, fault }], at_ns + PARTED_NS)
+}
+
+fn resets(draws: &mut Draws, nodes: &[NodePlan], lasts_ns: u64) -> Vec<Planned> {
+    let reset = |draws: &mut Draws| Planned {
+        at_ns: draws.0.below(lasts_ns),
+        for_ns: MS,
+        fault: Fault::Reset { node: draws.0.below(nodes.len() as u64) as usize },
+    };
+    let mut faults: Vec<Planned> = (0..draws.one(&[3, 10, 30])).map(|_| reset(draws)).collect();
+    faults.sort_by_key(|planned| planned.at_ns);
+    faults
 }
 
 fn any(draws: &mut Draws, target: &Target) -> Fault {

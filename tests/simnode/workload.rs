@@ -79,7 +79,8 @@ impl Workload {
     /// Leaves out what only partitions with one replica are asked for in these runs.
     pub fn make_plain(&mut self) {
         for topic in &mut self.topics {
-            (topic.retention, topic.is_pruned) = (Retention::default(), false);
+            // Each replica deletes by itself what is too old or too much.
+            topic.retention = Retention::default();
         }
         (self.has_changer, self.has_reborn_topic, self.has_sizer, self.has_prober) = (false, false, false, false);
         (self.crowd, self.memory) = (None, Vec::new());

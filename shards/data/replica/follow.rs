@@ -19,6 +19,17 @@ use super::Replica;
 use crate::storage::disk_space::Writer;
 use crate::storage::log_recovery::{apply_recovery, deleted_segments, read_for_recovery, remove_segment};
 
+/// A log was cut, as its leader's is another. Shown to who looks on.
+#[derive(Debug)]
+pub struct LogCut {
+    /// Its partition.
+    pub partition: String,
+    /// Where it ended.
+    pub from: Offset,
+    /// Where it ends now.
+    pub to: Offset,
+}
+
 /// Why a log can't be cut now: what was appended before isn't in its files, as the disk takes nothing.
 fn unwritten() -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, "the log isn't written yet")
@@ -169,6 +180,7 @@ impl Replica {
         self.persist_leader_epochs().await?;
         let after = self.log_end_offset();
         info!(partition = %self.name, from = before.0, to = after.0, "the log was cut where it differs from the leader's");
+        ring::observe(&LogCut { partition: self.name.to_string(), from: before, to: after });
         Ok(())
     }
 

@@ -80,6 +80,8 @@ pub struct Ledger {
     void_before_ns: u64,
     /// Answers with offsets, in all.
     answers: u64,
+    /// When the last of them came.
+    answered_at_ns: u64,
 }
 
 /// The value of a record. It can be told from its bytes whose it is, and whether they are all right.
@@ -229,6 +231,7 @@ impl Ledger {
         base_offset: Option<i64>,
     ) -> Result<(), String> {
         self.answers += 1;
+        self.answered_at_ns = now_ns;
         if opened_at_ns < self.void_before_ns {
             return Ok(());
         }
@@ -302,9 +305,10 @@ impl Ledger {
         self.batches.range(position..).next().map(|(_, at_ns)| *at_ns)
     }
 
-    /// The power of the partition's only replica failed, and nothing was promised for that case.
-    pub fn on_loss(&mut self, now_ns: u64) {
-        self.void_before_ns = now_ns;
+    /// The power of the partition's only replica failed, or another that knows less leads it now, and nothing was promised
+    /// for that case: what was said on connections that are older than `before_ns` is void.
+    pub fn on_loss(&mut self, before_ns: u64) {
+        self.void_before_ns = before_ns;
         self.acknowledged.clear();
         self.batches.clear();
         self.seen.clear();
@@ -315,6 +319,11 @@ impl Ledger {
     /// Whether something may be gone.
     pub fn may_have_lost(&self) -> bool {
         self.void_before_ns > 0
+    }
+
+    /// When the last answer came.
+    pub fn answered_at_ns(&self) -> u64 {
+        self.answered_at_ns
     }
 
     /// How many answers there were.

@@ -4,6 +4,7 @@ pub mod commits;
 pub mod configs;
 pub mod files;
 pub mod groups;
+pub mod in_sync;
 pub mod ledger;
 pub mod replicas;
 pub mod starts;

@@ -1,6 +1,6 @@
 //! Topics that an admin made and deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -16,6 +16,9 @@ pub struct Topics {
     states: BTreeMap<String, State>,
     /// How often a name was given up: a request about it whose answer is missing may be carried out at any time.
     given_up: BTreeMap<u64, u64>,
+    /// Names that were asked about while nodes may have been cut off from each other. A broker whose connection to the controller
+    /// fails sends what it forwards again, as Kafka's does: the first of the two may come last.
+    twice: BTreeSet<String>,
 }
 
 impl Topics {
@@ -29,9 +32,12 @@ impl Topics {
         format!("made-{number}-{times}")
     }
 
-    /// It is about to be made or deleted.
-    pub fn on_attempt(&mut self, name: &str) {
+    /// It is about to be made or deleted. `may_be_twice` when that may be carried out a second time, later.
+    pub fn on_attempt(&mut self, name: &str, may_be_twice: bool) {
         self.states.insert(name.to_owned(), State::Unknown);
+        if may_be_twice {
+            self.twice.insert(name.to_owned());
+        }
     }
 
     /// It was made, as an answer says.
@@ -46,7 +52,7 @@ impl Topics {
 
     /// What is wrong with a list of all topics.
     pub fn check(&self, listed: &[String]) -> Result<(), String> {
-        for (name, state) in &self.states {
+        for (name, state) in self.states.iter().filter(|(name, _)| !self.twice.contains(*name)) {
             let is_there = listed.contains(name);
             if (*state == State::Made && !is_there) || (*state == State::Deleted && is_there) {
                 return Err(format!("topic {name} is {state:?}, and {}", if is_there { "there" } else { "not there" }));

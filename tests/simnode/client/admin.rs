@@ -85,9 +85,14 @@ pub async fn run(shared: Rc<Shared>) {
 async fn step(shared: &Rc<Shared>, connection: &mut Connection) -> Result<bool, CallFault> {
     let name = shared.topics.borrow_mut().name(sim::draw(NAMES));
     let makes = sim::draw(2) == 0;
-    shared.topics.borrow_mut().on_attempt(&name);
+    let may_be_twice = !shared.is_calm() && shared.plan.are_nodes_parted();
+    shared.topics.borrow_mut().on_attempt(&name, may_be_twice);
+    let replicas = match shared.plan.replicas {
+        1 => 1,
+        most => 1 + sim::draw(most as u64) as i16,
+    };
     let code = match makes {
-        true => create(connection, &name, (1 + sim::draw(4) as i32, 1), &[]).await?,
+        true => create(connection, &name, (1 + sim::draw(4) as i32, replicas), &[]).await?,
         false => delete(connection, &name).await?,
     };
     let mut topics = shared.topics.borrow_mut();

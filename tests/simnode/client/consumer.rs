@@ -54,6 +54,8 @@ struct Consumer {
     positions: RefCell<BTreeMap<i32, i64>>,
     /// Ends of logs that it was told, by partition, and when the connection was opened on which it was.
     ends: RefCell<BTreeMap<i32, (u64, i64)>>,
+    /// Replicas near it that leaders sent it to, by partition.
+    preferred: RefCell<BTreeMap<i32, i32>>,
     is_stale: Cell<bool>,
 }
 
@@ -66,6 +68,7 @@ pub async fn run(shared: Rc<Shared>, number: usize) {
         shared: shared.clone(),
         positions: RefCell::default(),
         ends: RefCell::default(),
+        preferred: RefCell::default(),
         is_stale: Cell::new(false),
     };
     let consumer = Rc::new(consumer);
@@ -87,6 +90,8 @@ pub async fn run(shared: Rc<Shared>, number: usize) {
             ring::spawn(async move {
                 if let Err(fault) = consumer.read(address, topic_id, &partitions).await {
                     consumer.shared.judge(&consumer.who(), &fault);
+                    // The leader may know somebody else.
+                    consumer.preferred.borrow_mut().retain(|partition, _| !partitions.contains(partition));
                 }
                 consumer.is_stale.set(true);
             })
@@ -110,7 +115,12 @@ impl Consumer {
         let route = route(&self.shared, &topic.name, topic.partitions).await.unwrap_or_default();
         let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for (partition, leader) in route.leaders {
-            by_leader.entry(leader).or_default().push(partition);
+            // Now and then the leader is asked again who is near.
+            if self.shared.plan.has_racks && sim::draw(6) == 0 {
+                self.preferred.borrow_mut().remove(&partition);
+            }
+            let near = self.preferred.borrow().get(&partition).copied();
+            by_leader.entry(near.unwrap_or(leader)).or_default().push(partition);
         }
         let address = |(leader, partitions)| Some((*self.shared.brokers.get(&leader)?, route.topic_id, partitions));
         let has_leaders = !by_leader.contains_key(&-1);
@@ -155,7 +165,8 @@ impl Consumer {
             for partition in self.on_answer(address, asked, answer)? {
                 self.start_again(&mut connection, partition).await?;
             }
-            if sim::draw(40) == 0 {
+            let is_near = partitions.iter().any(|partition| self.preferred.borrow().contains_key(partition));
+            if !is_near && sim::draw(40) == 0 {
                 let partition = partitions[sim::draw(partitions.len() as u64) as usize];
                 self.ask_times(&mut connection, partition).await?;
             }
@@ -183,7 +194,9 @@ impl Consumer {
             true => Vec::new(),
             false => vec![FetchTopic { topic_id, partitions, ..FetchTopic::default() }],
         };
+        let rack = self.shared.plan.has_racks.then(|| rack_of(self.number as i32));
         FetchRequest {
+            rack_id: StrBytes::copy_from(rack.as_deref().unwrap_or_default()),
             max_wait_ms: [0, 100, 500, LONG_POLL_MS][sim::draw(4) as usize],
             min_bytes: 1 + sim::draw(2) as i32 * 1_000,
             max_bytes: [4 << 20, 4 << 20, 100_000, 1][sim::draw(4) as usize],
@@ -230,6 +243,11 @@ impl Consumer {
     /// Goes on at the log's start.
     async fn start_again(&self, connection: &mut Connection, partition: i32) -> Result<(), CallFault> {
         let place = (self.topic, partition);
+        // Who is near may be behind, and isn't asked where the log is.
+        if self.preferred.borrow_mut().remove(&partition).is_some() {
+            self.is_stale.set(true);
+            return Ok(());
+        }
         let Some((start, end)) = self.range(connection, partition).await? else { return Ok(()) };
         let mut positions = self.positions.borrow_mut();
         let Some(position) = positions.get_mut(&partition) else { return Ok(()) };
@@ -298,16 +316,26 @@ impl Consumer {
             0 => {}
             code => {
                 let who = format!("{} of {place:?} at {position}", self.who());
+                self.preferred.borrow_mut().remove(&found.partition_index);
                 self.shared.judge_partition(&who, code, &RETRIABLE, address, place);
                 self.is_stale.set(true);
                 return Ok(());
             }
         }
+        if self.shared.brokers.contains_key(&found.preferred_read_replica) {
+            let near = found.preferred_read_replica;
+            if !self.shared.plan.has_racks || self.shared.brokers.get(&near) == Some(&address) {
+                return Err(format!("partition {place:?}: sent to {near} by {address}"));
+            }
+            self.preferred.borrow_mut().insert(found.partition_index, near);
+            self.is_stale.set(true);
+            return Ok(());
+        }
         let bytes = found.records.map(Records::into_contiguous).unwrap_or_default();
         let records = records(&bytes, *position)?;
         let told = self.ends.borrow().get(&found.partition_index).copied();
-        if let Some((_, end)) = told.filter(|(at_ns, end)| *at_ns == asked.opened_at_ns && found.high_watermark < *end)
-        {
+        let is_told_here = |(at_ns, _): &(u64, i64)| *at_ns == asked.opened_at_ns && !self.shared.plan.is_unclean;
+        if let Some((_, end)) = told.filter(is_told_here).filter(|(_, end)| found.high_watermark < *end) {
             return Err(format!("partition {place:?}: it ends at {}, and {end} was told before", found.high_watermark));
         }
         // Nothing else is asked for, so there is room for it.
@@ -329,6 +357,11 @@ impl Consumer {
         self.shared.reached.borrow_mut().insert((self.number, found.partition_index), next);
         Ok(())
     }
+}
+
+/// The rack of a broker, or of a reader.
+pub fn rack_of(number: i32) -> String {
+    format!("rack-{}", number % 2)
 }
 
 /// The records from `offset` on. What is cut off at the answer's size limit is left out.

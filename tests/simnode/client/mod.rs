@@ -9,6 +9,7 @@ pub mod crowd;
 pub mod last_reader;
 pub mod maker;
 pub mod member;
+pub mod mover;
 pub mod prober;
 pub mod producer;
 pub mod pruner;
@@ -69,6 +70,10 @@ pub struct Shared {
     pub shortages_begun: Cell<u64>,
     /// When a broker last lost its power, and with it what needn't be flushed.
     pub lost_power_ns: Cell<u64>,
+    /// How many replicas partitions have at the end, by topic and partition.
+    pub replicas: RefCell<BTreeMap<(usize, i32), usize>>,
+    /// Where who knows less may come to lead: nobody can any more, as all replicas are in sync and nothing fails.
+    pub is_settled: Cell<bool>,
 }
 
 /// KAFKA_STORAGE_ERROR.
@@ -152,7 +157,11 @@ impl Shared {
     pub fn with_ledger<T>(&self, place: (usize, i32), work: impl FnOnce(&mut Ledger) -> T) -> T {
         let new = || {
             let topic = &self.plan.workload.topics[place.0];
-            Ledger::of(topic.retention, topic.is_append_time)
+            let mut ledger = Ledger::of(topic.retention, topic.is_append_time);
+            if self.plan.is_unclean && !self.is_settled.get() {
+                ledger.on_loss(u64::MAX);
+            }
+            ledger
         };
         work(self.ledgers.borrow_mut().entry(place).or_insert_with(new))
     }

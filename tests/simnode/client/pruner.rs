@@ -64,6 +64,8 @@ async fn delete(shared: &Rc<Shared>, connection: &mut Connection, place: (usize,
         }
         // What was there went with the power.
         1 if may_have_lost => Ok(()),
+        // A leader that was elected may not know yet that it is committed.
+        1 if shared.plan.replicas > 1 => Ok(()),
         code => {
             let who = format!("pruner of {place:?} to {offset}");
             shared.judge_partition(&who, code, &RETRIABLE, connection.address, place);

@@ -25,8 +25,8 @@ pub struct Route {
     pub topic_id: Uuid,
     /// Its partitions' leaders, by partition; -1 for none.
     pub leaders: BTreeMap<i32, i32>,
-    /// How many replicas are in sync, by partition.
-    pub in_sync: BTreeMap<i32, usize>,
+    /// How many replicas are in sync, and how many there are, by partition.
+    pub in_sync: BTreeMap<i32, (usize, usize)>,
 }
 
 /// Asks one broker after the other for a topic with all its partitions; none when none of them knows it.
@@ -54,6 +54,10 @@ pub async fn ask(connection: &mut Connection, name: &str) -> Result<Option<Route
     Ok(found.filter(|topic| topic.error_code == 0).map(|topic| Route {
         topic_id: topic.topic_id,
         leaders: topic.partitions.iter().map(|it| (it.partition_index, it.leader_id)).collect(),
-        in_sync: topic.partitions.iter().map(|it| (it.partition_index, it.isr_nodes.len())).collect(),
+        in_sync: topic
+            .partitions
+            .iter()
+            .map(|it| (it.partition_index, (it.isr_nodes.len(), it.replica_nodes.len())))
+            .collect(),
     }))
 }

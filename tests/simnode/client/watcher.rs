@@ -34,16 +34,15 @@ type Leaders = BTreeMap<(usize, i32), (i32, i32)>;
 pub async fn run(shared: Rc<Shared>) {
     let begun_ns = sim::control().now_ns();
     let Some(planned) = shared.plan.faults.first() else { return };
-    let place = match planned.fault {
-        Fault::Kill { node } | Fault::Pause { node } | Fault::Isolate { node, .. } => node,
-        _ => return,
+    let (place, to_ns) = match planned.fault {
+        Fault::Kill { node } | Fault::Pause { node } | Fault::Isolate { node, .. } => {
+            (Some(node), begun_ns + planned.at_ns + planned.for_ns)
+        }
+        // Nobody is silent.
+        _ => (None, begun_ns + shared.plan.lasts_ns),
     };
-    let node = &shared.plan.nodes[place];
-    let silence = Silence {
-        broker: node.is_broker.then_some(node.id),
-        from_ns: begun_ns + planned.at_ns,
-        to_ns: begun_ns + planned.at_ns + planned.for_ns,
-    };
+    let silent = place.map(|place| &shared.plan.nodes[place]).filter(|node| node.is_broker);
+    let silence = Silence { broker: silent.map(|node| node.id), from_ns: begun_ns + planned.at_ns, to_ns };
     let lively: Vec<i32> = shared.brokers.keys().copied().filter(|broker| Some(*broker) != silence.broker).collect();
     let mut known = Leaders::new();
     let mut is_first = true;

@@ -83,6 +83,9 @@ impl QuorumPlan {
             trouble_ms: if is_about_elections { 30_000 } else { 20_000 },
             fault_seed: draws.0.next_u64(),
             plan: Plan {
+                has_mover: false,
+                has_racks: false,
+                is_unclean: false,
                 seed,
                 nodes,
                 has_dynamic_quorum,
