@@ -324,7 +324,8 @@ impl Consumer {
         }
         if self.shared.brokers.contains_key(&found.preferred_read_replica) {
             let near = found.preferred_read_replica;
-            if !self.shared.plan.has_racks || self.shared.brokers.get(&near) == Some(&address) {
+            let is_near = self.shared.plan.has_racks && rack_of(near) == rack_of(self.number as i32);
+            if !is_near || self.shared.brokers.get(&near) == Some(&address) {
                 return Err(format!("partition {place:?}: sent to {near} by {address}"));
             }
             self.preferred.borrow_mut().insert(found.partition_index, near);

@@ -99,8 +99,12 @@ impl Shared {
             CallFault::Nonsense(text) => self.complain(format!("{who}: {text}")),
             CallFault::Timeout(after_ns) => {
                 let healed_at_ns = self.healed_at_ns.get().unwrap_or(u64::MAX);
+                if self.plan.are_resets_lost() {
+                    // A node that was stopped, or that ended, may have said so in vain.
+                    return;
+                }
                 let (fine_since_ns, within_ns) = match self.plan.faults.is_empty() {
-                    true if !self.plan.are_resets_lost() => (0, ANSWERED_WHEN_CALM_WITHIN_NS),
+                    true => (0, ANSWERED_WHEN_CALM_WITHIN_NS),
                     _ if self.plan.is_always_answered() => (0, ANSWERED_WITHIN_NS),
                     _ => (healed_at_ns, ANSWERED_WITHIN_NS),
                 };

@@ -146,7 +146,9 @@ impl Producer {
         let sent_now = || sim::control().now_ns();
         let unanswered_since = |sent_at_ns: u64| CallFault::Timeout(sim::control().now_ns() - sent_at_ns);
         loop {
-            while in_flight.len() < self.plan.in_flight && !self.is_stale.get() {
+            // Who needs an id waits until nothing is on its way.
+            let may_send = |in_flight: usize| in_flight == 0 || !self.lacks_identity(partitions);
+            while in_flight.len() < self.plan.in_flight && may_send(in_flight.len()) && !self.is_stale.get() {
                 self.identify(&mut connection, partitions, in_flight.is_empty()).await?;
                 let parts = self.take(partitions);
                 if parts.is_empty() {
@@ -186,6 +188,11 @@ impl Producer {
             let answer = answer.map_err(|_| unanswered_since(sent_at_ns))??;
             self.on_answer(&connection, &parts, answer)?;
         }
+    }
+
+    fn lacks_identity(&self, partitions: &[i32]) -> bool {
+        let queues = self.queues.borrow();
+        self.plan.is_idempotent && partitions.iter().any(|partition| queues[partition].identity.is_none())
     }
 
     /// Gets an id for partitions that need one. Answers to what was sent before would be in the way.
