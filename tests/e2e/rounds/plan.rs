@@ -117,7 +117,7 @@ impl Plan {
 
     /// Lines for every node.
     pub fn settings() -> &'static str {
-        "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=300\nreplica.lag.time.max.ms=2000\n\
+        "broker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=200\nreplica.lag.time.max.ms=1200\n\
          replica.fetch.backoff.ms=200\nreplica.socket.timeout.ms=3000\ncontroller.quorum.fetch.timeout.ms=1500\n\
          controller.quorum.election.timeout.ms=500\ncontroller.quorum.request.timeout.ms=1500\n\
          controller.socket.timeout.ms=3000\nauto.leader.rebalance.enable=true\n\

@@ -269,8 +269,10 @@ fn plant(world: &mut World<'_>, plan: &Plan, history: &Arc<History>) -> Result<(
     let before: String =
         before.lines().filter(|line| line.split(' ').nth(1) != Some("final")).map(|line| format!("{line}\n")).collect();
     let topics: Vec<&str> = plan.topics.iter().map(|topic| topic.name).collect();
-    let again = History::new(&paths::work()?.join("rounds").join("planted"))?;
+    let file = paths::work()?.join("rounds").join("planted");
+    let again = History::new(&file)?;
     programs::read_all(&world.cluster.bootstrap(), &topics, &again)?;
+    fs::remove_file(file)?;
     let verdict = checker::check(&(before + &again.text()));
     for kind in [Kind::Lost, Kind::Changed] {
         ensure!(verdict.has(kind), "{kind:?} wasn't found, but {:?}", verdict.anomalies);
