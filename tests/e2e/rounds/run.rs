@@ -18,7 +18,7 @@ use super::faults::{self, Fault};
 use super::history::History;
 use super::load::Load;
 use super::plan::{Kinds, PARTITIONS, Plan};
-use super::world::World;
+use super::world::{self, World};
 use super::{files, programs};
 
 /// Rounds that one cluster lives for.
@@ -73,7 +73,10 @@ pub fn run(options: Options) -> Result<()> {
         let before = summary.rounds;
         let outcome = live(&plan, rounds, options.plants && is_last, &history, &folder, &mut summary);
         match outcome {
-            Ok(()) => fs::remove_dir_all(&folder)?,
+            Ok(()) => {
+                fs::remove_dir_all(&folder)?;
+                world::forget_words(&plan)?;
+            }
             Err(error) => {
                 // A cluster that doesn't get as far as its first round counts as one, or this would never end.
                 summary.rounds = summary.rounds.max(before + 1);

@@ -11,7 +11,7 @@ use ringlog_e2e_tests::cluster::{Cluster, ClusterPlan, Voters};
 use ringlog_e2e_tests::namespaces::Network;
 use ringlog_e2e_tests::node::{Kind, Node, Roles};
 use ringlog_e2e_tests::small_disk::SmallDisk;
-use ringlog_e2e_tests::{fetching, replicas};
+use ringlog_e2e_tests::{fetching, paths, replicas};
 
 use super::plan::{MAX_MESSAGE_BYTES, PARTITIONS, Plan};
 use super::producers;
@@ -22,6 +22,19 @@ const DISK_MB: u64 = 256;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The topic of groups' offsets, which is there once a group is.
 const OFFSETS: &str = "__consumer_offsets";
+
+/// The cluster's name: several runs may go on beside each other.
+fn name(plan: &Plan) -> String {
+    format!("rounds-{}", plan.seed)
+}
+
+/// Removes what the nodes have said.
+pub fn forget_words(plan: &Plan) -> Result<()> {
+    for id in 1..=plan.kinds.len() {
+        fs::remove_file(paths::work()?.join("logs").join(format!("{}-{id}.log", name(plan))))?;
+    }
+    Ok(())
+}
 
 /// The nodes and what is around them.
 pub struct World<'a> {
@@ -39,7 +52,7 @@ pub struct World<'a> {
 impl<'a> World<'a> {
     /// Starts a cluster with its topics.
     pub fn start(plan: &Plan, network: &'a Network) -> Result<World<'a>> {
-        let mut cluster = ClusterPlan::new("rounds", Voters::Static)
+        let mut cluster = ClusterPlan::new(&name(plan), Voters::Static)
             .settings(Plan::settings())
             .controllers(plan.kinds.len(), &plan.kinds, Roles::Both)
             .places(network.places())
@@ -49,7 +62,7 @@ impl<'a> World<'a> {
         for id in cluster.controller_ids() {
             let node = cluster.node(id)?;
             // Partitions on a disk of their own, so that only they go when it does.
-            let data = match SmallDisk::new(&format!("rounds-{id}"), DISK_MB)? {
+            let data = match SmallDisk::new(&format!("{}-{id}", name(plan)), DISK_MB)? {
                 Some(disk) => {
                     let data = disk.folder().join("data");
                     disks.push(disk);
