@@ -14,8 +14,6 @@ struct Record {
     is_refused: bool,
     offsets: BTreeSet<i64>,
     acknowledged_at: Option<i64>,
-    /// Told once is enough.
-    is_unheard: bool,
 }
 
 /// What is known of one partition.
@@ -153,8 +151,8 @@ impl<'a> Judge<'a> {
     }
 
     /// What has to be so at the end.
-    pub fn conclude(mut self, verdict: &mut Verdict) {
-        for (name, partition) in &mut self.partitions {
+    pub fn conclude(self, verdict: &mut Verdict) {
+        for (name, partition) in &self.partitions {
             partition.conclude_records(name, &self.producers, verdict);
             partition.conclude_order(name, &self.producers, verdict);
             if partition.end.is_some() {
@@ -189,8 +187,8 @@ impl<'a> Judge<'a> {
 }
 
 impl<'a> Partition<'a> {
-    fn conclude_records(&mut self, place: &str, producers: &BTreeMap<&'a str, bool>, verdict: &mut Verdict) {
-        for (name, record) in &mut self.records {
+    fn conclude_records(&self, place: &str, producers: &BTreeMap<&'a str, bool>, verdict: &mut Verdict) {
+        for (name, record) in &self.records {
             let is_idempotent = producers.get(producer_of(name)).copied().unwrap_or(true);
             if record.offsets.len() > 1 {
                 if !is_idempotent && record.is_sent_again {
@@ -198,10 +196,6 @@ impl<'a> Partition<'a> {
                 } else {
                     verdict.add(Kind::Duplicate, format!("{place}: {name} is at {:?}", record.offsets));
                 }
-            }
-            if !record.is_sent && !record.is_unheard {
-                record.is_unheard = true;
-                verdict.add(Kind::Unheard, format!("{place}: nobody sent {name}, at {:?}", record.offsets));
             }
             if record.is_refused && !record.offsets.is_empty() {
                 verdict.add(Kind::RefusedAndThere, format!("{place}: {name} is at {:?}", record.offsets));
@@ -229,6 +223,10 @@ impl<'a> Partition<'a> {
 
     /// All that was acknowledged or read is where it was.
     fn conclude_end(&self, place: &str, verdict: &mut Verdict) {
+        // Before the end, one process may have told what it read and another not yet what it sent.
+        for (name, record) in self.records.iter().filter(|(_, record)| !record.is_sent) {
+            verdict.add(Kind::Unheard, format!("{place}: nobody sent {name}, at {:?}", record.offsets));
+        }
         let there: BTreeSet<&str> = self.last_read.values().copied().collect();
         for (name, record) in self.records.iter().filter(|(_, record)| record.is_acknowledged) {
             match record.acknowledged_at {
