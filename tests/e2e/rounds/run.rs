@@ -226,6 +226,8 @@ fn round(
     world.wait_until_in_sync(plan)?;
     history.tell("rounds", "synced ok");
     load.wait_until_all_go_on().with_context(|| world.cluster.explanation())?;
+    // A replica that only hadn't been found out yet isn't in sync any more by now.
+    world.wait_until_in_sync(plan)?;
     world.check_words()?;
     Ok(checker::check(&history.text()))
 }
