@@ -16,7 +16,7 @@ const PACKAGE: &str = "ringlog-e2e-tests";
 /// How many programs run at a time in CI.
 const LANES: usize = 2;
 /// Those that take longest begin first: one with clusters beside one without.
-const LONGEST: [&str; 10] = [
+const LONGEST: [&str; 11] = [
     "mixed_quorum",
     "hostile",
     "takeover",
@@ -25,6 +25,7 @@ const LONGEST: [&str; 10] = [
     "console_tools",
     "reassignment",
     "network",
+    "fault_rounds",
     "replication",
     "replica_tools",
 ];
@@ -42,6 +43,11 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
 /// The tests find the node in `RINGLOG_BIN`, the jars of real Kafka in `KAFKA_DIR`, and a Python with kafka-python in
 /// `RINGLOG_PYTHON`; what is set already stays so. They compile the Java and Go clients themselves.
 pub fn run(arguments: &[String]) -> Result<()> {
+    run_with(arguments, &[])
+}
+
+/// As [`run`], with more in the test programs' environment.
+pub fn run_with(arguments: &[String], settings: &[(&str, String)]) -> Result<()> {
     setup::run()?;
     for (program, argument, wanted) in PROGRAMS {
         let found = Command::new(program).arg(argument).output().is_ok_and(|output| output.status.success());
@@ -68,6 +74,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let with_what_it_needs = |mut command: Command| -> Result<Command> {
         command.current_dir(paths::root()).env("RINGLOG_BIN", &node).env("RINGLOG_PYTHON", &python);
         command.env("RINGLOG_XTASK", env::current_exe()?).env("KAFKA_DIR", &kafka);
+        command.envs(settings.iter().map(|(name, value)| (name, value)));
         Ok(command)
     };
     if arguments.is_empty() && in_ci {

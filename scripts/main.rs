@@ -9,6 +9,7 @@ mod mutants;
 mod orphans;
 mod paths;
 mod rooms;
+mod rounds;
 mod setup;
 mod sim;
 mod tidy;
@@ -48,6 +49,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Rounds of faults on clusters of real processes, with a checker of what clients saw.
+    Rounds(rounds::Options),
     /// Show the hang of unpatched glommio, and that the patched one doesn't have it.
     Hang,
     /// The throughput run, or the controllers' by `metadata`, optimised: `cargo xtask bench [metadata] [ARGS]`.
@@ -89,6 +92,7 @@ fn run(command: Command) -> Result<()> {
         Command::Simnode(options) => sim::run(&options),
         Command::Fuzz { time_s } => fuzz::run(time_s),
         Command::E2e { arguments } => e2e::run(&arguments),
+        Command::Rounds(options) => rounds::run(&options),
         Command::Hang => hang::run(),
         Command::Bench { arguments } => bench(&arguments),
         Command::Kafka { list, install, arguments } => run_kafka(list, install, &arguments),

@@ -102,7 +102,7 @@ fn classes() -> Result<PathBuf> {
     lock.lock()?;
     let folder = work.join("classes");
     let sources: Vec<PathBuf> =
-        ["Runner.java", "Client.java"].map(|name| paths::here().join("clients/java").join(name)).into();
+        ["Runner.java", "Client.java", "History.java"].map(|name| paths::here().join("clients/java").join(name)).into();
     if is_newer(&folder.join("Runner.class"), &sources)? {
         return Ok(folder);
     }

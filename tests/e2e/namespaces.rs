@@ -120,6 +120,28 @@ impl Network {
     pub fn plug(&self, node: usize) -> Result<()> {
         batch(&self.hub(), &[format!("link set port{node} up")])
     }
+
+    /// What comes to the node and what it sends is slow from now on: what doesn't fit through in time is lost.
+    pub fn slow(&self, node: usize, kilobits_per_s: u64, latency_ms: u64) -> Result<()> {
+        for (namespace, device) in self.ends(node) {
+            let rate = format!("{kilobits_per_s}kbit");
+            let latency = format!("{latency_ms}ms");
+            let bucket = ["tbf", "rate", &rate, "burst", "16kb", "latency", &latency];
+            tc(&namespace, &[&["qdisc", "replace", "dev", &device, "root"], &bucket[..]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// As fast as ever.
+    pub fn fast(&self, node: usize) -> Result<()> {
+        self.ends(node)
+            .iter()
+            .try_for_each(|(namespace, device)| tc(namespace, &["qdisc", "del", "dev", device, "root"]))
+    }
+
+    fn ends(&self, node: usize) -> [(String, String); 2] {
+        [(self.hub(), format!("port{node}")), (self.node(node), "eth0".to_owned())]
+    }
 }
 
 impl Drop for Network {
@@ -140,6 +162,12 @@ fn address(node: usize) -> String {
 fn ip(arguments: &[&str]) -> Result<()> {
     let output = Command::new("ip").args(arguments).output().context("running ip")?;
     ensure!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn tc(namespace: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new("tc").args(["-netns", namespace]).args(arguments).output().context("running tc")?;
+    ensure!(output.status.success(), "tc {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 

@@ -27,14 +27,15 @@ impl SmallDisk {
         File::create(&image)?.set_len(size_mb << 20)?;
         fs::create_dir(&folder)?;
         let made = run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
-        let mounted = made.and_then(|()| run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&folder)));
+        let mounted = made.and_then(|()| share(&scratch)).and_then(|()| mount(&image, &folder));
         if let Err(error) = mounted {
+            let _ = run(Command::new("umount").arg("-l").arg(&scratch));
             fs::remove_dir_all(&scratch)?;
             ensure!(env::var_os("CI").is_none(), "root, e2fsprogs and loop devices are needed: {error:#}");
             println!("left out: no file system can be mounted without root, e2fsprogs and loop devices: {error:#}");
             return Ok(None);
         }
-        let script = r#"sleep 0.5; umount -l "$1"; rm -rf "$2""#;
+        let script = r#"sleep 0.5; umount -l "$1"; umount -l "$2"; rm -rf "$2""#;
         let reaper = Some(Reaper::with(script, &[folder.as_os_str(), scratch.as_os_str()])?);
         Ok(Some(SmallDisk { scratch, folder, reaper }))
     }
@@ -67,6 +68,28 @@ impl SmallDisk {
         Ok(fs::remove_file(self.filler())?)
     }
 
+    /// Makes the file system find an error in itself: nothing can be written to it any more, and what had not got to the
+    /// device is lost.
+    pub fn fail(&self) -> Result<()> {
+        let mounts = fs::read_to_string("/proc/mounts")?;
+        let folder = self.folder.display().to_string();
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(folder.as_str()));
+        let device = line.and_then(|line| line.split(' ').next()?.strip_prefix("/dev/")).context("it is mounted")?;
+        Ok(fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1")?)
+    }
+
+    /// Takes it away, has it checked and brings it back. Nobody may have a file of it open.
+    pub fn mend(&self) -> Result<()> {
+        run(Command::new("umount").arg(&self.folder))?;
+        // That it has mended something is no failure.
+        Command::new("e2fsck").args(["-fy"]).arg(self.image()).output().context("running e2fsck")?;
+        mount(&self.image(), &self.folder)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.scratch.join("image")
+    }
+
     fn filler(&self) -> PathBuf {
         self.folder.join("filler")
     }
@@ -76,11 +99,23 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily, should somebody still have a file open.
         let _ = run(Command::new("umount").arg("-l").arg(&self.folder));
+        let _ = run(Command::new("umount").arg("-l").arg(&self.scratch));
         if let Some(reaper) = self.reaper.take() {
             reaper.dismiss();
         }
         let _ = fs::remove_dir_all(&self.scratch);
     }
+}
+
+/// What is mounted below is so for everybody, and taken away for everybody: nodes in network namespaces have mounts of
+/// their own, which would keep the disk.
+fn share(folder: &Path) -> Result<()> {
+    run(Command::new("mount").arg("--bind").args([folder, folder]))?;
+    run(Command::new("mount").arg("--make-shared").arg(folder))
+}
+
+fn mount(image: &Path, folder: &Path) -> Result<()> {
+    run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(image).arg(folder))
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -225,7 +225,9 @@ impl Replica {
 
     /// Passes, one after the other, as long as there is something to write.
     pub(super) async fn write(self: Rc<Self>) {
-        while self.store.is_dirty() && self.partition.borrow().is_written() {
+        // The bytes may be out, and what has to be there with them not: nobody would come by for that alone.
+        let mut is_unfinished = false;
+        while (self.store.is_dirty() || is_unfinished) && self.partition.borrow().is_written() {
             if self.must_rest.take() && !self.rest().await {
                 break;
             }
@@ -234,6 +236,7 @@ impl Replica {
                 Ok(()) => drop(self.stuck.take()),
                 Err(error) => self.on_trouble("writing failed", &error),
             }
+            is_unfinished = self.must_rest.get();
         }
         self.stuck.take();
         self.writer_runs.set(false);

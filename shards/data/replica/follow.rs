@@ -32,7 +32,7 @@ pub struct LogCut {
 
 /// Why a log can't be cut now: what was appended before isn't in its files, as the disk takes nothing.
 fn unwritten() -> io::Error {
-    io::Error::new(io::ErrorKind::ResourceBusy, "the log isn't written yet")
+    io::Error::new(io::ErrorKind::StorageFull, "the log isn't written yet")
 }
 
 impl Replica {
@@ -130,7 +130,7 @@ impl Replica {
         loop {
             self.settled_below(Offset(i64::MAX)).await;
             self.quiesced().await;
-            if self.store.is_dirty() || self.store.unfinished_from().is_some() {
+            if self.store.is_dirty() || self.store.unfinished_from().is_some() || self.is_resting() {
                 return Err(unwritten());
             }
             // The writer's place is taken: passes that are asked for meanwhile come after.

@@ -196,6 +196,34 @@ fn a_producer_that_wants_all_waits_for_the_fetch_of_the_follower() {
     });
 }
 
+/// The records are in their file before the checkpoint of their epoch is, which finds no room for a while.
+#[test]
+fn what_lacks_only_its_epoch_is_durable_once_there_is_room_for_that() {
+    on_executor("replica-epochs", |directory| async move {
+        let (bytes, _) = led(directory.join("leader")).await;
+        let replica = follower(directory.join("follower"));
+        let epoch = LeaderEpoch(4);
+        let temporary = directory.join("follower").join("leader-epoch-checkpoint.tmp");
+        // Opens, and takes nothing.
+        std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
+        replica.append_fetched(&bytes, epoch, ring::now()).unwrap();
+        replica.written_out().await;
+        assert!(replica.is_stuck());
+        assert_eq!(replica.fetch_position(), None);
+        let refused = replica.truncate(Offset(2), epoch).await.unwrap_err();
+        assert_eq!(ring::trouble(&refused), ring::Trouble::Full, "it passes");
+        std::fs::remove_file(&temporary).unwrap();
+        while replica.fetch_position().is_none() {
+            replica.progressed().await;
+        }
+        replica.written_out().await;
+        assert!(!replica.is_stuck());
+        replica.truncate(Offset(2), epoch).await.unwrap();
+        assert_eq!(replica.fetch_position().unwrap().fetch_offset, Offset(2));
+        replica.written_out().await;
+    });
+}
+
 #[test]
 fn a_replica_that_was_deleted_writes_nothing_more() {
     on_executor("replica-deleted", |directory| async move {
