@@ -42,6 +42,10 @@ use messages::Name;
 /// each other it comes with the next ones, in half as many answers.
 const HIGH_WATERMARK_WAITS_MS: u64 = 10;
 
+/// A follower's fetch that waits isn't woken by what is committed meanwhile. It looks for itself, at the pace at which fetches
+/// come by default, however long it may wait: who reads from the follower waits for that.
+const FOLLOWER_LOOKS_EVERY_MS: u64 = 500;
+
 /// The largest batch by Kafka's defaults. A first batch that turns out to be larger than the memory taken for it is read
 /// in a second attempt.
 const USUAL_BATCH_BYTES: usize = 1_048_588;
@@ -191,8 +195,11 @@ pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: Fe
             break;
         }
         context.answer_memory.give_back();
-        let awaited = if wanted.follower.is_some() { Awaited::Appended } else { Awaited::Committed };
-        wait_for_progress(plane, &by_home, &outcomes, awaited, until).await;
+        let (awaited, next_look) = match wanted.follower {
+            Some(_) => (Awaited::Appended, until.min(now.plus_ms(FOLLOWER_LOOKS_EVERY_MS))),
+            None => (Awaited::Committed, until),
+        };
+        wait_for_progress(plane, &by_home, &outcomes, awaited, next_look).await;
         memory = Memory::for_all(plane, most).await;
     }
     respond(plane, context, fetch, outcomes)

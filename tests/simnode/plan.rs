@@ -162,8 +162,18 @@ impl Plan {
     /// The plan of a seed whose partitions have several replicas. What they are promised is that what all in-sync replicas
     /// have is there, whoever leads.
     pub fn replicated(seed: u64) -> Plan {
+        Plan::with_replicas(seed, false)
+    }
+
+    /// The plan of a seed in which who isn't in sync may come to lead.
+    pub fn unclean(seed: u64) -> Plan {
+        Plan::with_replicas(seed, true)
+    }
+
+    fn with_replicas(seed: u64, is_unclean: bool) -> Plan {
         let mut draws = Draws(Random::from_seed(seed ^ 0x0e91_1ca5));
-        let weather = draws.one(&Weather::OF_REPLICAS);
+        let (usual, unclean) = (draws.one(&Weather::OF_REPLICAS), draws.one(&[Weather::Succession, Weather::Kills]));
+        let weather = if is_unclean { unclean } else { usual };
         let mut plan = Plan::drawn(seed, Some(weather), 3);
         plan.faults.retain(|planned| !planned.fault.takes_power());
         for producer in &mut plan.producers {
@@ -172,7 +182,7 @@ impl Plan {
             producer.in_flight = if producer.is_idempotent { 1 } else { producer.in_flight };
         }
         plan.workload.make_plain();
-        plan.is_unclean = matches!(weather, Weather::Succession | Weather::Kills) && draws.yes(30);
+        plan.is_unclean = is_unclean;
         plan.has_mover = !matches!(weather, Weather::Parting | Weather::Resets) && draws.yes(50);
         plan.has_racks = draws.yes(40);
         if plan.is_unclean {

@@ -19,6 +19,8 @@ pub enum Scenario {
     Nodes(Option<Weather>),
     /// The same with partitions that have several replicas.
     Replicas,
+    /// The same where who isn't in sync may come to lead.
+    Unclean,
     /// The metadata quorum: to all that may happen (`faults`), or its elections.
     Quorum(Kind),
 }
@@ -42,6 +44,7 @@ impl Scenario {
             Scenario::Nodes(None) => "nodes",
             Scenario::Nodes(Some(weather)) => weather.name(),
             Scenario::Replicas => "replicas",
+            Scenario::Unclean => "unclean",
             Scenario::Quorum(Kind::Faults) => "faults",
             Scenario::Quorum(Kind::Elections) => "elections",
         }
@@ -55,6 +58,7 @@ impl Scenario {
                 AnyPlan::Nodes(leave_out(plan, without))
             }
             Scenario::Replicas => AnyPlan::Nodes(leave_out(Plan::replicated(seed), without)),
+            Scenario::Unclean => AnyPlan::Nodes(leave_out(Plan::unclean(seed), without)),
             Scenario::Quorum(kind) => AnyPlan::Quorum(QuorumPlan::of(kind, seed)),
         }
     }
@@ -79,7 +83,13 @@ impl FromStr for Scenario {
 
     fn from_str(text: &str) -> Result<Scenario, String> {
         let weathers = Weather::ALL.map(|weather| Scenario::Nodes(Some(weather)));
-        let plain = [Scenario::DEFAULT, Scenario::Replicas, Scenario::Quorum(Kind::Faults), Scenario::ELECTIONS];
+        let plain = [
+            Scenario::DEFAULT,
+            Scenario::Replicas,
+            Scenario::Unclean,
+            Scenario::Quorum(Kind::Faults),
+            Scenario::ELECTIONS,
+        ];
         let mut all = plain.into_iter().chain(weathers);
         let names = all.clone().map(Scenario::name).collect::<Vec<_>>();
         all.find(|scenario| scenario.name() == text).ok_or_else(|| format!("it is one of {}", names.join(", ")))

@@ -33,11 +33,13 @@ pub enum Weather {
     Parting,
     /// Connections are reset, and nothing else.
     Resets,
+    /// Brokers' disks are slow, hang or are full; now and then a process is killed.
+    Slow,
 }
 
 impl Weather {
     /// All of them.
-    pub const ALL: [Weather; 12] = [
+    pub const ALL: [Weather; 13] = [
         Weather::Calm,
         Weather::Mixed,
         Weather::Power,
@@ -50,9 +52,10 @@ impl Weather {
         Weather::Rolling,
         Weather::Parting,
         Weather::Resets,
+        Weather::Slow,
     ];
     /// As a seed draws them for partitions that have several replicas.
-    pub(crate) const OF_REPLICAS: [Weather; 12] = [
+    pub(crate) const OF_REPLICAS: [Weather; 14] = [
         Weather::Calm,
         Weather::Kills,
         Weather::Kills,
@@ -65,6 +68,8 @@ impl Weather {
         Weather::Succession,
         Weather::Parting,
         Weather::Resets,
+        Weather::Slow,
+        Weather::Slow,
     ];
     /// As a seed draws them.
     pub(crate) const DRAWN: [Weather; 10] = [
@@ -95,6 +100,7 @@ impl Weather {
             Weather::Rolling => "rolling",
             Weather::Parting => "parting",
             Weather::Resets => "resets",
+            Weather::Slow => "slow",
         }
     }
 
@@ -124,6 +130,7 @@ pub(crate) fn faults(draws: &mut Draws, weather: Weather, nodes: &[NodePlan], la
         Weather::Rolling => return rolling(draws, nodes),
         Weather::Parting => return parted(draws, nodes),
         Weather::Resets => return (resets(draws, nodes, lasts_ns), lasts_ns),
+        Weather::Slow => return (slow(draws, nodes, lasts_ns), lasts_ns),
         Weather::Mixed => draws.one(&[0, 1, 2, 3, 5, 8]),
         Weather::Power | Weather::Kills | Weather::Disks | Weather::Cuts => draws.one(&[2, 4, 8]),
         Weather::Stops => draws.one(&[1, 2, 4]),
@@ -142,7 +149,8 @@ pub(crate) fn faults(draws: &mut Draws, weather: Weather, nodes: &[NodePlan], la
             | Weather::Succession
             | Weather::Rolling
             | Weather::Parting
-            | Weather::Resets => {
+            | Weather::Resets
+            | Weather::Slow => {
                 (any(draws, &target), draws.one(&[200 * US, 20 * MS, 300 * MS, SECOND, 3 * SECOND, 6 * SECOND]))
             }
             Weather::Power => {
@@ -311,6 +319,29 @@ fn resets(draws: &mut Draws, nodes: &[NodePlan], lasts_ns: u64) -> Vec<Planned> 
         fault: Fault::Reset { node: draws.0.below(nodes.len() as u64) as usize },
     };
     let mut faults: Vec<Planned> = (0..draws.one(&[3, 10, 30])).map(|_| reset(draws)).collect();
+    faults.sort_by_key(|planned| planned.at_ns);
+    faults
+}
+
+fn slow(draws: &mut Draws, nodes: &[NodePlan], lasts_ns: u64) -> Vec<Planned> {
+    let brokers = brokers(nodes);
+    let mut faults = Vec::new();
+    for _ in 0..draws.one(&[2, 4, 6]) {
+        let node = draws.one(&brokers);
+        // Of a controller the first directory holds the metadata log.
+        let first = usize::from(nodes[node].is_controller && nodes[node].log_dirs > 1);
+        let directory = draws.between(first as u64, nodes[node].log_dirs as u64 - 1) as usize;
+        let at_ns = draws.0.below(lasts_ns);
+        let for_ns = draws.one(&[500, 2_000, 4_000]) * MS;
+        let is_metadata = nodes[node].is_controller && directory == 0;
+        let fault = match draws.0.below(10) {
+            0..=4 => Fault::SlowDisk { node, directory, times: draws.one(&[10, 100, 300]) },
+            5..=6 => Fault::HangingDisk { node, directory },
+            7..=8 if !is_metadata => Fault::FullDisk { node, directory },
+            _ => Fault::Kill { node },
+        };
+        faults.push(Planned { at_ns, for_ns, fault });
+    }
     faults.sort_by_key(|planned| planned.at_ns);
     faults
 }

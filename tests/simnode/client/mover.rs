@@ -56,9 +56,9 @@ fn draw_partition(shared: &Shared) -> (String, i32) {
 
 async fn step(shared: &Rc<Shared>, connection: &mut Connection) -> Result<(), CallFault> {
     let (topic, partition) = draw_partition(shared);
-    match sim::draw(6) {
-        0 => elect(shared, connection, &topic, partition).await,
-        1 => reassign(shared, connection, (&topic, partition), None).await,
+    match sim::draw(8) {
+        0..=2 => elect(shared, connection, &topic, partition).await,
+        3 => reassign(shared, connection, (&topic, partition), None).await,
         _ => {
             let replicas = draw_replicas(shared);
             reassign(shared, connection, (&topic, partition), Some(replicas)).await
