@@ -27,6 +27,7 @@ use smallvec::SmallVec;
 use tracing::{debug, error};
 
 use self::assignment::Assignments;
+use crate::broker::epoch_checkpoints::{self, EpochCheckpoints};
 use crate::broker::in_sync_replicas;
 use crate::controller::Controller;
 use crate::core::{Core, Room};
@@ -47,6 +48,7 @@ pub struct Publisher {
     fetcher: Rc<ReplicaFetcher>,
     log_dirs: Rc<LogDirs>,
     controller: Rc<Controller>,
+    epochs: Rc<EpochCheckpoints>,
     /// Partitions whose logs could not be made, and may be before long.
     unmade: RefCell<FxHashMap<TopicIdPartition, Arc<str>>>,
 }
@@ -61,7 +63,8 @@ impl Publisher {
         log_dirs: Rc<LogDirs>,
         controller: Rc<Controller>,
     ) -> Publisher {
-        Publisher { core, metadata, replicas, fetcher, log_dirs, controller, unmade: RefCell::default() }
+        let (epochs, unmade) = (Rc::default(), RefCell::default());
+        Publisher { core, metadata, replicas, fetcher, log_dirs, controller, epochs, unmade }
     }
 }
 
@@ -74,6 +77,7 @@ impl Room for Publisher {
 /// Begins to take images over. To be called once this core's logs are open.
 pub fn start(publisher: &Rc<Publisher>) {
     in_sync_replicas::start(&publisher.replicas, &publisher.controller);
+    epoch_checkpoints::start(&publisher.core, publisher.epochs.clone());
     let publisher = publisher.clone();
     let core = publisher.core.clone();
     core.spawn(async move {
@@ -325,16 +329,7 @@ async fn set_role(publisher: &Rc<Publisher>, image: &MetadataImage, replica: &Rc
     if before != now {
         let (leader, epoch) = (partition.leader.0, partition.leader_epoch.0);
         debug!(target: "state.change.logger", partition = %replica.name, leader, epoch, "new leader");
-        persist_leader_epochs(&publisher.core, replica.clone());
+        publisher.epochs.add(replica.clone());
         publisher.replicas.leadership_changed(replica, now.is_some());
     }
-}
-
-/// Writes the checkpoint of leader epochs beside other work: appends of the new epoch wait for their own.
-fn persist_leader_epochs(core: &Core, replica: Rc<Replica>) {
-    core.spawn(async move {
-        if let Err(fault) = replica.persist_leader_epochs().await {
-            error!(partition = %replica.name, "leader epochs can't be written: {fault}");
-        }
-    });
 }
