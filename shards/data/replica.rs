@@ -296,6 +296,11 @@ impl Replica {
                 == (proposal.leader_epoch, proposal.partition_epoch)
     }
 
+    /// Whether the metadata has a follower among the in-sync replicas, as far as this replica knows as its leader.
+    pub fn is_in_sync(&self, follower: NodeId) -> bool {
+        self.partition.borrow().isr().committed().contains(&follower)
+    }
+
     /// Whether there are other replicas, as far as it knows as their leader.
     pub fn has_followers(&self) -> bool {
         !self.partition.borrow().remote_replicas().is_empty()

@@ -83,10 +83,7 @@ const RULES: &[(Support, &[&str])] = &[
         ],
     ),
     (SECURED, &["ssl.*", "sasl.*", "connections.max.reauth.ms", "connection.failed.authentication.delay.ms"]),
-    (
-        QUOTAS,
-        &["quota.window.*", "replication.quota.window.*", "controller.quota.window.*", "alter.log.dirs.replication.*"],
-    ),
+    (QUOTAS, &["quota.window.*", "controller.quota.window.*", "alter.log.dirs.replication.*"]),
     (TRANSACTIONS, &["add.partitions.to.txn.*", "transaction.*", "transactional.id.expiration.ms"]),
     (CONSUMER_GROUPS, &["group.consumer.*"]),
     (SHARE_GROUPS, &["group.share.*", "share.coordinator.*"]),
