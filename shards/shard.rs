@@ -123,7 +123,7 @@ impl Shard {
             response_memory.clone(),
         );
         let data = Rc::new(data);
-        let log_dirs = Rc::new(LogDirs::new(core.clone(), replicas.clone(), store.clone()));
+        let log_dirs = Rc::new(LogDirs::new(core.clone(), replicas.clone(), store.clone(), quotas.clone()));
         let coordinators = Coordinators::new(core.clone(), metadata.clone());
         replicas.set_observer(coordinators.clone());
         let controller = Rc::new(Controller::new(core.clone(), metadata.clone(), store.clone()));

@@ -393,11 +393,6 @@ async fn take_in(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>, peer: &mut O
                         leader.fetch.borrow_mut().succeeded(id, is_in_sync);
                         appended.push(taken);
                     }
-                    Err(AppendFault::Refused(FollowerAppendError::StartsBelowEmptyLog(offset))) => {
-                        let epoch = asked.leader_epoch;
-                        let restart = async move |replica: &Rc<Replica>| replica.restart_at(offset, epoch).await;
-                        fetcher.beside(leader, &replica, epoch, restart);
-                    }
                     Err(fault) => {
                         warn!(partition = %replica.name, leader = leader.id.0, "what was fetched can't be appended: {fault}");
                         fetcher.delay(leader, id);
@@ -428,6 +423,8 @@ async fn take_in(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>, peer: &mut O
 enum AppendFault {
     #[error(transparent)]
     Refused(#[from] FollowerAppendError),
+    #[error(transparent)]
+    Restart(#[from] io::Error),
     #[error("the disk is full")]
     DiskFull,
 }
@@ -461,6 +458,11 @@ async fn append(
             Ok(taken) if taken.bytes == 0 => break,
             Ok(taken) => records.advance(taken.bytes),
             Err(FollowerAppendError::NotFollower(_)) => break,
+            // The leader's log starts within its first batch: it would not be sent for an offset below that start.
+            Err(FollowerAppendError::StartsBelowEmptyLog(offset)) => {
+                let restarted = replica.restart_at(offset, asked.leader_epoch).await;
+                restarted.inspect_err(|error| replica.on_file_trouble("beginning the log anew failed", error))?;
+            }
             Err(fault) => return Err(fault.into()),
         }
     }

@@ -29,6 +29,8 @@ pub enum Throttled {
     Leader,
     /// What replicas here fetch.
     Follower,
+    /// What is copied between directories, of whatever partition.
+    LogDirs,
 }
 
 impl Throttled {
@@ -36,6 +38,7 @@ impl Throttled {
         match self {
             Throttled::Leader => rates.leader,
             Throttled::Follower => rates.follower,
+            Throttled::LogDirs => rates.alter_log_dirs,
         }
     }
 }
@@ -44,7 +47,7 @@ impl Throttled {
 pub struct ReplicationQuotas {
     core: Rc<Core>,
     metadata: Rc<MetadataView>,
-    accounts: [Account; 2],
+    accounts: [Account; 3],
 }
 
 /// What the node has copied of one kind.
@@ -80,7 +83,8 @@ impl ReplicationQuotas {
     pub fn new(core: Rc<Core>, metadata: Rc<MetadataView>) -> ReplicationQuotas {
         let quota = &core.node.config.quota;
         let windows = QuotaWindows::new(quota.replication_window_num, quota.replication_window_size_seconds);
-        ReplicationQuotas { core, metadata, accounts: [Account::new(windows), Account::new(windows)] }
+        let between = QuotaWindows::new(quota.alter_log_dirs_window_num, quota.alter_log_dirs_window_size_seconds);
+        ReplicationQuotas { core, metadata, accounts: [windows, windows, between].map(Account::new) }
     }
 
     /// Whether the partition, which lives on this core, is throttled.
@@ -88,6 +92,7 @@ impl ReplicationQuotas {
         self.metadata.with_throttles(id.topic_id, |throttles| match what {
             Throttled::Leader => throttles.leader.contains(id.partition),
             Throttled::Follower => throttles.follower.contains(id.partition),
+            Throttled::LogDirs => true,
         })
     }
 
