@@ -196,6 +196,7 @@ broker_apis! {
     DeleteRecords => |to, context, body| admin::delete_records::handle(&to.log_dirs, context, body).await,
     DescribeProducers => |to, context, body| admin::describe_producers::handle(&to.data, context, body).await,
     DescribeLogDirs => |to, context, body| admin::describe_log_dirs::handle(&to.log_dirs, context, body).await,
+    AlterReplicaLogDirs => |to, context, body| admin::alter_replica_log_dirs::handle(&to.log_dirs, context, body).await,
     DescribeConfigs => |to, context, body| admin::describe_configs::handle(&to.metadata, context, body),
     ListConfigResources => |to, context, body| admin::list_config_resources::handle(&to.metadata, context, body),
     AlterConfigs => |to, context, body| admin::alter_configs::legacy(&to.metadata, &to.controller, context, body).await,

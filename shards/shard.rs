@@ -15,6 +15,7 @@ use crate::core::{Core, Message};
 use crate::data::DataPlane;
 use crate::data::replica_fetcher::ReplicaFetcher;
 use crate::data::replicas::Replicas;
+use crate::data::replication_quotas::ReplicationQuotas;
 use crate::dispatch::Dispatcher;
 use crate::log_dirs::LogDirs;
 use crate::metadata::MetadataView;
@@ -112,14 +113,22 @@ impl Shard {
         let core = Core::new(index, node, mesh, seed);
         let metadata = Rc::new(MetadataView::new(core.clone()));
         let replicas = Rc::new(Replicas::new(core.node.id, metadata.clone()));
-        let data =
-            DataPlane::new(core.clone(), metadata.clone(), replicas.clone(), store.clone(), response_memory.clone());
+        let quotas = Rc::new(ReplicationQuotas::new(core.clone(), metadata.clone()));
+        let data = DataPlane::new(
+            core.clone(),
+            metadata.clone(),
+            replicas.clone(),
+            store.clone(),
+            quotas.clone(),
+            response_memory.clone(),
+        );
         let data = Rc::new(data);
-        let log_dirs = Rc::new(LogDirs::new(core.clone(), replicas.clone(), store.clone()));
+        let log_dirs = Rc::new(LogDirs::new(core.clone(), replicas.clone(), store.clone(), quotas.clone()));
         let coordinators = Coordinators::new(core.clone(), metadata.clone());
         replicas.set_observer(coordinators.clone());
         let controller = Rc::new(Controller::new(core.clone(), metadata.clone(), store.clone()));
-        let fetcher = ReplicaFetcher::new(core.clone(), metadata.clone(), replicas.clone(), store.clone());
+        let fetcher =
+            ReplicaFetcher::new(core.clone(), metadata.clone(), replicas.clone(), store.clone(), quotas.clone());
         let publisher = Rc::new(Publisher::new(
             core.clone(),
             metadata.clone(),
@@ -168,6 +177,7 @@ impl Shard {
     fn open_rooms(&self) {
         self.core.open(&self.metadata);
         self.core.open(&self.data);
+        self.core.open(&self.data.quotas);
         self.core.open(&self.log_dirs);
         self.core.open(&self.coordinators);
         self.core.open(&self.controller);

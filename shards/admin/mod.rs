@@ -6,6 +6,7 @@
 
 pub mod acls;
 pub mod alter_configs;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod controller_apis;
 pub mod delegation_tokens;

@@ -34,7 +34,7 @@ use crate::core::{Core, Room};
 use crate::data::replica::Replica;
 use crate::data::replica_fetcher::ReplicaFetcher;
 use crate::data::replicas::Replicas;
-use crate::log_dirs::{Claim, LogDirs};
+use crate::log_dirs::{Claim, LogDirs, WantedAssignments};
 use crate::metadata::{MetadataView, Publication, own_epoch};
 
 /// How often logs are tried again that could not be made: the disk was full.
@@ -78,6 +78,9 @@ impl Room for Publisher {
 pub fn start(publisher: &Rc<Publisher>) {
     in_sync_replicas::start(&publisher.replicas, &publisher.controller);
     epoch_checkpoints::start(&publisher.core, publisher.epochs.clone());
+    publisher
+        .core
+        .spawn_until_stop(tell_of_moves(publisher.log_dirs.wanted_assignments(), publisher.controller.clone()));
     let publisher = publisher.clone();
     let core = publisher.core.clone();
     core.spawn(async move {
@@ -92,6 +95,15 @@ pub fn start(publisher: &Rc<Publisher>) {
             }
         }
     });
+}
+
+/// Tells the controller where replicas are about to lie.
+async fn tell_of_moves(wanted: Rc<WantedAssignments>, controller: Rc<Controller>) {
+    loop {
+        let mut assignments = Assignments::default();
+        wanted.take().await.into_iter().for_each(|(directory, id)| assignments.add(directory, id));
+        assignments.send(&controller);
+    }
 }
 
 /// Waits for the next image, and meanwhile tries again to make the logs that could not be made.
@@ -277,7 +289,8 @@ impl Update<'_> {
         let directories = &self.publisher.core.node.log_dirs.directories;
         let Some(actual) = directories.get(replica.log_dir()).map(|directory| directory.id) else { return };
         let is_supported = self.new.metadata_version().is_directory_assignment_supported();
-        if is_supported && believed != actual && !directory::is_reserved(actual) {
+        let is_on_its_way = self.publisher.log_dirs.is_moving_to(replica.id, believed);
+        if is_supported && believed != actual && !is_on_its_way && !directory::is_reserved(actual) {
             self.assignments.borrow_mut().add(actual, replica.id);
         }
     }

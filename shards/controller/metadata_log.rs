@@ -69,8 +69,8 @@ impl StoredLog for MetadataLog {
         look(&self.log.borrow())
     }
 
-    fn store(&self) -> &SegmentStore {
-        &self.store
+    fn store(&self) -> Rc<SegmentStore> {
+        self.store.clone()
     }
 }
 

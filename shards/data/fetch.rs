@@ -8,6 +8,8 @@
 //!    What reading brought to light is answered at once: an error, that histories diverge, or that there is more to
 //!    read. Partitions that the metadata doesn't know are no reason to hurry, as long as there are others: a client that
 //!    still asks for a deleted topic would ask without a pause.
+//!    A follower that isn't in sync gets nothing of a throttled partition while too much was copied: it waits as if there
+//!    were nothing new, and looks again with its next fetch.
 //! 4. The slices become the `records` of the response, and the connection sends them as they are.
 
 mod messages;
@@ -31,6 +33,7 @@ use smallvec::SmallVec;
 use crate::core::Room as _;
 use crate::data::DataPlane;
 use crate::data::replica::{Awaited, Replica};
+use crate::data::replication_quotas::Throttled;
 use crate::mesh::LocalFuture;
 use crate::net::request::RequestContext;
 use crate::scatter;
@@ -141,6 +144,8 @@ struct Outcome {
     diverging: Option<(LeaderEpoch, Offset)>,
     /// A replica that the consumer should read from instead.
     preferred: Option<NodeId>,
+    /// What a follower gets of it counts against a throttle.
+    is_throttled: bool,
 }
 
 impl Outcome {
@@ -409,6 +414,12 @@ async fn read_partition(
             return Outcome { seen, info: Some(*info), preferred, ..Outcome::default() };
         }
     }
+    let plan = match (wanted.follower, plan) {
+        (Some(follower), ReadPlan::Records { info, .. }) if plane.quotas.withholds(replica, follower.id) => {
+            ReadPlan::Empty(info)
+        }
+        (_, plan) => plan,
+    };
     match plan {
         ReadPlan::Empty(info) => {
             let is_committed = wanted.follower.is_none() && wanted.isolation == IsolationLevel::ReadCommitted;
@@ -426,7 +437,10 @@ async fn read_partition(
             };
             let range = ReadRange { place: location, from: part.fetch_offset, limit, max_bytes, at_least_one };
             let outcome = read_records(replica, &range, wanted.first_batch_bytes, read_committed, info).await;
-            Outcome { seen, ..outcome }
+            let is_throttled = wanted.follower.is_some()
+                && plane.quotas.is_any_throttled()
+                && plane.quotas.is_throttled(Throttled::Leader, part.id);
+            Outcome { seen, is_throttled, ..outcome }
         }
     }
 }
@@ -510,6 +524,8 @@ async fn watch_here(plane: Rc<DataPlane>, seen: Vec<Seen>, awaited: Awaited, dea
 
 /// Ends a fetch: tells the session what was found, and makes the response of what is new.
 fn respond(plane: &DataPlane, context: &RequestContext, fetch: FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
+    let throttled = outcomes.iter().filter(|outcome| outcome.is_throttled);
+    plane.quotas.record(Throttled::Leader, throttled.map(|outcome| available(&outcome.records)).sum());
     let results: Vec<PartitionResult> = outcomes.iter().map(messages::result_of).collect();
     let names: Vec<Name> =
         fetch.partitions.iter().map(|partition| (partition.topic.clone(), partition.partition)).collect();

@@ -7,6 +7,7 @@ pub mod produce;
 pub mod replica;
 pub mod replica_fetcher;
 pub mod replicas;
+pub mod replication_quotas;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use ringlog_partition::{FetchSessionCache, FetchSessionCacheLimits};
 use crate::core::{Core, Room};
 use crate::data::batch_checks::BatchChecks;
 use crate::data::replicas::Replicas;
+use crate::data::replication_quotas::ReplicationQuotas;
 use crate::metadata::MetadataView;
 use crate::net::response_memory::ResponseMemory;
 use crate::storage::context::StoreContext;
@@ -30,6 +32,8 @@ pub struct DataPlane {
     pub replicas: Rc<Replicas>,
     /// Memory and open files of their logs.
     pub store: Rc<StoreContext>,
+    /// Throttles of replication.
+    pub quotas: Rc<ReplicationQuotas>,
     /// Memory for answers on their way out.
     pub response_memory: ResponseMemory,
     /// Fetch sessions of the connections of this core.
@@ -51,6 +55,7 @@ impl DataPlane {
         metadata: Rc<MetadataView>,
         replicas: Rc<Replicas>,
         store: Rc<StoreContext>,
+        quotas: Rc<ReplicationQuotas>,
         response_memory: ResponseMemory,
     ) -> DataPlane {
         let slots = core.node.config.network.max_incremental_fetch_session_cache_slots;
@@ -63,6 +68,7 @@ impl DataPlane {
             metadata,
             replicas,
             store,
+            quotas,
             response_memory,
             fetch_sessions: RefCell::new(FetchSessionCache::new(sessions)),
             batch_checks: BatchChecks::default(),

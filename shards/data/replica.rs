@@ -17,12 +17,15 @@ use ringlog_ring as ring;
 use ringlog_types::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicIdPartition, TopicPartition};
 
 use crate::mesh::LocalFuture;
+use crate::storage::context::StoreContext;
 use crate::storage::disk_space::Stuck;
 use crate::storage::frames::FrameCache;
+use crate::storage::log_read::StoredLog as _;
 use crate::storage::padding::{LastWrite, Padded};
 use crate::storage::segment_store::SegmentStore;
 
 mod append;
+mod exchange;
 mod files;
 mod follow;
 mod read;
@@ -36,9 +39,12 @@ pub struct Replica {
     pub id: TopicIdPartition,
     /// Its topic's name, with the partition.
     pub name: TopicPartition,
-    log_dir: usize,
+    log_dir: Cell<usize>,
     partition: RefCell<Partition>,
-    store: Rc<SegmentStore>,
+    /// Another one once the log has moved to another directory.
+    store: RefCell<Rc<SegmentStore>>,
+    /// What the stores of this core share.
+    context: Rc<StoreContext>,
     config: RefCell<Rc<LogConfig>>,
     /// Durable end, high watermark or role changed: whoever waits looks again.
     progress: ring::Notify,
@@ -58,6 +64,10 @@ pub struct Replica {
     epochs_turn: ring::ByteSemaphore,
     /// Held while the log is cut or the role changes.
     role_turn: ring::ByteSemaphore,
+    /// Held while files are synced, or renamed beside the writer.
+    files_turn: ring::ByteSemaphore,
+    /// The log is about to go on in another directory: appends wait, as they do for memory.
+    holds_appends: Cell<bool>,
     /// Who asks the controller for other in-sync replicas.
     proposals: OnceCell<Rc<Proposals>>,
 }
@@ -125,9 +135,10 @@ impl Replica {
         Rc::new(Replica {
             id: partition.id(),
             name,
-            log_dir,
+            log_dir: Cell::new(log_dir),
             partition: RefCell::new(partition),
-            store,
+            context: store.context().clone(),
+            store: RefCell::new(store),
             config: RefCell::new(config),
             progress: ring::Notify::new(),
             watchers: Default::default(),
@@ -140,13 +151,15 @@ impl Replica {
             files: ring::Gate::new(),
             epochs_turn: ring::ByteSemaphore::new(1),
             role_turn: ring::ByteSemaphore::new(1),
+            files_turn: ring::ByteSemaphore::new(1),
+            holds_appends: Cell::new(false),
             proposals: OnceCell::new(),
         })
     }
 
     /// Place of its log directory in `log.dirs`.
     pub fn log_dir(&self) -> usize {
-        self.log_dir
+        self.log_dir.get()
     }
 
     /// The topic's settings, shared by its partitions on this core.
@@ -163,7 +176,7 @@ impl Replica {
 
     /// The memory that appends take, of this core.
     pub fn frames(&self) -> &FrameCache {
-        self.store.frames()
+        &self.context.frames
     }
 
     /// What it is to those who wait at it.
@@ -234,7 +247,7 @@ impl Replica {
     pub fn close(&self, why: Unserved) {
         let effects = self.partition.borrow_mut().close(why);
         if !why.is_still_written() {
-            self.store.abandon();
+            self.store().abandon();
         }
         self.apply(effects);
     }
@@ -295,6 +308,11 @@ impl Replica {
             && partition.isr().has_pending()
             && (partition.leader_epoch(), partition.partition_epoch())
                 == (proposal.leader_epoch, proposal.partition_epoch)
+    }
+
+    /// Whether the metadata has a follower among the in-sync replicas, as far as this replica knows as its leader.
+    pub fn is_in_sync(&self, follower: NodeId) -> bool {
+        self.partition.borrow().isr().committed().contains(&follower)
     }
 
     /// Whether there are other replicas, as far as it knows as their leader.

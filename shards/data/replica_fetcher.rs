@@ -18,7 +18,7 @@ use std::rc::Rc;
 use bytes::{Buf, Bytes};
 use ringlog_log::{EpochEndOffset, list_offsets_timestamp};
 use ringlog_metadata::MetadataImage;
-use ringlog_partition::{FetchPosition, FollowerAppendError, LeaderFetch, NextFetch, backoff_ms};
+use ringlog_partition::{FetchPosition, FollowerAppendError, FollowerThrottle, LeaderFetch, NextFetch, backoff_ms};
 use ringlog_protocol::messages::fetch_request::{self, FetchRequest};
 use ringlog_protocol::messages::fetch_response::{FetchResponse, PartitionData};
 use ringlog_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
@@ -32,6 +32,7 @@ use tracing::{debug, info, warn};
 use crate::core::Core;
 use crate::data::replica::Replica;
 use crate::data::replicas::Replicas;
+use crate::data::replication_quotas::{ReplicationQuotas, Throttled};
 use crate::lasting::Lasting;
 use crate::metadata::MetadataView;
 use crate::net::peer::{NameLookups, Peer, PeerError};
@@ -48,6 +49,7 @@ pub struct ReplicaFetcher {
     metadata: Rc<MetadataView>,
     replicas: Rc<Replicas>,
     store: Rc<StoreContext>,
+    quotas: Rc<ReplicationQuotas>,
     lookups: NameLookups,
     leaders: RefCell<FxHashMap<NodeId, Rc<Leader>>>,
     /// Whom each partition follows.
@@ -93,12 +95,14 @@ impl ReplicaFetcher {
         metadata: Rc<MetadataView>,
         replicas: Rc<Replicas>,
         store: Rc<StoreContext>,
+        quotas: Rc<ReplicationQuotas>,
     ) -> ReplicaFetcher {
         ReplicaFetcher {
             core,
             metadata,
             replicas,
             store,
+            quotas,
             lookups: NameLookups::default(),
             leaders: RefCell::default(),
             followed: RefCell::default(),
@@ -224,10 +228,14 @@ async fn run(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>) {
     }
 }
 
-/// What to ask for next. Partitions whose records aren't written yet come back when they are.
+/// What to ask for next, as far as throttles allow. Partitions whose records aren't written yet come back when they are.
 fn next_fetch(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>) -> Option<NextFetch> {
     let mut unready = Vec::new();
-    let next = leader.fetch.borrow_mut().next(ring::now().monotonic, |id| {
+    let quotas = &fetcher.quotas;
+    let is_throttled = |id| quotas.is_throttled(Throttled::Follower, id);
+    let exceeded_until = if quotas.is_any_throttled() { quotas.exceeded_until(Throttled::Follower) } else { None };
+    let throttle = exceeded_until.map(|until| FollowerThrottle { until, is_throttled: &is_throttled });
+    let next = leader.fetch.borrow_mut().next(ring::now().monotonic, throttle.as_ref(), |id| {
         let position = fetcher.replicas.get(id).and_then(|replica| replica.fetch_position());
         if position.is_none() {
             unready.push(id);
@@ -379,13 +387,11 @@ async fn take_in(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>, peer: &mut O
                 ErrorCode::None if data.diverging_epoch.epoch >= 0 || data.diverging_epoch.end_offset >= 0 => {
                     truncate(fetcher, leader, &replica, asked, &data);
                 }
-                ErrorCode::None => match append(fetcher, &replica, asked, &data).await {
+                ErrorCode::None => match append(fetcher, &replica, asked, data).await {
                     Ok(taken) => {
-                        leader.fetch.borrow_mut().succeeded(id);
+                        let is_in_sync = taken.end_offset >= taken.high_watermark;
+                        leader.fetch.borrow_mut().succeeded(id, is_in_sync);
                         appended.push(taken);
-                    }
-                    Err(AppendFault::Refused(FollowerAppendError::StartsBelowEmptyLog(offset))) => {
-                        begin_below(fetcher, leader, &replica, asked, data, offset);
                     }
                     Err(fault) => {
                         warn!(partition = %replica.name, leader = leader.id.0, "what was fetched can't be appended: {fault}");
@@ -417,6 +423,8 @@ async fn take_in(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>, peer: &mut O
 enum AppendFault {
     #[error(transparent)]
     Refused(#[from] FollowerAppendError),
+    #[error(transparent)]
+    Restart(#[from] io::Error),
     #[error("the disk is full")]
     DiskFull,
 }
@@ -426,9 +434,12 @@ async fn append(
     fetcher: &ReplicaFetcher,
     replica: &Rc<Replica>,
     asked: FetchPosition,
-    data: &PartitionData,
+    data: PartitionData,
 ) -> Result<Appended, AppendFault> {
-    let mut records: Bytes = data.records.clone().map(Records::into_contiguous).unwrap_or_default();
+    let mut records: Bytes = data.records.map(Records::into_contiguous).unwrap_or_default();
+    if fetcher.quotas.is_any_throttled() && fetcher.quotas.is_throttled(Throttled::Follower, replica.id) {
+        fetcher.quotas.record(Throttled::Follower, records.len());
+    }
     while !records.is_empty() {
         let now = ring::now();
         if !replica.has_disk_for_fetched(records.len(), now) {
@@ -447,6 +458,11 @@ async fn append(
             Ok(taken) if taken.bytes == 0 => break,
             Ok(taken) => records.advance(taken.bytes),
             Err(FollowerAppendError::NotFollower(_)) => break,
+            // The leader's log starts within its first batch: it would not be sent for an offset below that start.
+            Err(FollowerAppendError::StartsBelowEmptyLog(offset)) => {
+                let restarted = replica.restart_at(offset, asked.leader_epoch).await;
+                restarted.inspect_err(|error| replica.on_file_trouble("beginning the log anew failed", error))?;
+            }
             Err(fault) => return Err(fault.into()),
         }
     }
@@ -458,33 +474,6 @@ async fn append(
         high_watermark: Offset(data.high_watermark),
         log_start_offset: Offset(data.log_start_offset),
     })
-}
-
-/// The leader's log starts inside of its first batch, which this one has to have whole: it begins anew with that batch, and
-/// takes what was fetched right away. Empty, it would ask for what the leader doesn't give any more.
-fn begin_below(
-    fetcher: &Rc<ReplicaFetcher>,
-    leader: &Rc<Leader>,
-    replica: &Rc<Replica>,
-    asked: FetchPosition,
-    data: PartitionData,
-    offset: Offset,
-) {
-    let (own, its_leader, epoch) = (fetcher.clone(), leader.clone(), asked.leader_epoch);
-    fetcher.beside(leader, replica, epoch, async move |replica| {
-        replica.restart_at(offset, epoch).await?;
-        match append(&own, replica, asked, &data).await {
-            Ok(appended) => {
-                appended.written().await;
-                appended.conclude(&its_leader);
-            }
-            Err(fault) => {
-                let leader = its_leader.id.0;
-                warn!(partition = %replica.name, leader, "what was fetched can't be appended: {fault}");
-            }
-        }
-        Ok(())
-    });
 }
 
 impl Appended {

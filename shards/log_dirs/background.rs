@@ -9,6 +9,7 @@ use ringlog_types::MonotonicMs;
 
 use super::checkpoint_rounds::Kinds;
 use super::checkpoints;
+use super::mover;
 use super::offline::watch_faults;
 use super::removal;
 use super::removals::Target;
@@ -58,6 +59,7 @@ pub(super) fn start(dirs: &Rc<LogDirs>) {
     let started = gate
         .spawn(watch_faults(dirs.clone()))
         .and_then(|()| gate.spawn(maintain(dirs.clone())))
+        .and_then(|()| mover::start(dirs))
         .and_then(|()| if dirs.core.index == 0 { gate.spawn(write_checkpoints(dirs.clone())) } else { Ok(()) });
     debug_assert!(started.is_ok(), "the gate is open until the logs are closed");
 }
@@ -90,7 +92,7 @@ async fn maintain(dirs: Rc<LogDirs>) {
         let deadline = timers.chain(removals.next_deadline()).chain(padding.next_sweep()).min();
         let woken = futures_lite::future::or(removals.changed.wait(), padding.begun.wait());
         let woken = futures_lite::future::or(woken, space.changed.wait());
-        idle_until(&dirs, deadline.unwrap_or(now), woken).await;
+        dirs.idle_until(deadline.unwrap_or(now), woken).await;
     }
 }
 
@@ -112,17 +114,12 @@ async fn write_checkpoints(dirs: Rc<LogDirs>) {
         };
         checkpoints::write(&dirs, kinds).await;
         let deadline = high_watermarks.next.min(recovery_points.next).min(log_starts.next);
-        idle_until(&dirs, deadline, std::future::pending()).await;
+        dirs.idle_until(deadline, std::future::pending()).await;
     }
 }
 
 fn is_any_full(dirs: &LogDirs) -> bool {
     (0..dirs.core.node.log_dirs.directories.len()).any(|place| dirs.store.space.is_full(place))
-}
-
-async fn idle_until(dirs: &Rc<LogDirs>, deadline: MonotonicMs, woken: impl Future<Output = ()>) {
-    let closing = futures_lite::future::or(woken, dirs.background.closing());
-    futures_lite::future::or(closing, ring::sleep_until(deadline)).await;
 }
 
 /// Goes through the replicas, and stops when the logs are closed.
@@ -167,7 +164,13 @@ async fn cut_padding(dirs: &Rc<LogDirs>) {
 
 /// Deletes segments that the topics' settings no longer keep.
 pub(super) async fn enforce_retention(dirs: &Rc<LogDirs>) {
-    for_each(dirs, "deleting old segments failed", async |replica| delete_old_segments(dirs, replica).await).await;
+    let what = "deleting old segments failed";
+    for_each(dirs, what, async |replica| delete_old_segments(dirs, replica).await).await;
+    for future in dirs.moves.futures() {
+        if let Err(error) = delete_old_segments(dirs, &future).await {
+            future.on_file_trouble(what, &error);
+        }
+    }
 }
 
 async fn delete_old_segments(dirs: &Rc<LogDirs>, replica: &Rc<Replica>) -> io::Result<()> {

@@ -26,6 +26,9 @@ use crate::data::replica::Replica;
 use crate::mesh::LocalFuture;
 use crate::storage::log_read::StoredLog;
 
+/// How often checkpoints are written, in a row, for a name to be given, while others go.
+const FRESHENED_MAX: usize = 8;
+
 /// The offsets of one log.
 struct Marks {
     name: TopicPartition,
@@ -69,8 +72,16 @@ pub(super) async fn write_from(dirs: &Rc<LogDirs>, kinds: Kinds) {
 /// On shard 0: sees to it that no checkpoint lists a log that is gone. An error when that can't be written for now.
 pub(super) async fn freshen(dirs: Rc<LogDirs>) -> io::Result<()> {
     let state = &dirs.checkpoints;
-    if !state.are_fresh() {
+    for _ in 0..FRESHENED_MAX {
+        if state.are_fresh() {
+            return Ok(());
+        }
+        let before = state.all_done.get();
         write(&dirs, Kinds::ALL).await;
+        if state.all_done.get() == before {
+            break;
+        }
+        // Another name may have gone meanwhile.
     }
     if state.are_fresh() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
@@ -138,6 +149,8 @@ async fn gather_here(dirs: Rc<LogDirs>) -> Vec<Vec<Marks>> {
         }
         turns.step().await;
     }
+    // Copies in other directories have the same names there.
+    marks_of_futures(&dirs, |found| marks[found.directory].push(found));
     marks
 }
 
@@ -153,6 +166,16 @@ fn marks_of(dirs: &LogDirs, id: TopicIdPartition) -> Option<Marks> {
     }
     let unclaimed = dirs.unclaimed.borrow();
     unclaimed.get(&id).map(|log| Marks::of(&log.name, log.directory, &log.log, log.high_watermark))
+}
+
+fn marks_of_futures(dirs: &LogDirs, mut take: impl FnMut(Marks)) {
+    for future in dirs.moves.futures().iter().filter(|future| !future.has_given_up_files()) {
+        let high_watermark = future.high_watermark();
+        take(future.with_log(|log| Marks::of(&future.name, future.log_dir(), log, high_watermark)));
+    }
+    for log in dirs.unclaimed_futures.borrow().values() {
+        take(Marks::of(&log.name, log.directory, &log.log, log.high_watermark));
+    }
 }
 
 /// Replaces the checkpoints of a directory, on a thread of its own: sorting and writing a hundred thousand lines takes a

@@ -84,6 +84,12 @@ impl LogDirs {
             if self.replicas.get(claim.id).is_some() {
                 continue;
             }
+            if self.is_abandoned(&claim)
+                && let Err(source) = self.promote(&claim).await
+            {
+                refused.push((claim, source));
+                continue;
+            }
             let claimed = self.unclaimed.borrow_mut().remove(&claim.id);
             match claimed {
                 Some(open) if self.has_failed(open.directory) => refused.push(offline(claim)),
@@ -99,19 +105,28 @@ impl LogDirs {
         refused
     }
 
-    fn serve(&self, claim: &Claim, open: OpenLog) {
+    pub(super) fn replica_of(&self, claim: &Claim, open: OpenLog) -> Rc<Replica> {
         let limits = PartitionLimits {
             replica_lag_time_max_ms: u64::try_from(self.core.node.config.replica.lag_time_max_ms).unwrap_or(0),
         };
         let partition = Partition::new(claim.id, self.core.node.id, open.log, open.high_watermark, limits);
-        let replica = Replica::new(partition, open.name, open.directory, open.store, claim.config.clone());
-        self.replicas.insert(replica);
+        Replica::new(partition, open.name, open.directory, open.store, claim.config.clone())
+    }
+
+    fn serve(&self, claim: &Claim, open: OpenLog) {
+        let replica = self.replica_of(claim, open);
+        self.replicas.insert(replica.clone());
+        let future = self.unclaimed_futures.borrow_mut().remove(&claim.id);
+        if let Some(future) = future {
+            self.resume_move(claim, &replica, future);
+        }
     }
 
     async fn create_all(self: &Rc<Self>, claims: Vec<Claim>, refused: &mut Vec<(Claim, ClaimError)>) {
         let mut new = Vec::with_capacity(claims.len());
         for claim in claims {
-            match self.place_for_new(claim.directory) {
+            let preferred = self.moves.take_preferred(&claim.name).filter(|place| !self.has_failed(*place));
+            match preferred.or_else(|| self.place_for_new(claim.directory)) {
                 Some(place) => {
                     self.count(place, 1);
                     new.push(NewLog::new(self, claim, place));

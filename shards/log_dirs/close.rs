@@ -106,12 +106,15 @@ async fn close_logs(dirs: &Rc<LogDirs>) -> Vec<usize> {
 fn note_flushed(dirs: &LogDirs, unclean: &[usize]) {
     let now = ring::now().wall;
     let is_flushed = |place: usize| !dirs.has_failed(place) && !unclean.contains(&place);
-    for replica in dirs.replicas.all().iter().filter(|replica| is_flushed(replica.log_dir())) {
+    let all = dirs.replicas.all().into_iter().chain(dirs.moves.futures());
+    for replica in all.filter(|replica| is_flushed(replica.log_dir())) {
         replica.on_all_flushed(now);
     }
-    for open in dirs.unclaimed.borrow_mut().values_mut().filter(|open| is_flushed(open.directory)) {
-        let end_offset = open.log.log_end_offset();
-        open.log.on_flushed(end_offset, now);
+    for unclaimed in [&dirs.unclaimed, &dirs.unclaimed_futures] {
+        for open in unclaimed.borrow_mut().values_mut().filter(|open| is_flushed(open.directory)) {
+            let end_offset = open.log.log_end_offset();
+            open.log.on_flushed(end_offset, now);
+        }
     }
 }
 
@@ -121,8 +124,9 @@ async fn close_here(dirs: Rc<LogDirs>) -> Vec<usize> {
     dirs.store.space.give_up();
     dirs.background.close().await;
     take_faults(&dirs).await;
-    let mut unclean = dirs.unrecovered_futures.borrow().clone();
-    let pending: Rc<RefCell<VecDeque<Rc<Replica>>>> = Rc::new(RefCell::new(dirs.replicas.all().into()));
+    let mut unclean = Vec::new();
+    let all = dirs.replicas.all().into_iter().chain(dirs.moves.futures());
+    let pending: Rc<RefCell<VecDeque<Rc<Replica>>>> = Rc::new(RefCell::new(all.collect()));
     let workers: Vec<_> = (0..CLOSED_AT_A_TIME)
         .map(|_| {
             let (dirs, pending) = (dirs.clone(), pending.clone());
@@ -132,14 +136,16 @@ async fn close_here(dirs: Rc<LogDirs>) -> Vec<usize> {
     for worker in workers {
         unclean.extend(worker.await);
     }
-    let unclaimed: Vec<_> = dirs.unclaimed.borrow_mut().drain().collect();
-    for (id, mut open) in unclaimed {
-        let closed = close_log(&open.store, &mut open.log).await;
-        let what = "a log can't be closed";
-        if dirs.fail_if_err(open.directory, what, closed).await.is_none() {
-            unclean.push(open.directory);
-        } else {
-            dirs.unclaimed.borrow_mut().insert(id, open);
+    for unclaimed in [&dirs.unclaimed, &dirs.unclaimed_futures] {
+        let logs: Vec<_> = unclaimed.borrow_mut().drain().collect();
+        for (id, mut open) in logs {
+            let closed = close_log(&open.store, &mut open.log).await;
+            let what = "a log can't be closed";
+            if dirs.fail_if_err(open.directory, what, closed).await.is_none() {
+                unclean.push(open.directory);
+            } else {
+                unclaimed.borrow_mut().insert(id, open);
+            }
         }
     }
     unclean

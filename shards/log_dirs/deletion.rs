@@ -1,11 +1,13 @@
 //! What the metadata takes from this node: logs are deleted, and those that it doesn't know set aside.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use ringlog_log::names::{DirectoryKind, PartitionDirectory};
 use ringlog_partition::Unserved;
 use ringlog_ring::{self as ring, Trouble};
 use ringlog_types::{TopicIdPartition, TopicPartition};
+use rustc_hash::FxHashMap;
 use tracing::{info, warn};
 
 use super::checkpoint_rounds::Kinds;
@@ -24,6 +26,15 @@ impl LogDirs {
         for replica in &replicas {
             replica.close(why);
             turns.step().await;
+        }
+        let mut replicas = replicas;
+        for place in 0..replicas.len() {
+            // A copy in another directory goes, too.
+            let is_in_use = self.replicas.get(replicas[place].id).is_some_and(|it| Rc::ptr_eq(&it, &replicas[place]));
+            if is_in_use && let Some(future) = self.end_move(replicas[place].id).await {
+                future.close(why);
+                replicas.push(future);
+            }
         }
         let mut removals = Vec::new();
         for some in replicas.chunks(NAMES_AT_A_TIME) {
@@ -46,7 +57,11 @@ impl LogDirs {
     }
 
     /// Gives the directories names that say that they go; adds what is to be removed.
-    async fn rename_deleted(self: &Rc<Self>, some: &[Rc<Replica>], removals: &mut Vec<(Target, usize, i64)>) {
+    pub(super) async fn rename_deleted(
+        self: &Rc<Self>,
+        some: &[Rc<Replica>],
+        removals: &mut Vec<(Target, usize, i64)>,
+    ) {
         let mut old = Vec::with_capacity(some.len());
         for replica in some {
             replica.give_up_files().await;
@@ -95,9 +110,13 @@ impl LogDirs {
     pub async fn mark_strays(self: &Rc<Self>, known: &dyn Fn(TopicIdPartition) -> bool) {
         self.opened.wait_until_set().await;
         let strays: Vec<(TopicIdPartition, OpenLog)> = {
-            let mut unclaimed = self.unclaimed.borrow_mut();
-            let ids: Vec<TopicIdPartition> = unclaimed.keys().copied().filter(|id| !known(*id)).collect();
-            ids.into_iter().filter_map(|id| unclaimed.remove(&id).map(|log| (id, log))).collect()
+            let take = |unclaimed: &RefCell<FxHashMap<TopicIdPartition, OpenLog>>| {
+                let mut unclaimed = unclaimed.borrow_mut();
+                let ids: Vec<TopicIdPartition> = unclaimed.keys().copied().filter(|id| !known(*id)).collect();
+                let strays = ids.into_iter().filter_map(|id| unclaimed.remove(&id).map(|log| (id, log)));
+                strays.collect::<Vec<_>>()
+            };
+            [&self.unclaimed, &self.unclaimed_futures].into_iter().flat_map(take).collect()
         };
         for some in strays.chunks(NAMES_AT_A_TIME) {
             self.set_aside(some).await;

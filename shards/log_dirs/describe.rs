@@ -89,5 +89,16 @@ fn describe_here(dirs: &Rc<LogDirs>) -> Vec<(usize, LogDescription)> {
         };
         (replica.log_dir(), description)
     };
-    dirs.replicas.all().into_iter().map(describe).collect()
+    let mut described: Vec<_> = dirs.replicas.all().into_iter().map(describe).collect();
+    for moving in dirs.moves.all() {
+        let (size, end_offset) = moving.future.with_log(|log| (log.size(), log.log_end_offset()));
+        let description = LogDescription {
+            name: moving.future.name.clone(),
+            size_bytes: i64::try_from(size).unwrap_or(i64::MAX),
+            offset_lag: moving.current.log_end_offset().0 - end_offset.0,
+            is_future: true,
+        };
+        described.push((moving.target, description));
+    }
+    described
 }

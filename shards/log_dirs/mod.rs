@@ -14,6 +14,9 @@
 //!   before anything else is touched and written after everything else is on the device;
 //! * a checkpoint never names an offset for a log that is gone once another log may take its name.
 //!
+//! A replica that is to lie in another directory gets a second log there (`relocation`), which is filled beside (`mover`) and takes
+//! the first one's place.
+//!
 //! An I/O error takes its directory offline until the next start ([`LogDirs::fail`]), but for a full disk (`space`) and a
 //! lack of descriptors, which pass.
 
@@ -27,10 +30,13 @@ mod deletion;
 mod describe;
 mod fault;
 mod leftovers;
+mod mover;
+mod moves;
 mod names;
 mod offline;
 mod open;
 mod recover;
+mod relocation;
 mod removal;
 mod removals;
 mod room;
@@ -44,5 +50,6 @@ pub use claim::Claim;
 pub use close::close_all;
 pub use describe::{DirectoryDescription, LogDescription};
 pub use fault::LogDirFault;
+pub use moves::WantedAssignments;
 pub use open::open;
 pub use room::LogDirs;

@@ -86,7 +86,10 @@ impl LogDirs {
             return;
         }
         self.failed.borrow_mut().push(place);
-        self.unclaimed.borrow_mut().retain(|_, log| log.directory != place);
+        for unclaimed in [&self.unclaimed, &self.unclaimed_futures] {
+            unclaimed.borrow_mut().retain(|_, log| log.directory != place);
+        }
+        self.moves.on_failed(place);
         for replica in self.replicas.all().iter().filter(|replica| replica.log_dir() == place) {
             replica.close(Unserved::LogDirectoryFailed);
             self.replicas.closed(replica);

@@ -83,17 +83,15 @@ async fn open_directory(dirs: &Rc<LogDirs>, path: &Path, opener: Opener) -> Resu
     let place = opener.directory;
     let marks = Marks::read(path).await.map_err(at(path))?;
     let scan = scan_directory(path.to_path_buf(), dirs.core.index, dirs.core.node.shards).await.map_err(at(path))?;
-    if scan.has_futures && !opener.clean_shutdown {
-        dirs.unrecovered_futures.borrow_mut().push(place);
-    }
     dirs.nameless.borrow_mut().extend(scan.nameless);
     let delay_ms = opener.config.file_delete_delay_ms;
     for deleted in scan.deleted {
         dirs.removals.later(Target::Directory(deleted), place, delay_ms);
     }
-    let total = scan.logs.len();
+    let total = scan.logs.len() + scan.futures.len();
     let (opener, marks) = (Rc::new(opener), Rc::new(marks));
-    let pending: Rc<RefCell<VecDeque<FoundLog>>> = Rc::new(RefCell::new(scan.logs.into()));
+    let pending = scan.logs.into_iter().map(|log| (log, false)).chain(scan.futures.into_iter().map(|log| (log, true)));
+    let pending: Rc<RefCell<Pending>> = Rc::new(RefCell::new(pending.collect()));
     let summary = Rc::new(Cell::new(OpenSummary::default()));
     // Each has a file or two open.
     let most = (dirs.core.node.descriptors.files_per_core / 2).clamp(1, OPENED_AT_A_TIME);
@@ -120,11 +118,11 @@ async fn open_pending(
     dirs: Rc<LogDirs>,
     opener: Rc<Opener>,
     marks: Rc<Marks>,
-    pending: Rc<RefCell<VecDeque<FoundLog>>>,
+    pending: Rc<RefCell<Pending>>,
     summary: Rc<Cell<OpenSummary>>,
 ) -> Result<(), OpenError> {
     loop {
-        let Some(found) = pending.borrow_mut().pop_front() else { return Ok(()) };
+        let Some((found, is_future)) = pending.borrow_mut().pop_front() else { return Ok(()) };
         let opened = match opener.open(&found, marks.of(&found.name)).await {
             Ok(opened) => opened,
             Err(error) => {
@@ -133,18 +131,28 @@ async fn open_pending(
                 return Err(OpenError::Io(found.path, error));
             }
         };
-        keep(&dirs, &found, opened, &summary)?;
+        keep(&dirs, &found, is_future, opened, &summary)?;
     }
 }
 
-fn keep(dirs: &LogDirs, found: &FoundLog, opened: Opened, summary: &Cell<OpenSummary>) -> Result<(), OpenError> {
+/// Logs to be opened, and whether each is a copy on its way from another directory.
+type Pending = VecDeque<(FoundLog, bool)>;
+
+fn keep(
+    dirs: &LogDirs,
+    found: &FoundLog,
+    is_future: bool,
+    opened: Opened,
+    summary: &Cell<OpenSummary>,
+) -> Result<(), OpenError> {
     let mut counts = summary.get();
     counts.logs += 1;
     counts.recovered += usize::from(opened.was_recovered);
     counts.truncated_bytes += opened.truncated_bytes;
     summary.set(counts);
     dirs.count(opened.log.directory, 1);
-    match dirs.unclaimed.borrow_mut().insert(found.id, opened.log) {
+    let unclaimed = if is_future { &dirs.unclaimed_futures } else { &dirs.unclaimed };
+    match unclaimed.borrow_mut().insert(found.id, opened.log) {
         None => Ok(()),
         Some(other) => Err(OpenError::Duplicate(Box::new(LogDirFault::DuplicateLog {
             partition: found.name.clone(),

@@ -6,14 +6,16 @@ use std::rc::Rc;
 
 use ringlog_log::Log;
 use ringlog_ring as ring;
-use ringlog_types::{Offset, TopicIdPartition, TopicPartition};
+use ringlog_types::{MonotonicMs, Offset, TopicIdPartition, TopicPartition};
 use rustc_hash::FxHashMap;
 
 use super::checkpoint_rounds::CheckpointRounds;
+use super::moves::Moves;
 use super::removals::Removals;
 use crate::core::{Core, Room};
 use crate::data::by_home::HasReplicas;
 use crate::data::replicas::Replicas;
+use crate::data::replication_quotas::ReplicationQuotas;
 use crate::flag::Flag;
 use crate::rarely::Rarely;
 use crate::storage::context::StoreContext;
@@ -33,8 +35,12 @@ pub struct LogDirs {
     pub(super) failed: RefCell<Vec<usize>>,
     /// A directory failed: heartbeats have to tell.
     pub failures_changed: ring::Notify,
-    /// Places of directories that hold `-future` logs, which nobody recovered.
-    pub(super) unrecovered_futures: RefCell<Vec<usize>>,
+    /// Copies in other directories, found at start: their moves go on when the replicas are claimed.
+    pub(super) unclaimed_futures: RefCell<FxHashMap<TopicIdPartition, OpenLog>>,
+    /// Replicas on their way to other directories.
+    pub(super) moves: Moves,
+    /// Throttles of that, among others.
+    pub(super) quotas: Rc<ReplicationQuotas>,
     /// What was found at start, by directory; shard 0 sums it up.
     pub(super) summaries: RefCell<Vec<OpenSummary>>,
     pub(super) removals: Removals,
@@ -66,7 +72,12 @@ impl HasReplicas for LogDirs {
 
 impl LogDirs {
     /// Nothing is opened yet.
-    pub fn new(core: Rc<Core>, replicas: Rc<Replicas>, store: Rc<StoreContext>) -> LogDirs {
+    pub fn new(
+        core: Rc<Core>,
+        replicas: Rc<Replicas>,
+        store: Rc<StoreContext>,
+        quotas: Rc<ReplicationQuotas>,
+    ) -> LogDirs {
         LogDirs {
             core,
             replicas,
@@ -75,7 +86,9 @@ impl LogDirs {
             opened: Flag::default(),
             failed: RefCell::default(),
             failures_changed: ring::Notify::new(),
-            unrecovered_futures: RefCell::default(),
+            unclaimed_futures: RefCell::default(),
+            moves: Moves::default(),
+            quotas,
             summaries: RefCell::default(),
             removals: Removals::default(),
             nameless: RefCell::default(),
@@ -85,6 +98,12 @@ impl LogDirs {
             counts: RefCell::default(),
             passing: Rarely::default(),
         }
+    }
+
+    /// Ends at `deadline`, or when `woken` does, or the logs are closed.
+    pub(super) async fn idle_until(&self, deadline: MonotonicMs, woken: impl Future<Output = ()>) {
+        let closing = futures_lite::future::or(woken, self.background.closing());
+        futures_lite::future::or(closing, ring::sleep_until(deadline)).await;
     }
 
     /// Logs of this shard in the directory at `place`.

@@ -37,8 +37,8 @@ pub(super) struct DirectoryScan {
     pub deleted: Vec<PathBuf>,
     /// Partition directories without a readable topic id; shard 0 sees to them.
     pub nameless: Vec<PathBuf>,
-    /// Whether there are `-future` directories, which wait for a node that moves logs between directories.
-    pub has_futures: bool,
+    /// Copies of logs that live on the shard, on their way from other directories.
+    pub futures: Vec<FoundLog>,
 }
 
 /// A partition's directory.
@@ -74,12 +74,14 @@ impl DirectoryScan {
         let is_metadata_log = found.topic == CLUSTER_METADATA_TOPIC && found.partition == PartitionIndex(0);
         match found.kind {
             DirectoryKind::Current if is_metadata_log => {}
-            DirectoryKind::Current => match topic_id_of(fs, &path).await? {
+            DirectoryKind::Current | DirectoryKind::Future => match topic_id_of(fs, &path).await? {
                 Some(topic_id) => {
                     let id = TopicIdPartition { topic_id, partition: found.partition };
                     if placement::shard_of(id, shards) == index {
                         let name = TopicPartition { topic: found.topic.into(), partition: found.partition };
-                        self.logs.push(FoundLog { id, name, path });
+                        let is_future = found.kind == DirectoryKind::Future;
+                        let logs = if is_future { &mut self.futures } else { &mut self.logs };
+                        logs.push(FoundLog { id, name, path });
                     }
                 }
                 None if index == 0 => self.nameless.push(path),
@@ -87,12 +89,6 @@ impl DirectoryScan {
             },
             DirectoryKind::Delete if index == 0 => self.deleted.push(path),
             DirectoryKind::Delete => {}
-            DirectoryKind::Future => {
-                self.has_futures = true;
-                if index == 0 {
-                    warn!(directory = %path.display(), "a replica that was being moved here; left alone");
-                }
-            }
             DirectoryKind::Stray if index == 0 => warn!(
                 directory = %path.display(),
                 "stray: the metadata doesn't give this replica to this node. Remove it once you are sure of that"

@@ -2,6 +2,7 @@
 //! it, and what a kill leaves is made good.
 
 pub(crate) mod cluster;
+mod moves;
 
 use std::collections::BTreeMap;
 use std::path::Path;

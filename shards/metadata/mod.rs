@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ringlog_config::ServerConfig;
+use ringlog_config::{ServerConfig, TopicThrottles};
 use ringlog_log::LogConfig;
 use ringlog_metadata::image::TopicImage;
 use ringlog_metadata::{MetadataChanges, MetadataImage};
@@ -35,6 +35,8 @@ pub struct MetadataView {
     arrived: ring::Notify,
     /// Settings of the topics that have partitions here, and of those that others write to by way of this core.
     topic_configs: RefCell<FxHashMap<Uuid, Rc<LogConfig>>>,
+    /// Which of them have replicas that are throttled here: usually none.
+    throttles: RefCell<FxHashMap<Uuid, TopicThrottles>>,
     /// The node's configuration with dynamic values on top; `None` as long as there are none.
     server_config: RefCell<Option<Rc<ServerConfig>>>,
     /// An image is being taken over: what is resolved by the one before isn't kept.
@@ -67,6 +69,7 @@ impl MetadataView {
             queue: RefCell::default(),
             arrived: ring::Notify::new(),
             topic_configs: RefCell::default(),
+            throttles: RefCell::default(),
             server_config: RefCell::default(),
             is_taking_over: Cell::default(),
         }
@@ -126,17 +129,23 @@ impl MetadataView {
         if let Some(known) = self.topic_configs.borrow().get(&topic.id) {
             return known.clone();
         }
-        let config = Rc::new(self.resolve(image, &topic.name));
+        let (config, throttles) = self.resolve(image, &topic.name);
         if !self.is_taking_over.get() {
             self.topic_configs.borrow_mut().insert(topic.id, config.clone());
+            self.note_throttles(topic.id, throttles);
         }
         config
     }
 
     /// The settings of a topic that has partitions here, by an image that is being taken over.
     pub fn new_topic_config(&self, image: &MetadataImage, topic: &TopicImage) -> Rc<LogConfig> {
-        let mut configs = self.topic_configs.borrow_mut();
-        configs.entry(topic.id).or_insert_with(|| Rc::new(self.resolve(image, &topic.name))).clone()
+        if let Some(known) = self.topic_configs.borrow().get(&topic.id) {
+            return known.clone();
+        }
+        let (config, throttles) = self.resolve(image, &topic.name);
+        self.topic_configs.borrow_mut().insert(topic.id, config.clone());
+        self.note_throttles(topic.id, throttles);
+        config
     }
 
     /// Begins to take `image` over: settings are resolved by it from now on. Returns those of topics that changed.
@@ -155,9 +164,10 @@ impl MetadataView {
         for topic_id in known {
             let Some(topic) = image.topics.by_id(topic_id) else { continue };
             if broker_changed || settings::topic_changed(&topic.name, changes) {
-                let config = Rc::new(self.resolve(image, &topic.name));
+                let (config, throttles) = self.resolve(image, &topic.name);
                 changed.insert(topic_id, config.clone());
                 self.topic_configs.borrow_mut().insert(topic_id, config);
+                self.note_throttles(topic_id, throttles);
             }
         }
         changed
@@ -166,11 +176,31 @@ impl MetadataView {
     /// A topic is gone.
     pub fn forget_topic(&self, topic: Uuid) {
         self.topic_configs.borrow_mut().remove(&topic);
+        self.note_throttles(topic, None);
     }
 
-    fn resolve(&self, image: &MetadataImage, topic: &str) -> LogConfig {
+    /// Whether replicas of some topic are throttled here.
+    pub fn has_throttles(&self) -> bool {
+        !self.throttles.borrow().is_empty()
+    }
+
+    /// What of a topic that has partitions on this core is throttled here.
+    pub fn with_throttles(&self, topic: Uuid, is_throttled: impl FnOnce(&TopicThrottles) -> bool) -> bool {
+        self.throttles.borrow().get(&topic).is_some_and(is_throttled)
+    }
+
+    fn note_throttles(&self, topic: Uuid, throttles: Option<TopicThrottles>) {
+        let mut known = self.throttles.borrow_mut();
+        match throttles {
+            Some(throttles) => drop(known.insert(topic, throttles)),
+            None => drop(known.remove(&topic)),
+        }
+    }
+
+    fn resolve(&self, image: &MetadataImage, topic: &str) -> (Rc<LogConfig>, Option<TopicThrottles>) {
         let topic = settings::topic_config(&self.core.node, image, topic);
-        self.with_server_config(|server| log_config(&topic, server))
+        let throttles = TopicThrottles::of(&topic, self.core.node.id);
+        (Rc::new(self.with_server_config(|server| log_config(&topic, server))), throttles)
     }
 }
 

@@ -3,7 +3,7 @@
 //! A segment's name is its base offset. When a log is cut and goes on, or a segment takes the place of others, a name may
 //! come back with other bytes behind it; a number that is never used twice in a log tells them apart. Whoever held a place
 //! in a segment across an `await` asks whether that is still there ([`Generations::has`]), and looks the place up again if
-//! it isn't.
+//! it isn't. The number is one that no other store of the core has either: a log may go on in another store.
 
 use std::cell::{Cell, RefCell};
 
@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 pub struct Segment {
     /// Offset of its first record, and its name.
     pub base_offset: Offset,
-    generation: u32,
+    generation: u64,
 }
 
 impl Segment {
@@ -26,18 +26,22 @@ impl Segment {
     }
 }
 
+/// A store's number stands above those of its segments.
+const STORE_SHIFT: u32 = 32;
+
 /// The segments of one log, ascending. Most logs have one.
 #[derive(Debug)]
 pub(super) struct Generations {
     segments: RefCell<SmallVec<[Segment; 1]>>,
-    next: Cell<u32>,
+    next: Cell<u64>,
 }
 
 impl Generations {
-    /// The segments that are there at start.
-    pub fn new(base_offsets: impl IntoIterator<Item = Offset>) -> Generations {
-        let segments = base_offsets.into_iter().map(|base_offset| Segment { base_offset, generation: 0 }).collect();
-        Generations { segments: RefCell::new(segments), next: Cell::new(1) }
+    /// The segments that are there at start, of the store of that number.
+    pub fn new(store: u64, base_offsets: impl IntoIterator<Item = Offset>) -> Generations {
+        let first = store << STORE_SHIFT;
+        let segments = base_offsets.into_iter().map(|base_offset| Segment { base_offset, generation: first }).collect();
+        Generations { segments: RefCell::new(segments), next: Cell::new(first + 1) }
     }
 
     /// The segment that has this base offset now.
@@ -60,7 +64,8 @@ impl Generations {
     /// A segment that begins now; it takes the place of one that has its base offset.
     pub fn begin(&self, base_offset: Offset) -> Segment {
         let segment = Segment { base_offset, generation: self.next.get() };
-        self.next.set(segment.generation.checked_add(1).expect("a log has fewer segments than that"));
+        self.next.set(segment.generation + 1);
+        assert!(self.next.get() & ((1 << STORE_SHIFT) - 1) != 0, "a log has fewer segments than that");
         let mut segments = self.segments.borrow_mut();
         match segments.binary_search_by_key(&base_offset, |segment| segment.base_offset) {
             Ok(place) => segments[place] = segment,
@@ -87,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_base_offset_that_comes_back_is_another_segment() {
-        let generations = Generations::new([Offset(0), Offset(10), Offset(20)]);
+        let generations = Generations::new(7, [Offset(0), Offset(10), Offset(20)]);
         let before = [0, 10, 20].map(|base| generations.get(Offset(base)).unwrap());
         assert_eq!(generations.get(Offset(5)), None);
         let ended = generations.end(|base| base >= Offset(10));

@@ -5,6 +5,7 @@
 //! looked up again when that isn't there any more.
 
 use std::io;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_log::{Location, Log};
@@ -28,8 +29,8 @@ pub trait StoredLog {
     /// Looks at what it consists of, now.
     fn with_log<R>(&self, look: impl FnOnce(&Log) -> R) -> R;
 
-    /// Its bytes.
-    fn store(&self) -> &SegmentStore;
+    /// Its bytes, where they are now.
+    fn store(&self) -> Rc<SegmentStore>;
 
     /// Where that is, to be read whenever. Call it with what the log has just said, without an `await` between.
     fn place(&self, location: Location) -> Place {
@@ -156,7 +157,7 @@ async fn read_at<L: StoredLog>(
         let next = next.filter(|&next| next < range.limit);
         let stop = u64::from(end.position);
         if position < stop {
-            let cut = BatchCut { store, segment, stop, range, memory };
+            let cut = BatchCut { store: &store, segment, stop, range, memory };
             let mut read = cut.read(position, end.exact).await?;
             if !read.slices.is_empty() || read.too_large_bytes.is_some() {
                 read.has_more |= next.is_some();

@@ -29,8 +29,8 @@ impl StoredLog for Kept {
         look(&self.log.borrow())
     }
 
-    fn store(&self) -> &SegmentStore {
-        &self.store
+    fn store(&self) -> Rc<SegmentStore> {
+        self.store.clone()
     }
 }
 

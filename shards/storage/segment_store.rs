@@ -28,8 +28,6 @@ use ringlog_types::Offset;
 use smallvec::SmallVec;
 
 use crate::storage::context::StoreContext;
-use crate::storage::disk_space::DiskSpace;
-use crate::storage::frames::FrameCache;
 use crate::storage::slices::Slices;
 
 mod files;
@@ -81,26 +79,17 @@ impl SegmentStore {
         size: u64,
         file_len: Option<u64>,
     ) -> Rc<SegmentStore> {
-        let generations = Generations::new(sealed);
+        let store = context.files.new_store();
+        let generations = Generations::new(store, sealed);
         let tails = Tails::new(Tail::new(generations.begin(active), size, file_len));
-        let files = SegmentFiles::new(context.clone(), directory, generations);
+        let files = SegmentFiles::new(context.clone(), store, directory, generations);
         let (indexes, writer) = Default::default();
         Rc::new(SegmentStore { context, files, tails, indexes, writer })
     }
 
     /// What this store shares with others of its core.
-    pub fn context(&self) -> &StoreContext {
+    pub fn context(&self) -> &Rc<StoreContext> {
         &self.context
-    }
-
-    /// The memory that it shares with the other stores of this core.
-    pub fn frames(&self) -> &FrameCache {
-        &self.context.frames
-    }
-
-    /// How full the disks are.
-    pub fn space(&self) -> &Rc<DiskSpace> {
-        &self.context.space
     }
 
     /// Where its files lie.
@@ -116,6 +105,16 @@ impl SegmentStore {
     /// Its directory was renamed. Open files stay valid.
     pub fn set_directory(&self, directory: PathBuf) {
         self.files.set_directory(directory);
+    }
+
+    /// Its directory is about to be renamed while it is read. Until [`SegmentStore::end_rename`] nothing is written.
+    pub fn begin_rename(&self) {
+        self.files.begin_rename();
+    }
+
+    /// It has that name now, or kept the one it had.
+    pub fn end_rename(&self, directory: PathBuf) {
+        self.files.end_rename(directory);
     }
 
     /// Path of a file of the log.

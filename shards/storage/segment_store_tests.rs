@@ -1,3 +1,5 @@
+use crate::storage::disk_space::DiskSpace;
+use crate::storage::frames::FrameCache;
 use ringlog_log::{Log, LogConfig};
 use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, ExecutorContext, ExecutorOptions, Executors};
 use ringlog_types::{Random, TimestampMs};

@@ -23,6 +23,7 @@ pub mod registry;
 pub mod sections;
 mod server;
 pub mod support;
+mod throttles;
 mod topic;
 pub mod validate;
 mod value;
@@ -44,6 +45,7 @@ pub use sections::{
     TransactionConfig,
 };
 pub use server::{ConfigError, ProcessRoles, ServerConfig, Warning};
+pub use throttles::{ThrottleRates, ThrottledPartitions, TopicThrottles};
 pub use topic::{
     CleanupPolicy, CompressionLevels, GroupOverrides, ThrottledReplicas, TopicCompression, TopicConfig,
     TopicTimestampType,

@@ -148,6 +148,8 @@ sections! {
         num_fetchers: i32 = "num.replica.fetchers",
         /// The class that picks the replica a consumer reads from.
         selector_class: Option<String> = "replica.selector.class",
+        /// Replicas that are copied to other directories at a time; none: as many as there are directories.
+        num_alter_log_dirs_threads: Option<i32> = "num.replica.alter.log.dirs.threads",
     }
 
     /// Groups of the classic protocol and committed offsets.

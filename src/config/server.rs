@@ -13,6 +13,7 @@ use crate::sections::{
     TransactionConfig,
 };
 use crate::support;
+use crate::throttles::ThrottleRates;
 use crate::value::{ConfigValue, InvalidValue, parse_value};
 use crate::{BrokerLayers, ConfigMap};
 
@@ -152,6 +153,8 @@ pub struct ServerConfig {
     pub metadata_log: MetadataLogConfig,
     /// Quota windows.
     pub quota: QuotaConfig,
+    /// Rates of replication: dynamic only.
+    pub throttle_rates: ThrottleRates,
     /// Ringlog's own keys.
     pub ringlog: RinglogConfig,
     /// Everything given, as text, for DescribeConfigs and [`crate::TopicConfig`]. As in Kafka, `node.id` and
@@ -227,6 +230,7 @@ impl ServerConfig {
     /// This configuration with dynamic ones on top: only what can change while the node runs, which is not the
     /// listeners, directories or quorum. Dynamic values that don't parse count as not set.
     pub fn with_dynamic(&self, per_broker: &ConfigMap, cluster_default: &ConfigMap) -> ServerConfig {
+        let throttle_rates = ThrottleRates::of(per_broker, cluster_default);
         let dynamic = |layer: &ConfigMap| -> ConfigMap {
             let can_change =
                 |key: &str| registry::broker().get(key).is_some_and(|d| d.update_mode != crate::UpdateMode::ReadOnly);
@@ -241,6 +245,7 @@ impl ServerConfig {
         let values = Values::parse_lenient(&layers);
         let mut config = self.clone();
         config.set_sections(&values);
+        config.throttle_rates = throttle_rates;
         config
     }
 
@@ -304,6 +309,7 @@ impl ServerConfig {
             quorum: QuorumConfig::from_values(values),
             metadata_log: MetadataLogConfig::from_values(values),
             quota: QuotaConfig::from_values(values),
+            throttle_rates: ThrottleRates::default(),
             ringlog: RinglogConfig::from_values(values),
             properties,
         }

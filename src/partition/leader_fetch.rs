@@ -50,6 +50,16 @@ pub struct LeaderFetch {
     left: BTreeSet<TopicIdPartition>,
     /// How many the leader has been asked for.
     asked: usize,
+    /// The last request was made while more had been fetched than throttles allow.
+    is_throttling: bool,
+}
+
+/// More was fetched than throttles allow ([`crate::ReplicationQuota`]).
+pub struct FollowerThrottle<'a> {
+    /// When to look again.
+    pub until: MonotonicMs,
+    /// Whether a partition is throttled here.
+    pub is_throttled: &'a dyn Fn(TopicIdPartition) -> bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +69,8 @@ struct Followed {
     wait: Wait,
     /// Failures that followed each other.
     failures: u8,
+    /// It has all that the leader said is committed. Such a one is never throttled.
+    is_in_sync: bool,
 }
 
 /// The wait after a first failure: a leader may not know yet that it is one. Doubled with each further one.
@@ -91,7 +103,7 @@ impl LeaderFetch {
     /// A partition is to be followed, or in another epoch than before.
     pub fn follow(&mut self, id: TopicIdPartition) {
         let told = self.followed.get(&id).and_then(|known| known.told);
-        self.wait(id, Followed { told, wait: Wait::No, failures: 0 });
+        self.wait(id, Followed { told, wait: Wait::No, failures: 0, is_in_sync: false });
         self.left.remove(&id);
     }
 
@@ -119,10 +131,11 @@ impl LeaderFetch {
         self.set_wait(id, Wait::Until(now.plus_ms(wait_ms)));
     }
 
-    /// Fetching the partition succeeded.
-    pub fn succeeded(&mut self, id: TopicIdPartition) {
+    /// Fetching the partition succeeded; `is_in_sync`: its log has all that the leader said is committed.
+    pub fn succeeded(&mut self, id: TopicIdPartition, is_in_sync: bool) {
         if let Some(known) = self.followed.get_mut(&id) {
             known.failures = 0;
+            known.is_in_sync = is_in_sync;
         }
     }
 
@@ -165,9 +178,13 @@ impl LeaderFetch {
 
     /// The next request; `None` when there is nothing to ask for. `position` knows how far a partition has come: `None`, that
     /// it can't be fetched now, and will be released.
+    ///
+    /// While a `throttle` is in force, throttled partitions that aren't in sync leave the session, until the time that it
+    /// says.
     pub fn next(
         &mut self,
         now: MonotonicMs,
+        throttle: Option<&FollowerThrottle<'_>>,
         mut position: impl FnMut(TopicIdPartition) -> Option<FetchPosition>,
     ) -> Option<NextFetch> {
         while let Some((_, id)) = self.delayed.first().copied().filter(|(at, _)| *at <= now) {
@@ -178,6 +195,11 @@ impl LeaderFetch {
             self.changed.extend(self.followed.keys());
             self.left.clear();
         }
+        let was_throttling = std::mem::replace(&mut self.is_throttling, throttle.is_some());
+        if let Some(throttle) = throttle.filter(|_| !was_throttling) {
+            // The leader would go on to send what it was asked for before.
+            self.changed.extend(self.followed.keys().filter(|id| (throttle.is_throttled)(**id)));
+        }
         let mut next = NextFetch {
             session_id: self.session_id,
             session_epoch: self.session_epoch,
@@ -187,6 +209,14 @@ impl LeaderFetch {
         for id in std::mem::take(&mut self.changed) {
             let Some(followed) = self.followed.get_mut(&id) else { continue };
             let before = if is_full { None } else { followed.told };
+            if let Some(throttle) = throttle
+                && followed.wait == Wait::No
+                && !followed.is_in_sync
+                && (throttle.is_throttled)(id)
+            {
+                followed.wait = Wait::Until(throttle.until);
+                self.delayed.insert((throttle.until, id));
+            }
             let wanted = if followed.wait == Wait::No { position(id) } else { None };
             self.asked = self.asked + usize::from(wanted.is_some()) - usize::from(followed.told.is_some());
             followed.told = wanted;
@@ -254,22 +284,22 @@ mod tests {
     #[test]
     fn the_first_request_names_all_and_later_ones_what_has_changed() {
         let mut fetch = following(3);
-        let first = fetch.next(NOW, |_| Some(at(5))).unwrap();
+        let first = fetch.next(NOW, None, |_| Some(at(5))).unwrap();
         assert_eq!((first.session_id, first.session_epoch, first.partitions.len()), (0, 0, 3));
         fetch.on_answer(77);
-        let second = fetch.next(NOW, |_| Some(at(5))).unwrap();
+        let second = fetch.next(NOW, None, |_| Some(at(5))).unwrap();
         assert_eq!((second.session_id, second.session_epoch), (77, 1));
         assert!(second.partitions.is_empty() && second.forgotten.is_empty());
         fetch.on_answer(77);
         fetch.release(id(1));
-        let third = fetch.next(NOW, |_| Some(at(6))).unwrap();
+        let third = fetch.next(NOW, None, |_| Some(at(6))).unwrap();
         assert_eq!((third.session_epoch, third.partitions), (2, vec![(id(1), at(6))]));
     }
 
     #[test]
     fn who_waits_leaves_the_session_and_comes_back() {
         let mut fetch = following(3);
-        fetch.next(NOW, |_| Some(at(5)));
+        fetch.next(NOW, None, |_| Some(at(5)));
         fetch.on_answer(77);
         fetch.hold(id(0));
         fetch.delay(id(2), NOW, 50);
@@ -279,12 +309,12 @@ mod tests {
         assert_eq!(fetch.next_due(), Some(NOW.plus_ms(40)));
         fetch.delay(id(2), NOW, 50);
         assert_eq!(fetch.next_due(), Some(NOW.plus_ms(50)));
-        let next = fetch.next(NOW, |_| Some(at(5))).unwrap();
+        let next = fetch.next(NOW, None, |_| Some(at(5))).unwrap();
         assert_eq!((next.partitions, next.forgotten), (vec![], vec![id(0), id(2)]));
         assert_eq!((fetch.told(id(0)), fetch.told(id(1))), (None, Some(at(5))));
         fetch.on_answer(77);
         fetch.release(id(0));
-        let next = fetch.next(NOW.plus_ms(50), |_| Some(at(5))).unwrap();
+        let next = fetch.next(NOW.plus_ms(50), None, |_| Some(at(5))).unwrap();
         assert_eq!((next.partitions, next.forgotten), (vec![(id(0), at(5)), (id(2), at(5))], vec![]));
         assert_eq!(fetch.next_due(), None);
     }
@@ -292,53 +322,82 @@ mod tests {
     #[test]
     fn nothing_is_asked_for_when_all_wait_or_are_gone() {
         let mut fetch = following(2);
-        assert_eq!(fetch.next(NOW, |_| None), None);
+        assert_eq!(fetch.next(NOW, None, |_| None), None);
         fetch.release(id(0));
         fetch.release(id(1));
-        fetch.next(NOW, |_| Some(at(5)));
+        fetch.next(NOW, None, |_| Some(at(5)));
         fetch.on_answer(77);
         fetch.unfollow(id(0));
         fetch.hold(id(1));
         // The leader is told once that it is to forget them.
-        let next = fetch.next(NOW, |_| Some(at(5))).unwrap();
+        let next = fetch.next(NOW, None, |_| Some(at(5))).unwrap();
         assert_eq!(next.forgotten, [id(0), id(1)]);
         fetch.on_answer(77);
-        assert_eq!(fetch.next(NOW, |_| Some(at(5))), None);
+        assert_eq!(fetch.next(NOW, None, |_| Some(at(5))), None);
         assert_eq!(fetch.len(), 1);
     }
 
     #[test]
     fn one_that_is_followed_again_is_not_forgotten() {
         let mut fetch = following(1);
-        fetch.next(NOW, |_| Some(at(5)));
+        fetch.next(NOW, None, |_| Some(at(5)));
         fetch.on_answer(77);
         fetch.unfollow(id(0));
         fetch.follow(id(0));
-        let next = fetch.next(NOW, |_| Some(at(9))).unwrap();
+        let next = fetch.next(NOW, None, |_| Some(at(9))).unwrap();
         assert_eq!((next.partitions, next.forgotten), (vec![(id(0), at(9))], vec![]));
     }
 
     #[test]
     fn after_a_failure_everything_is_named_again() {
         let mut fetch = following(2);
-        fetch.next(NOW, |_| Some(at(5)));
+        fetch.next(NOW, None, |_| Some(at(5)));
         fetch.on_answer(77);
         fetch.unfollow(id(0));
         fetch.on_failure(true);
-        let next = fetch.next(NOW, |_| Some(at(5))).unwrap();
+        let next = fetch.next(NOW, None, |_| Some(at(5))).unwrap();
         assert_eq!((next.session_id, next.session_epoch), (77, 0));
         assert_eq!((next.partitions, next.forgotten), (vec![(id(1), at(5))], vec![]));
         fetch.on_failure(false);
-        assert_eq!(fetch.next(NOW, |_| Some(at(5))).unwrap().session_id, 0);
+        assert_eq!(fetch.next(NOW, None, |_| Some(at(5))).unwrap().session_id, 0);
     }
 
     #[test]
     fn a_leader_without_room_for_sessions_is_told_all_each_time() {
         let mut fetch = following(2);
         for _ in 0..3 {
-            let next = fetch.next(NOW, |_| Some(at(5))).unwrap();
+            let next = fetch.next(NOW, None, |_| Some(at(5))).unwrap();
             assert_eq!((next.session_id, next.session_epoch, next.partitions.len()), (0, 0, 2));
             fetch.on_answer(0);
         }
+    }
+
+    #[test]
+    fn throttled_partitions_leave_the_session_while_too_much_was_fetched_but_for_those_in_sync() {
+        let mut fetch = following(4);
+        fetch.next(NOW, None, |_| Some(at(5)));
+        fetch.on_answer(77);
+        fetch.succeeded(id(1), true);
+        let (until, is_throttled) = (NOW.plus_ms(300), |of: TopicIdPartition| of != id(3));
+        let throttle = FollowerThrottle { until, is_throttled: &is_throttled };
+        let next = fetch.next(NOW, Some(&throttle), |_| Some(at(5))).unwrap();
+        assert_eq!((next.partitions, next.forgotten), (vec![], vec![id(0), id(2)]), "also what had no news");
+        fetch.on_answer(77);
+        assert_eq!(fetch.next_due(), Some(until));
+        // One falls behind meanwhile, and another one is followed.
+        fetch.succeeded(id(1), false);
+        fetch.release(id(1));
+        fetch.follow(id(9));
+        let next = fetch.next(NOW, Some(&throttle), |_| Some(at(6))).unwrap();
+        assert_eq!((next.partitions, next.forgotten), (vec![], vec![id(1)]));
+        fetch.on_answer(77);
+        // Still too much: they wait on.
+        let throttle = FollowerThrottle { until: until.plus_ms(100), is_throttled: &is_throttled };
+        assert!(fetch.next(until, Some(&throttle), |_| Some(at(6))).unwrap().partitions.is_empty());
+        fetch.on_answer(77);
+        let next = fetch.next(until.plus_ms(100), None, |_| Some(at(6))).unwrap();
+        let back = [0, 1, 2, 9].map(|partition| (id(partition), at(6)));
+        assert_eq!((next.partitions, next.forgotten), (back.to_vec(), vec![]));
+        assert_eq!(fetch.next_due(), None);
     }
 }

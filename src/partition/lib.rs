@@ -15,6 +15,7 @@ mod preferred;
 mod read;
 mod replica;
 mod replicated;
+mod replication_quota;
 mod unserved;
 
 pub use append::{AppendContext, AppendError, DuplicateAppend, LeaderAppend, PreparedAppend};
@@ -23,10 +24,11 @@ pub use fetch_session::{
     SessionError, SessionPartition, SessionRequest, SessionTopic,
 };
 pub use in_sync::{AlterPartitionOutcome, AlterPartitionProposal, InSyncReplicas};
-pub use leader_fetch::{FetchPosition, LeaderFetch, NextFetch, backoff_ms};
+pub use leader_fetch::{FetchPosition, FollowerThrottle, LeaderFetch, NextFetch, backoff_ms};
 pub use offsets::{DeleteRecordsError, ListOffsetsRequest, OffsetError, Truncation};
 pub use partition::{Effects, FollowerState, LeaderState, Partition, PartitionLimits, RecoveryState, Role, Standing};
 pub use read::{IsolationLevel, ReadError, ReadInfo, ReadPlan, ReadRequest, Reader};
 pub use replica::{FollowerFetch, RemoteReplica};
 pub use replicated::{FollowerAppend, FollowerAppendError};
+pub use replication_quota::{QuotaWindows, ReplicationQuota, UNLIMITED};
 pub use unserved::Unserved;

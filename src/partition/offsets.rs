@@ -151,6 +151,23 @@ impl Partition {
         Truncation { offset: own.end_offset.min(diverging.end_offset).min(log_end), complete: true }
     }
 
+    /// A copy of the log, in another directory, takes its place, and gets this one. Both have to end at the same offset, on
+    /// their devices: `false`, and nothing is changed, if they don't, or nobody may write to them any more.
+    pub fn exchange_log(&mut self, copy: &mut Partition) -> bool {
+        let ends = |partition: &Partition| (partition.durable_end_offset, partition.log.log_end_offset());
+        let is_whole = self.durable_end_offset == self.log.log_end_offset() && ends(self) == ends(copy);
+        if !is_whole || !self.is_written() || !copy.is_written() {
+            return false;
+        }
+        std::mem::swap(&mut self.log, &mut copy.log);
+        // A copy knows the epochs of its batches only, not one that began at its end.
+        *self.log.leader_epochs_mut() = copy.log.leader_epochs().clone();
+        self.log.leader_epochs_mut().set_dirty();
+        self.log.advance_log_start_offset(copy.log.log_start_offset());
+        self.log.producers_mut().on_high_watermark(self.high_watermark);
+        true
+    }
+
     /// The log was truncated or rebuilt: takes over the new one. The high watermark never stays above its end.
     pub fn replace_log(&mut self, log: Log) {
         self.durable_end_offset = log.log_end_offset();

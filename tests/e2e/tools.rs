@@ -18,7 +18,6 @@ const DIFFERENCES: &[Difference] = &[
     no_api("\tEndTxn(", TXN),
     no_api("\tWriteTxnMarkers(", TXN),
     no_api("\tTxnOffsetCommit(", TXN),
-    no_api("\tAlterReplicaLogDirs(", JBOD),
     no_api("\tConsumerGroupHeartbeat(", CONSUMER),
     no_api("\tConsumerGroupDescribe(", CONSUMER),
     no_api("\tShareGroupHeartbeat(", SHARE),
@@ -39,7 +38,6 @@ const DIFFERENCES: &[Difference] = &[
 
 const SASL: &str = "Ringlog has no SASL listeners yet, so it doesn't name the APIs that a client would log in by.";
 const TXN: &str = "Ringlog has no transactions yet; a producer that asks for them is told so by the missing API.";
-const JBOD: &str = "Ringlog doesn't move replicas between log directories yet.";
 const CONSUMER: &str = "Ringlog has classic groups only so far; clients fall back to them when these APIs are missing.";
 const SHARE: &str = "Ringlog has no share groups yet.";
 const STREAMS: &str = "Ringlog has no streams groups yet.";

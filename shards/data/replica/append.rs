@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::{Awaited, Replica};
 use crate::storage::disk_space::Writer;
+use crate::storage::log_read::StoredLog as _;
 
 /// How long a writer rests that found the disk full, or no descriptor.
 const WRITE_RETRY_MS: u64 = 500;
@@ -124,12 +125,12 @@ impl Replica {
             // It may be written anew, and grow.
             TopicCompression::Codec { .. } => bytes.max(config.max_message_bytes as usize),
         };
-        self.store.has_room_for(most)
+        !self.holds_appends.get() && self.store().has_room_for(most)
     }
 
     /// Whether there is memory for a batch as it was checked; one that is refused takes none.
     pub fn has_room_for_checked(&self, checked: &Result<CheckedBatch, ValidationError>) -> bool {
-        self.store.has_room_for(checked.as_ref().map_or(0, CheckedBatch::size_in_bytes))
+        !self.holds_appends.get() && self.store().has_room_for(checked.as_ref().map_or(0, CheckedBatch::size_in_bytes))
     }
 
     /// Checks and appends a batch of the node's own.
@@ -157,7 +158,7 @@ impl Replica {
         let writer = if rules.origin == AppendOrigin::Client { Writer::Client } else { Writer::Internal };
         let is_leader = self.partition.borrow().role() == Role::Leader;
         let bytes = checked.as_ref().map_or(0, CheckedBatch::size_in_bytes);
-        if is_leader && bytes > 0 && !self.store.space().admits(self.log_dir, bytes, writer, now.monotonic) {
+        if is_leader && bytes > 0 && !self.context.space.admits(self.log_dir(), bytes, writer, now.monotonic) {
             return Err(ProduceFault::disk_full());
         }
         let context = AppendContext {
@@ -198,10 +199,10 @@ impl Replica {
     /// Copies a batch to its place: the header as it was decided, the payload as it came.
     fn place(&self, prepared: PreparedAppend) {
         if let Some(roll) = prepared.placement.roll {
-            self.store.roll(roll);
+            self.store().roll(roll);
         }
         let batch = &prepared.batch;
-        self.store.append(u64::from(prepared.placement.position), &[&batch.header.encode(), &batch.payload]);
+        self.store().append(u64::from(prepared.placement.position), &[&batch.header.encode(), &batch.payload]);
     }
 
     /// Sees to it that what was appended gets written. While one pass writes, further appends gather for the next.
@@ -227,7 +228,7 @@ impl Replica {
     pub(super) async fn write(self: Rc<Self>) {
         // The bytes may be out, and what has to be there with them not: nobody would come by for that alone.
         let mut is_unfinished = false;
-        while (self.store.is_dirty() || is_unfinished) && self.partition.borrow().is_written() {
+        while (self.store().is_dirty() || is_unfinished) && self.partition.borrow().is_written() {
             if self.must_rest.take() && !self.rest().await {
                 break;
             }
@@ -248,7 +249,7 @@ impl Replica {
     fn on_trouble(&self, what: &str, error: &io::Error) {
         let trouble = ring::trouble(error);
         if trouble == Trouble::Fault {
-            self.store.report_fault(self.log_dir, what, error);
+            self.store().report_fault(self.log_dir(), what, error);
             self.close(Unserved::LogDirectoryFailed);
             return;
         }
@@ -256,13 +257,13 @@ impl Replica {
             debug!(partition = %self.name, "{what}: {error}");
         }
         if trouble == Trouble::Full && self.stuck.borrow().is_none() {
-            *self.stuck.borrow_mut() = Some(self.store.space().begin_stuck(self.log_dir));
+            *self.stuck.borrow_mut() = Some(self.context.space.begin_stuck(self.log_dir()));
         }
     }
 
     /// Waits until it is time to try again; `false` when there won't be another time.
     async fn rest(&self) -> bool {
-        let space = self.store.space();
+        let space = &self.context.space;
         if space.has_given_up() {
             return false;
         }
@@ -282,16 +283,16 @@ impl Replica {
     async fn write_once(self: &Rc<Self>, end_offset: Offset) -> io::Result<()> {
         let config = self.config.borrow().clone();
         let must_flush = self.partition.borrow().log().must_flush(&config);
-        self.store.write_out().await?;
-        for roll in self.store.take_finished() {
+        self.store().write_out().await?;
+        for roll in self.store().take_finished() {
             ring::spawn_detached(self.clone().finish_segment(roll));
         }
         // What recovery doesn't look at any more must have its epochs.
         self.persist_leader_epochs().await?;
         let now = ring::now();
-        self.store.context().padding.on_written(self, now.monotonic);
+        self.context.padding.on_written(self, now.monotonic);
         if must_flush {
-            self.store.sync().await?;
+            self.store().sync().await?;
             self.partition.borrow_mut().log_mut().on_flushed(self.flushed_up_to(end_offset), now.wall);
         }
         let effects = self.partition.borrow_mut().on_durable(end_offset, &config, now.monotonic);
@@ -301,7 +302,7 @@ impl Replica {
 
     /// A sealed segment gets its indexes; then its records need no recovery any more.
     async fn finish_segment(self: Rc<Self>, roll: Rc<Roll>) {
-        let finished = match self.store.finish(&roll).await {
+        let finished = match self.store().finish(&roll).await {
             // Recovery begins behind this segment from now on, and must find its epochs.
             Ok(()) => self.persist_leader_epochs().await,
             failed => failed,
@@ -314,7 +315,7 @@ impl Replica {
             }
             Err(fault) => {
                 // If it may be tried again, then by the writer, which comes by when it has rested.
-                self.store.put_back(roll.sealed.base_offset);
+                self.store().put_back(roll.sealed.base_offset);
                 self.on_trouble("sealing a segment failed", &fault);
                 self.wake_writer();
             }

@@ -13,21 +13,32 @@ use ringlog_types::{Offset, TimestampMs};
 use tracing::{debug, info};
 
 use super::Replica;
+use crate::storage::log_read::StoredLog as _;
 
 impl Replica {
     /// Where the log lies.
     pub fn directory(&self) -> PathBuf {
-        self.store.directory()
+        self.store().directory()
     }
 
     /// Whether it lies there.
     pub fn is_in(&self, directory: &Path) -> bool {
-        self.store.is_in(directory)
+        self.store().is_in(directory)
     }
 
     /// Its directory was renamed.
     pub fn set_directory(&self, directory: PathBuf) {
-        self.store.set_directory(directory);
+        self.store().set_directory(directory);
+    }
+
+    /// Its directory is about to be renamed, by who holds it still; those who read don't notice.
+    pub fn begin_rename(&self) {
+        self.store().begin_rename();
+    }
+
+    /// It has that name now, or kept the one it had.
+    pub fn end_rename(&self, directory: PathBuf) {
+        self.store().end_rename(directory);
     }
 
     /// Whether another log may have the names of its files by now, or soon.
@@ -40,18 +51,18 @@ impl Replica {
     pub async fn give_up_files(&self) {
         self.quiesced().await;
         self.files.close().await;
-        self.store.active_has_grown().await;
+        self.store().active_has_grown().await;
         let partition = self.partition.borrow();
         for segment in partition.log().sealed_segments() {
-            self.store.forget(segment.base_offset);
+            self.store().forget(segment.base_offset);
         }
-        self.store.forget(partition.log().active_segment().base_offset);
+        self.store().forget(partition.log().active_segment().base_offset);
     }
 
     /// Trouble that passes is met again when the work comes round again; anything else takes the directory offline.
     pub fn on_file_trouble(&self, what: &str, error: &io::Error) {
         if ring::trouble(error) == Trouble::Fault {
-            self.store.report_fault(self.log_dir, what, error);
+            self.store().report_fault(self.log_dir(), what, error);
             self.close(Unserved::LogDirectoryFailed);
         } else {
             debug!(partition = %self.name, "{what}: {error}");
@@ -69,7 +80,7 @@ impl Replica {
             partition.log_mut().delete_old_segments(&self.config.borrow(), high_watermark, ring::now().wall)
         };
         if let Some(roll) = outcome.roll {
-            self.store.roll(roll);
+            self.store().roll(roll);
         }
         for (segment, reason) in outcome.deleted {
             let why = match reason {
@@ -86,6 +97,7 @@ impl Replica {
     /// of the segments that were ended now, and of those for which it failed before.
     pub async fn retire_segments(self: &Rc<Self>, on_renamed: impl Fn(PathBuf)) -> io::Result<()> {
         let Ok(_pass) = self.files.enter() else { return Ok(()) };
+        let _files = self.files_turn.acquire(1).await;
         let Some(last) = self.retired.borrow().back().map(|last| last.base_offset) else { return Ok(()) };
         // Nobody writes to their files any more from here on.
         self.settled_below(last.plus(1)).await;
@@ -93,7 +105,7 @@ impl Replica {
             return Ok(());
         }
         // The active segment, new and empty perhaps, alone tells where the log goes on.
-        self.store.create_active_if_missing().await?;
+        self.store().create_active_if_missing().await?;
         match self.persist_leader_epochs().await {
             // Too many epochs do no harm, and what goes now may make room for the others.
             Err(error) if ring::trouble(&error) != Trouble::Fault => debug!(partition = %self.name, "{error}"),
@@ -109,8 +121,8 @@ impl Replica {
 
     /// Can be done again when it failed half-way.
     async fn retire(&self, segment: &DeletedSegment) -> io::Result<Vec<PathBuf>> {
-        self.store.forget(segment.base_offset);
-        let (directory, offset) = (self.store.directory(), segment.base_offset);
+        self.store().forget(segment.base_offset);
+        let (directory, offset) = (self.store().directory(), segment.base_offset);
         ring::fs::run_again(async move |fs| {
             let mut renamed = Vec::new();
             for kind in FileKind::ALL {
@@ -137,6 +149,11 @@ impl Replica {
     pub async fn persist_leader_epochs(&self) -> io::Result<()> {
         let Ok(_pass) = self.files.enter() else { return Ok(()) };
         let _turn = self.epochs_turn.acquire(1).await;
+        self.write_leader_epochs().await
+    }
+
+    /// For who holds their turn.
+    pub(super) async fn write_leader_epochs(&self) -> io::Result<()> {
         let text = {
             let mut partition = self.partition.borrow_mut();
             let epochs = partition.log_mut().leader_epochs_mut();
@@ -146,7 +163,7 @@ impl Replica {
             format_leader_epoch_checkpoint(epochs.entries())
         };
         let written =
-            ring::fs::write_atomically(self.store.path(LEADER_EPOCH_CHECKPOINT_FILE), text.into_bytes()).await;
+            ring::fs::write_atomically(self.store().path(LEADER_EPOCH_CHECKPOINT_FILE), text.into_bytes()).await;
         if written.is_err() {
             self.partition.borrow_mut().log_mut().leader_epochs_mut().set_dirty();
         }
@@ -156,8 +173,9 @@ impl Replica {
     /// Makes everything that is durable survive a power failure, and moves the recovery point.
     pub async fn flush(&self) -> io::Result<()> {
         let Ok(_pass) = self.files.enter() else { return Ok(()) };
+        let _files = self.files_turn.acquire(1).await;
         let end_offset = self.partition.borrow().durable_end_offset();
-        self.store.sync().await?;
+        self.store().sync().await?;
         self.persist_leader_epochs().await?;
         let up_to = self.flushed_up_to(end_offset);
         self.partition.borrow_mut().log_mut().on_flushed(up_to, ring::now().wall);
@@ -176,7 +194,7 @@ impl Replica {
     /// How far the recovery point may go when everything below `end_offset` is synced: not past a sealed segment whose
     /// indexes aren't written, since older ones may lie there under the same names.
     pub fn flushed_up_to(&self, end_offset: Offset) -> Offset {
-        self.store.unfinished_from().map_or(end_offset, |unfinished| unfinished.min(end_offset))
+        self.store().unfinished_from().map_or(end_offset, |unfinished| unfinished.min(end_offset))
     }
 
     /// Waits until everything appended before is written, and every sealed segment below `offset` has its indexes. Ends
@@ -186,9 +204,9 @@ impl Replica {
         self.wake_writer();
         loop {
             self.written_out().await;
-            let is_open = self.store.unfinished_from().is_some_and(|unfinished| unfinished < offset);
+            let is_open = self.store().unfinished_from().is_some_and(|unfinished| unfinished < offset);
             let is_over = !self.partition.borrow().is_written() || self.is_resting();
-            if !is_open || is_over && !self.store.is_finishing() {
+            if !is_open || is_over && !self.store().is_finishing() {
                 return;
             }
             self.progress.wait().await;
@@ -199,7 +217,7 @@ impl Replica {
     pub async fn quiesced(&self) {
         loop {
             self.written_out().await;
-            if !self.store.is_finishing() {
+            if !self.store().is_finishing() {
                 return;
             }
             self.progress.wait().await;
@@ -211,7 +229,7 @@ impl Replica {
         if self.writer_runs.replace(true) {
             return Ok(());
         }
-        let outcome = if self.partition.borrow().is_written() { self.store.cut_padding().await } else { Ok(()) };
+        let outcome = if self.partition.borrow().is_written() { self.store().cut_padding().await } else { Ok(()) };
         // What came meanwhile.
         self.clone().write().await;
         outcome
@@ -222,12 +240,12 @@ impl Replica {
     pub async fn end<R>(self: &Rc<Self>, end_files: impl FnOnce(&mut Log) -> R) -> io::Result<Option<R>> {
         self.settled_below(Offset(i64::MAX)).await;
         self.quiesced().await;
-        if self.store.is_dirty() || self.store.unfinished_from().is_some() {
+        if self.store().is_dirty() || self.store().unfinished_from().is_some() {
             return Ok(None);
         }
         self.persist_leader_epochs().await?;
         let files = end_files(self.partition.borrow_mut().log_mut());
-        self.store.trim().await?;
+        self.store().trim().await?;
         Ok(Some(files))
     }
 
@@ -241,6 +259,6 @@ impl Replica {
     /// Gives up frames whose bytes are in the files.
     #[cfg(test)]
     pub fn release_clean_frames(&self) {
-        self.store.release_clean_frames();
+        self.store().release_clean_frames();
     }
 }

@@ -17,6 +17,7 @@ use tracing::info;
 
 use super::Replica;
 use crate::storage::disk_space::Writer;
+use crate::storage::log_read::StoredLog as _;
 use crate::storage::log_recovery::{apply_recovery, deleted_segments, read_for_recovery, remove_segment};
 
 /// A log was cut, as its leader's is another. Shown to who looks on.
@@ -31,7 +32,7 @@ pub struct LogCut {
 }
 
 /// Why a log can't be cut now: what was appended before isn't in its files, as the disk takes nothing.
-fn unwritten() -> io::Error {
+pub(super) fn unwritten() -> io::Error {
     io::Error::new(io::ErrorKind::StorageFull, "the log isn't written yet")
 }
 
@@ -69,12 +70,12 @@ impl Replica {
 
     /// Whether there is memory for so many fetched bytes, until the next `await`.
     pub fn has_room_for_fetched(&self, bytes: usize) -> bool {
-        self.store.has_room_for(bytes)
+        !self.holds_appends.get() && self.store().has_room_for(bytes)
     }
 
     /// Whether there is room for them on the disk.
     pub fn has_disk_for_fetched(&self, bytes: usize, now: Now) -> bool {
-        self.store.space().admits(self.log_dir, bytes, Writer::Internal, now.monotonic)
+        self.context.space.admits(self.log_dir(), bytes, Writer::Internal, now.monotonic)
     }
 
     /// Takes over a prefix of what was fetched, unchanged, and sees to it that it is written. Nothing is awaited here.
@@ -88,9 +89,9 @@ impl Replica {
         let mut prepared = self.partition.borrow_mut().follower_prepare(records, leader_epoch, &config, now)?;
         if prepared.bytes > 0 {
             if let Some(roll) = prepared.placement.roll.take() {
-                self.store.roll(roll);
+                self.store().roll(roll);
             }
-            self.store.append(u64::from(prepared.placement.position), &[&records[..prepared.bytes]]);
+            self.store().append(u64::from(prepared.placement.position), &[&records[..prepared.bytes]]);
             self.wake_writer();
         }
         Ok(prepared)
@@ -130,7 +131,7 @@ impl Replica {
         loop {
             self.settled_below(Offset(i64::MAX)).await;
             self.quiesced().await;
-            if self.store.is_dirty() || self.store.unfinished_from().is_some() || self.is_resting() {
+            if self.store().is_dirty() || self.store().unfinished_from().is_some() || self.is_resting() {
                 return Err(unwritten());
             }
             // The writer's place is taken: passes that are asked for meanwhile come after.
@@ -146,7 +147,7 @@ impl Replica {
     }
 
     async fn cut(&self, to: Offset) -> io::Result<()> {
-        let (directory, config) = (self.store.directory(), self.config());
+        let (directory, config) = (self.store().directory(), self.config());
         let snapshots = self.snapshots().await?;
         let before = self.log_end_offset();
         let plan = self.partition.borrow().log().plan_truncation(to, snapshots);
@@ -160,18 +161,18 @@ impl Replica {
             TruncationPlan::Rebuild(input) => {
                 let now = ring::now().wall;
                 let mut recovery = Recovery::new(*input, &config, now);
-                let context = self.store.context();
+                let context = &self.context;
                 read_for_recovery(&mut recovery, &directory, context.direct, &context.recovery_reads).await?;
                 let recovered = recovery.finish();
                 for segment in deleted_segments(&recovered.actions) {
-                    self.store.forget(segment);
+                    self.store().forget(segment);
                 }
                 apply_recovery(&directory, &recovered).await.map_err(|fault| fault.source)?;
                 let log = Log::open(recovered.log, now);
                 let size = u64::from(log.active_segment().size);
-                self.store.reset(&log, Some(size));
+                self.store().reset(&log, Some(size));
                 // A segment that had been sealed has index files, which say too much now.
-                self.store.has_old_indexes();
+                self.store().has_old_indexes();
                 let mut partition = self.partition.borrow_mut();
                 partition.replace_log(log);
                 partition.log_mut().leader_epochs_mut().set_dirty();
@@ -185,11 +186,11 @@ impl Replica {
     }
 
     async fn begin_anew(&self, offset: Offset) -> io::Result<()> {
-        let directory = self.store.directory();
+        let directory = self.store().directory();
         let snapshots = self.snapshots().await?;
         let deleted = self.partition.borrow_mut().restart_at(offset, ring::now().wall);
         // Reads that are under way end here: what they read has no meaning any more.
-        self.store.reset(self.partition.borrow().log(), None);
+        self.store().reset(self.partition.borrow().log(), None);
         for DeletedSegment { base_offset, .. } in deleted {
             remove_segment(&directory, base_offset).await.map_err(|fault| fault.source)?;
         }
@@ -197,7 +198,7 @@ impl Replica {
             ring::fs::remove_file(directory.join(SegmentFile::live(snapshot, FileKind::ProducerSnapshot).to_string()))
                 .await?;
         }
-        self.store.create_active().await?;
+        self.store().create_active().await?;
         self.partition.borrow_mut().log_mut().leader_epochs_mut().set_dirty();
         self.persist_leader_epochs().await?;
         info!(partition = %self.name, offset = offset.0, "the log begins anew where the leader's does");
@@ -206,7 +207,7 @@ impl Replica {
 
     /// Offsets of the producer snapshots that lie beside the log.
     async fn snapshots(&self) -> io::Result<Vec<Offset>> {
-        let directory = self.store.directory();
+        let directory = self.store().directory();
         ring::fs::run(async move |fs| {
             let names = fs.names(&directory).await?;
             let files = names.iter().filter_map(|entry| SegmentFile::parse(entry.name.to_str()?));

@@ -1,6 +1,8 @@
 //! Reads of a replica, as far as its role and the reader allow (`ringlog_partition`), from its log
 //! ([`crate::storage::log_read`]).
 
+use std::rc::Rc;
+
 use ringlog_log::time_index::TimeIndex;
 use ringlog_log::transaction_index::{AbortedTransaction, TransactionIndex};
 use ringlog_log::{EpochEndOffset, ListOffsetPlan, Log};
@@ -20,8 +22,8 @@ impl StoredLog for Replica {
         look(self.partition.borrow().log())
     }
 
-    fn store(&self) -> &SegmentStore {
-        &self.store
+    fn store(&self) -> Rc<SegmentStore> {
+        self.store.borrow().clone()
     }
 }
 
@@ -77,7 +79,7 @@ impl Replica {
 
     /// The time index of the sealed segment in which the place is.
     pub async fn time_index(&self, place: Place) -> Result<TimeIndex, LogReadError> {
-        Ok(self.store.time_index(place.segment()?).await?)
+        Ok(self.store().time_index(place.segment()?).await?)
     }
 
     /// Aborted transactions that overlap the offsets `from..limit`, for a reader with `read_committed`.
@@ -105,7 +107,7 @@ impl Replica {
     fn transaction_index_segments(&self, from: Offset) -> Vec<Option<Segment>> {
         let partition = self.partition.borrow();
         let segments = partition.log().transaction_index_segments(from);
-        segments.map(|base_offset| self.store.segment(base_offset)).collect()
+        segments.map(|base_offset| self.store().segment(base_offset)).collect()
     }
 
     async fn aborted_in(
@@ -117,7 +119,7 @@ impl Replica {
         let mut aborted = Vec::new();
         for segment in segments {
             let segment = segment.ok_or(LogReadError::Replaced)?;
-            let found = self.store.transaction_index(segment).await?.collect_aborted(from, limit);
+            let found = self.store().transaction_index(segment).await?.collect_aborted(from, limit);
             aborted.extend(found.transactions);
             if found.is_complete {
                 return Ok(aborted);
@@ -133,7 +135,7 @@ impl Replica {
     pub fn on_read_fault(&self, what: &str, fault: &dyn std::error::Error) -> ErrorCode {
         let unserved = self.unserved();
         if unserved.is_none() {
-            error!(partition = %self.name, directory = %self.store.directory().display(), "{what}: {fault}");
+            error!(partition = %self.name, directory = %self.store().directory().display(), "{what}: {fault}");
         }
         unserved.unwrap_or(Unserved::LogDirectoryFailed).error_code()
     }

@@ -32,9 +32,15 @@ use crate::storage::log_read::StoredLog;
 /// As in the broker that wrote the fixtures.
 pub const INDEX_INTERVAL_BYTES: u32 = 256;
 
+/// Ids of [`TestNode::with_two_directories`].
+pub const D1: Uuid = Uuid([5; 16]);
+pub const D2: Uuid = Uuid([6; 16]);
+
 /// A directory that goes when the test ends.
 pub struct TestNode {
     path: PathBuf,
+    /// Two log directories in it, and not itself.
+    has_two: bool,
 }
 
 impl Drop for TestNode {
@@ -50,7 +56,7 @@ impl TestNode {
         let path = std::env::temp_dir().join(format!("ringlog-log-manager-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
-        TestNode { path }
+        TestNode { path, has_two: false }
     }
 
     /// A copy of a fixture.
@@ -73,6 +79,22 @@ impl TestNode {
             directory_id: Some(Uuid([5; 16])),
         };
         fs::write(node.path.join("meta.properties"), properties.format(TimestampMs(0))).unwrap();
+        node
+    }
+
+    /// One with the directories `d1` and `d2`, whose ids are [`D1`] and [`D2`].
+    pub fn with_two_directories() -> TestNode {
+        let mut node = TestNode::new();
+        node.has_two = true;
+        for (name, id) in [("d1", D1), ("d2", D2)] {
+            let properties = MetaProperties {
+                cluster_id: "4L6g3nShT-eMCtK--X86sw".to_owned(),
+                node_id: NodeId(1),
+                directory_id: Some(id),
+            };
+            fs::create_dir_all(node.path.join(name)).unwrap();
+            fs::write(node.path.join(name).join("meta.properties"), properties.format(TimestampMs(0))).unwrap();
+        }
         node
     }
 
@@ -108,7 +130,7 @@ impl TestNode {
     where
         F: AsyncFnOnce(Rc<Shard>) + Send + 'static,
     {
-        let config = self.config(1);
+        let config = if self.has_two { self.config_with("d1", "d2", 1) } else { self.config(1) };
         let mut log_dirs = taken_over(&config).unwrap();
         // Executors leak what their last tasks hold, which a process that ends doesn't.
         let locks: Vec<_> = log_dirs.directories.iter_mut().map(|directory| directory.lock.take()).collect();
@@ -254,17 +276,32 @@ pub async fn claim_with<W>(shard: &Rc<Shard>, name: &str, topic_id: Uuid, config
 where
     W: AsyncFnOnce(Rc<Replica>) + Send + 'static,
 {
+    claim_in(shard, name, topic_id, None, config, async |_, replica| work(replica).await).await
+}
+
+/// As [`claim_with`], of a log that the metadata has in that directory.
+pub async fn claim_in<W>(
+    shard: &Rc<Shard>,
+    name: &str,
+    topic_id: Uuid,
+    directory: Option<Uuid>,
+    config: LogConfig,
+    work: W,
+) -> Claimed
+where
+    W: AsyncFnOnce(Rc<Shard>, Rc<Replica>) + Send + 'static,
+{
     let (id, name) = (id_of(name, topic_id), name_of(name));
     shard
         .invoke_on(shard.core.node.home_of(id), move |shard| {
             let shard = shard.clone();
             Box::pin(async move {
-                let claim = Claim { id, name, directory: None, config: Rc::new(config) };
+                let claim = Claim { id, name, directory, config: Rc::new(config) };
                 let claimed = shard.log_dirs.claim_or_create(claim).await;
                 let replica = claimed.unwrap();
                 let claimed = look_at(&replica);
                 lead(&replica).await;
-                work(replica).await;
+                work(shard.clone(), replica).await;
                 claimed
             })
         })

@@ -26,14 +26,27 @@ pub(super) struct SegmentFiles {
     names_synced: Cell<u64>,
     /// Nobody serves this log any more, and another one's files may get its names.
     is_abandoned: Cell<bool>,
+    /// The directory is being renamed: a file that isn't found is looked for again when that is done.
+    is_renaming: Cell<bool>,
+    renamed: ring::Notify,
 }
 
 impl SegmentFiles {
-    pub fn new(context: Rc<StoreContext>, directory: PathBuf, generations: Generations) -> SegmentFiles {
-        let store = context.files.new_store();
+    pub fn new(context: Rc<StoreContext>, store: u64, directory: PathBuf, generations: Generations) -> SegmentFiles {
         let directory = RefCell::new(directory);
-        let (names_changed, names_synced, is_abandoned) = Default::default();
-        SegmentFiles { context, store, directory, generations, names_changed, names_synced, is_abandoned }
+        let (names_changed, names_synced, is_abandoned, is_renaming) = Default::default();
+        let renamed = ring::Notify::new();
+        SegmentFiles {
+            context,
+            store,
+            directory,
+            generations,
+            names_changed,
+            names_synced,
+            is_abandoned,
+            is_renaming,
+            renamed,
+        }
     }
 
     pub fn directory(&self) -> PathBuf {
@@ -46,6 +59,24 @@ impl SegmentFiles {
 
     pub fn set_directory(&self, directory: PathBuf) {
         *self.directory.borrow_mut() = directory;
+    }
+
+    pub fn begin_rename(&self) {
+        self.is_renaming.set(true);
+    }
+
+    pub fn end_rename(&self, directory: PathBuf) {
+        self.set_directory(directory);
+        self.is_renaming.set(false);
+        self.renamed.notify_all();
+    }
+
+    /// Whether a file that wasn't found in `directory` may be found where the directory is now.
+    pub async fn may_be_found_again(&self, directory: &Path) -> bool {
+        while self.is_renaming.get() {
+            self.renamed.wait().await;
+        }
+        !self.is_in(directory)
     }
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -86,7 +117,17 @@ impl SegmentFiles {
             let path = self.path_of(segment.base_offset, FileKind::Log);
             File::open(&path, Open { create, direct: self.context.direct, ..Open::WRITE }).await
         };
-        let file = self.context.files.open(key, open).await?;
+        let file = loop {
+            let directory = self.directory();
+            match self.context.files.open(key, open).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if !self.may_be_found_again(&directory).await {
+                        return Err(error);
+                    }
+                }
+                opened => break opened?,
+            }
+        };
         if self.generations.has(segment) {
             return Ok(file);
         }

@@ -10,7 +10,6 @@ pub const NOT_SERVED: &[&str] = &[
     "EndTxn",
     "WriteTxnMarkers",
     "TxnOffsetCommit",
-    "AlterReplicaLogDirs",
     "ConsumerGroupHeartbeat",
     "ConsumerGroupDescribe",
     "ShareGroupHeartbeat",
