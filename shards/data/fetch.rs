@@ -166,11 +166,12 @@ pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: Fe
     let wanted = Wanted::of(plane, context, &request);
     let unknown_isolation = (!matches!(request.isolation_level, 0 | 1)).then(|| request.clone());
     let session = messages::session_request(request, context.api_version, wanted.follower.is_some());
-    let fetch = match plane.fetch_sessions.borrow_mut().begin(session, now) {
+    let mut fetch = match plane.fetch_sessions.borrow_mut().begin(session, now) {
         Ok(fetch) => fetch,
         Err(error) => return FetchResponse { error_code: error.error_code().code(), ..FetchResponse::default() },
     };
     let (mut outcomes, by_home) = find_homes(plane, &fetch);
+    let mut known_to_follower = std::mem::take(&mut fetch.answered);
     if let Some(request) = unknown_isolation.filter(|_| !by_home.is_empty()) {
         return messages::refusal(request, context.api_version, ErrorCode::UnknownServerError);
     }
@@ -193,7 +194,11 @@ pub async fn handle(plane: &Rc<DataPlane>, context: &RequestContext, request: Fe
         let enough = if max_bytes < most { min_bytes.min(max_bytes / 2) } else { min_bytes };
         let is_enough = bytes >= enough;
         let now = ring::now().monotonic;
-        if has_new_high_watermark(&fetch, &outcomes) {
+        if wanted.follower.is_some() && known_to_follower.is_empty() {
+            // Without a session nobody knows what it was told; it isn't told at once of what is older than its fetch.
+            known_to_follower = high_watermarks(&outcomes);
+        }
+        if has_new_high_watermark(&known_to_follower, &outcomes) {
             until = until.min(now.plus_ms(HIGH_WATERMARK_WAITS_MS));
         }
         if is_enough || is_urgent || by_home.is_empty() || now >= until {
@@ -308,11 +313,14 @@ fn has_urgent(by_home: &ByHome, outcomes: &[Outcome]) -> bool {
     read.any(|outcome| is_urgent(outcome) || outcome.preferred.is_some())
 }
 
-/// Whether a follower doesn't know yet how far partitions are committed, by what its session was answered.
-fn has_new_high_watermark(fetch: &FetchContext, outcomes: &[Outcome]) -> bool {
-    let is_new =
-        |(answered, outcome): (&Offset, &Outcome)| outcome.info.is_some_and(|it| it.high_watermark != *answered);
-    fetch.answered.iter().zip(outcomes).any(is_new)
+/// Whether a follower doesn't know yet how far partitions are committed.
+fn has_new_high_watermark(known: &[Offset], outcomes: &[Outcome]) -> bool {
+    let is_new = |(known, outcome): (&Offset, &Outcome)| outcome.info.is_some_and(|it| it.high_watermark != *known);
+    known.iter().zip(outcomes).any(is_new)
+}
+
+fn high_watermarks(outcomes: &[Outcome]) -> Vec<Offset> {
+    outcomes.iter().map(|outcome| outcome.info.map_or(Offset::NONE, |info| info.high_watermark)).collect()
 }
 
 /// Reads at all homes, side by side, each its share of what is allowed. One batch may be larger than that, if it is all

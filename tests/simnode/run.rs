@@ -375,10 +375,15 @@ impl Run<'_> {
             }
             let name = format!("{}-{}", self.plan.topics[at.0].name, at.1);
             for node in self.cluster.nodes.iter().filter(|node| standing.in_sync.contains(&node.plan.id)) {
-                let ends = node.plan.directories().into_iter().filter_map(|directory| {
-                    let folder = Path::new(&directory).join(&name);
-                    let names = self.world.list(node.host, &folder).ok()?;
-                    in_sync::log_end(&names, |file| self.world.file(node.host, &folder.join(file)))
+                let list = |folder: &Path| self.world.list(node.host, folder).unwrap_or_default();
+                // While a replica changes its directory its folders change their names, one after the other.
+                let is_its = |folder: &String| *folder == name || folder.starts_with(&format!("{name}."));
+                let folders = node.plan.directories().into_iter().flat_map(|directory| {
+                    let names = list(Path::new(&directory)).into_iter().filter(is_its);
+                    names.map(|name| Path::new(&directory).join(name)).collect::<Vec<_>>()
+                });
+                let ends = folders.filter_map(|folder| {
+                    in_sync::log_end(&list(&folder), |file| self.world.file(node.host, &folder.join(file)))
                 });
                 let end = ends.max().unwrap_or(0);
                 if end < acknowledged {

@@ -59,7 +59,7 @@ impl Replica {
         loop {
             self.settled_below(ringlog_types::Offset(i64::MAX)).await;
             self.quiesced().await;
-            if self.store().is_dirty() || self.store().unfinished_from().is_some() {
+            if self.store().is_dirty() || self.store().unfinished_from().is_some() || self.is_resting() {
                 return Err(unwritten());
             }
             if !self.writer_runs.replace(true) {

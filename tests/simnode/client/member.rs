@@ -431,6 +431,10 @@ impl Member {
         if !(code == FENCED_INSTANCE && may_be_fenced) {
             self.shared.judge_code(&self.who(), code, allowed);
         }
+        if code == ILLEGAL_GENERATION {
+            // A generation has gone by without it: when it joins again, partitions may be shared out once more.
+            self.shared.groups.borrow_mut().on_restless(self.group, self.number);
+        }
         match code {
             UNKNOWN_MEMBER | FENCED_INSTANCE => Next::Anew,
             ILLEGAL_GENERATION | REBALANCE => Next::Join,

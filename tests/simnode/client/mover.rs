@@ -1,15 +1,17 @@
-//! An admin that moves replicas between brokers, takes it back, and has leaders elected.
+//! An admin that moves replicas between brokers and between their directories, takes it back, and has leaders elected.
 
 use std::rc::Rc;
 
 use ringlog_protocol::StrBytes;
 use ringlog_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+use ringlog_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use ringlog_protocol::messages::elect_leaders_request::TopicPartitions;
-use ringlog_protocol::messages::{AlterPartitionReassignmentsRequest, ElectLeadersRequest};
+use ringlog_protocol::messages::{AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, ElectLeadersRequest};
 use ringlog_ring::{sim, sleep_ms};
 
 use super::connection::{CallFault, Connection};
 use super::{Shared, admin};
+use crate::plan::NodePlan;
 
 const CALL_LIMIT_MS: u64 = 45_000;
 const TIMEOUT_MS: i32 = 10_000;
@@ -19,6 +21,8 @@ const NOT_MOVING: i16 = 85;
 const NOT_KNOWN: [i16; 2] = [3, 39];
 /// Nobody has to be elected; who is preferred isn't up; nobody who may lead is.
 const ELECTION: [i16; 6] = [3, 7, 41, 80, 83, 84];
+/// The topic isn't known there, or the broker has no replica: it remembers where one is to be made.
+const NOT_THERE: [i16; 2] = [3, 9];
 /// The group coordinator's topic.
 const OFFSETS: &str = "__consumer_offsets";
 const OFFSETS_PARTITIONS: u64 = 3;
@@ -56,7 +60,8 @@ fn draw_partition(shared: &Shared) -> (String, i32) {
 
 async fn step(shared: &Rc<Shared>, connection: &mut Connection) -> Result<(), CallFault> {
     let (topic, partition) = draw_partition(shared);
-    match sim::draw(8) {
+    match sim::draw(11) {
+        8.. => change_directory(shared, &topic, partition).await,
         0..=2 => elect(shared, connection, &topic, partition).await,
         3 => reassign(shared, connection, (&topic, partition), None).await,
         _ => {
@@ -104,6 +109,28 @@ async fn reassign(
         0 => {}
         NOT_MOVING if is_cancel => {}
         code => shared.judge_code("mover", code, &[&NOT_KNOWN[..], &admin::RETRIABLE].concat()),
+    }
+    Ok(())
+}
+
+/// On some broker with several directories a replica is to lie in one of them.
+async fn change_directory(shared: &Rc<Shared>, topic: &str, partition: i32) -> Result<(), CallFault> {
+    let has_some = |node: &&NodePlan| node.is_broker && node.log_dirs > 1;
+    let nodes: Vec<&NodePlan> = shared.plan.nodes.iter().filter(has_some).collect();
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let node = nodes[sim::draw(nodes.len() as u64) as usize];
+    let path = node.directories()[sim::draw(node.log_dirs as u64) as usize].clone();
+    sim::control().note(|| format!("mover: {topic}-{partition} of {} to {path}", node.id));
+    let topic = AlterReplicaLogDirTopic { name: StrBytes::copy_from(topic), partitions: vec![partition] };
+    let directory = AlterReplicaLogDir { path: StrBytes::copy_from(&path), topics: vec![topic] };
+    let mut connection = Connection::open(shared.brokers[&node.id]).await?;
+    let answer = connection.call(&AlterReplicaLogDirsRequest { dirs: vec![directory] }, CALL_LIMIT_MS).await?;
+    let found = answer.results.iter().flat_map(|topic| &topic.partitions).next();
+    let found = found.ok_or_else(|| CallFault::Nonsense("an answer without the partition".to_owned()))?;
+    if found.error_code != 0 {
+        shared.judge_code("mover, of a directory", found.error_code, &NOT_THERE);
     }
     Ok(())
 }
