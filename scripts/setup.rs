@@ -122,6 +122,14 @@ const EDITS: &[Edit] = &[
             || self.state.buffer.consumer_disconnected()
         {",
     },
+    // Which file system a file is on is asked by its name, once it is open: one that was renamed or removed meanwhile panics.
+    Edit {
+        file: "src/io/dma_file.rs",
+        find: "        let buf = statfs(path).unwrap();",
+        replace: "        // SAFETY: the file is open for as long as this lasts.
+        let opened = unsafe { std::os::fd::BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&file)) };
+        let buf = fstatfs(opened).map_err(io::Error::from)?;",
+    },
     // A helper thread that is still busy when its executor ends must not end the process by a panic.
     Edit {
         file: "src/sys/blocking.rs",

@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ringlog_ring::{BLOCK_BYTES, Direct, File, FramePool, MAX_FRAME_BYTES, MAX_IO_BYTES, Open, fs};
 
@@ -63,6 +65,39 @@ fn frames_reach_a_file_system_without_direct_io() {
     let path = scratch.file("probe");
     assert!(!run(move || async move { File::open(&path, Open::CREATE).await.expect("opens").is_direct() }));
     frames_reach_the_file(scratch, Open::CREATE);
+}
+
+/// It opens, or isn't there.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "somebody else renames it, from a thread")]
+fn a_file_may_be_renamed_while_it_is_opened() {
+    let scratch = Scratch::new(false);
+    let (one, other) = (scratch.file("one"), scratch.file("other"));
+    std::fs::write(&one, b"something").expect("writes");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (path, until) = (one.clone(), is_over.clone());
+    let renamer = std::thread::spawn(move || {
+        while !until.load(Ordering::Relaxed) {
+            std::fs::rename(&one, &other).expect("renames");
+            std::fs::rename(&other, &one).expect("renames");
+        }
+    });
+    let opened = run(move || async move {
+        let mut opened = 0;
+        for _ in 0..2_000 {
+            match File::open(&path, Open::READ).await {
+                Ok(file) => {
+                    opened += 1;
+                    file.close().await.expect("closes");
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound),
+            }
+        }
+        opened
+    });
+    is_over.store(true, Ordering::Relaxed);
+    renamer.join().expect("no panic");
+    assert!(opened > 0);
 }
 
 #[test]
