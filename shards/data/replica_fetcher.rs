@@ -394,7 +394,14 @@ async fn take_in(fetcher: &Rc<ReplicaFetcher>, leader: &Rc<Leader>, peer: &mut O
                         appended.push(taken);
                     }
                     Err(fault) => {
-                        warn!(partition = %replica.name, leader = leader.id.0, "what was fetched can't be appended: {fault}");
+                        let leader_id = leader.id.0;
+                        match fault {
+                            // The directory says so, once for all of them.
+                            AppendFault::DiskFull => debug!(partition = %replica.name, leader_id, "{fault}"),
+                            _ => {
+                                warn!(partition = %replica.name, leader_id, "what was fetched can't be appended: {fault}")
+                            }
+                        }
                         fetcher.delay(leader, id);
                     }
                 },

@@ -10,6 +10,9 @@ use super::{Kind, Verdict};
 struct Record {
     is_sent: bool,
     is_sent_again: bool,
+    /// It was on its way when its producer gave another one up, and began anew with sequence numbers: who sends several
+    /// batches at a time to a leader that changes can't be told of more than the last five, by Kafka's either.
+    has_new_sequence: bool,
     is_acknowledged: bool,
     is_refused: bool,
     offsets: BTreeSet<i64>,
@@ -80,7 +83,15 @@ impl<'a> Judge<'a> {
                 verdict.refused += 1;
                 self.record(partition, name).is_refused = true;
             }
-            Event::Unknown(..) => verdict.unknown += 1,
+            Event::Unknown(partition, name) => {
+                verdict.unknown += 1;
+                let producer = producer_of(name);
+                let records = self.partitions.entry(partition).or_default().records.iter_mut();
+                let under_way = records.filter(|(name, record)| {
+                    producer_of(name) == producer && record.is_sent && !record.is_acknowledged && !record.is_refused
+                });
+                under_way.for_each(|(_, record)| record.has_new_sequence = true);
+            }
             Event::Sequence(partition, why) => verdict.add(Kind::Sequence, format!("{process} {partition}: {why}")),
             Event::Sought(partition, offset) => {
                 let position = if offset < 0 { Position::Anywhere } else { Position::At(offset) };
@@ -191,7 +202,7 @@ impl<'a> Partition<'a> {
         for (name, record) in &self.records {
             let is_idempotent = producers.get(producer_of(name)).copied().unwrap_or(true);
             if record.offsets.len() > 1 {
-                if !is_idempotent && record.is_sent_again {
+                if record.has_new_sequence || (!is_idempotent && record.is_sent_again) {
                     verdict.doubled_by_sending_again += 1;
                 } else {
                     verdict.add(Kind::Duplicate, format!("{place}: {name} is at {:?}", record.offsets));
@@ -212,6 +223,12 @@ impl<'a> Partition<'a> {
                 continue;
             }
             let Some(number) = name.rsplit(':').next().and_then(|number| number.parse::<u64>().ok()) else { continue };
+            let is_copy = self.records.get(name).is_some_and(|record| {
+                record.has_new_sequence && record.offsets.first().is_some_and(|first| first < offset)
+            });
+            if is_copy {
+                continue;
+            }
             if let Some((before, at)) = last.get(producer)
                 && *before > number
             {

@@ -84,6 +84,28 @@ fn records_that_are_there_twice_are_found() {
     finds(Kind::Duplicate, &[("5 n send again t-0 n:0\n", "")]);
 }
 
+/// Kafka's producer gives a batch up after a while, and gives those that are on their way new sequence numbers.
+#[test]
+fn records_under_way_may_be_there_twice_once_another_is_given_up() {
+    let history = "\
+1 a is ok idempotent
+2 a send invoke t-0 a:0
+2 a send invoke t-0 a:1
+2 a send invoke t-0 a:2
+3 a send ok t-0 a:2 2
+4 a send info t-0 a:0 Timeout
+5 a send ok t-0 a:1 3
+20 f is ok final
+21 f seek ok t-0 0
+22 f poll ok t-0 0=a:0 1=a:1 2=a:2 3=a:1
+23 f end ok t-0 4
+";
+    let verdict = check(history);
+    assert_eq!((verdict.anomalies.clone(), verdict.doubled_by_sending_again), (vec![], 1));
+    let verdict = check(&history.replace("4 a send info t-0 a:0 Timeout\n", ""));
+    assert!(verdict.has(Kind::Duplicate) && verdict.has(Kind::Reordered), "{verdict:#?}");
+}
+
 #[test]
 fn another_order_is_found() {
     finds(Kind::Reordered, &[("0=a:0 1=a:1", "0=a:1 1=a:0"), ("a:0 0", "a:0 1"), ("a:1 1\n", "a:1 0\n")]);
