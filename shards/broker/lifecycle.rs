@@ -475,7 +475,7 @@ async fn heartbeat(broker: &Rc<Broker>, epoch: BrokerEpoch, want: Want, limit_ms
         want_fence: want.fence,
         want_shut_down: want.shut_down,
         offline_log_dirs: offline_directories(broker),
-        cordoned_log_dirs: if want.fence { None } else { Some(Vec::new()) },
+        cordoned_log_dirs: if want.fence { None } else { Some(broker.log_dirs.cordoned_ids()) },
     };
     let asked = controller::request_within(&broker.controller, ControllerRequest::internal(request), limit_ms);
     // What a controller has begun is waited for otherwise, however slow its disk is. A heartbeat counts as soon as it has

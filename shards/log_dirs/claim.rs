@@ -187,8 +187,7 @@ impl LogDirs {
             let places = 0..checked.directories.len();
             places.filter(|place| checked.directories[*place].is_usable() && !self.has_failed(*place))
         };
-        let cordoned = &self.core.node.config.cordoned_log_dirs;
-        let is_cordoned = |place: &usize| is_cordoned(cordoned, &checked.directories[*place].path);
+        let is_cordoned = |place: &usize| self.is_cordoned(*place);
         // Shards get their logs by a hash, so each has a fair sample of the node's.
         let count = |place: &usize| self.logs_in(*place);
         usable().filter(|place| !is_cordoned(place)).min_by_key(count).or_else(|| usable().min_by_key(count))
@@ -237,11 +236,6 @@ async fn replace(dirs: &Rc<LogDirs>, name: NewName) -> io::Result<()> {
     }
     let made = names::make(dirs, vec![name], true).await?;
     made.into_iter().try_for_each(|made| made.map(drop))
-}
-
-/// Whether `cordoned.log.dirs` names the directory.
-pub(super) fn is_cordoned(cordoned: &[String], path: &Path) -> bool {
-    cordoned.iter().any(|text| text == "*" || std::path::absolute(text).is_ok_and(|cordoned| cordoned == path))
 }
 
 /// Whether some shard serves a log from this directory. One that only found a log there forgets it: its name is another's

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use ringlog_ring as ring;
 use ringlog_types::{ErrorCode, TopicPartition};
 
-use super::claim::is_cordoned;
 use super::room::LogDirs;
 use crate::core::Room as _;
 use crate::mesh::LocalFuture;
@@ -69,7 +68,7 @@ impl LogDirs {
                     error: if is_online { ErrorCode::None } else { ErrorCode::KafkaStorageError },
                     total_bytes: bytes(space.map(|space| space.total_bytes)),
                     usable_bytes: bytes(space.map(|space| space.available_bytes)),
-                    is_cordoned: is_cordoned(&self.core.node.config.cordoned_log_dirs, &directory.path),
+                    is_cordoned: self.is_cordoned(place),
                     logs: of_directory.map(|(_, log)| log.clone()).collect(),
                 });
             }

@@ -26,6 +26,7 @@ mod checkpoint_rounds;
 mod checkpoints;
 mod claim;
 mod close;
+mod cordon;
 mod deletion;
 mod describe;
 mod fault;

@@ -39,6 +39,7 @@ impl LogDirs {
         let named = |place: &usize| directories[*place].hosts_partitions && directories[*place].path == Path::new(path);
         let place = (0..directories.len()).find(named).ok_or(ErrorCode::LogDirNotFound)?;
         match directories[place].is_usable() && !self.has_failed(place) {
+            true if self.is_cordoned(place) => Err(ErrorCode::InvalidReplicaAssignment),
             true => Ok(place),
             false => Err(ErrorCode::KafkaStorageError),
         }

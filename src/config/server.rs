@@ -246,6 +246,7 @@ impl ServerConfig {
         let mut config = self.clone();
         config.set_sections(&values);
         config.throttle_rates = throttle_rates;
+        config.cordoned_log_dirs = cordoned_log_dirs(&values);
         config
     }
 
@@ -286,7 +287,7 @@ impl ServerConfig {
             rack: values.get("broker.rack"),
             metadata_log_dir: metadata_log_dir.or_else(|| log_dirs.first().cloned()).expect("log.dir has a default"),
             log_dirs,
-            cordoned_log_dirs: values.get::<Option<Vec<String>>>("cordoned.log.dirs").unwrap_or_default(),
+            cordoned_log_dirs: cordoned_log_dirs(values),
             listeners: endpoints.listeners,
             advertised_listeners: endpoints.advertised,
             advertised_controller_listeners: endpoints.advertised_controller,
@@ -452,4 +453,8 @@ impl<T: FromValue> FromValue for Option<T> {
             Some(_) => T::from_value(value).map(Some),
         }
     }
+}
+
+fn cordoned_log_dirs(values: &Values) -> Vec<String> {
+    values.get::<Option<Vec<String>>>("cordoned.log.dirs").unwrap_or_default()
 }

@@ -55,7 +55,6 @@ const RULES: &[(Support, &[&str])] = &[
         &["unstable.api.versions.enable", "unstable.feature.versions.enable"],
     ),
     (Support::NotYet("log compaction"), &["log.cleanup.policy"]),
-    (Support::NotYet("cordoned directories"), &["cordoned.log.dirs"]),
     (Support::NotYet("quotas of connections"), &["max.connection.creation.rate"]),
     (Support::NotYet("a share group persister class"), &["group.share.persister.class.name"]),
     (

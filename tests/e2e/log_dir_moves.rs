@@ -22,7 +22,12 @@ use ringlog_protocol::messages::alter_replica_log_dirs_request::{
     AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
 };
 use ringlog_protocol::messages::describe_log_dirs_request::DescribeLogDirsRequest;
+use ringlog_protocol::messages::describe_log_dirs_response::DescribeLogDirsResult;
+use ringlog_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use ringlog_protocol::records::BatchIter;
+use ringlog_types::ErrorCode;
 use rustix::process::{Pid, Signal, kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -101,6 +106,18 @@ impl Moving {
             }
         }
         Ok(codes)
+    }
+
+    /// By way of the broker: a controller that is asked itself takes directories off the list only.
+    fn cordon(&self, dirs: &str) -> Result<()> {
+        let (name, value) = ("cordoned.log.dirs".to_owned().into(), Some(dirs.to_owned().into()));
+        let configs = vec![AlterableConfig { name, config_operation: 0, value }];
+        let resource = AlterConfigsResource { resource_type: 4, resource_name: "1".to_owned().into(), configs };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        let response = self.node.client()?.send(&request)?;
+        let answer = response.responses.first().context("an answer")?;
+        ensure!(answer.error_code == 0, "{dirs}: {:?}", answer.error_message);
+        Ok(())
     }
 
     fn move_to(&self, dir: &Path, partition: i32) -> Result<()> {
@@ -518,5 +535,36 @@ fn a_deleted_topic_takes_its_copies_along() -> Result<()> {
         wire::delete_topic(&moving.node, TOPIC)?;
         wait_until("all folders to be gone", PATIENCE, || Ok(moving.folders()?.concat().is_empty().then_some(())))?;
     }
+    moving.node.stop()
+}
+
+#[test]
+fn cordoned_directories_get_no_new_replicas() -> Result<()> {
+    let _turn = cluster::turn();
+    let mut moving = Moving::start("cordoned", Kind::Ringlog, 1)?;
+    let (second, first) = moving.dirs_of_move(0)?;
+    moving.cordon(&first.display().to_string())?;
+    wait_until("the directory to be cordoned", PATIENCE, || {
+        let described = moving.node.client()?.send(&DescribeLogDirsRequest { topics: None })?;
+        let is_it = |dir: &&DescribeLogDirsResult| Path::new(dir.log_dir.as_str()) == first;
+        Ok(described.results.iter().find(is_it).is_some_and(|dir| dir.is_cordoned).then_some(()))
+    })?;
+    wire::create_topic(&moving.node, "elsewhere", 6)?;
+    let found = moving.node.client()?.send(&DescribeLogDirsRequest { topics: None })?;
+    let has_it = |dir: &&DescribeLogDirsResult| dir.topics.iter().any(|topic| topic.name.as_str() == "elsewhere");
+    let holders: Vec<PathBuf> =
+        found.results.iter().filter(has_it).map(|dir| PathBuf::from(dir.log_dir.as_str())).collect();
+    ensure!(holders == [second], "{holders:?}");
+    // Nor any that move.
+    let codes = moving.alter(2, &[(&first.display().to_string(), TOPIC, 0)])?;
+    ensure!(codes.values().eq([&ErrorCode::InvalidReplicaAssignment.code()]), "{codes:?}");
+    // A broker all of whose directories are cordoned gets nothing.
+    moving.cordon("*")?;
+    let mut tries = 0;
+    wait_until("no place to be left", PATIENCE, || {
+        tries += 1;
+        let refused = wire::create_topic(&moving.node, &format!("nowhere-{tries}"), 1).err();
+        Ok(refused.filter(|fault| format!("{fault:#}").contains("InvalidReplicationFactor")).map(drop))
+    })?;
     moving.node.stop()
 }
