@@ -235,6 +235,7 @@ mod tests {
             "controller.listener.names",
             "controller.quorum.bootstrap.servers",
             "controller.quorum.voters",
+            "cordoned.log.dirs",
             "inter.broker.listener.name",
             "listener.security.protocol.map",
             "listeners",
