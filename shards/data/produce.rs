@@ -124,7 +124,9 @@ fn refuse_all(request: ProduceRequest, fault: &RequestFault) -> ProduceResponse 
         error_message: fault.message.clone().map(Into::into),
         ..PartitionProduceResponse::default()
     };
-    let topics = request.topic_data.into_iter().map(|topic| TopicProduceResponse {
+    // As Kafka, which goes through the partitions: a topic without any isn't named.
+    let named = request.topic_data.into_iter().filter(|topic| !topic.partition_data.is_empty());
+    let topics = named.map(|topic| TopicProduceResponse {
         name: topic.name,
         topic_id: topic.topic_id,
         partition_responses: topic.partition_data.iter().map(|data| partition(data.index)).collect(),
