@@ -199,8 +199,9 @@ impl Plan {
         let is_alone = plan.is_unclean || weather == Weather::Parting;
         let min_in_sync = if is_alone { "1" } else { draws.one(&["1", "2", "2"]) };
         let (lag_ms, wait_ms) = match weather {
-            // Who isn't woken is noticed.
-            Weather::Calm => draws.one(&[("4000", "500"), ("30000", "20000")]),
+            // Who isn't woken is noticed. A partition that comes to another leader waits for the fetch that waits there, as in
+            // Kafka: not where leaders change.
+            Weather::Calm if !plan.has_mover => draws.one(&[("4000", "500"), ("30000", "20000")]),
             Weather::Parting => (PARTED_LAG_MS, "500"),
             _ => (draws.one(&["1500", "4000"]), draws.one(&["100", "500"])),
         };

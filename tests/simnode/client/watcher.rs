@@ -39,7 +39,8 @@ pub async fn run(shared: Rc<Shared>) {
             (Some(node), begun_ns + planned.at_ns + planned.for_ns)
         }
         // Nobody is silent.
-        _ => (None, begun_ns + shared.plan.lasts_ns),
+        Fault::Reset { .. } | Fault::PartFromBrokers { .. } => (None, begun_ns + shared.plan.lasts_ns),
+        _ => return,
     };
     let silent = place.map(|place| &shared.plan.nodes[place]).filter(|node| node.is_broker);
     let silence = Silence { broker: silent.map(|node| node.id), from_ns: begun_ns + planned.at_ns, to_ns };
