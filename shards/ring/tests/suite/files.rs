@@ -2,8 +2,6 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ringlog_ring::{BLOCK_BYTES, Direct, File, FramePool, MAX_FRAME_BYTES, MAX_IO_BYTES, Open, fs};
 
@@ -67,10 +65,14 @@ fn frames_reach_a_file_system_without_direct_io() {
     frames_reach_the_file(scratch, Open::CREATE);
 }
 
-/// It opens, or isn't there.
+/// It opens, or isn't there. Simulated files can't be renamed from outside.
+#[cfg(not(ringlog_sim))]
 #[test]
 #[allow(clippy::disallowed_methods, reason = "somebody else renames it, from a thread")]
 fn a_file_may_be_renamed_while_it_is_opened() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     let scratch = Scratch::new(false);
     let (one, other) = (scratch.file("one"), scratch.file("other"));
     std::fs::write(&one, b"something").expect("writes");
