@@ -8,30 +8,38 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use ringlog_ring as ring;
+use rustc_hash::FxHashSet;
 use tracing::error;
 
 use crate::core::Core;
 use crate::data::replica::Replica;
 
-/// See the module's text. A replica is in the list at most once for each change of its leader.
+/// See the module's text.
 #[derive(Default)]
 pub struct EpochCheckpoints {
+    /// Each replica once, however often its leader changes meanwhile.
     waiting: RefCell<VecDeque<Rc<Replica>>>,
+    known: RefCell<FxHashSet<*const Replica>>,
     added: ring::Notify,
 }
 
 impl EpochCheckpoints {
     /// The epochs of a replica have changed.
     pub fn add(&self, replica: Rc<Replica>) {
-        self.waiting.borrow_mut().push_back(replica);
-        self.added.notify_all();
+        if self.known.borrow_mut().insert(Rc::as_ptr(&replica)) {
+            self.waiting.borrow_mut().push_back(replica);
+            self.added.notify_all();
+        }
     }
 
     async fn next(&self) -> Rc<Replica> {
         loop {
             let next = self.waiting.borrow_mut().pop_front();
             match next {
-                Some(replica) => return replica,
+                Some(replica) => {
+                    self.known.borrow_mut().remove(&Rc::as_ptr(&replica));
+                    return replica;
+                }
                 None => self.added.wait().await,
             }
         }

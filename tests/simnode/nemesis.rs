@@ -79,29 +79,6 @@ impl Fault {
             | Fault::HangingDisk { .. } => false,
         }
     }
-
-    /// Whether what one node sends another may come long after, when its sender has given it up.
-    pub fn parts_nodes(&self) -> bool {
-        match self {
-            Fault::Cut { .. }
-            | Fault::Isolate { .. }
-            | Fault::PartFromBrokers { .. }
-            | Fault::Reset { .. }
-            | Fault::Lossy { .. }
-            | Fault::Pause { .. }
-            | Fault::StandStill { .. }
-            | Fault::SlowDisk { .. }
-            | Fault::HangingDisk { .. } => true,
-            Fault::Kill { .. }
-            | Fault::KillAll
-            | Fault::PowerOff { .. }
-            | Fault::PowerOffAll
-            | Fault::Stop { .. }
-            | Fault::FailingDisk { .. }
-            | Fault::FullDisk { .. }
-            | Fault::FewDescriptors { .. } => false,
-        }
-    }
 }
 
 /// A fault and when it comes and goes.

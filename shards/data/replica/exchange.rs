@@ -9,8 +9,6 @@ use std::rc::Rc;
 use ringlog_ring::{self as ring, BytePermit};
 
 use super::Replica;
-use super::follow::unwritten;
-use crate::storage::log_read::StoredLog as _;
 
 /// Held, nobody appends to the log or writes to its files, and its role stays.
 pub struct Still {
@@ -39,9 +37,7 @@ impl Drop for Still {
         self.replica.holds_appends.set(false);
         self.epochs.take();
         if self.has_writers_place.get() {
-            self.replica.writer_runs.set(false);
-            self.replica.wake_waiters();
-            self.replica.wake_writer();
+            self.replica.give_writers_place_back();
         }
     }
 }
@@ -56,17 +52,8 @@ impl Replica {
         let replica = self.clone();
         let mut still = Still { replica, has_writers_place: Cell::new(false), _pass, _role, _files, epochs: None };
         self.holds_appends.set(true);
-        loop {
-            self.settled_below(ringlog_types::Offset(i64::MAX)).await;
-            self.quiesced().await;
-            if self.store().is_dirty() || self.store().unfinished_from().is_some() || self.is_resting() {
-                return Err(unwritten());
-            }
-            if !self.writer_runs.replace(true) {
-                still.has_writers_place.set(true);
-                break;
-            }
-        }
+        self.take_writers_place().await?;
+        still.has_writers_place.set(true);
         still.epochs = Some(self.epochs_turn.acquire(1).await);
         Ok(Some(still))
     }

@@ -32,7 +32,7 @@ pub struct LogCut {
 }
 
 /// Why a log can't be cut now: what was appended before isn't in its files, as the disk takes nothing.
-pub(super) fn unwritten() -> io::Error {
+fn unwritten() -> io::Error {
     io::Error::new(io::ErrorKind::StorageFull, "the log isn't written yet")
 }
 
@@ -128,22 +128,31 @@ impl Replica {
         if !self.follows_in(leader_epoch) {
             return Ok(());
         }
+        self.take_writers_place().await?;
+        let outcome = change(self).await;
+        self.give_writers_place_back();
+        outcome
+    }
+
+    /// Waits until everything is in the files. From then on passes that are asked for come after
+    /// [`Replica::give_writers_place_back`]. An error when that can't be now, as the disk takes nothing.
+    pub(super) async fn take_writers_place(self: &Rc<Self>) -> io::Result<()> {
         loop {
             self.settled_below(Offset(i64::MAX)).await;
             self.quiesced().await;
             if self.store().is_dirty() || self.store().unfinished_from().is_some() || self.is_resting() {
                 return Err(unwritten());
             }
-            // The writer's place is taken: passes that are asked for meanwhile come after.
             if !self.writer_runs.replace(true) {
-                break;
+                return Ok(());
             }
         }
-        let outcome = change(self).await;
+    }
+
+    pub(super) fn give_writers_place_back(self: &Rc<Self>) {
         self.writer_runs.set(false);
         self.wake_waiters();
         self.wake_writer();
-        outcome
     }
 
     async fn cut(&self, to: Offset) -> io::Result<()> {

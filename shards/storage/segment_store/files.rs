@@ -71,12 +71,22 @@ impl SegmentFiles {
         self.renamed.notify_all();
     }
 
-    /// Whether a file that wasn't found in `directory` may be found where the directory is now.
-    pub async fn may_be_found_again(&self, directory: &Path) -> bool {
-        while self.is_renaming.get() {
-            self.renamed.wait().await;
+    /// Opens or reads a file; again when it wasn't found since the directory was renamed meanwhile.
+    pub async fn find<T>(&self, mut find: impl AsyncFnMut() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let directory = self.directory();
+            match find().await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    while self.is_renaming.get() {
+                        self.renamed.wait().await;
+                    }
+                    if self.is_in(&directory) {
+                        return Err(error);
+                    }
+                }
+                found => return found,
+            }
         }
-        !self.is_in(directory)
     }
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -117,17 +127,7 @@ impl SegmentFiles {
             let path = self.path_of(segment.base_offset, FileKind::Log);
             File::open(&path, Open { create, direct: self.context.direct, ..Open::WRITE }).await
         };
-        let file = loop {
-            let directory = self.directory();
-            match self.context.files.open(key, open).await {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if !self.may_be_found_again(&directory).await {
-                        return Err(error);
-                    }
-                }
-                opened => break opened?,
-            }
-        };
+        let file = self.find(async || self.context.files.open(key, open).await).await?;
         if self.generations.has(segment) {
             return Ok(file);
         }

@@ -212,17 +212,8 @@ impl SegmentStore {
 
     /// One of the files beside a sealed segment.
     async fn read_beside(&self, segment: Segment, kind: FileKind) -> Result<Vec<u8>, SegmentReadError> {
-        let read = loop {
-            let directory = self.directory();
-            match ring::fs::read_to_vec(self.files.path_of(segment.base_offset, kind), INDEX_BYTES_MAX).await {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if !self.files.may_be_found_again(&directory).await {
-                        break Err(error);
-                    }
-                }
-                read => break read,
-            }
-        };
+        let path = || self.files.path_of(segment.base_offset, kind);
+        let read = self.files.find(async || ring::fs::read_to_vec(path(), INDEX_BYTES_MAX).await).await;
         self.check_readable(segment)?;
         Ok(read?)
     }
