@@ -1,5 +1,6 @@
 //! What must hold before a change lands, one small step after the other.
 
+use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
@@ -102,22 +103,33 @@ pub fn run_beside_others(command: &mut Command) -> Result<()> {
 
 /// How many lines about failures are repeated at the end, of one command.
 const FAILURES_TOLD: usize = 80;
-/// How many lines of them are the reasons that one failed test gave.
-const REASONS_TOLD: usize = 8;
+/// How many lines of them are the reasons that one failed test gave: the first ones …
+const REASONS_TOLD: usize = 5;
+/// … and the last ones, where the cause of causes stands.
+const LAST_REASONS_TOLD: usize = 5;
 
 /// What of a command's output is told again.
 #[derive(Default)]
 struct Failures {
     lines: Vec<String>,
     reasons_left: usize,
+    /// Behind those: the last lines so far.
+    last_reasons: VecDeque<String>,
+    is_in_reasons: bool,
 }
 
 impl Failures {
     fn see(&mut self, line: &str) {
-        if line.starts_with("---- ") && line.ends_with(" stdout ----") {
-            self.reasons_left = REASONS_TOLD;
-        } else if line.to_lowercase().starts_with("stack backtrace") {
-            self.reasons_left = 0;
+        let is_heading = line.starts_with("---- ") && line.ends_with(" stdout ----");
+        if is_heading || line == "failures:" || line.to_lowercase().starts_with("stack backtrace") {
+            self.lines.extend(self.last_reasons.drain(..));
+            self.is_in_reasons = is_heading;
+            self.reasons_left = if is_heading { REASONS_TOLD } else { 0 };
+        } else if self.is_in_reasons && self.reasons_left == 0 && !line.is_empty() {
+            self.last_reasons.push_back(line.to_owned());
+            if self.last_reasons.len() > LAST_REASONS_TOLD {
+                self.last_reasons.pop_front();
+            }
         }
         // Tests end with the word, simulations begin with it.
         let is_failure = line.ends_with("FAILED") || line.starts_with("FAILED") || line.starts_with("Diff in");
@@ -130,7 +142,7 @@ impl Failures {
 
     fn told(self, command: &Command, status: ExitStatus) -> String {
         let ended = format!("{command:?} ended with {status}");
-        std::iter::once(ended).chain(self.lines).collect::<Vec<_>>().join("\n    ")
+        std::iter::once(ended).chain(self.lines).chain(self.last_reasons).collect::<Vec<_>>().join("\n    ")
     }
 }
 

@@ -27,7 +27,6 @@ use smallvec::SmallVec;
 use tracing::{debug, error};
 
 use self::assignment::Assignments;
-use crate::broker::epoch_checkpoints::{self, EpochCheckpoints};
 use crate::broker::in_sync_replicas;
 use crate::controller::Controller;
 use crate::core::{Core, Room};
@@ -48,7 +47,6 @@ pub struct Publisher {
     fetcher: Rc<ReplicaFetcher>,
     log_dirs: Rc<LogDirs>,
     controller: Rc<Controller>,
-    epochs: Rc<EpochCheckpoints>,
     /// Partitions whose logs could not be made, and may be before long.
     unmade: RefCell<FxHashMap<TopicIdPartition, Arc<str>>>,
 }
@@ -63,8 +61,7 @@ impl Publisher {
         log_dirs: Rc<LogDirs>,
         controller: Rc<Controller>,
     ) -> Publisher {
-        let (epochs, unmade) = (Rc::default(), RefCell::default());
-        Publisher { core, metadata, replicas, fetcher, log_dirs, controller, epochs, unmade }
+        Publisher { core, metadata, replicas, fetcher, log_dirs, controller, unmade: RefCell::default() }
     }
 }
 
@@ -77,7 +74,6 @@ impl Room for Publisher {
 /// Begins to take images over. To be called once this core's logs are open.
 pub fn start(publisher: &Rc<Publisher>) {
     in_sync_replicas::start(&publisher.replicas, &publisher.controller);
-    epoch_checkpoints::start(&publisher.core, publisher.epochs.clone());
     publisher
         .core
         .spawn_until_stop(tell_of_moves(publisher.log_dirs.wanted_assignments(), publisher.controller.clone()));
@@ -342,7 +338,6 @@ async fn set_role(publisher: &Rc<Publisher>, image: &MetadataImage, replica: &Rc
     if before != now {
         let (leader, epoch) = (partition.leader.0, partition.leader_epoch.0);
         debug!(target: "state.change.logger", partition = %replica.name, leader, epoch, "new leader");
-        publisher.epochs.add(replica.clone());
         publisher.replicas.leadership_changed(replica, now.is_some());
     }
 }

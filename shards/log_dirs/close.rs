@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringlog_log::Log;
+use ringlog_log::checkpoint::format_leader_epoch_checkpoint;
 use ringlog_log::clean_shutdown::format_clean_shutdown;
-use ringlog_log::names::{CLEAN_SHUTDOWN_FILE, FileKind, LOCK_FILE, SegmentFile};
+use ringlog_log::names::{CLEAN_SHUTDOWN_FILE, FileKind, LEADER_EPOCH_CHECKPOINT_FILE, LOCK_FILE, SegmentFile};
 use ringlog_log::producer_snapshot::encode_producer_snapshot;
 use ringlog_ring as ring;
 use ringlog_ring::fs::Fs;
@@ -186,6 +187,8 @@ struct EndFiles {
     files: Vec<(SegmentFile, Vec<u8>)>,
     /// There may be one from before, of transactions that were cut off.
     stale: Option<SegmentFile>,
+    /// The leader epochs, if they have changed.
+    epochs: Option<String>,
 }
 
 impl EndFiles {
@@ -207,7 +210,9 @@ impl EndFiles {
         if let Some((offset, producers)) = snapshot {
             files.push((SegmentFile::live(offset, FileKind::ProducerSnapshot), encode_producer_snapshot(&producers)));
         }
-        EndFiles { files, stale }
+        let epochs = log.leader_epochs_mut();
+        let epochs = epochs.take_dirty().then(|| format_leader_epoch_checkpoint(epochs.entries()));
+        EndFiles { files, stale, epochs }
     }
 
     /// Writes those that aren't there as they should be. They are synced with the whole file system later.
@@ -216,10 +221,17 @@ impl EndFiles {
             for (file, bytes) in &self.files {
                 write_if_other(&fs, &directory.join(file.to_string()), bytes).await?;
             }
-            match self.stale {
-                Some(stale) => fs.remove_file_if_there(&directory.join(stale.to_string())).await.map(drop),
-                None => Ok(()),
+            if let Some(stale) = self.stale {
+                fs.remove_file_if_there(&directory.join(stale.to_string())).await?;
             }
+            if let Some(epochs) = self.epochs {
+                // If we are killed half-way, the old ones or these are there, whole: Kafka takes no others.
+                let path = directory.join(LEADER_EPOCH_CHECKPOINT_FILE);
+                let temporary = path.with_extension("tmp");
+                fs.write(&temporary, epochs.as_bytes()).await?;
+                fs.rename(&temporary, &path).await?;
+            }
+            Ok(())
         })
         .await
     }

@@ -13,7 +13,7 @@ use tracing::warn;
 use super::room::OpenLog;
 use super::scan::{FoundLog, LogScan, scan_log};
 use crate::storage::context::StoreContext;
-use crate::storage::log_recovery::{apply_recovery, deleted_segments, read_for_recovery, remove_indexes};
+use crate::storage::log_recovery::{apply_recovery, deleted_segments, read_for_recovery};
 use crate::storage::segment_store::SegmentStore;
 
 /// What the checkpoints of the directory say of a log.
@@ -44,12 +44,27 @@ pub(super) struct Opened {
 impl Opener {
     /// Opens a log and makes good what a crash left of it.
     pub async fn open(&self, found: &FoundLog, checkpointed: Checkpointed) -> io::Result<Opened> {
-        let scan = scan_log(found.path.clone(), self.clean_shutdown).await?;
+        let mut scan = scan_log(found.path.clone(), self.clean_shutdown).await?;
         let is_clean = self.clean_shutdown && !scan.epochs_are_damaged;
         let is_trusted = is_clean && scan.newest_indexes.is_some();
-        let mut scan = scan;
         let indexes = std::mem::take(&mut scan.indexes);
-        let input = self.input(scan, checkpointed, is_clean);
+        // Epochs that aren't known are in the batches, all of which then have to be read.
+        let lacks_epochs = !is_clean && lacks_first_epochs(&scan, checkpointed);
+        let is_read_whole = scan.epochs_are_damaged || lacks_epochs;
+        if lacks_epochs {
+            scan.leader_epochs.clear();
+        }
+        let recovery_point = if is_read_whole { Offset(0) } else { checkpointed.recovery_point };
+        let input = RecoveryInput {
+            segments: scan.segments,
+            newest_indexes: scan.newest_indexes.filter(|_| is_clean),
+            recovery_point,
+            log_start_offset: checkpointed.log_start_offset,
+            clean_shutdown: is_clean,
+            snapshots: scan.snapshots,
+            leader_epochs: scan.leader_epochs,
+            truncate_to: None,
+        };
         let has_segments = !input.segments.is_empty();
         let now = ring::now().wall;
         let mut recovery = Recovery::new(input, &self.config, now);
@@ -59,12 +74,8 @@ impl Opener {
         let active = recovered.log.active.base_offset;
         let has_indexes =
             [FileKind::OffsetIndex, FileKind::TimeIndex].iter().any(|kind| indexes.contains(&(active, *kind)));
-        let are_current = is_trusted && recovered.actions.is_empty();
-        if has_indexes && !are_current {
-            remove_indexes(&found.path, active).await.map_err(|fault| fault.source)?;
-            ring::fs::sync_dir(&found.path).await?;
-        }
-        if recovered.log.leader_epochs.take_dirty() {
+        // Otherwise they are written before recovery can do without what it read.
+        if is_read_whole && recovered.log.leader_epochs.take_dirty() {
             let text = format_leader_epoch_checkpoint(recovered.log.leader_epochs.entries());
             ring::fs::write_atomically(found.path.join(LEADER_EPOCH_CHECKPOINT_FILE), text.into_bytes()).await?;
         }
@@ -85,8 +96,9 @@ impl Opener {
         let file_len = (!created).then_some(u64::from(log.active_segment().size));
         let (context, path) = (self.context.clone(), found.path.clone());
         let store = SegmentStore::new(context, path, &log, file_len);
-        if has_indexes && are_current {
-            // Most logs are not written again soon: theirs stay for the next stop.
+        if has_indexes {
+            // Whether they are right or not: most logs are not written again soon, and what recovery may rely on is
+            // written anew at the next stop.
             store.has_old_indexes();
         }
         if created && (has_segments || log.log_end_offset() > Offset(0)) {
@@ -95,26 +107,6 @@ impl Opener {
         let high_watermark = checkpointed.high_watermark;
         let log = OpenLog { name: found.name.clone(), directory: self.directory, log, store, high_watermark };
         Ok(Opened { log, was_recovered: has_segments && !is_trusted, truncated_bytes })
-    }
-
-    fn input(&self, mut scan: LogScan, checkpointed: Checkpointed, clean_shutdown: bool) -> RecoveryInput {
-        // Epochs that aren't known are in the batches, all of which then have to be read.
-        let lacks_epochs = !clean_shutdown && lacks_first_epochs(&scan, checkpointed);
-        if lacks_epochs {
-            scan.leader_epochs.clear();
-        }
-        let is_read_whole = scan.epochs_are_damaged || lacks_epochs;
-        let recovery_point = if is_read_whole { Offset(0) } else { checkpointed.recovery_point };
-        RecoveryInput {
-            segments: scan.segments,
-            newest_indexes: scan.newest_indexes.filter(|_| clean_shutdown),
-            recovery_point,
-            log_start_offset: checkpointed.log_start_offset,
-            clean_shutdown,
-            snapshots: scan.snapshots,
-            leader_epochs: scan.leader_epochs,
-            truncate_to: None,
-        }
     }
 }
 

@@ -18,6 +18,7 @@ pub struct Log {
     pub(crate) log_start_offset: Offset,
     pub(crate) log_end_offset: Offset,
     pub(crate) recovery_point: Offset,
+    pub(crate) checkpointed_recovery_point: Offset,
     pub(crate) leader_epochs: LeaderEpochCache,
     pub(crate) producers: ProducerStateManager,
     pub(crate) last_flush: TimestampMs,
@@ -37,6 +38,8 @@ pub struct OpenedLog {
     pub log_end_offset: Offset,
     /// Everything below is on the device.
     pub recovery_point: Offset,
+    /// What the checkpoint of recovery points may say: more than is true, if the log ends before it.
+    pub checkpointed_recovery_point: Offset,
     /// Leader epochs.
     pub leader_epochs: LeaderEpochCache,
     /// Producers as of `log_end_offset`.
@@ -200,8 +203,16 @@ pub mod list_offsets_timestamp {
 impl Log {
     /// A log from what recovery found.
     pub fn open(opened: OpenedLog, now: TimestampMs) -> Log {
-        let OpenedLog { sealed, active, log_start_offset, log_end_offset, recovery_point, leader_epochs, producers } =
-            opened;
+        let OpenedLog {
+            sealed,
+            active,
+            log_start_offset,
+            log_end_offset,
+            recovery_point,
+            checkpointed_recovery_point,
+            leader_epochs,
+            producers,
+        } = opened;
         assert!(log_end_offset >= active.base_offset, "the log ends before its last segment starts");
         assert!(sealed.last().is_none_or(|last| last.base_offset < active.base_offset), "segments out of order");
         Log {
@@ -210,6 +221,7 @@ impl Log {
             log_start_offset,
             log_end_offset,
             recovery_point,
+            checkpointed_recovery_point,
             leader_epochs,
             producers,
             last_flush: now,
@@ -225,6 +237,7 @@ impl Log {
             log_start_offset: offset,
             log_end_offset: offset,
             recovery_point: offset,
+            checkpointed_recovery_point: offset,
             leader_epochs: LeaderEpochCache::default(),
             producers: ProducerStateManager::new(offset),
             last_flush: now,
@@ -466,6 +479,7 @@ impl Log {
         self.active = ActiveSegment::new(offset, now, self.jitter_seed ^ offset.0 as u64);
         self.log_start_offset = offset;
         self.log_end_offset = offset;
+        self.note_checkpointed_recovery_point(self.recovery_point);
         self.recovery_point = offset;
         self.leader_epochs.clear();
         self.producers.truncate_fully_and_start_at(offset);
@@ -477,10 +491,22 @@ impl Log {
         self.leader_epochs.latest_epoch().unwrap_or(LeaderEpoch::NONE)
     }
 
-    /// Whether enough unflushed messages have gathered (`flush.messages`).
+    /// Whether enough unflushed messages have gathered (`flush.messages`), or recovery might not look at them, as it
+    /// believes a recovery point of before the log was cut.
     #[inline]
     pub fn must_flush(&self, config: &LogConfig) -> bool {
         self.log_end_offset.0 - self.recovery_point.0 >= config.flush_messages
+            || self.recovery_point < self.checkpointed_recovery_point.min(self.log_end_offset)
+    }
+
+    /// The checkpoint of recovery points may name this one, of before the log was cut.
+    pub fn note_checkpointed_recovery_point(&mut self, offset: Offset) {
+        self.checkpointed_recovery_point = self.checkpointed_recovery_point.max(offset);
+    }
+
+    /// What the checkpoint of recovery points may name at most, as far as it is above the recovery point.
+    pub fn checkpointed_recovery_point(&self) -> Offset {
+        self.checkpointed_recovery_point.max(self.recovery_point)
     }
 
     /// Whether unflushed messages are older than `flush.ms`.

@@ -172,7 +172,9 @@ impl Partition {
     pub fn replace_log(&mut self, log: Log) {
         self.durable_end_offset = log.log_end_offset();
         self.high_watermark = self.high_watermark.min(self.durable_end_offset).max(log.log_start_offset());
+        let checkpointed = self.log.checkpointed_recovery_point();
         self.log = log;
+        self.log.note_checkpointed_recovery_point(checkpointed);
         self.log.set_jitter_seed(crate::partition::jitter_seed(self.id));
         self.log.producers_mut().on_high_watermark(self.high_watermark);
     }

@@ -333,9 +333,14 @@ impl Cluster {
         self.wait_for_view(&what, |view| view.epoch > before.epoch && view.high_watermark >= 0)
     }
 
-    /// Waits until every controller that runs has all that is committed by now.
+    /// Waits until every controller that runs has all that is committed by now. More may be committed when it returns.
     pub fn wait_until_caught_up(&mut self) -> Result<QuorumView> {
         let goal = self.wait_for_leader()?.high_watermark;
+        self.wait_until_all_have(goal)
+    }
+
+    /// Waits until every controller that runs has what is below this offset.
+    fn wait_until_all_have(&mut self, goal: i64) -> Result<QuorumView> {
         let running: Vec<i32> = self
             .controller_nodes()
             .filter(|node| node.is_started() && !self.paused.contains(&node.id()))
@@ -348,9 +353,10 @@ impl Cluster {
 
     /// All controllers that run hold the same bytes up to the high watermark, and `kafka-dump-log` reads them.
     pub fn check_logs(&mut self) -> Result<()> {
-        let view = self.wait_until_caught_up()?;
+        let end = self.wait_for_leader()?.high_watermark;
+        self.wait_until_all_have(end)?;
         let running = |node: &&Node| node.is_started() && !self.paused.contains(&node.id());
-        self.compare_logs(view.high_watermark, &running)?;
+        self.compare_logs(end, &running)?;
         let folder = crate::paths::scratch("live")?;
         for node in self.controller_nodes().filter(running) {
             let segments = metadata_log::segments(&node.metadata_folder())?;
@@ -372,9 +378,10 @@ impl Cluster {
 
     /// Stops everything in order. What is on the disks then is what Kafka's tools read, to the last byte.
     pub fn stop_and_check(&mut self) -> Result<()> {
-        let view = self.wait_until_caught_up()?;
+        let end = self.wait_for_leader()?.high_watermark;
+        self.wait_until_all_have(end)?;
         let killed = self.stop()?;
-        self.compare_logs(view.high_watermark, &|_| true)?;
+        self.compare_logs(end, &|_| true)?;
         for node in self.controller_nodes().filter(|node| !killed.contains(&node.id())) {
             for segment in metadata_log::segments(&node.metadata_folder())? {
                 dump(&segment).with_context(|| format!("the log of node {}", node.id()))?;

@@ -287,12 +287,12 @@ impl Replica {
         for roll in self.store().take_finished() {
             ring::spawn_detached(self.clone().finish_segment(roll));
         }
-        // What recovery doesn't look at any more must have its epochs.
-        self.persist_leader_epochs().await?;
         let now = ring::now();
         self.context.padding.on_written(self, now.monotonic);
         if must_flush {
             self.store().sync().await?;
+            // What recovery doesn't look at any more must have its epochs.
+            self.persist_leader_epochs().await?;
             self.partition.borrow_mut().log_mut().on_flushed(self.flushed_up_to(end_offset), now.wall);
         }
         let effects = self.partition.borrow_mut().on_durable(end_offset, &config, now.monotonic);

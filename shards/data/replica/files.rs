@@ -144,8 +144,10 @@ impl Replica {
         .await
     }
 
-    /// Writes `leader-epoch-checkpoint` if the epochs changed. Call it after a change of epoch; appends do it before they
-    /// are acknowledged. Nothing is written for a replica whose files were given up: another may have their names.
+    /// Writes `leader-epoch-checkpoint` if the epochs changed. To be called before the recovery point moves, and when the
+    /// log is cut at either end: what recovery reads tells it the epochs itself, so that a change of leaders, of
+    /// thousands of partitions at once perhaps, writes nothing. Nothing is written for a replica whose files were given
+    /// up: another may have their names.
     pub async fn persist_leader_epochs(&self) -> io::Result<()> {
         let Ok(_pass) = self.files.enter() else { return Ok(()) };
         let _turn = self.epochs_turn.acquire(1).await;
@@ -243,7 +245,7 @@ impl Replica {
         if self.store().is_dirty() || self.store().unfinished_from().is_some() {
             return Ok(None);
         }
-        self.persist_leader_epochs().await?;
+        let _turn = self.epochs_turn.acquire(1).await;
         let files = end_files(self.partition.borrow_mut().log_mut());
         self.store().trim().await?;
         Ok(Some(files))
