@@ -11,7 +11,7 @@ use crate::core::Room as _;
 use crate::fixtures;
 use cluster::{Claimed, TestNode, appended, appended_in_rounds, appended_unwritten, claim, claim_with, taken_over};
 use ringlog_log::LogConfig;
-use ringlog_log::names::{FileKind, SegmentFile};
+use ringlog_log::names::{CLEAN_SHUTDOWN_FILE, FileKind, SegmentFile};
 use ringlog_log::segment_index::SegmentIndex;
 use ringlog_protocol::records::BatchIter;
 use ringlog_types::{BrokerEpoch, Offset, Uuid};
@@ -500,8 +500,39 @@ fn indexes_from_before_a_kill_are_not_trusted() {
     node.run(1, async move |shard| {
         let found = claim(&shard, "t-0", topic, small_segments()).await;
         assert_eq!(found.log_end, 10);
+        // Nobody writes to it: what they say is read again only after an orderly stop.
+        super::close_all(&shard.log_dirs, None).await;
+    });
+    assert!(!std::fs::read(index.with_extension("timeindex")).unwrap().is_empty(), "written anew");
+    std::fs::write(index.with_extension("timeindex"), []).unwrap();
+    let log_dir = index.ancestors().nth(2).unwrap();
+    std::fs::remove_file(log_dir.join(CLEAN_SHUTDOWN_FILE)).unwrap();
+    node.run(1, async move |shard| {
+        claim_with(&shard, "t-0", topic, small_segments(), async |replica| appended(&replica, 10, 1, 200).await).await;
     });
     assert!(!index.exists() && !index.with_extension("timeindex").exists());
+}
+
+/// When thousands of partitions get another leader, nobody waits for thousands of files.
+#[test]
+fn leader_epochs_are_in_their_file_before_recovery_needs_them_there() {
+    let node = TestNode::formatted();
+    let topic = Uuid([7; 16]);
+    node.run(1, async move |shard| {
+        claim_with(&shard, "t-0", topic, small_segments(), async |replica| appended(&replica, 0, 5, 200).await).await;
+    });
+    let file = node.logs("t-0")[0].with_file_name("leader-epoch-checkpoint");
+    assert!(!file.exists(), "recovery reads the batches");
+    node.run(1, async move |shard| {
+        claim_with(&shard, "t-0", topic, small_segments(), async |replica| replica.flush().await.unwrap()).await;
+    });
+    let flushed = std::fs::read_to_string(&file).expect("recovery may begin behind them now");
+    std::fs::remove_file(&file).unwrap();
+    node.run(1, async move |shard| {
+        claim(&shard, "t-0", topic, small_segments()).await;
+        super::close_all(&shard.log_dirs, None).await;
+    });
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), flushed, "after an orderly stop nothing is read");
 }
 
 #[test]

@@ -202,6 +202,7 @@ fn what_lacks_only_its_epoch_is_durable_once_there_is_room_for_that() {
     on_executor("replica-epochs", |directory| async move {
         let (bytes, _) = led(directory.join("leader")).await;
         let replica = follower(directory.join("follower"));
+        replica.set_config(Rc::new(LogConfig { flush_messages: 1, ..LogConfig::default() }));
         let epoch = LeaderEpoch(4);
         let temporary = directory.join("follower").join("leader-epoch-checkpoint.tmp");
         // Opens, and takes nothing.
