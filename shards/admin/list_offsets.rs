@@ -159,32 +159,37 @@ async fn answer(plane: Rc<DataPlane>, replica: Result<Rc<Replica>, Unserved>, qu
 async fn search(plane: &DataPlane, replica: &Replica, question: &Question) -> Outcome<SearchFault> {
     let plan = replica.plan_list_offsets(question);
     let plan = plan.map_err(|error| SearchFault::Refused(error.error_code()))?;
-    let segment = match &plan {
-        ListOffsetPlan::Known { .. } => None,
-        ListOffsetPlan::FirstAtOrAfter { segment_base_offset, .. }
-        | ListOffsetPlan::MaxTimestampIn { segment_base_offset, .. } => Some(*segment_base_offset),
-    };
-    let found = match plan {
-        ListOffsetPlan::Known { timestamp, offset, leader_epoch } => {
-            return Ok((!offset.is_none()).then_some(Found { timestamp, offset, leader_epoch }));
+    let mut next = Some(plan);
+    while let Some(plan) = next {
+        let (segment, found) = match plan {
+            ListOffsetPlan::Known { timestamp, offset, leader_epoch } => {
+                return Ok((!offset.is_none()).then_some(Found { timestamp, offset, leader_epoch }));
+            }
+            ListOffsetPlan::FirstAtOrAfter { segment_base_offset, target, start_offset, position } => {
+                let search = Search::new(replica, segment_base_offset, position, start_offset);
+                (segment_base_offset, first_at_or_after(plane, replica, search, target).await?)
+            }
+            ListOffsetPlan::MaxTimestampIn { segment_base_offset, batch_offset, position } => {
+                let search = Search::new(replica, segment_base_offset, position, batch_offset);
+                (segment_base_offset, largest_timestamp(plane, replica, search).await?)
+            }
+        };
+        if let Some(found) = found {
+            let visible = replica.is_visible(found.offset, question.isolation);
+            return Ok(visible.map_err(|error| SearchFault::Refused(error.error_code()))?.then_some(found));
         }
-        ListOffsetPlan::FirstAtOrAfter { segment_base_offset, target, start_offset, position } => {
-            let search = Search::new(replica, segment_base_offset, position, start_offset);
-            first_at_or_after(plane, replica, search, target).await?
+        // Where retention took the segment meanwhile, there was nothing to be found in it.
+        if replica.with_log(|log| log.segment_size(segment).is_none()) {
+            return Err(SearchFault::Read(LogReadError::Replaced));
         }
-        ListOffsetPlan::MaxTimestampIn { segment_base_offset, batch_offset, position } => {
-            let search = Search::new(replica, segment_base_offset, position, batch_offset);
-            largest_timestamp(plane, replica, search).await?
-        }
-    };
-    // Where retention took the segment meanwhile, there was nothing to be found in it.
-    let is_gone = |segment: Offset| replica.with_log(|log| log.segment_size(segment).is_none());
-    if found.is_none() && segment.is_some_and(is_gone) {
-        return Err(SearchFault::Read(LogReadError::Replaced));
+        next = match plan {
+            ListOffsetPlan::FirstAtOrAfter { target, .. } => {
+                replica.with_log(|log| log.list_offset_behind(segment, target))
+            }
+            _ => None,
+        };
     }
-    let Some(found) = found else { return Ok(None) };
-    let visible = replica.is_visible(found.offset, question.isolation);
-    Ok(visible.map_err(|error| SearchFault::Refused(error.error_code()))?.then_some(found))
+    Ok(None)
 }
 
 /// Where to look.

@@ -2,7 +2,7 @@
 
 use ringlog_types::{LeaderEpoch, Offset, TimestampMs};
 
-use crate::{ListOffsetPlan, Log, list_offsets_timestamp};
+use crate::{ListOffsetPlan, Log, SealedSegment, list_offsets_timestamp};
 
 impl Log {
     /// Plans the answer for a timestamp or one of [`list_offsets_timestamp`]. `LATEST` gives the log's end; a leader
@@ -27,15 +27,28 @@ impl Log {
                 }
             }
             list_offsets_timestamp::MAX_TIMESTAMP => self.max_timestamp_plan().unwrap_or(none),
-            target if target >= 0 => self.timestamp_plan(timestamp).unwrap_or(none),
+            target if target >= 0 => self.timestamp_plan(timestamp, Offset::NONE).unwrap_or(none),
             // Without tiered storage nothing is uploaded or awaits it; an unknown special value finds nothing.
             _ => none,
         }
     }
 
+    /// Where to look further when a segment has no record that [`ListOffsetPlan::FirstAtOrAfter`] asks for: those that it
+    /// has may all lie below the log's start.
+    pub fn list_offset_behind(&self, segment_base_offset: Offset, target: TimestampMs) -> Option<ListOffsetPlan> {
+        self.timestamp_plan(target, segment_base_offset)
+    }
+
+    /// Sealed segments with records that may be read. Others lie before them if a crash kept their files from going.
+    fn sealed_in_use(&self) -> impl Iterator<Item = &SealedSegment> {
+        let gone = self.sealed.iter().skip(1).filter(|next| next.base_offset <= self.log_start_offset).count();
+        let is_all = self.active.base_offset <= self.log_start_offset;
+        self.sealed.iter().skip(if is_all { self.sealed.len() } else { gone })
+    }
+
     fn max_timestamp_plan(&self) -> Option<ListOffsetPlan> {
         let mut best: Option<(TimestampMs, Offset, Offset)> = None;
-        let sealed = self.sealed.iter().map(|s| (s.max_timestamp, s.offset_of_max_timestamp, s.base_offset));
+        let sealed = self.sealed_in_use().map(|s| (s.max_timestamp, s.offset_of_max_timestamp, s.base_offset));
         let active = &self.active;
         let newest = active.index.max_timestamp();
         let newest = (newest.timestamp, newest.offset, active.base_offset);
@@ -45,7 +58,7 @@ impl Log {
             }
         }
         // Where no record has a timestamp, the first one is as good as any.
-        let first = self.sealed.first().map_or(active.base_offset, |segment| segment.base_offset);
+        let first = self.sealed_in_use().next().map_or(active.base_offset, |segment| segment.base_offset);
         if best.is_none() && first >= self.log_end_offset {
             return None;
         }
@@ -55,14 +68,16 @@ impl Log {
         Some(ListOffsetPlan::MaxTimestampIn { segment_base_offset, batch_offset, position })
     }
 
-    fn timestamp_plan(&self, target: TimestampMs) -> Option<ListOffsetPlan> {
+    /// In a segment after `behind`.
+    fn timestamp_plan(&self, target: TimestampMs, behind: Offset) -> Option<ListOffsetPlan> {
         let start_offset = self.log_start_offset;
-        if let Some(segment) = self.sealed.iter().find(|segment| segment.largest_timestamp() >= target) {
+        let mut sealed = self.sealed_in_use().filter(|segment| segment.base_offset > behind);
+        if let Some(segment) = sealed.find(|segment| segment.largest_timestamp() >= target) {
             let segment_base_offset = segment.base_offset;
             return Some(ListOffsetPlan::FirstAtOrAfter { segment_base_offset, target, start_offset, position: None });
         }
         let active = &self.active;
-        if active.index.max_timestamp().timestamp < target {
+        if active.base_offset <= behind || active.index.max_timestamp().timestamp < target {
             return None;
         }
         // All up to the last entry below the target is too early.

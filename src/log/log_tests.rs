@@ -169,6 +169,32 @@ fn list_offsets_chooses_the_segment() {
     assert_eq!(known(empty.list_offset(TimestampMs(-2))), (7, -1));
 }
 
+/// A crash can keep the files of a segment below the log's start from going, and a log can start within a segment.
+#[test]
+fn list_offsets_looks_for_records_of_the_log_only() {
+    let config = config();
+    let mut log = filled(&config, 40);
+    let bases = bases(&log);
+    let segment = |plan| match plan {
+        Some(ListOffsetPlan::FirstAtOrAfter { segment_base_offset, start_offset, .. }) => {
+            Some((segment_base_offset.0, start_offset.0))
+        }
+        Some(plan) => panic!("{plan:?}"),
+        None => None,
+    };
+    log.advance_log_start_offset(Offset(bases[1]));
+    assert_eq!(segment(Some(log.list_offset(TimestampMs(0)))), Some((bases[1], bases[1])));
+    log.advance_log_start_offset(Offset(bases[1] + 1));
+    assert_eq!(segment(Some(log.list_offset(TimestampMs(0)))), Some((bases[1], bases[1] + 1)));
+    let behind = |base| log.list_offset_behind(Offset(base), TimestampMs(0));
+    assert_eq!(segment(behind(bases[1])), Some((bases[2], bases[1] + 1)));
+    let last = *bases.last().unwrap();
+    assert_eq!(segment(behind(bases[bases.len() - 2])), Some((last, bases[1] + 1)));
+    assert_eq!(segment(behind(last)), None);
+    log.advance_log_start_offset(Offset(80));
+    assert_eq!(segment(Some(log.list_offset(TimestampMs(0)))), Some((last, 80)));
+}
+
 #[test]
 fn retention_by_time_deletes_old_segments_below_the_high_watermark() {
     let config = LogConfig { retention_ms: 100, ..config() };
