@@ -16,29 +16,31 @@ use crate::{e2e, fuzz, hang, mutants, paths, setup, sim, tidy};
 /// A named piece of work.
 type Step = (&'static str, fn() -> Result<()>);
 
+const FIRST: &[Step] = &[("setup", setup::run), ("tidy", tidy::run), ("format", format)];
+
+/// Then these: compilers that wait for each other, and tests that wait for nodes …
 const STEPS: &[Step] = &[
-    ("setup", setup::run),
-    ("tidy", tidy::run),
-    ("format", format),
     ("clippy", clippy),
     ("unit tests", unit_tests),
     ("xtask tests", xtask_tests),
-    ("simulation", sim::run_in_ci),
+    ("end-to-end tests", || e2e::run(&[])),
 ];
 
-/// Runs after them all: it waits most of its time …
-const LAST: Step = ("end-to-end tests", || e2e::run(&[]));
-
-/// … and leaves it to these.
-const BESIDE_THE_LAST: &[Step] = &[("hang", hang::run), ("mutants", || mutants::run("")), ("fuzz", || fuzz::run(60))];
+/// … and beside them, with what time they leave, those that do nothing but compute.
+const BESIDE: &[Step] = &[
+    ("simulation", sim::run_in_ci),
+    ("mutants", || mutants::run("")),
+    ("hang", hang::run),
+    ("fuzz", || fuzz::run(60)),
+];
 
 /// Runs all steps, also after a failed one, and tells how long each took.
 pub fn run() -> Result<()> {
     let begin = Instant::now();
-    let mut results: Vec<_> = STEPS.iter().map(take).collect();
+    let mut results: Vec<_> = FIRST.iter().map(take).collect();
     thread::scope(|scope| {
-        let beside = scope.spawn(|| BESIDE_THE_LAST.iter().map(take).collect::<Vec<_>>());
-        results.push(take(&LAST));
+        let beside = scope.spawn(|| BESIDE.iter().map(take).collect::<Vec<_>>());
+        results.extend(STEPS.iter().map(take));
         results.extend(beside.join().expect("a step doesn't panic"));
     });
     println!("\n=== summary");
