@@ -17,7 +17,7 @@ use ringlog_protocol::messages::produce_request::{PartitionProduceData, ProduceR
 use ringlog_protocol::records::{BatchBuilder, BatchIter, BatchOptions};
 use ringlog_types::TimestampMs;
 
-use crate::report::Flow;
+use crate::flow::Flow;
 
 /// The newest versions that name topics by name.
 const PRODUCE_VERSION: i16 = 12;
@@ -148,9 +148,14 @@ impl Load {
 
     /// Produces for `time`.
     pub fn produce(&self, time: Duration) -> anyhow::Result<Flow> {
-        let (batch, records) = self.batch();
         let until = Instant::now() + time;
-        self.run(|index| self.produce_on(index, &batch, records, until))
+        self.produce_until(|| Instant::now() >= until)
+    }
+
+    /// Produces until it is over.
+    pub fn produce_until(&self, is_over: impl Fn() -> bool + Send + Sync) -> anyhow::Result<Flow> {
+        let (batch, records) = self.batch();
+        self.run(|index| self.produce_on(index, &batch, records, &is_over))
     }
 
     fn batch(&self) -> (Bytes, u64) {
@@ -180,7 +185,13 @@ impl Load {
         (&self.nodes[node], (0..self.partitions).filter(is_own).collect())
     }
 
-    fn produce_on(&self, index: usize, batch: &Bytes, records: u64, until: Instant) -> anyhow::Result<Worker> {
+    fn produce_on(
+        &self,
+        index: usize,
+        batch: &Bytes,
+        records: u64,
+        is_over: &dyn Fn() -> bool,
+    ) -> anyhow::Result<Worker> {
         let mut worker = Worker { flow: Flow::default(), latency: histogram()? };
         let (node, partitions) = self.share(index);
         if partitions.is_empty() {
@@ -194,7 +205,7 @@ impl Load {
         let mut turn = 0;
         loop {
             let now = Instant::now();
-            let may_send = now < until && sent.len() < self.in_flight && pace.is_none_or(|_| due <= now);
+            let may_send = sent.len() < self.in_flight && pace.is_none_or(|_| due <= now) && !is_over();
             if may_send {
                 let request = self.produce_request(partitions[turn % partitions.len()], batch);
                 turn += 1;
@@ -211,7 +222,7 @@ impl Load {
                 continue;
             }
             let Some(begun) = sent.pop_front() else {
-                if now >= until {
+                if is_over() {
                     return Ok(worker);
                 }
                 std::thread::sleep(due.saturating_duration_since(now));

@@ -5,7 +5,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "a load generator measures time and runs threads")]
 
-mod load;
 mod node;
 mod report;
 
@@ -14,8 +13,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use ringlog_bench::load::Load;
 
-use crate::load::Load;
 use crate::node::{Kind, Nodes};
 use crate::report::{Outcome, Report};
 

@@ -11,7 +11,7 @@ use ringlog_bench::usage::{self, Usage};
 use ringlog_client::{Client, ClientOptions};
 use ringlog_e2e_tests::paths::free_ports;
 
-use crate::load::node_id;
+use ringlog_bench::load::node_id;
 
 /// How long a node may take to answer its first Metadata request.
 const START_LIMIT: Duration = Duration::from_secs(60);

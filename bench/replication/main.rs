@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a load generator measures time and runs threads")]
 
+mod catch_up;
 mod measure;
 mod prober;
 
@@ -13,7 +14,7 @@ use clap::Parser;
 use ringlog_bench::sides::{self, Numbers, Side};
 use ringlog_e2e_tests::node::Kind;
 
-/// Measures brokers with replicas: failover, controlled shutdown, coming back with many partitions.
+/// Measures brokers with replicas: failover, controlled shutdown, coming back with many partitions, catching up.
 #[derive(Debug, Parser)]
 #[command(name = "replication")]
 struct Options {
@@ -23,7 +24,7 @@ struct Options {
     /// Measure nothing but this side.
     #[arg(long, value_parser = ["ringlog", "kafka"], conflicts_with = "against")]
     only: Option<String>,
-    /// Parts of the measurement, separated by commas: `failover`, `shutdown`, `many`.
+    /// Parts of the measurement, separated by commas: `failover`, `shutdown`, `many`, `catch-up`.
     #[arg(long, value_delimiter = ',', default_value = "failover,shutdown,many")]
     parts: Vec<String>,
     /// How often a leader is killed, per measurement.
@@ -41,6 +42,12 @@ struct Options {
     /// The same for Kafka.
     #[arg(long, default_value_t = 2_000)]
     partitions_of_kafka: i32,
+    /// What a broker has missed that catches up, in gigabytes. All brokers together need three times the room.
+    #[arg(long, default_value_t = 2.0)]
+    missed_gb: f64,
+    /// What clients produce meanwhile, in megabytes a second.
+    #[arg(long, default_value_t = 5.0)]
+    meanwhile_mb_s: f64,
     /// Kafka's heap.
     #[arg(long, default_value = "1g")]
     heap: String,
@@ -75,6 +82,7 @@ fn measure(options: &Options, part: &str, side: &Side) -> Result<Numbers> {
             let of_kafka = side.kind == Kind::Kafka;
             measure::many(side, if of_kafka { options.partitions_of_kafka } else { options.partitions })
         }
-        _ => bail!("parts are failover, shutdown, many; not {part}"),
+        "catch-up" => catch_up::catch_up(side, options.missed_gb * 1e9, options.meanwhile_mb_s * 1e6),
+        _ => bail!("parts are failover, shutdown, many, catch-up; not {part}"),
     }
 }

@@ -20,7 +20,7 @@ use ringlog_protocol::messages::metadata_request::MetadataRequestTopic;
 use crate::prober::{Outcome, Prober};
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 const TOPIC: &str = "bench";
 /// Partitions of a topic.
 const PER_TOPIC: i32 = 500;
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 const WRITTEN: i32 = 20;
 
 /// A cluster of one controller and so many brokers.
-fn cluster(side: &Side, what: &str, settings: &str, brokers: usize) -> Result<Cluster> {
+pub fn cluster(side: &Side, what: &str, settings: &str, brokers: usize) -> Result<Cluster> {
     let settings = format!("auto.leader.rebalance.enable=false\n{settings}");
     let plan = side.plan(what, &settings).controllers(1, &[side.kind], Roles::Controller);
     let mut cluster = plan.brokers(brokers, &[side.kind]).prepare()?;
@@ -39,12 +39,14 @@ fn cluster(side: &Side, what: &str, settings: &str, brokers: usize) -> Result<Cl
 }
 
 /// How many partitions of the topics each broker leads, and in how many all replicas are in sync.
-struct Standing {
-    leaders: BTreeMap<i32, i32>,
-    in_sync: i32,
+pub struct Standing {
+    /// By broker.
+    pub leaders: BTreeMap<i32, i32>,
+    /// Partitions.
+    pub in_sync: i32,
 }
 
-fn standing(client: &mut Client, topics: &[String], replicas: usize) -> Result<Standing> {
+pub fn standing(client: &mut Client, topics: &[String], replicas: usize) -> Result<Standing> {
     let named = |name: &String| MetadataRequestTopic {
         name: Some(StrBytes::copy_from(name)),
         ..MetadataRequestTopic::default()
