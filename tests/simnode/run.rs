@@ -10,6 +10,7 @@ use ringlog_ring::sim::{self, Exit, MS, ProcessId, SECOND, World};
 use ringlog_shards::{Leftovers, LogCut};
 
 use crate::check::Asked;
+use crate::check::fenced;
 use crate::check::files::{Files, Range};
 use crate::check::in_sync::{self, Standing, Standings};
 use crate::check::replicas::{self, Batches};
@@ -101,6 +102,7 @@ pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
     let clients = Vec::new();
     let mut run = Run { plan, world: &world, cluster, shared, clients, standings, ranges: BTreeMap::new() };
     run.watch_cuts();
+    run.watch_fencing();
     // What a step finds out makes the next ones pointless.
     let _ = run.come_up() && run.go_wrong() && run.heal() && run.read() && run.end();
     let answers = run.shared.ledgers.borrow().values().map(|ledger| ledger.answers()).sum::<u64>();
@@ -423,6 +425,14 @@ impl Run<'_> {
                 sim::control().add_violation(format!("{}: nothing is wrong, and {cut:?}", context.host));
             }
         });
+    }
+
+    /// Where nothing is silent or lost, everybody serves on.
+    fn watch_fencing(&self) {
+        if self.plan.faults.is_empty() && self.plan.loss_permille == 0 {
+            let shared = self.shared.clone();
+            fenced::watch(self.world, move || shared.is_over.get());
+        }
     }
 
     /// What doesn't go on, if anything.

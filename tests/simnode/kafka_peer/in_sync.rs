@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ringlog_protocol::messages::alter_partition_request::{BrokerState, PartitionData, TopicData};
 use ringlog_protocol::messages::{AlterPartitionRequest, AlterPartitionResponse};
-use ringlog_ring::sleep_ms;
+use ringlog_ring::{sim, sleep_ms};
 use ringlog_types::ErrorCode;
 
 use super::channel::Channel;
@@ -34,6 +34,7 @@ pub async fn run(peer: Rc<Peer>) {
         let mut is_again = false;
         for (key, proposal) in proposals {
             let answer = answers.get(&key).unwrap_or(&Answer::Later);
+            sim::control().note(|| format!("{key:?}: {proposal:?} is answered {answer:?}"));
             is_again |= matches!(answer, Answer::Later);
             if let Some(replica) = peer.replica(key) {
                 replica.borrow_mut().on_answer(&proposal, answer, &peer.brokers.borrow(), Peer::now_ms());

@@ -129,6 +129,9 @@ impl Peer {
                     replica.is_append_time = is_append_time;
                     replica.on_metadata(partition, &self.brokers.borrow(), Peer::now_ms())
                 };
+                if turn != Turn::Same {
+                    sim::control().note(|| format!("{}-{}: {turn:?}, {partition:?}", topic.name, index.0));
+                }
                 match turn {
                     Turn::Same => {}
                     Turn::Leads | Turn::Waits => self.unfollow(key),

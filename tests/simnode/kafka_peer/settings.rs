@@ -44,8 +44,6 @@ pub struct Settings {
     /// Fetch sessions at a time (`max.incremental.fetch.session.cache.slots`); 0: whoever asks for one gets none, as where the
     /// cache is full.
     pub sessions: usize,
-    /// No log may be cut.
-    pub is_calm: bool,
     /// From which its incarnations are drawn.
     pub seed: u64,
 }
@@ -81,7 +79,6 @@ impl Settings {
             socket_ms: number("replica.socket.timeout.ms", 30_000),
             says_null: random.below(2) == 0,
             sessions: [0, 1, 1_000][random.below(3) as usize],
-            is_calm: plan.weather == crate::weather::Weather::Calm && !plan.has_mover,
             seed,
         }
     }
