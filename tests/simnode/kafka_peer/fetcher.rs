@@ -12,7 +12,7 @@ use ringlog_protocol::messages::fetch_response::PartitionData;
 use ringlog_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use ringlog_protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest};
 use ringlog_protocol::{Records, StrBytes};
-use ringlog_ring::{self as ring, sleep_ms, timeout_ms};
+use ringlog_ring::{self as ring, sim, sleep_ms, timeout_ms};
 use ringlog_shards::LogCut;
 use ringlog_types::{ErrorCode, Offset};
 
@@ -90,7 +90,7 @@ impl Peer {
         let (name, from) = (replica.borrow().log.borrow().name.clone(), replica.borrow().log.borrow().end());
         if cut.to < from {
             ring::observe(&LogCut { partition: name.clone(), from: Offset(from), to: Offset(cut.to) });
-            ringlog_ring::sim::control().note(|| format!("{name} is cut from {from} to {}", cut.to));
+            sim::control().note(|| format!("{name} is cut from {from} to {}", cut.to));
         }
         let done = replica.borrow_mut().cut(cut);
         done.unwrap_or_else(|fault| self.complain(&format!("{name}: {fault}")));
@@ -191,6 +191,8 @@ async fn fetch(
         ..FetchRequest::default()
     };
     let version = peer.image.borrow().metadata_version().fetch_request_version();
+    let (leader, known) = (fetcher.leader, (next.id, next.epoch));
+    sim::control().note(|| format!("fetches from {leader} in {known:?}: {:?}", next.named));
     let open = open(peer, fetcher, connection).await?;
     let response = open.call_at(&request, version, peer.settings.socket_ms).await?;
     if response.error_code != 0 {
@@ -251,7 +253,10 @@ async fn take_in(
                     let mut followed = fetcher.followed.borrow_mut();
                     followed.get_mut(&key).into_iter().for_each(|followed| followed.is_left_out = true);
                 }
-                _ => fetcher.delay(key, peer.settings.fetch_backoff_ms),
+                error => {
+                    sim::control().note(|| format!("{key:?} isn't fetched: {error:?}"));
+                    fetcher.delay(key, peer.settings.fetch_backoff_ms);
+                }
             }
         }
     }

@@ -83,13 +83,15 @@ impl Log {
 
     /// Cuts off what is at `to` or behind it.
     pub fn truncate(&mut self, to: i64) {
+        // An epoch that began at the end, and in which nothing was appended, goes in any case: the next one would be compared
+        // with it again.
+        self.epochs.truncate_from_end(to);
         if to >= self.end {
             return;
         }
         self.batches.retain(|batch| batch.header.next_offset().0 <= to);
         self.end = to;
         self.start = self.start.min(to);
-        self.epochs.truncate_from_end(to);
         self.saved_high_watermark = self.saved_high_watermark.min(to);
         self.producers = Producers::default();
         self.batches.iter().for_each(|batch| self.producers.on_appended(&batch.header));
