@@ -171,7 +171,7 @@ impl Plan {
 
     /// The same where some brokers are Kafka's for certain.
     pub fn mixed(seed: u64) -> Plan {
-        Plan::with_replicas(seed, false).with_kafka(&mut Plan::draws_of_kafka(seed))
+        Plan::with_replicas(seed, false).with_kafka(&mut Plan::draws_of_kafka(seed).1)
     }
 
     /// The plan of a seed in which who isn't in sync may come to lead.
@@ -179,22 +179,16 @@ impl Plan {
         Plan::with_replicas(seed, true).with_kafka_in_some()
     }
 
-    /// Draws of their own, so that plans without such brokers stay as they are.
-    fn draws_of_kafka(seed: u64) -> Draws {
-        let mut draws = Draws(Random::from_seed(seed ^ 0x4a_f4a0));
-        // Whether there are any.
-        draws.yes(WITH_KAFKA_PERCENT);
-        draws
+    /// Draws of their own, so that plans without such brokers stay as they are; and whether there are any.
+    fn draws_of_kafka(seed: u64) -> (bool, Draws) {
+        // With this number the seeds that are kept because they found something have none.
+        let mut draws = Draws(Random::from_seed(seed ^ 0x4a_f4a8));
+        (draws.yes(WITH_KAFKA_PERCENT), draws)
     }
 
     fn with_kafka_in_some(self) -> Plan {
-        let has_some = Draws(Random::from_seed(self.seed ^ 0x4a_f4a0)).yes(WITH_KAFKA_PERCENT);
-        if has_some {
-            let mut draws = Plan::draws_of_kafka(self.seed);
-            self.with_kafka(&mut draws)
-        } else {
-            self
-        }
+        let (has_some, mut draws) = Plan::draws_of_kafka(self.seed);
+        if has_some { self.with_kafka(&mut draws) } else { self }
     }
 
     /// One or two of the brokers that aren't controllers are Kafka's; where there are too few, more come.

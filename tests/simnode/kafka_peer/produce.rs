@@ -21,17 +21,19 @@ const TOPIC_ID_VERSION: i16 = 13;
 
 /// What became of a partition's batch, and in which epoch.
 type Outcome = Result<(Appended, i32), ErrorCode>;
+/// Those of a topic, by partition.
+type Outcomes = Vec<(i32, Outcome)>;
 
 /// Appends, and waits for others where the producer wants that. Nothing is answered to who wants no answer.
 pub async fn produce(peer: &Rc<Peer>, request: ProduceRequest, version: i16) -> Option<ProduceResponse> {
     let deadline_ms = Peer::now_ms() + u64::try_from(request.timeout_ms).unwrap_or(0);
-    let mut topics: Vec<(Uuid, StrBytes, Vec<(i32, Outcome)>)> = Vec::new();
+    let mut topics: Vec<(Uuid, StrBytes, Outcomes)> = Vec::new();
     for topic in request.topic_data {
         let topic_id = match version >= TOPIC_ID_VERSION {
             true => topic.topic_id,
             false => peer.image.borrow().topics.id(&topic.name).unwrap_or(Uuid::ZERO),
         };
-        let mut outcomes = Vec::new();
+        let mut outcomes = Outcomes::new();
         for part in topic.partition_data {
             let records = part.records.map(Records::into_contiguous).unwrap_or_default();
             outcomes.push((part.index, append(peer, (topic_id, part.index), &records, request.acks)));
