@@ -9,7 +9,7 @@ use ringlog_protocol::messages::{
     AllocateProducerIdsRequest, DefaultPrincipalData, EnvelopeRequest, InitProducerIdRequest, InitProducerIdResponse,
 };
 use ringlog_protocol::{ApiKey, Message, StrBytes};
-use ringlog_ring::sleep_ms;
+use ringlog_ring::{sim, sleep_ms};
 use ringlog_types::ErrorCode;
 
 use super::channel::{Channel, NOT_CONTROLLER};
@@ -65,7 +65,10 @@ pub async fn forward(peer: &Rc<Peer>, request_data: Bytes, client: IpAddr) -> Op
                 peer.complain(&format!("the controller refuses an envelope with error {}", answer.error_code));
                 return None;
             }
-            _ => sleep_ms(AGAIN_MS).await,
+            _ => {
+                sim::control().note(|| "no answer to an envelope".to_owned());
+                sleep_ms(AGAIN_MS).await;
+            }
         }
     }
     None

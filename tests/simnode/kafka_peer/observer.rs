@@ -53,6 +53,14 @@ async fn follow(peer: &Rc<Peer>) -> Result<(), CallFault> {
         }
         let data = answer.responses.into_iter().flat_map(|topic| topic.partitions).next();
         let data = data.ok_or_else(|| CallFault::Nonsense("a fetch without the partition".to_owned()))?;
+        sim::control().note(|| {
+            let (end, high_watermark, error) =
+                (peer.disk.metadata.borrow().end(), data.high_watermark, data.error_code);
+            format!(
+                "fetched metadata at {end:?}, committed to {high_watermark}, error {error}, {:?}",
+                data.current_leader
+            )
+        });
         if !on_leader(peer, node, &data) {
             return Ok(());
         }
