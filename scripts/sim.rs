@@ -24,9 +24,10 @@ const HASHED_SEEDS: &str = "3";
 const TESTS: [&str; 4] = ["-p", "ringlog-ring", "-p", PACKAGE];
 /// The seeds that run before each change lands. They are the same each time: what a fresh seed finds is to be looked at without
 /// holding a change up that it isn't about.
-const IN_CI: [&[&str]; 5] = [
+const IN_CI: [&[&str]; 6] = [
     &["nodes", "--from", "1022", "--seeds", "78"],
     &["replicas", "--from", "1", "--seeds", "50"],
+    &["mixed-replicas", "--from", "1", "--seeds", "20"],
     &["unclean", "--from", "1", "--seeds", "12"],
     &["faults", "--from", "1", "--seeds", "60"],
     &["elections", "--from", "1", "--seeds", "120"],
@@ -37,7 +38,8 @@ const SCENARIOS: [&str; 5] = ["nodes", "replicas", "unclean", "faults", "electio
 /// What of the simulation is to run.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only these scenarios: `nodes` or one of its weathers, `replicas`, `unclean`, `faults`, `elections`.
+    /// Only these scenarios: `nodes` or one of its weathers, `replicas`, `mixed-replicas`, `unclean`, `faults`,
+    /// `elections`.
     scenarios: Vec<String>,
     /// Run elections of the metadata quorum until so many epochs have had a leader.
     #[arg(long)]

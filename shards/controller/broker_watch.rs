@@ -5,7 +5,8 @@
 //! the connections of a process that ends, and refuses new ones where nobody listens any more: then the broker is gone,
 //! whoever asks. What a network does looks otherwise: it loses packets, or says that a host can't be reached; then the session
 //! decides, as in Kafka. That the network refuses in a host's place (a firewall that rejects) is ruled out by what is asked
-//! first: that very broker could be reached from here before in this life of it, or another one can be now.
+//! first: that very broker could be reached from here before in this life of it, or another one can be now. And one that was
+//! never reached in this life may not listen yet: Kafka's brokers open their ports only once they have been let serve.
 //!
 //! Bound: a connection and a task for each broker.
 
@@ -34,6 +35,8 @@ const RETRY_GONE_MS: u64 = 100;
 const LASTING_MS: u64 = 1_000;
 /// For so long at first.
 const RETRY_FIRST_MS: u64 = 10;
+/// A broker that has been let serve opens its port within this time.
+const OPENS_WITHIN_MS: u64 = 2_000;
 
 struct BrokerWatch {
     controller: Rc<Controller>,
@@ -95,6 +98,7 @@ async fn follow_images(watch: Rc<BrokerWatch>) {
 /// Keeps a connection to a broker until it is gone.
 async fn look(watch: &BrokerWatch, id: NodeId, epoch: BrokerEpoch, endpoint: &Endpoint) {
     let mut after_end_ms = RETRY_FIRST_MS;
+    let watched_from = ring::now().monotonic;
     loop {
         let begun = ring::now().monotonic;
         let deadline = begun.plus_ms(CONNECT_MS);
@@ -107,6 +111,10 @@ async fn look(watch: &BrokerWatch, id: NodeId, epoch: BrokerEpoch, endpoint: &En
                 let has_lasted = ring::now().monotonic.since_ms(begun) >= LASTING_MS;
                 wait_ms = if has_lasted { RETRY_FIRST_MS } else { after_end_ms };
                 after_end_ms = (wait_ms * 2).min(RETRY_MS);
+            }
+            Err(PeerError::Refused) if !watch.is_reached(id) && begun.since_ms(watched_from) < OPENS_WITHIN_MS => {
+                debug!(broker = id.0, "the broker doesn't listen yet");
+                wait_ms = RETRY_GONE_MS;
             }
             Err(PeerError::Refused) if watch.is_meant_by_host() => {
                 if watch.handle.leader().is_here {
@@ -133,6 +141,11 @@ impl BrokerWatch {
         if let Some(watched) = self.watched.borrow_mut().get_mut(&id).filter(|watched| watched.epoch == epoch) {
             watched.is_reached = true;
         }
+    }
+
+    /// Whether a broker was reached in this life of it.
+    fn is_reached(&self, id: NodeId) -> bool {
+        self.watched.borrow().get(&id).is_some_and(|watched| watched.is_reached)
     }
 
     /// Whether a refusal comes from a broker's host and not from something in between: it, or another, was reached.

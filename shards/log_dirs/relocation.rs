@@ -92,7 +92,11 @@ impl LogDirs {
             // Its topic was deleted meanwhile, or somebody else was quicker.
             Ok(future) => {
                 self.delete_future(future).await;
-                current.unserved().unwrap_or(Unserved::NoReplicaHere).error_code()
+                match current.unserved().unwrap_or(Unserved::NoReplicaHere).error_code() {
+                    // This API has kept the older name for it, in Kafka, too.
+                    ErrorCode::NotLeaderOrFollower => ErrorCode::ReplicaNotAvailable,
+                    error => error,
+                }
             }
             Err(error) => {
                 self.fail_if_err(place, "a copy can't be made", Err::<(), _>(error)).await;

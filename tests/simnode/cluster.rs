@@ -1,6 +1,6 @@
 //! The nodes of a run: their hosts, disks and processes, and whether one may end by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use ringlog_ring::sim::{Control, DiskSettings, Exit, HostId, HostSettings, MS, P
 use ringlog_types::Uuid;
 
 use crate::client::Shared;
+use crate::kafka_peer::{self, Disk, Settings};
 use crate::node;
 use crate::plan::{CLIENT_PORT, NodePlan, Plan};
 
@@ -36,6 +37,8 @@ pub struct Node {
     starts: u64,
     /// How often it got a new disk.
     generation: u64,
+    /// What it wrote, where it is Kafka's.
+    pub kafka: Option<Rc<Disk>>,
 }
 
 impl Node {
@@ -89,10 +92,11 @@ impl Cluster {
                 failed: BTreeSet::new(),
                 starts: 0,
                 generation: 0,
+                kafka: node.is_kafka.then(Rc::default),
             });
         }
         let cluster = Cluster { world: world.clone(), nodes, clients, plan: plan.clone(), shared: None };
-        for node in &cluster.nodes {
+        for node in cluster.nodes.iter().filter(|node| node.kafka.is_none()) {
             let (all, own) = (plan.clone(), node.plan.clone());
             let formatted = world
                 .run_program(node.host, "format", SECOND, move || async move { node::format(&all, &own, 0).await });
@@ -130,6 +134,7 @@ impl Cluster {
 
     /// Starts a node that doesn't run, and gives it power if it has none.
     pub fn start(&mut self, place: usize) {
+        let hosts: Vec<(i32, HostId)> = self.nodes.iter().map(|node| (node.plan.id, node.host)).collect();
         let node = &mut self.nodes[place];
         if node.process.is_some_and(|process| self.world.exit(process).is_none()) {
             return;
@@ -138,8 +143,20 @@ impl Cluster {
             self.world.power_on(node.host);
         }
         node.starts += 1;
-        let (properties, seed) = (self.plan.properties(&node.plan), self.plan.seed ^ node.starts << 32 ^ place as u64);
-        node.process = Some(self.world.start(node.host, &node.plan.host(), move || node::run(properties, seed)));
+        let name = node.plan.host();
+        node.process = Some(match &node.kafka {
+            None => {
+                let properties = self.plan.properties(&node.plan);
+                let seed = self.plan.seed ^ node.starts << 32 ^ place as u64;
+                self.world.start(node.host, &name, move || node::run(properties, seed))
+            }
+            Some(disk) => {
+                let hosts: BTreeMap<i32, HostId> = hosts.into_iter().collect();
+                let settings = Settings::of(&self.plan, &node.plan, |id| self.world.address(hosts[&id]));
+                let disk = disk.clone();
+                self.world.start(node.host, &name, move || kafka_peer::run(settings, disk))
+            }
+        });
         node.is_stopping = false;
         node.has_stopped = false;
     }

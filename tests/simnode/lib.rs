@@ -10,6 +10,7 @@
 pub mod check;
 pub mod client;
 pub mod cluster;
+mod kafka_peer;
 pub mod nemesis;
 pub mod node;
 pub mod plan;

@@ -57,6 +57,17 @@ impl Fault {
         matches!(self, Fault::PowerOff { .. } | Fault::PowerOffAll)
     }
 
+    /// The node whose disk it is about.
+    pub fn disk(&self) -> Option<usize> {
+        match self {
+            Fault::SlowDisk { node, .. }
+            | Fault::HangingDisk { node, .. }
+            | Fault::FailingDisk { node, .. }
+            | Fault::FullDisk { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+
     /// Whether nodes end because of it.
     pub fn restarts_nodes(&self) -> bool {
         match self {

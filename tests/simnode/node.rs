@@ -14,7 +14,8 @@ use ringlog_types::{NodeId, Random, Uuid};
 
 use crate::plan::{CONTROLLER_PORT, NodePlan, Plan};
 
-const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
+/// The cluster's id.
+pub const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 
 /// The id of a node's directory; of each disk that takes the place of one before, it is another.
 pub fn directory_id(plan: &Plan, node: i32, place: usize, generation: u64) -> Uuid {

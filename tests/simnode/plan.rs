@@ -18,6 +18,8 @@ pub const CONTROLLER_PORT: u16 = 9093;
 const REQUEST_BYTES_MAX: u64 = 6 << 20;
 /// The largest batches of producers.
 const BATCH_BYTES_MAX: u64 = 800_000;
+/// Of a hundred plans with replicas so many have brokers that are Kafka's.
+const WITH_KAFKA_PERCENT: u64 = 20;
 /// How long a replica may lag in runs in which one does.
 const PARTED_LAG_MS: &str = "1500";
 /// What batches and records take beside what is drawn of their values, at most.
@@ -41,6 +43,8 @@ pub struct NodePlan {
     pub log_dirs: usize,
     /// Parts per million that its clock is fast.
     pub rate_ppm: i64,
+    /// It isn't one of ours but a model of Kafka's broker.
+    pub is_kafka: bool,
 }
 
 /// A topic. Its partitions have one replica each.
@@ -162,12 +166,51 @@ impl Plan {
     /// The plan of a seed whose partitions have several replicas. What they are promised is that what all in-sync replicas
     /// have is there, whoever leads.
     pub fn replicated(seed: u64) -> Plan {
-        Plan::with_replicas(seed, false)
+        Plan::with_replicas(seed, false).with_kafka_in_some()
+    }
+
+    /// The same where some brokers are Kafka's for certain.
+    pub fn mixed(seed: u64) -> Plan {
+        Plan::with_replicas(seed, false).with_kafka(&mut Plan::draws_of_kafka(seed).1)
     }
 
     /// The plan of a seed in which who isn't in sync may come to lead.
     pub fn unclean(seed: u64) -> Plan {
-        Plan::with_replicas(seed, true)
+        Plan::with_replicas(seed, true).with_kafka_in_some()
+    }
+
+    /// Draws of their own, so that plans without such brokers stay as they are; and whether there are any.
+    fn draws_of_kafka(seed: u64) -> (bool, Draws) {
+        // With this number the seeds that are kept because they found something have none.
+        let mut draws = Draws(Random::from_seed(seed ^ 0x4a_f4a8));
+        (draws.yes(WITH_KAFKA_PERCENT), draws)
+    }
+
+    fn with_kafka_in_some(self) -> Plan {
+        let (has_some, mut draws) = Plan::draws_of_kafka(self.seed);
+        if has_some { self.with_kafka(&mut draws) } else { self }
+    }
+
+    /// One or two of the brokers that aren't controllers are Kafka's; where there are too few, more come.
+    fn with_kafka(mut self, draws: &mut Draws) -> Plan {
+        let count = draws.one(&[1, 1, 2]);
+        while self.nodes.iter().filter(|node| !node.is_controller).count() < count {
+            let id = self.nodes.len() as i32 + 1;
+            let like = self.nodes[0].clone();
+            self.nodes.push(NodePlan { id, is_controller: false, is_broker: true, ..like });
+        }
+        let mut alone: Vec<usize> = (0..self.nodes.len()).filter(|place| !self.nodes[*place].is_controller).collect();
+        for _ in 0..count {
+            let place = alone.swap_remove(draws.0.below(alone.len() as u64) as usize);
+            (self.nodes[place].is_kafka, self.nodes[place].log_dirs) = (true, 1);
+        }
+        // They have no coordinators.
+        self.workload.groups.clear();
+        self.committers = 0;
+        // What can't happen to them.
+        let is_kafka = |node: usize| self.nodes[node].is_kafka;
+        self.faults.retain(|planned| planned.fault.disk().is_none_or(|node| !is_kafka(node)));
+        self
     }
 
     fn with_replicas(seed: u64, is_unclean: bool) -> Plan {
@@ -317,6 +360,11 @@ impl Plan {
         own.and_then(|(_, value)| value.parse().ok()).unwrap_or(4_096)
     }
 
+    /// The value of a key of server.properties, if it has one: the last that stands there.
+    pub fn property(&self, key: &str) -> Option<&str> {
+        self.properties.iter().rev().find(|(known, _)| *known == key).map(|(_, value)| value.as_str())
+    }
+
     /// Whether some producer to a topic wants answers.
     pub fn is_answered(&self, topic: usize) -> bool {
         self.producers.iter().any(|producer| producer.topic == topic && producer.acks != 0)
@@ -436,6 +484,7 @@ fn nodes(draws: &mut Draws, weather: Weather, replicas: i16) -> Vec<NodePlan> {
                 shards: draws.between(1, cpus.min(3) as u64) as usize,
                 log_dirs: draws.one(&[1, 1, 2, 3]),
                 rate_ppm: draws.one(&[0, 0, 200, -200]),
+                is_kafka: false,
             });
         }
     }

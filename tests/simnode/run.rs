@@ -10,8 +10,9 @@ use ringlog_ring::sim::{self, Exit, MS, ProcessId, SECOND, World};
 use ringlog_shards::{Leftovers, LogCut};
 
 use crate::check::Asked;
+use crate::check::fenced;
 use crate::check::files::{Files, Range};
-use crate::check::in_sync::{self, Standings};
+use crate::check::in_sync::{self, Standing, Standings};
 use crate::check::replicas::{self, Batches};
 use crate::client::{
     Shared, admin, changer, committer, consumer, crowd, last_reader, maker, member, mover, prober, producer, pruner,
@@ -101,6 +102,7 @@ pub fn run(plan: &Plan, look: impl FnOnce(&World)) -> Outcome {
     let clients = Vec::new();
     let mut run = Run { plan, world: &world, cluster, shared, clients, standings, ranges: BTreeMap::new() };
     run.watch_cuts();
+    run.watch_fencing();
     // What a step finds out makes the next ones pointless.
     let _ = run.come_up() && run.go_wrong() && run.heal() && run.read() && run.end();
     let answers = run.shared.ledgers.borrow().values().map(|ledger| ledger.answers()).sum::<u64>();
@@ -375,6 +377,11 @@ impl Run<'_> {
             }
             let name = format!("{}-{}", self.plan.topics[at.0].name, at.1);
             for node in self.cluster.nodes.iter().filter(|node| standing.in_sync.contains(&node.plan.id)) {
+                if let Some(kafka) = &node.kafka {
+                    let end = kafka.end_of(&name).unwrap_or(0);
+                    self.check_end(&name, node.plan.id, end, acknowledged, standing);
+                    continue;
+                }
                 let list = |folder: &Path| self.world.list(node.host, folder).unwrap_or_default();
                 // While a replica changes its directory its folders change their names, one after the other.
                 let is_its = |folder: &String| *folder == name || folder.starts_with(&format!("{name}."));
@@ -385,12 +392,14 @@ impl Run<'_> {
                 let ends = folders.filter_map(|folder| {
                     in_sync::log_end(&list(&folder), |file| self.world.file(node.host, &folder.join(file)))
                 });
-                let end = ends.max().unwrap_or(0);
-                if end < acknowledged {
-                    let id = node.plan.id;
-                    self.complain(format!("{name} of node {id} ends at {end}, below {acknowledged}: {standing:?}"));
-                }
+                self.check_end(&name, node.plan.id, ends.max().unwrap_or(0), acknowledged, standing);
             }
+        }
+    }
+
+    fn check_end(&self, name: &str, id: i32, end: i64, acknowledged: i64, standing: &Standing) {
+        if end < acknowledged {
+            self.complain(format!("{name} of node {id} ends at {end}, below {acknowledged}: {standing:?}"));
         }
     }
 
@@ -416,6 +425,14 @@ impl Run<'_> {
                 sim::control().add_violation(format!("{}: nothing is wrong, and {cut:?}", context.host));
             }
         });
+    }
+
+    /// Where nothing is silent or lost, everybody serves on.
+    fn watch_fencing(&self) {
+        if self.plan.faults.is_empty() && self.plan.loss_permille == 0 {
+            let shared = self.shared.clone();
+            fenced::watch(self.world, move || shared.is_over.get());
+        }
     }
 
     /// What doesn't go on, if anything.
@@ -559,7 +576,13 @@ impl Run<'_> {
         let mut replicas: BTreeMap<String, Vec<Batches>> = BTreeMap::new();
         let is_replicated =
             |name: &str| self.plan.replicas > 1 && ["orders-", "made-", "__"].iter().any(|own| name.starts_with(own));
-        for node in self.cluster.nodes.iter().filter(|node| node.plan.is_broker) {
+        for kafka in self.cluster.nodes.iter().filter_map(|node| node.kafka.as_ref()) {
+            for (name, range, batches) in kafka.replicas() {
+                ranges.entry(name.clone()).or_default().push(range);
+                replicas.entry(name).or_default().push(batches);
+            }
+        }
+        for node in self.cluster.nodes.iter().filter(|node| node.plan.is_broker && node.kafka.is_none()) {
             for directory in node.plan.directories() {
                 let path = |name: &str| Path::new(&directory).join(name);
                 let list = |name: &str| self.world.list(node.host, &path(name)).unwrap_or_default();

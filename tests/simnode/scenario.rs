@@ -19,6 +19,8 @@ pub enum Scenario {
     Nodes(Option<Weather>),
     /// The same with partitions that have several replicas.
     Replicas,
+    /// The same with brokers that are Kafka's in every run, not only in some.
+    Mixed,
     /// The same where who isn't in sync may come to lead.
     Unclean,
     /// The metadata quorum: to all that may happen (`faults`), or its elections.
@@ -44,6 +46,7 @@ impl Scenario {
             Scenario::Nodes(None) => "nodes",
             Scenario::Nodes(Some(weather)) => weather.name(),
             Scenario::Replicas => "replicas",
+            Scenario::Mixed => "mixed-replicas",
             Scenario::Unclean => "unclean",
             Scenario::Quorum(Kind::Faults) => "faults",
             Scenario::Quorum(Kind::Elections) => "elections",
@@ -58,6 +61,7 @@ impl Scenario {
                 AnyPlan::Nodes(leave_out(plan, without))
             }
             Scenario::Replicas => AnyPlan::Nodes(leave_out(Plan::replicated(seed), without)),
+            Scenario::Mixed => AnyPlan::Nodes(leave_out(Plan::mixed(seed), without)),
             Scenario::Unclean => AnyPlan::Nodes(leave_out(Plan::unclean(seed), without)),
             Scenario::Quorum(kind) => AnyPlan::Quorum(QuorumPlan::of(kind, seed)),
         }
@@ -86,6 +90,7 @@ impl FromStr for Scenario {
         let plain = [
             Scenario::DEFAULT,
             Scenario::Replicas,
+            Scenario::Mixed,
             Scenario::Unclean,
             Scenario::Quorum(Kind::Faults),
             Scenario::ELECTIONS,

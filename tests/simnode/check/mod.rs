@@ -2,6 +2,7 @@
 
 pub mod commits;
 pub mod configs;
+pub mod fenced;
 pub mod files;
 pub mod groups;
 pub mod in_sync;

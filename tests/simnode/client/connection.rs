@@ -35,6 +35,8 @@ impl From<io::Error> for CallFault {
 /// See the module's text.
 pub struct Connection {
     socket: Socket,
+    /// The name that it gives itself.
+    client_id: String,
     input: BytesMut,
     sent: i32,
     answered: i32,
@@ -47,9 +49,14 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub async fn open(address: SocketAddr) -> io::Result<Connection> {
-        let socket = Socket::connect(address, CONNECT_LIMIT_MS).await?;
+        Connection::open_as(address, "simnode").await
+    }
+
+    /// Connects, under a name.
+    pub async fn open_as(address: SocketAddr, client_id: &str) -> io::Result<Connection> {
+        let (socket, client_id) = (Socket::connect(address, CONNECT_LIMIT_MS).await?, client_id.to_owned());
         let opened_at_ns = sim::control().now_ns();
-        Ok(Connection { socket, input: BytesMut::new(), sent: 0, answered: 0, opened_at_ns, address })
+        Ok(Connection { socket, client_id, input: BytesMut::new(), sent: 0, answered: 0, opened_at_ns, address })
     }
 
     /// What is asked now.
@@ -59,17 +66,31 @@ impl Connection {
 
     /// Sends a request in the highest version and waits for its answer.
     pub async fn call<R: Request>(&mut self, request: &R, limit_ms: u64) -> Result<R::Response, CallFault> {
+        self.call_at(request, R::KEY.max_version(), limit_ms).await
+    }
+
+    /// The same in another version.
+    pub async fn call_at<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+        limit_ms: u64,
+    ) -> Result<R::Response, CallFault> {
         let exchange = async {
-            self.send(request).await?;
-            self.receive::<R>().await
+            self.send_at(request, version).await?;
+            self.receive_at::<R>(version).await
         };
         timeout_ms(limit_ms, exchange).await.map_err(|_| CallFault::Timeout(limit_ms * sim::MS))?
     }
 
     /// Sends a request. Its answer comes after those to what was sent before.
     pub async fn send<R: Request>(&mut self, request: &R) -> Result<(), CallFault> {
+        self.send_at(request, R::KEY.max_version()).await
+    }
+
+    async fn send_at<R: Request>(&mut self, request: &R, version: i16) -> Result<(), CallFault> {
         self.sent += 1;
-        let encoded = frame::encode_request(request, R::KEY.max_version(), self.sent, Some("simnode"));
+        let encoded = frame::encode_request(request, version, self.sent, Some(&self.client_id));
         let frame = encoded.map_err(|fault| CallFault::Nonsense(format!("{:?}: {fault}", R::KEY)))?;
         self.socket.write_chunks(&mut VecDeque::from(frame.chunks)).await?;
         Ok(())
@@ -77,8 +98,11 @@ impl Connection {
 
     /// The next answer, which is to a request of this kind.
     pub async fn receive<R: Request>(&mut self) -> Result<R::Response, CallFault> {
+        self.receive_at::<R>(R::KEY.max_version()).await
+    }
+
+    async fn receive_at<R: Request>(&mut self, version: i16) -> Result<R::Response, CallFault> {
         let nonsense = |what: String| CallFault::Nonsense(format!("answer to {:?}: {what}", R::KEY));
-        let version = R::KEY.max_version();
         self.answered += 1;
         self.fill(SIZE_LENGTH).await?;
         let size = self.input.split_to(SIZE_LENGTH);

@@ -125,6 +125,7 @@ fn nodes(draws: &mut Draws, controllers: i32, brokers: i32, kind: Kind, is_combi
             shards: 1,
             log_dirs: 1,
             rate_ppm: draws.one(&[0, 0, 200, -200]),
+            is_kafka: false,
         }
     };
     (1..=controllers + brokers).map(node).collect()
