@@ -150,8 +150,8 @@ impl Shared {
         let failed = self.failed.borrow();
         let directories = node.directories();
         let holders: Vec<usize> = (0..directories.len()).filter(|place| has_it(&directories[*place])).collect();
-        match holders.is_empty() {
-            // It was to be made there.
+        match holders.is_empty() || self.plan.has_mover {
+            // It was to be made there, or has been moved from there since the answer.
             true => failed.iter().any(|(failed, _)| failed == id),
             false => holders.iter().any(|place| failed.contains(&(*id, *place))),
         }
