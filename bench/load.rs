@@ -1,5 +1,7 @@
 //! The load: connections that send pre-encoded batches and take what comes back.
 
+#![allow(clippy::disallowed_methods, reason = "a load generator measures time and runs threads")]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
