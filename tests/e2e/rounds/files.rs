@@ -93,9 +93,10 @@ pub fn alter_first_batch(partition: &Path) -> Result<()> {
     let (base, path) = segments(partition)?.into_iter().next().context("a segment")?;
     let mut bytes = fs::read(&path)?;
     let batch = batches(&bytes, base).into_iter().next().context("a batch")?;
-    // The colon in the name stands before its number.
-    let colon = bytes[batch.clone()].iter().position(|byte| *byte == b':').context("a name")?;
-    bytes[batch.start + colon + 1] ^= 1;
+    // A name's colon stands between a word and a number; other bytes may look like it.
+    let is_name = |three: &[u8]| three[0].is_ascii_lowercase() && three[1] == b':' && three[2].is_ascii_digit();
+    let name = bytes[batch.clone()].windows(3).position(is_name).context("a name")?;
+    bytes[batch.start + name + 2] ^= 1;
     let crc = crc32c(&bytes[batch.start + CRC_COUNTS_FROM..batch.end]);
     bytes[batch.start + CRC_AT..batch.start + CRC_COUNTS_FROM].copy_from_slice(&crc.to_be_bytes());
     Ok(fs::write(&path, bytes)?)
