@@ -36,9 +36,12 @@ pub fn wait_for_in_sync(cluster: &mut Cluster, topic: &str, partitions: i32, wan
     outcome.with_context(|| format!("{:?}\n{}", states(&mut client, topic), cluster.explanation()))
 }
 
-/// The batches of a partition's log on a node.
+/// The batches of a partition's log on a node; none as long as it hasn't made it.
 fn batches(cluster: &mut Cluster, node: i32, topic: &str, partition: i32) -> Result<Vec<u8>> {
     let folder = cluster.node(node)?.folder().join("data").join(format!("{topic}-{partition}"));
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
     let mut names: Vec<_> = fs::read_dir(&folder)
         .with_context(|| folder.display().to_string())?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
