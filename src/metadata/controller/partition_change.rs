@@ -149,9 +149,16 @@ impl<'a> PartitionChange<'a> {
         let mut eligible = std::mem::take(&mut self.eligible_leader_replicas);
         eligible.extend_from_slice(self.partition.in_sync_replicas());
         eligible.retain(|id| !self.in_sync_replicas.contains(id) && !self.unclean_replicas.contains(id));
+        eligible.retain(|id| self.stays_replica(*id));
         eligible.sort_unstable();
         eligible.dedup();
         self.eligible_leader_replicas = eligible;
+    }
+
+    /// Whether it has been a replica, and goes on to be one. Kafka keeps who is removed while too few are in sync among the
+    /// eligible ones; added again, with nothing in its log, it would lead at once.
+    fn stays_replica(&self, id: NodeId) -> bool {
+        self.partition.replicas().contains(&id) && self.replicas.contains(&id)
     }
 
     fn is_acceptable(&self, id: NodeId) -> bool {
@@ -169,7 +176,8 @@ impl<'a> PartitionChange<'a> {
 
     fn is_valid_leader(&self, id: NodeId) -> bool {
         // Who was eligible before the feature was turned off still is.
-        let is_eligible = self.in_sync_replicas.is_empty() && self.eligible_leader_replicas.contains(&id);
+        let is_eligible =
+            self.in_sync_replicas.is_empty() && self.eligible_leader_replicas.contains(&id) && self.stays_replica(id);
         (self.in_sync_replicas.contains(&id) || is_eligible) && self.is_acceptable(id)
     }
 
@@ -190,6 +198,7 @@ impl<'a> PartitionChange<'a> {
             && self.in_sync_replicas.is_empty()
             && self.eligible_leader_replicas.is_empty()
             && let [last_known] = self.partition.last_known_elr()
+            && self.stays_replica(*last_known)
             && self.is_acceptable(*last_known)
         {
             return (*last_known, true);
@@ -254,8 +263,11 @@ impl<'a> PartitionChange<'a> {
         let is_leaderless = change.leader == NodeId::NONE.0;
         if is_leaderless && old.last_known_elr().is_empty() {
             change.last_known_elr = Some(vec![old.leader.0]);
-        } else if change.leader >= 0 && !old.last_known_elr().is_empty() {
-            change.last_known_elr = Some(Vec::new());
+        } else if !old.last_known_elr().is_empty() {
+            let is_removed = |id: &NodeId| *id != NodeId::NONE && !self.replicas.contains(id);
+            if change.leader >= 0 || old.last_known_elr().iter().any(is_removed) {
+                change.last_known_elr = Some(Vec::new());
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use ringlog_protocol::messages::incremental_alter_configs_request::{AlterConfigs
 use ringlog_protocol::messages::*;
 use ringlog_protocol::metadata_records::MetadataRecord;
 
+use super::leadership::alter;
 use super::*;
 
 fn reassign(harness: &mut Harness, replicas: &[i32]) {
@@ -52,6 +53,28 @@ fn a_new_target_leaves_what_it_does_not_change_and_elects_nobody_uncleanly() {
     reassign(&mut harness, &[13]);
     assert_eq!(harness.partition("a", 0).leader, before);
     assert!(harness.log.len() <= start + 1);
+}
+
+/// Who was removed while too few were in sync, and comes back with an empty log, is no leader.
+#[test]
+fn replicas_that_are_removed_are_not_eligible_when_they_are_added_again() {
+    let mut harness = Harness::with(|config| config.min_in_sync_replicas = 2);
+    for id in [11, 12, 13] {
+        harness.start(id, 1, -1);
+    }
+    harness.create(vec![assigned("a", &[&[11, 12]])]);
+    reassign(&mut harness, &[13, 12]);
+    harness.kill(12);
+    let grown = alter(&mut harness, "a", 11, &[11, 13], |_| {});
+    assert!(matches!(grown.1, ErrorCode::None | ErrorCode::NewLeaderElected), "{grown:?}");
+    let it = harness.partition("a", 0);
+    assert_eq!((it.leader.0, ids(it.replicas()), ids(it.in_sync_replicas())), (13, vec![13, 12], vec![13]));
+    assert_eq!(ids(it.eligible_leader_replicas()), [12]);
+    harness.kill(13);
+    let it = harness.partition("a", 0);
+    assert_eq!((it.leader.0, ids(it.eligible_leader_replicas())), (-1, vec![12, 13]));
+    reassign(&mut harness, &[11, 13, 12]);
+    assert_eq!(harness.partition("a", 0).leader.0, -1);
 }
 
 #[test]
