@@ -149,16 +149,16 @@ impl<'a> PartitionChange<'a> {
         let mut eligible = std::mem::take(&mut self.eligible_leader_replicas);
         eligible.extend_from_slice(self.partition.in_sync_replicas());
         eligible.retain(|id| !self.in_sync_replicas.contains(id) && !self.unclean_replicas.contains(id));
-        eligible.retain(|id| self.stays_replica(*id));
+        eligible.retain(|id| !self.is_added(*id));
         eligible.sort_unstable();
         eligible.dedup();
         self.eligible_leader_replicas = eligible;
     }
 
-    /// Whether it has been a replica, and goes on to be one. Kafka keeps who is removed while too few are in sync among the
-    /// eligible ones; added again, with nothing in its log, it would lead at once.
-    fn stays_replica(&self, id: NodeId) -> bool {
-        self.partition.replicas().contains(&id) && self.replicas.contains(&id)
+    /// Whether it becomes a replica by this change. Who is removed while too few are in sync stays among the eligible ones,
+    /// or is the last known leader; added again it has nothing in its log, and must not lead. (Kafka elects it.)
+    fn is_added(&self, id: NodeId) -> bool {
+        self.replicas.contains(&id) && !self.partition.replicas().contains(&id)
     }
 
     fn is_acceptable(&self, id: NodeId) -> bool {
@@ -177,7 +177,7 @@ impl<'a> PartitionChange<'a> {
     fn is_valid_leader(&self, id: NodeId) -> bool {
         // Who was eligible before the feature was turned off still is.
         let is_eligible =
-            self.in_sync_replicas.is_empty() && self.eligible_leader_replicas.contains(&id) && self.stays_replica(id);
+            self.in_sync_replicas.is_empty() && self.eligible_leader_replicas.contains(&id) && !self.is_added(id);
         (self.in_sync_replicas.contains(&id) || is_eligible) && self.is_acceptable(id)
     }
 
@@ -198,7 +198,7 @@ impl<'a> PartitionChange<'a> {
             && self.in_sync_replicas.is_empty()
             && self.eligible_leader_replicas.is_empty()
             && let [last_known] = self.partition.last_known_elr()
-            && self.stays_replica(*last_known)
+            && !self.is_added(*last_known)
             && self.is_acceptable(*last_known)
         {
             return (*last_known, true);
@@ -264,8 +264,7 @@ impl<'a> PartitionChange<'a> {
         if is_leaderless && old.last_known_elr().is_empty() {
             change.last_known_elr = Some(vec![old.leader.0]);
         } else if !old.last_known_elr().is_empty() {
-            let is_removed = |id: &NodeId| *id != NodeId::NONE && !self.replicas.contains(id);
-            if change.leader >= 0 || old.last_known_elr().iter().any(is_removed) {
+            if change.leader >= 0 || old.last_known_elr().iter().any(|id| self.is_added(*id)) {
                 change.last_known_elr = Some(Vec::new());
             }
         }

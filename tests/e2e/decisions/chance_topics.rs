@@ -6,7 +6,7 @@ use ringlog_protocol::messages::create_topics_request::CreatableTopic;
 use ringlog_protocol::messages::elect_leaders_request::TopicPartitions;
 use ringlog_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use ringlog_protocol::messages::*;
-use ringlog_types::{NodeId, Uuid};
+use ringlog_types::{NodeId, PartitionIndex, TopicIdPartition, Uuid};
 
 use super::chance::{Chance, Found};
 use super::requests::{self, text};
@@ -195,8 +195,15 @@ impl Chance {
             let present: Vec<i32> = found.partition.replicas().iter().map(|id| id.0).collect();
             replicas = self.some(&present, present.len());
         }
-        let replicas = (!is_cancelled).then_some(replicas);
         let index = self.about(found.id.partition.0);
+        let id = TopicIdPartition { partition: PartitionIndex(index), ..found.id };
+        if let Some(partition) = image.topics.partition(id) {
+            // Kafka may elect who was removed while it was eligible, or led last, and has nothing in its log any more.
+            let known = partition.eligible_leader_replicas().iter().chain(partition.last_known_elr());
+            let gone: Vec<NodeId> = known.copied().filter(|id| !partition.replicas().contains(id)).collect();
+            replicas.retain(|id| !gone.contains(&NodeId(*id)));
+        }
+        let replicas = (!is_cancelled).then_some(replicas);
         requests::reassign(found.topic, index, replicas.as_deref(), !self.percent(15))
     }
 
