@@ -263,10 +263,10 @@ impl<'a> PartitionChange<'a> {
         let is_leaderless = change.leader == NodeId::NONE.0;
         if is_leaderless && old.last_known_elr().is_empty() {
             change.last_known_elr = Some(vec![old.leader.0]);
-        } else if !old.last_known_elr().is_empty() {
-            if change.leader >= 0 || old.last_known_elr().iter().any(|id| self.is_added(*id)) {
-                change.last_known_elr = Some(Vec::new());
-            }
+        } else if !old.last_known_elr().is_empty()
+            && (change.leader >= 0 || old.last_known_elr().iter().any(|id| self.is_added(*id)))
+        {
+            change.last_known_elr = Some(Vec::new());
         }
     }
 
