@@ -203,27 +203,18 @@ pub mod list_offsets_timestamp {
 impl Log {
     /// A log from what recovery found.
     pub fn open(opened: OpenedLog, now: TimestampMs) -> Log {
-        let OpenedLog {
-            sealed,
-            active,
-            log_start_offset,
-            log_end_offset,
-            recovery_point,
-            checkpointed_recovery_point,
-            leader_epochs,
-            producers,
-        } = opened;
-        assert!(log_end_offset >= active.base_offset, "the log ends before its last segment starts");
-        assert!(sealed.last().is_none_or(|last| last.base_offset < active.base_offset), "segments out of order");
+        let begins = opened.active.base_offset;
+        assert!(opened.log_end_offset >= begins, "the log ends before its last segment starts");
+        assert!(opened.sealed.last().is_none_or(|last| last.base_offset < begins), "segments out of order");
         Log {
-            sealed,
-            active,
-            log_start_offset,
-            log_end_offset,
-            recovery_point,
-            checkpointed_recovery_point,
-            leader_epochs,
-            producers,
+            sealed: opened.sealed,
+            active: opened.active,
+            log_start_offset: opened.log_start_offset,
+            log_end_offset: opened.log_end_offset,
+            recovery_point: opened.recovery_point,
+            checkpointed_recovery_point: opened.checkpointed_recovery_point,
+            leader_epochs: opened.leader_epochs,
+            producers: opened.producers,
             last_flush: now,
             jitter_seed: 0,
         }

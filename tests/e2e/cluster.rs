@@ -339,6 +339,12 @@ impl Cluster {
         self.wait_until_all_have(goal)
     }
 
+    /// [`Cluster::wait_until_caught_up`]; the offset below which all have everything.
+    fn wait_until_all_have_what_is_committed(&mut self) -> Result<i64> {
+        let goal = self.wait_for_leader()?.high_watermark;
+        self.wait_until_all_have(goal).map(|_| goal)
+    }
+
     /// Waits until every controller that runs has what is below this offset.
     fn wait_until_all_have(&mut self, goal: i64) -> Result<QuorumView> {
         let running: Vec<i32> = self
@@ -353,8 +359,7 @@ impl Cluster {
 
     /// All controllers that run hold the same bytes up to the high watermark, and `kafka-dump-log` reads them.
     pub fn check_logs(&mut self) -> Result<()> {
-        let end = self.wait_for_leader()?.high_watermark;
-        self.wait_until_all_have(end)?;
+        let end = self.wait_until_all_have_what_is_committed()?;
         let running = |node: &&Node| node.is_started() && !self.paused.contains(&node.id());
         self.compare_logs(end, &running)?;
         let folder = crate::paths::scratch("live")?;
@@ -378,8 +383,7 @@ impl Cluster {
 
     /// Stops everything in order. What is on the disks then is what Kafka's tools read, to the last byte.
     pub fn stop_and_check(&mut self) -> Result<()> {
-        let end = self.wait_for_leader()?.high_watermark;
-        self.wait_until_all_have(end)?;
+        let end = self.wait_until_all_have_what_is_committed()?;
         let killed = self.stop()?;
         self.compare_logs(end, &|_| true)?;
         for node in self.controller_nodes().filter(|node| !killed.contains(&node.id())) {
