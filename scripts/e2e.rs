@@ -99,6 +99,7 @@ fn tests(arguments: &[&str]) -> Command {
 /// Runs all programs, some at a time: they wait most of their time.
 fn run_in_lanes(command: impl Fn(&str) -> Result<Command> + Sync) -> Result<()> {
     run_command(&mut tests(&["--no-run"]))?;
+    run_command(&mut tests(&["--lib"]))?;
     let mut programs = programs()?;
     programs.sort_by_key(|name| LONGEST.iter().position(|it| it == name).unwrap_or(LONGEST.len()));
     let queue = Mutex::new(programs.into_iter());

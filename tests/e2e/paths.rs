@@ -14,10 +14,18 @@ pub fn here() -> &'static Path {
 }
 
 /// Cargo's target folder, from the place of the running program: `target/PROFILE/deps/TEST` or `target/PROFILE/BENCH`.
+///
+/// Not by the `CACHEDIR.TAG` that Cargo puts into a target folder: it doesn't when the folder is there already, as it is
+/// when a build of the simulator in `target/ringlog_sim` came first.
 pub fn target() -> Result<PathBuf> {
-    let program = env::current_exe()?;
-    let is_target = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
-    Ok(program.ancestors().skip(1).find(is_target).context("the program lies in a target folder")?.to_path_buf())
+    target_of(&env::current_exe()?)
+}
+
+fn target_of(program: &Path) -> Result<PathBuf> {
+    let folder = program.parent().context("a program lies in a folder")?;
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    let target = profile.and_then(Path::parent).context("the program lies in a target folder")?;
+    Ok(target.to_path_buf())
 }
 
 /// What the tests build and write goes here.
@@ -99,4 +107,16 @@ fn next_port() -> u16 {
     let begin = process::id().wrapping_mul(997);
     let tried = begin.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
     FIRST_PORT + u16::try_from(tried % u32::from(PORTS)).expect("less than the number of ports")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_know_their_target_folder() {
+        for program in ["/a/target/debug/deps/rounds-1", "/a/target/quick/replication"] {
+            assert_eq!(target_of(Path::new(program)).unwrap(), Path::new("/a/target"));
+        }
+    }
 }
