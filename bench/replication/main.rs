@@ -4,17 +4,20 @@
 #![allow(clippy::disallowed_methods, reason = "a load generator measures time and runs threads")]
 
 mod catch_up;
+mod full_load;
 mod measure;
 mod prober;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
 use ringlog_bench::sides::{self, Numbers, Side};
 use ringlog_e2e_tests::node::Kind;
 
-/// Measures brokers with replicas: failover, controlled shutdown, coming back with many partitions, catching up.
+/// Measures brokers with replicas: failover, controlled shutdown, coming back with many partitions, catching up, long
+/// full load.
 #[derive(Debug, Parser)]
 #[command(name = "replication")]
 struct Options {
@@ -24,7 +27,7 @@ struct Options {
     /// Measure nothing but this side.
     #[arg(long, value_parser = ["ringlog", "kafka"], conflicts_with = "against")]
     only: Option<String>,
-    /// Parts of the measurement, separated by commas: `failover`, `shutdown`, `many`, `catch-up`.
+    /// Parts of the measurement, separated by commas: `failover`, `shutdown`, `many`, `catch-up`, `full-load`.
     #[arg(long, value_delimiter = ',', default_value = "failover,shutdown,many")]
     parts: Vec<String>,
     /// How often a leader is killed, per measurement.
@@ -48,6 +51,9 @@ struct Options {
     /// What clients produce meanwhile, in megabytes a second.
     #[arg(long, default_value_t = 5.0)]
     meanwhile_mb_s: f64,
+    /// How long the full load lasts, in minutes.
+    #[arg(long, default_value_t = 60.0)]
+    minutes: f64,
     /// Kafka's heap.
     #[arg(long, default_value = "1g")]
     heap: String,
@@ -83,6 +89,7 @@ fn measure(options: &Options, part: &str, side: &Side) -> Result<Numbers> {
             measure::many(side, if of_kafka { options.partitions_of_kafka } else { options.partitions })
         }
         "catch-up" => catch_up::catch_up(side, options.missed_gb * 1e9, options.meanwhile_mb_s * 1e6),
-        _ => bail!("parts are failover, shutdown, many, catch-up; not {part}"),
+        "full-load" => full_load::full_load(side, Duration::from_secs_f64(options.minutes * 60.0)),
+        _ => bail!("parts are failover, shutdown, many, catch-up, full-load; not {part}"),
     }
 }

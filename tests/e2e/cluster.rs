@@ -273,10 +273,9 @@ impl Cluster {
         Ok(Client::connect(&self.bootstrap(), ClientOptions::default())?)
     }
 
-    /// As many replicas as a topic can have here: Ringlog's brokers don't replicate yet.
+    /// As many replicas as a topic can have here, and as are usual.
     pub fn replicas(&self) -> i16 {
-        let brokers = || self.nodes.values().filter(|node| node.roles().is_broker());
-        if brokers().any(|node| node.kind() == Kind::Ringlog) { 1 } else { brokers().count().min(3) as i16 }
+        self.nodes.values().filter(|node| node.roles().is_broker()).count().min(3) as i16
     }
 
     /// Makes a node stand still.

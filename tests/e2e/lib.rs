@@ -21,6 +21,7 @@ pub mod paths;
 pub mod place;
 pub mod programs;
 pub mod quorum_view;
+pub mod quorum_watch;
 pub mod replicas;
 pub mod small_disk;
 pub mod tool;

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use ringlog_protocol::records::BatchIter;
+use bytes::Bytes;
+use ringlog_protocol::metadata_records::MetadataRecord;
+use ringlog_protocol::records::{BatchIter, BatchRef, Scratch};
 
 /// The batches of a metadata log by base offset.
 #[derive(Debug, Default)]
@@ -73,6 +75,23 @@ impl MetadataLog {
         self.batches.values().next_back().map_or(self.last_segment, |batch| batch.next_offset)
     }
 
+    /// All records but those of control batches, as they follow each other.
+    pub fn records(&self) -> Result<Vec<MetadataRecord>> {
+        let mut scratch = Scratch::new(1 << 24);
+        let mut records = Vec::new();
+        for batch in self.batches.values() {
+            let batch = BatchRef::parse(&batch.bytes)?;
+            if batch.header.is_control() {
+                continue;
+            }
+            for record in batch.records(&mut scratch)? {
+                let value = record?.value.context("a record without a value")?;
+                records.push(MetadataRecord::decode_framed(Bytes::copy_from_slice(value))?.0);
+            }
+        }
+        Ok(records)
+    }
+
     /// The bytes of all batches.
     pub fn size(&self) -> usize {
         self.batches.values().map(|batch| batch.bytes.len()).sum()
@@ -136,6 +155,49 @@ pub fn snapshots(folder: &Path) -> Result<Vec<PathBuf>> {
 /// The offset that a snapshot ends at, by its name.
 pub fn snapshot_end(snapshot: &Path) -> Option<i64> {
     snapshot.file_stem()?.to_str()?.split_once('-')?.0.parse().ok()
+}
+
+/// What a snapshot holds, in an order that doesn't depend on who wrote it: keys and values of all records.
+fn content(snapshot: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let bytes = fs::read(snapshot)?;
+    let mut scratch = Scratch::new(1 << 24);
+    let mut content = Vec::new();
+    for batch in BatchIter::new(&bytes) {
+        let batch = batch?;
+        batch.verify_crc()?;
+        for record in batch.records(&mut scratch)? {
+            let record = record?;
+            content.push((record.key.unwrap_or_default().to_vec(), record.value.unwrap_or_default().to_vec()));
+        }
+    }
+    content.sort();
+    Ok(content)
+}
+
+/// Snapshots of several nodes that end at the same offset hold the same. How many of the first node's were compared.
+pub fn compare_snapshots(first: (i32, &Path), others: &[(i32, PathBuf)]) -> Result<usize> {
+    let mut compared = 0;
+    for snapshot in snapshots(first.1)? {
+        let name = snapshot.file_name().context("a file has a name")?;
+        for (id, folder) in others {
+            let other = folder.join(name);
+            if !other.is_file() {
+                continue;
+            }
+            let (one, another) = (content(&snapshot)?, content(&other)?);
+            let different = || one.iter().zip(&another).find(|(one, another)| one != another);
+            ensure!(
+                one == another,
+                "snapshots {name:?} of {} and {id} differ, with {} and {} records: {:?}",
+                first.0,
+                one.len(),
+                another.len(),
+                different()
+            );
+            compared += 1;
+        }
+    }
+    Ok(compared)
 }
 
 fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {

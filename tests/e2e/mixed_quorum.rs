@@ -14,8 +14,9 @@ use anyhow::{Context, Result, ensure};
 use ringlog_e2e_tests::cluster::{self, Cluster, ClusterPlan, PATIENCE, Voters};
 use ringlog_e2e_tests::jvm::Jvm;
 use ringlog_e2e_tests::metadata_log::{self, MetadataLog};
-use ringlog_e2e_tests::node::{Kind, Roles};
+use ringlog_e2e_tests::node::{Kind, Node, Roles};
 use ringlog_e2e_tests::programs::Program;
+use ringlog_e2e_tests::quorum_watch::QuorumWatch;
 use ringlog_e2e_tests::topics::{Creator, TopicPlan};
 use ringlog_e2e_tests::wait_until;
 
@@ -30,17 +31,19 @@ fn size() -> usize {
 }
 
 /// All controllers become the other program, one by one, and back again; each newcomer leads for a while. The one that
-/// begins a round hands its snapshot to one of the other kind.
+/// begins a round hands its snapshot to one of the other kind. A broker of each kind looks on.
 #[test]
 fn controllers_are_replaced_one_by_one() -> Result<()> {
     let _turn = cluster::turn();
     let mut cluster = ClusterPlan::new("mixed", Voters::Static)
-        .settings("metadata.log.max.record.bytes.between.snapshots=50000")
+        // So small that two nodes often make one of the same offset.
+        .settings("metadata.log.max.record.bytes.between.snapshots=500")
         .settings("broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500")
         .controllers(3, &[Kind::Kafka], Roles::Controller)
-        .brokers(1, &[Kind::Kafka])
+        .brokers(2, &[Kind::Kafka, Kind::under_test()])
         .prepare()?;
     cluster.start()?;
+    let watch = QuorumWatch::start(&cluster);
     let plan = TopicPlan { ballast_bytes: 2000, ..TopicPlan::replicated(1) };
     let creator = Creator::start(&cluster.bootstrap(), "made", plan);
     for _ in 0..rounds() {
@@ -58,7 +61,29 @@ fn controllers_are_replaced_one_by_one() -> Result<()> {
     let (count, longest) = creator.finish(&brokers)?;
     println!("{count} topics; the longest took {longest:?}");
     cluster.check_logs()?;
-    cluster.stop_and_check()
+    println!("{:?}", watch.finish()?);
+    let committed = cluster.wait_until_caught_up()?.high_watermark;
+    cluster.stop_and_check()?;
+    check_observers(&cluster, committed)
+}
+
+/// Who looks on has the log that the voters have, and makes the snapshots that the other program makes.
+fn check_observers(cluster: &Cluster, committed: i64) -> Result<()> {
+    let read = |node: &Node| Ok::<_, anyhow::Error>((node.id(), MetadataLog::read(&node.metadata_folder())?));
+    let controller = cluster.controller_nodes().next().context("a controller")?;
+    for observer in cluster.nodes().filter(|node| node.roles() == Roles::Broker) {
+        let logs = [read(controller)?, read(observer)?];
+        let end = committed.min(logs[1].1.end());
+        let compared = metadata_log::compare(&logs, end)?;
+        println!("{compared} batches of {} compared, to {end} of {committed}", observer.id());
+        // What a controller keeps is of the program that it was then.
+        let others = cluster.nodes().filter(|node| node.id() != observer.id());
+        let others: Vec<_> = others.map(|node| (node.id(), node.metadata_folder())).collect();
+        let compared = metadata_log::compare_snapshots((observer.id(), &observer.metadata_folder()), &others)?;
+        println!("{compared} snapshots of {} compared", observer.id());
+        ensure!(compared > 0, "node {} never made a snapshot of an offset that another one made one of", observer.id());
+    }
+    Ok(())
 }
 
 fn replace(cluster: &mut Cluster, id: i32, kind: Kind, creator: &Creator) -> Result<()> {

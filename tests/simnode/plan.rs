@@ -365,6 +365,11 @@ impl Plan {
         self.properties.iter().rev().find(|(known, _)| *known == key).map(|(_, value)| value.as_str())
     }
 
+    /// How long a follower waits for an answer of its leader.
+    pub fn replica_socket_timeout_ms(&self) -> u64 {
+        self.property("replica.socket.timeout.ms").and_then(|value| value.parse().ok()).unwrap_or(30_000)
+    }
+
     /// Whether some producer to a topic wants answers.
     pub fn is_answered(&self, topic: usize) -> bool {
         self.producers.iter().any(|producer| producer.topic == topic && producer.acks != 0)

@@ -87,10 +87,12 @@ fn leave_out_kind(plan: &mut Plan, Parts { kind, places }: &Parts) {
     let least = places.first().copied().unwrap_or(usize::MAX);
     match kind {
         Kind::Nodes => {
-            // All controllers, and a broker.
+            // All controllers, and as many brokers as there are to be replicas.
             let stays = plan.nodes.iter().rposition(|node| node.is_controller).map_or(0, |last| last + 1);
-            let broker = plan.nodes.iter().position(|node| node.is_broker).map_or(0, |first| first + 1);
-            plan.nodes.truncate(least.max(stays).max(broker));
+            let wanted = usize::try_from(plan.replicas).unwrap_or(1).max(1);
+            let brokers = plan.nodes.iter().enumerate().filter(|(_, node)| node.is_broker).map(|(place, _)| place + 1);
+            let enough = brokers.take(wanted).last().unwrap_or(0);
+            plan.nodes.truncate(least.max(stays).max(enough));
             let nodes = plan.nodes.len();
             plan.faults.retain(|planned| touches(&planned.fault).into_iter().all(|node| node < nodes));
         }

@@ -232,8 +232,7 @@ impl Replica {
             if self.must_rest.take() && !self.rest().await {
                 break;
             }
-            let end_offset = self.partition.borrow().log().log_end_offset();
-            match self.write_once(end_offset).await {
+            match self.write_once().await {
                 Ok(()) => drop(self.stuck.take()),
                 Err(error) => self.on_trouble("writing failed", &error),
             }
@@ -279,10 +278,16 @@ impl Replica {
         self.stuck.borrow().is_some()
     }
 
-    /// One pass: everything before `end_offset` to the device, then the partition hears of it.
-    async fn write_once(self: &Rc<Self>, end_offset: Offset) -> io::Result<()> {
+    /// One pass: everything that was appended to the device, then the partition hears of it.
+    async fn write_once(self: &Rc<Self>) -> io::Result<()> {
         let config = self.config.borrow().clone();
-        let must_flush = self.partition.borrow().log().must_flush(&config);
+        // Others append while this waits. What the pass finds is what the partition is told of afterwards: nobody comes by
+        // for records that are written already.
+        self.store().remove_old_indexes().await?;
+        let (end_offset, must_flush) = {
+            let partition = self.partition.borrow();
+            (partition.log().log_end_offset(), partition.log().must_flush(&config))
+        };
         self.store().write_out().await?;
         for roll in self.store().take_finished() {
             ring::spawn_detached(self.clone().finish_segment(roll));

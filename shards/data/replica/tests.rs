@@ -134,6 +134,23 @@ fn a_follower_has_what_its_leader_has_byte_for_byte_and_goes_back_where_it_is_to
 }
 
 #[test]
+fn what_is_appended_while_old_index_files_go_is_told_of() {
+    on_executor("replica-old-indexes", |directory| async move {
+        for name in ["00000000000000000000.index", "00000000000000000000.timeindex"] {
+            std::fs::write(directory.join(name), [0; 24]).unwrap();
+        }
+        let replica = leader(directory, &[LOCAL]);
+        replica.store().has_old_indexes();
+        append(&replica);
+        // The pass begins, and a thread apart removes the files.
+        ring::yield_now().await;
+        append(&replica);
+        replica.written_out().await;
+        assert_eq!(replica.durable_end_offset(), Offset(2));
+    });
+}
+
+#[test]
 fn a_follower_that_is_far_behind_begins_anew() {
     on_executor("replica-anew", |directory| async move {
         let (bytes, _) = led(directory.join("leader")).await;

@@ -164,7 +164,8 @@ impl SegmentStore {
         self.indexes.old.set(Some(self.tails.active().base_offset));
     }
 
-    pub(super) async fn remove_old_indexes(&self) -> io::Result<()> {
+    /// Removes them. A pass does so, too; who has to know what a pass will find calls this first, as it lets others run.
+    pub async fn remove_old_indexes(&self) -> io::Result<()> {
         let Some(base_offset) = self.indexes.old.get() else { return Ok(()) };
         remove_indexes(&self.directory(), base_offset).await.map_err(|fault| fault.source)?;
         self.indexes.old.set(None);

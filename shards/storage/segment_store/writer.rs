@@ -33,7 +33,8 @@ impl HoldsFrames for SegmentStore {
 }
 
 impl SegmentStore {
-    /// Writes everything that was appended before the call. One pass runs at a time: the caller sees to it.
+    /// Writes everything that was appended before the call, and no more unless index files of before have to go first
+    /// ([`SegmentStore::remove_old_indexes`]). One pass runs at a time: the caller sees to it.
     pub async fn write_out(self: &Rc<Self>) -> io::Result<()> {
         assert!(!self.writer.is_writing.replace(true), "one write pass at a time");
         let outcome = self.write_pass().await;
