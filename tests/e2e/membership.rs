@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use ringlog_e2e_tests::cluster::{self, Cluster, ClusterPlan, PATIENCE, Voters};
 use ringlog_e2e_tests::jvm::Jvm;
 use ringlog_e2e_tests::node::{Kind, Roles};
+use ringlog_e2e_tests::quorum_watch::QuorumWatch;
 use ringlog_e2e_tests::topics::{self, Creator, TopicPlan};
 use ringlog_e2e_tests::wait_until;
 use ringlog_types::Uuid;
@@ -32,6 +33,7 @@ fn voters_come_and_go() -> Result<()> {
         .brokers(1, &Kind::brokers()?)
         .prepare()?;
     cluster.start()?;
+    let watch = QuorumWatch::start(&cluster);
     ensure!(voters(&mut cluster)? == BTreeSet::from([1]), "the first controller begins alone");
     let creator = Creator::start(&cluster.bootstrap(), "made", TopicPlan::replicated(1));
     for _ in 0..rounds() {
@@ -45,6 +47,7 @@ fn voters_come_and_go() -> Result<()> {
     let (count, longest) = creator.finish(&brokers)?;
     println!("{count} topics; the longest took {longest:?}");
     cluster.check_logs()?;
+    println!("{:?}", watch.finish()?);
     cluster.stop_and_check()
 }
 

@@ -157,8 +157,9 @@ pub fn snapshot_end(snapshot: &Path) -> Option<i64> {
     snapshot.file_stem()?.to_str()?.split_once('-')?.0.parse().ok()
 }
 
-/// What a snapshot holds, in an order that doesn't depend on who wrote it: keys and values of all records.
-fn content(snapshot: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// What a snapshot holds, told in an order that doesn't depend on who wrote it: Kafka keeps much in maps whose order is
+/// another in each process.
+fn content(snapshot: &Path) -> Result<Vec<String>> {
     let bytes = fs::read(snapshot)?;
     let mut scratch = Scratch::new(1 << 24);
     let mut content = Vec::new();
@@ -167,11 +168,30 @@ fn content(snapshot: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         batch.verify_crc()?;
         for record in batch.records(&mut scratch)? {
             let record = record?;
-            content.push((record.key.unwrap_or_default().to_vec(), record.value.unwrap_or_default().to_vec()));
+            let value = Bytes::copy_from_slice(record.value.unwrap_or_default());
+            content.push(match batch.header.is_control() {
+                true => format!("{:?} {value:?}", record.key),
+                false => told(MetadataRecord::decode_framed(value)?),
+            });
         }
     }
     content.sort();
     Ok(content)
+}
+
+fn told((mut record, version): (MetadataRecord, i16)) -> String {
+    match &mut record {
+        MetadataRecord::RegisterBroker(record) => {
+            record.features.sort_by(|one, other| one.name.cmp(&other.name));
+            record.end_points.sort_by(|one, other| one.name.cmp(&other.name));
+        }
+        MetadataRecord::RegisterController(record) => {
+            record.features.sort_by(|one, other| one.name.cmp(&other.name));
+            record.end_points.sort_by(|one, other| one.name.cmp(&other.name));
+        }
+        _ => {}
+    }
+    format!("version {version} of {record:?}")
 }
 
 /// Snapshots of several nodes that end at the same offset hold the same. How many of the first node's were compared.

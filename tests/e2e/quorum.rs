@@ -18,6 +18,7 @@ use ringlog_e2e_tests::cluster::{self, Cluster, ClusterPlan, PATIENCE, Voters};
 use ringlog_e2e_tests::jvm::Jvm;
 use ringlog_e2e_tests::metadata_log::{self, MetadataLog};
 use ringlog_e2e_tests::node::{Kind, Roles};
+use ringlog_e2e_tests::quorum_watch::QuorumWatch;
 use ringlog_e2e_tests::topics::{self, Creator, TopicPlan};
 use ringlog_e2e_tests::wait_until;
 
@@ -41,6 +42,7 @@ fn the_quorum_does_what_a_majority_can() -> Result<()> {
         .brokers(3, &Kind::brokers()?)
         .prepare()?;
     cluster.start()?;
+    let watch = QuorumWatch::start(&cluster);
     cluster.check_status()?;
     cluster.check_replication()?;
     let plan = TopicPlan::replicated(cluster.replicas());
@@ -57,6 +59,7 @@ fn the_quorum_does_what_a_majority_can() -> Result<()> {
     println!("{count} topics; the longest took {longest:?}");
     majority_dies(&mut cluster, &plan).context("the majority dies")?;
     cluster.check_logs()?;
+    println!("{:?}", watch.finish()?);
     cluster.stop_and_check()
 }
 
