@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
@@ -27,6 +28,8 @@ const FETCH_VERSION: i16 = 12;
 const FETCH_MAX_BYTES: i32 = 16 * 1024 * 1024;
 const FETCH_PARTITION_MAX_BYTES: i32 = 1024 * 1024;
 const FETCH_WAIT_MS: i32 = 500;
+/// How long a new topic may take.
+const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Nothing new for so long means that a consumer has all there is.
 const CONSUME_STALL: Duration = Duration::from_secs(20);
 const HIGHEST_LATENCY_US: u64 = 60_000_000;
@@ -90,8 +93,14 @@ impl Load {
             // 36: a run before this one made it.
             ensure!(topic.error_code == 0 || topic.error_code == 36, "the topic can't be made: {}", topic.error_code);
         }
+        self.wait_until_taken()
+    }
+
+    /// Waits until all partitions have leaders, and each of these has taken a record.
+    pub fn wait_until_taken(&self) -> anyhow::Result<()> {
+        let mut client = Client::connect(&self.nodes[0], ClientOptions::default())?;
         let asked = Instant::now();
-        while asked.elapsed() < Duration::from_secs(30) {
+        while asked.elapsed() < READY_WITHIN {
             let ready = (0..self.partitions).all(|partition| client.leader(&self.topic, partition).is_ok());
             if ready && self.first_records_are_taken()? {
                 return Ok(());
@@ -154,10 +163,15 @@ impl Load {
         self.produce_until(|| Instant::now() >= until)
     }
 
-    /// Produces until it is over.
+    /// Produces until it is over, or a connection fails: the others don't go on without it.
     pub fn produce_until(&self, is_over: impl Fn() -> bool + Send + Sync) -> anyhow::Result<Flow> {
         let (batch, records) = self.batch();
-        self.run(|index| self.produce_on(index, &batch, records, &is_over))
+        let has_failed = AtomicBool::new(false);
+        let is_over = || is_over() || has_failed.load(Ordering::Relaxed);
+        self.run(|index| {
+            let worker = self.produce_on(index, &batch, records, &is_over);
+            worker.inspect_err(|_| has_failed.store(true, Ordering::Relaxed))
+        })
     }
 
     fn batch(&self) -> (Bytes, u64) {

@@ -55,6 +55,7 @@ pub fn catch_up(side: &Side, missed_bytes: f64, rate_bytes_s: f64) -> Result<Num
         rate_bytes_s: None,
         fsync: false,
     };
+    at_full_speed.wait_until_taken()?;
     let mut missed = 0.0;
     while missed < missed_bytes {
         missed += at_full_speed.produce(Duration::from_secs(1))?.bytes as f64;

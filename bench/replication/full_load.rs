@@ -52,6 +52,7 @@ pub fn full_load(side: &Side, time: Duration) -> Result<Numbers> {
         rate_bytes_s: None,
         fsync: false,
     };
+    load.wait_until_taken()?;
     let before = written(&mut cluster)?;
     let produced = load.produce(time);
     let after = written(&mut cluster)?;
