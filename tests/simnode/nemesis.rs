@@ -57,6 +57,29 @@ impl Fault {
         matches!(self, Fault::PowerOff { .. } | Fault::PowerOffAll)
     }
 
+    /// Whether an answer may get lost without the end of its connection being noticed.
+    pub fn loses_answers(&self) -> bool {
+        match self {
+            Fault::PowerOff { .. }
+            | Fault::PowerOffAll
+            | Fault::Cut { .. }
+            | Fault::Isolate { .. }
+            | Fault::PartFromBrokers { .. }
+            | Fault::Lossy { .. } => true,
+            Fault::Kill { .. }
+            | Fault::KillAll
+            | Fault::Stop { .. }
+            | Fault::Pause { .. }
+            | Fault::StandStill { .. }
+            | Fault::Reset { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::HangingDisk { .. }
+            | Fault::FailingDisk { .. }
+            | Fault::FullDisk { .. }
+            | Fault::FewDescriptors { .. } => false,
+        }
+    }
+
     /// The node whose disk it is about.
     pub fn disk(&self) -> Option<usize> {
         match self {

@@ -365,8 +365,11 @@ impl Plan {
         self.properties.iter().rev().find(|(known, _)| *known == key).map(|(_, value)| value.as_str())
     }
 
-    /// How long a follower waits for an answer of its leader.
-    pub fn replica_socket_timeout_ms(&self) -> u64 {
+    /// How long a follower may wait for an answer of its leader that got lost: not at all where none gets lost.
+    pub fn lost_answer_ms(&self) -> u64 {
+        if !self.faults.iter().any(|planned| planned.fault.loses_answers()) {
+            return 0;
+        }
         self.property("replica.socket.timeout.ms").and_then(|value| value.parse().ok()).unwrap_or(30_000)
     }
 

@@ -219,7 +219,7 @@ impl Consumer {
             let Some(since_ns) = since_ns.map(|since_ns| since_ns.max(healed_at_ns).max(begun_ns)) else { continue };
             // Who follows waits for an answer that got lost, and whoever reads there waits, too.
             let is_near = self.preferred.borrow().contains_key(partition);
-            let lost_ns = if is_near { self.shared.plan.replica_socket_timeout_ms() * sim::MS } else { 0 };
+            let lost_ns = if is_near { self.shared.plan.lost_answer_ms() * sim::MS } else { 0 };
             if now_ns.saturating_sub(since_ns) > NOTICED_WITHIN_NS + lost_ns {
                 let waited_ms = (now_ns - since_ns) / sim::MS;
                 self.shared.complain(format!(

@@ -68,6 +68,8 @@ pub struct Producer {
     queues: RefCell<BTreeMap<i32, Queue>>,
     /// Leaders have changed, or a connection failed: ask again.
     is_stale: Cell<bool>,
+    /// Topic, epoch and leader of each partition: the newest that was told.
+    newest_leaders: RefCell<BTreeMap<i32, (Uuid, i32, i32)>>,
 }
 
 /// Runs a producer to the end of the run, and until all that it has begun is acknowledged.
@@ -75,8 +77,14 @@ pub async fn run(shared: Rc<Shared>, number: u32) {
     let plan = shared.plan.producers[number as usize].clone();
     let partitions = shared.plan.topics[plan.topic].partitions;
     let queues = (0..partitions).map(|partition| (partition, Queue::default())).collect();
-    let producer =
-        Producer { number, plan, shared: shared.clone(), queues: RefCell::new(queues), is_stale: Cell::new(false) };
+    let producer = Producer {
+        number,
+        plan,
+        shared: shared.clone(),
+        queues: RefCell::new(queues),
+        is_stale: Cell::new(false),
+        newest_leaders: RefCell::default(),
+    };
     let producer = Rc::new(producer);
     while !(shared.is_over.get() && producer.has_nothing_left()) {
         let (found, has_leaders) = producer.routes(partitions).await;
@@ -116,12 +124,25 @@ impl Producer {
         let route = route(&self.shared, name, partitions).await.unwrap_or_default();
         let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for (partition, leader) in route.leaders {
+            let epoch = route.epochs.get(&partition).copied().unwrap_or(-1);
+            let mut newest = self.newest_leaders.borrow_mut();
+            let known = newest.entry(partition).or_insert((route.topic_id, epoch, leader));
+            if known.0 != route.topic_id || known.1 <= epoch {
+                *known = (route.topic_id, epoch, leader);
+            }
             by_leader.entry(leader).or_default().push(partition);
         }
         let address = |(leader, partitions)| Some((*self.shared.brokers.get(&leader)?, route.topic_id, partitions));
         let has_leaders = !by_leader.contains_key(&-1);
         let routes: Vec<_> = by_leader.into_iter().filter_map(address).collect();
         (routes, has_leaders)
+    }
+
+    /// Whether a newer leader is known: who was cut off tells of itself, and takes what follows on records that it doesn't
+    /// have for out of order. Java's producer wouldn't go back to it (KIP-320); this one sees what such a leader does.
+    fn is_of_before(&self, partition: i32, address: SocketAddr) -> bool {
+        let newest = self.newest_leaders.borrow();
+        newest.get(&partition).is_some_and(|(_, _, leader)| self.shared.brokers.get(leader) != Some(&address))
     }
 
     async fn send_to(&self, address: SocketAddr, topic_id: Uuid, partitions: &[i32]) {
@@ -381,6 +402,7 @@ impl Producer {
             }
             // One before it has failed.
             OUT_OF_ORDER if index > 0 => {}
+            OUT_OF_ORDER if self.is_of_before(partition, connection.address) => self.is_stale.set(true),
             // What the node knew of the producer went with the power.
             OUT_OF_ORDER | INVALID_EPOCH | UNKNOWN_PRODUCER if may_have_lost => queue.identity = None,
             // After a crash producers are read from a snapshot and from what comes behind the log's start: of one whose

@@ -25,6 +25,8 @@ pub struct Route {
     pub topic_id: Uuid,
     /// Its partitions' leaders, by partition; -1 for none.
     pub leaders: BTreeMap<i32, i32>,
+    /// The epochs of these.
+    pub epochs: BTreeMap<i32, i32>,
     /// How many replicas are in sync, and how many there are, by partition.
     pub in_sync: BTreeMap<i32, (usize, usize)>,
 }
@@ -54,6 +56,7 @@ pub async fn ask(connection: &mut Connection, name: &str) -> Result<Option<Route
     Ok(found.filter(|topic| topic.error_code == 0).map(|topic| Route {
         topic_id: topic.topic_id,
         leaders: topic.partitions.iter().map(|it| (it.partition_index, it.leader_id)).collect(),
+        epochs: topic.partitions.iter().map(|it| (it.partition_index, it.leader_epoch)).collect(),
         in_sync: topic
             .partitions
             .iter()
