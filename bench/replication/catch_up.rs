@@ -12,9 +12,8 @@ use ringlog_e2e_tests::cluster::FIRST_BROKER;
 use ringlog_e2e_tests::fetching;
 use ringlog_e2e_tests::wait_until;
 
-use crate::measure::{PATIENCE, cluster, standing};
+use crate::measure::{PATIENCE, TOPIC, cluster, full_speed, standing};
 
-const TOPIC: &str = "bench";
 /// Two of three brokers lead them in turn.
 const PARTITIONS: i32 = 6;
 /// How long the pace of before is measured.
@@ -43,18 +42,7 @@ pub fn catch_up(side: &Side, missed_bytes: f64, rate_bytes_s: f64) -> Result<Num
     cluster.node(third)?.kill()?;
     wait_for("the dead broker to leave all in-sync replicas", 2)?;
 
-    let at_full_speed = Load {
-        nodes,
-        topic: TOPIC.to_owned(),
-        partitions: PARTITIONS,
-        connections: 2,
-        in_flight: 5,
-        record_bytes: 1024,
-        batch_bytes: 65_536,
-        acks: -1,
-        rate_bytes_s: None,
-        fsync: false,
-    };
+    let at_full_speed = full_speed(nodes, PARTITIONS, 2);
     at_full_speed.wait_until_taken()?;
     let mut missed = 0.0;
     while missed < missed_bytes {

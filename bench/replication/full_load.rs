@@ -3,18 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use ringlog_bench::load::Load;
 use ringlog_bench::sides::{Numbers, Side};
 use ringlog_client::{Client, ClientOptions};
-use ringlog_e2e_tests::cluster::{Cluster, FIRST_BROKER};
+use ringlog_e2e_tests::cluster::Cluster;
 use ringlog_e2e_tests::fetching;
 use ringlog_e2e_tests::metadata_log::MetadataLog;
 use ringlog_e2e_tests::wait_until;
 use ringlog_protocol::metadata_records::MetadataRecord;
 
-use crate::measure::{PATIENCE, cluster, standing};
+use crate::measure::{PATIENCE, TOPIC, cluster, full_speed, standing, turned};
 
-const TOPIC: &str = "bench";
 /// Each broker leads a third.
 const PARTITIONS: i32 = 12;
 /// What a partition keeps: as much as is in the disk's and the kernel's caches, not as much as an hour writes.
@@ -30,32 +28,18 @@ struct Written {
 
 /// Three brokers with this side's default timeouts take records at full speed, each partition on all three.
 pub fn full_load(side: &Side, time: Duration) -> Result<Numbers> {
-    let mut cluster = cluster(side, "full-load", "log.retention.check.interval.ms=5000", 3)?;
-    let all: Vec<i32> = (FIRST_BROKER..FIRST_BROKER + 3).collect();
-    let turned = |by: usize| all.iter().cycle().skip(by).take(3).copied().collect::<Vec<i32>>();
-    let replicas: Vec<Vec<i32>> = (0..PARTITIONS as usize).map(|partition| turned(partition % 3)).collect();
-    fetching::create(&cluster.brokers()[0], TOPIC, &replicas, &KEPT)?;
+    let cluster = cluster(side, "full-load", "log.retention.check.interval.ms=5000", 3)?;
+    fetching::create(&cluster.brokers()[0], TOPIC, &turned(PARTITIONS), &KEPT)?;
     let mut client = Client::connect(cluster.brokers()[0].as_str(), ClientOptions::default())?;
     let topics = [TOPIC.to_owned()];
     wait_until("all to be in sync", PATIENCE, || {
         Ok((standing(&mut client, &topics, 3)?.in_sync == PARTITIONS).then_some(()))
     })?;
-    let load = Load {
-        nodes: cluster.brokers(),
-        topic: TOPIC.to_owned(),
-        partitions: PARTITIONS,
-        connections: 6,
-        in_flight: 5,
-        record_bytes: 1024,
-        batch_bytes: 65_536,
-        acks: -1,
-        rate_bytes_s: None,
-        fsync: false,
-    };
+    let load = full_speed(cluster.brokers(), PARTITIONS, 6);
     load.wait_until_taken()?;
-    let before = written(&mut cluster)?;
+    let before = written(&cluster)?;
     let produced = load.produce(time);
-    let after = written(&mut cluster)?;
+    let after = written(&cluster)?;
     let (fencings, leavings) = (after.fencings - before.fencings, after.leavings - before.leavings);
     let produced = produced.inspect_err(|_| println!("{fencings} fencings, {leavings} replicas left"))?;
     let [.., p99, p999, longest] = produced.latency_ms;
@@ -72,7 +56,7 @@ pub fn full_load(side: &Side, time: Duration) -> Result<Numbers> {
 }
 
 /// A partition change that names fewer in sync than there are replicas is a leaving: nobody is added meanwhile.
-fn written(cluster: &mut Cluster) -> Result<Written> {
+fn written(cluster: &Cluster) -> Result<Written> {
     let mut written = Written::default();
     for node in cluster.controller_nodes() {
         for record in MetadataLog::read(&node.metadata_folder())?.records()? {

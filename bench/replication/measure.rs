@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use ringlog_bench::load::Load;
 use ringlog_bench::sides::{Numbers, Side, distribution, milliseconds};
 use ringlog_bench::usage;
 use ringlog_client::{Client, ClientOptions};
@@ -21,7 +22,7 @@ use crate::prober::{Outcome, Prober};
 
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(600);
-const TOPIC: &str = "bench";
+pub const TOPIC: &str = "bench";
 /// Partitions of a topic.
 const PER_TOPIC: i32 = 500;
 /// Between two tries.
@@ -36,6 +37,28 @@ pub fn cluster(side: &Side, what: &str, settings: &str, brokers: usize) -> Resul
     let mut cluster = plan.brokers(brokers, &[side.kind]).prepare()?;
     cluster.start()?;
     Ok(cluster)
+}
+
+/// So many partitions, each on all three brokers, which are their first replicas in turn.
+pub fn turned(partitions: i32) -> Vec<Vec<i32>> {
+    let from = |first: i32| (0..3).map(|place| FIRST_BROKER + (first + place) % 3).collect();
+    (0..partitions).map(|partition| from(partition % 3)).collect()
+}
+
+/// What producers send who are only held up by the brokers, acknowledged by all replicas in sync.
+pub fn full_speed(nodes: Vec<String>, partitions: i32, connections: usize) -> Load {
+    Load {
+        nodes,
+        topic: TOPIC.to_owned(),
+        partitions,
+        connections,
+        in_flight: 5,
+        record_bytes: 1024,
+        batch_bytes: 65_536,
+        acks: -1,
+        rate_bytes_s: None,
+        fsync: false,
+    }
 }
 
 /// How many partitions of the topics each broker leads, and in how many all replicas are in sync.
@@ -164,10 +187,8 @@ fn write(topic: &str, bootstrap: &str, is_over: &AtomicBool) -> Result<(Duration
 /// A broker of three is killed and comes back: until all partitions have all of their replicas in sync.
 pub fn many(side: &Side, partitions: i32) -> Result<Numbers> {
     let mut cluster = cluster(side, "many", "", 3)?;
-    let all: Vec<i32> = (FIRST_BROKER..FIRST_BROKER + 3).collect();
-    let turned = |by: usize| all.iter().cycle().skip(by).take(3).copied().collect::<Vec<i32>>();
     let begin = Instant::now();
-    let topics = create(&cluster, partitions, &[turned(0), turned(1), turned(2)])?;
+    let topics = create(&cluster, partitions, &turned(3))?;
     let mut client = Client::connect(cluster.brokers()[0].as_str(), ClientOptions::default())?;
     let mut wait_for = |what: &str, in_sync: i32| {
         wait_until(what, PATIENCE, || Ok((standing(&mut client, &topics, 3)?.in_sync == in_sync).then_some(())))
