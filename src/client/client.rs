@@ -86,6 +86,14 @@ impl Client {
         self.patience.close_within(limit);
     }
 
+    /// Does what goes on for `grace` when a stop finds it.
+    pub(crate) fn with_grace<T>(&mut self, grace: Duration, call: impl FnOnce(&mut Client) -> T) -> T {
+        let before = self.patience.set_grace(grace);
+        let outcome = call(self);
+        self.patience.set_grace(before);
+        outcome
+    }
+
     /// Waits for so long.
     pub(crate) fn pause(&self, time: Duration) -> Result<(), ClientError> {
         self.patience.pause(time)

@@ -19,6 +19,15 @@ struct Inner {
     deadline: Mutex<Option<Instant>>,
     stop: Option<Arc<AtomicBool>>,
     is_closing: AtomicBool,
+    grace: Mutex<Grace>,
+}
+
+/// How much longer waits go on that a stop finds.
+#[derive(Debug, Default, Clone, Copy)]
+struct Grace {
+    limit: Duration,
+    /// When the stop was first seen while there was any.
+    since: Option<Instant>,
 }
 
 impl Patience {
@@ -49,6 +58,25 @@ impl Patience {
         self.set_deadline(Some(Instant::now() + limit));
     }
 
+    /// From now on waits go on for `limit` when a stop finds them, and returns what was so before. That time is granted
+    /// once, however often waits begin anew.
+    pub(crate) fn set_grace(&self, limit: Duration) -> Duration {
+        std::mem::replace(&mut self.grace().limit, limit)
+    }
+
+    fn grace(&self) -> std::sync::MutexGuard<'_, Grace> {
+        self.0.grace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a stop, which has come, leaves waits no more time.
+    fn is_grace_over(&self) -> bool {
+        let mut grace = self.grace();
+        match grace.limit {
+            Duration::ZERO => true,
+            limit => grace.since.get_or_insert_with(Instant::now).elapsed() >= limit,
+        }
+    }
+
     /// Whether a wait could have to end before its own time.
     pub(crate) fn is_limited(&self) -> bool {
         self.0.stop.is_some() || self.deadline().is_some()
@@ -59,7 +87,7 @@ impl Patience {
         let is_closing = self.0.is_closing.load(Ordering::Relaxed);
         let is_stopped = self.0.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
         match self.deadline() {
-            _ if is_stopped && !is_closing => Err(ClientError::Stopped),
+            _ if is_stopped && !is_closing && self.is_grace_over() => Err(ClientError::Stopped),
             Some(deadline) if Instant::now() >= deadline => Err(ClientError::OutOfTime),
             _ => Ok(()),
         }

@@ -82,6 +82,8 @@ pub struct ProducerOptions {
     pub retries: u32,
     /// The pause before that.
     pub retry_backoff: Duration,
+    /// How long batches go on being sent when the client is stopped.
+    pub stop_grace: Duration,
     /// Whether the topic may be created by asking for it.
     pub allow_auto_topic_creation: bool,
 }
@@ -98,6 +100,7 @@ impl Default for ProducerOptions {
             buffer_bytes: 32 << 20,
             retries: 10,
             retry_backoff: Duration::from_millis(100),
+            stop_grace: Duration::ZERO,
             allow_auto_topic_creation: true,
         }
     }
@@ -223,6 +226,10 @@ impl Producer {
     }
 
     fn deliver(&mut self, client: &mut Client, batches: Vec<(i32, Open)>) -> Vec<Delivery> {
+        client.with_grace(self.options.stop_grace, |client| self.deliver_all(client, batches))
+    }
+
+    fn deliver_all(&mut self, client: &mut Client, batches: Vec<(i32, Open)>) -> Vec<Delivery> {
         if !batches.is_empty() {
             self.sticky = self.sticky.wrapping_add(1);
         }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ use ringlog_protocol::messages::describe_cluster_response::DescribeClusterBroker
 use ringlog_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+use ringlog_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use ringlog_protocol::messages::{
     ApiVersionsResponse, DescribeClusterResponse, ListGroupsRequest, MetadataRequest, MetadataResponse,
-    UpdateFeaturesRequest, UpdateFeaturesResponse,
+    ProduceResponse, UpdateFeaturesRequest, UpdateFeaturesResponse,
 };
 use ringlog_protocol::{ApiKey, Decoder, Frame, StrBytes, frame};
 use ringlog_types::ErrorCode;
@@ -184,6 +185,75 @@ fn the_active_controller_is_found_again_when_another_one_takes_over() {
     assert_eq!((response.error_code, client.metadata().controller_id), (0, 2));
     drop(client);
     assert_eq!(nodes.join().expect("the nodes are content"), 2);
+}
+
+/// A node that says whom it wants to stop before it answers a batch.
+fn stopping_node(stop: &Arc<AtomicBool>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let serve = move |mut stream: TcpStream, stop: Arc<AtomicBool>| {
+        while let Some(header) = read_request(&mut stream) {
+            let (key, version, id) = (header.key, header.api_version, header.correlation_id);
+            let response = match key {
+                ApiKey::ApiVersions => {
+                    let mut versions = versions();
+                    versions.api_keys.push(ApiVersion {
+                        api_key: ApiKey::Produce.code(),
+                        min_version: 3,
+                        max_version: 9,
+                    });
+                    versions.error_code = if version > 3 { ErrorCode::UnsupportedVersion.code() } else { 0 };
+                    frame::encode_response(&versions, key, if version > 3 { 0 } else { version }, id)
+                }
+                ApiKey::Produce => {
+                    stop.store(true, Ordering::Relaxed);
+                    let partition = PartitionProduceResponse { index: 1, base_offset: 5, ..Default::default() };
+                    let topic = TopicProduceResponse {
+                        name: StrBytes::from("t"),
+                        partition_responses: vec![partition],
+                        ..Default::default()
+                    };
+                    let response = ProduceResponse { responses: vec![topic], ..Default::default() };
+                    frame::encode_response(&response, key, version, id)
+                }
+                _ => {
+                    answer_well(&mut stream, &header, port);
+                    continue;
+                }
+            };
+            write(&mut stream, &response.expect("it can be encoded"));
+        }
+    };
+    let stop = stop.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, stop) = (stream.expect("a client"), stop.clone());
+            std::thread::spawn(move || serve(stream, stop));
+        }
+    });
+    format!("127.0.0.1:{port}")
+}
+
+#[test]
+fn what_is_on_its_way_when_a_client_is_stopped_is_waited_for() {
+    for (stop_grace, is_sent) in [(Duration::from_secs(10), true), (Duration::ZERO, false)] {
+        let stop = Arc::new(AtomicBool::new(false));
+        let address = stopping_node(&stop);
+        let options = ClientOptions { stop: Some(stop), ..options() };
+        let mut client = Client::connect(&address, options).expect("a connection");
+        let mut producer = Producer::new("t", ProducerOptions { stop_grace, ..ProducerOptions::default() }, 0);
+        let record = NewRecord { partition: Some(1), value: Some(b"v".to_vec()), ..NewRecord::default() };
+        producer.append(&mut client, &record).expect("its partition is known");
+        let deliveries = producer.flush(&mut client);
+        match &deliveries[0].outcome {
+            Ok(offset) => assert!(is_sent && *offset == 5, "{offset}"),
+            Err(fault) => assert!(!is_sent && matches!(fault, ClientError::Stopped), "{fault}"),
+        }
+        // What comes after it isn't.
+        producer.append(&mut client, &record).expect("its partition is known");
+        client.forget_topic("t");
+        assert!(matches!(client.partitions("t", false), Err(ClientError::Stopped)));
+    }
 }
 
 #[test]

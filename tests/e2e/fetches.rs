@@ -22,9 +22,9 @@ use ErrorCode::{
 };
 
 /// A fetch that waits does so for this long.
-const WAIT: Duration = Duration::from_secs(4);
+const WAIT: Duration = Duration::from_secs(6);
 /// One that was answered within this time didn't wait.
-const AT_ONCE: Duration = Duration::from_secs(3);
+const AT_ONCE: Duration = Duration::from_secs(5);
 const VERSIONS: [i16; 5] = [4, 10, 12, 13, 17];
 /// From this version on there are sessions.
 const FIRST_WITH_SESSIONS: i16 = 7;

@@ -10,6 +10,7 @@ use super::line_reader::LineReader;
 use crate::cli::client_config::ClientProperties;
 use crate::cli::exception::Exception;
 use crate::cli::jopt::{self, Words};
+use crate::cli::signals::CLOSE_LIMIT;
 use crate::cli::tool::{self, Refusal};
 
 const LINE_READER: &str = "org.apache.kafka.tools.LineMessageReader";
@@ -292,6 +293,8 @@ fn producer_options(properties: &ClientProperties) -> Result<ProducerOptions, St
         buffer_bytes: size(properties.long("buffer.memory", 32 << 20, 0)?),
         retries: properties.int("retries", 3, 0)?.unsigned_abs(),
         retry_backoff: properties.long_millis("retry.backoff.ms", 100)?,
+        // What was taken, and what of it is on its way, isn't lost when a signal comes.
+        stop_grace: CLOSE_LIMIT,
         allow_auto_topic_creation: true,
     })
 }

@@ -13,7 +13,7 @@ pub use args::{ProducerArgs, ProducerPlan};
 
 use super::exception::Exception;
 use super::output::Output;
-use super::signals::{CLOSE_LIMIT, Stop};
+use super::signals::Stop;
 
 /// How soon a signal is seen while no line comes.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
@@ -42,10 +42,7 @@ pub fn run(plan: &ProducerPlan, seed: u64, stop: &Stop, out: &mut dyn Output) ->
     };
     let mut producer = Producer::new(&plan.topic, plan.producer.clone(), seed);
     let outcome = produce(plan, &mut client, &mut producer, stop, &lines::read(), out);
-    // What was read before a bad line, or a signal, isn't lost.
-    if matches!(outcome, Err(End::Stopped)) {
-        client.close_within(CLOSE_LIMIT);
-    }
+    // What was taken before a bad line, or a signal, isn't lost.
     let deliveries = producer.flush(&mut client);
     report(plan, deliveries, out);
     match outcome {
