@@ -212,7 +212,13 @@ impl Checks {
     }
 
     /// A fetch says that all below its offset is durable here.
-    pub(super) fn check_fetch_request(&mut self, node: usize, body: &Rc<RequestBody>, fetch: &FetchRequest) -> Found {
+    pub(super) fn check_fetch_request(
+        &mut self,
+        node: usize,
+        to: Option<usize>,
+        body: &Rc<RequestBody>,
+        fetch: &FetchRequest,
+    ) -> Found {
         let Some(it) = fetch.topics.first().and_then(|topic| topic.partitions.first()) else { return Ok(()) };
         let (epoch, offset, now_ns) = (it.current_leader_epoch, it.fetch_offset, self.world.now_ns());
         ensure!(
@@ -221,8 +227,11 @@ impl Checks {
             it.last_fetched_epoch
         );
         let durable = self.check_durable_epoch(node, epoch)?;
+        // What goes to another one was asked before it knew its leader, and has waited for a connection.
+        let is_to_leader = to.is_some_and(|to| self.elections.leaders.get(&epoch) == Some(&self.nodes[to].id));
         let view = &mut self.nodes[node];
-        if let Some(news) = view.in_touch.as_mut().filter(|news| news.epoch == epoch && news.known_ns.is_none()) {
+        let news = view.in_touch.as_mut().filter(|news| news.epoch == epoch && news.known_ns.is_none());
+        if let Some(news) = news.filter(|_| is_to_leader) {
             news.known_ns = Some(now_ns);
         }
         view.last_fetch = Some(body.clone());

@@ -308,7 +308,7 @@ impl Checks {
                     Some(text) => format!("{id} to {address}: {text}"),
                     None => format!("{id} to {address}: {}", body.api_key().name()),
                 });
-                let found = self.check_request(node, &body);
+                let found = self.check_request(node, to, &body);
                 self.complain(node, found);
             }
             Said::Heard(body) => {
@@ -334,7 +334,7 @@ impl Checks {
         }
     }
 
-    fn check_request(&mut self, node: usize, body: &Rc<RequestBody>) -> Found {
+    fn check_request(&mut self, node: usize, to: Option<usize>, body: &Rc<RequestBody>) -> Found {
         match &**body {
             RequestBody::Vote(vote) => self.check_vote_request(node, vote),
             RequestBody::BeginQuorumEpoch(begin) => {
@@ -357,7 +357,7 @@ impl Checks {
                 self.nodes[node].leads = None;
                 Ok(())
             }
-            RequestBody::Fetch(fetch) => self.check_fetch_request(node, body, fetch),
+            RequestBody::Fetch(fetch) => self.check_fetch_request(node, to, body, fetch),
             RequestBody::FetchSnapshot(fetch) => {
                 let Some(it) = fetch.topics.first().and_then(|topic| topic.partitions.first()) else { return Ok(()) };
                 self.check_chunk_asked(node, it.snapshot_id.end_offset, it.position)?;
