@@ -18,21 +18,18 @@ type Step = (&'static str, fn() -> Result<()>);
 
 const FIRST: &[Step] = &[("setup", setup::run), ("tidy", tidy::run), ("format", format)];
 
-/// Then these: compilers that wait for each other, and tests that wait for nodes …
+/// Then these: compilers that wait for each other, tests that wait for nodes, and what is short …
 const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("unit tests", unit_tests),
     ("xtask tests", xtask_tests),
     ("end-to-end tests", || e2e::run(&[])),
-];
-
-/// … and beside them, with what time they leave, those that do nothing but compute.
-const BESIDE: &[Step] = &[
-    ("simulation", sim::run_in_ci),
-    ("mutants", || mutants::run("")),
     ("hang", hang::run),
     ("fuzz", || fuzz::run(60)),
 ];
+
+/// … and beside them, with what time they leave, those that do nothing but compute.
+const BESIDE: &[Step] = &[("simulation", sim::run_in_ci), ("mutants", || mutants::run(""))];
 
 /// Runs all steps, also after a failed one, and tells how long each took.
 pub fn run() -> Result<()> {
@@ -174,8 +171,13 @@ fn clippy() -> Result<()> {
     cargo_in(&scripts(), ["clippy", "--all-targets", "--", "-D", "warnings"])
 }
 
+/// All tests but the end-to-end programs.
 fn unit_tests() -> Result<()> {
-    cargo(["test", "--workspace", "--exclude", "ringlog-e2e-tests"])
+    let programs = e2e::other_programs()?;
+    let named = programs.iter().flat_map(|name| ["--test", name]);
+    cargo(["test", "--workspace", "--lib", "--bins"])?;
+    cargo(["test", "--workspace", "--exclude", e2e::PACKAGE].into_iter().chain(named))?;
+    cargo(["test", "--workspace", "--doc"])
 }
 
 fn xtask_tests() -> Result<()> {

@@ -3,6 +3,7 @@
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
+use std::slice;
 use std::sync::Mutex;
 use std::thread;
 
@@ -12,7 +13,7 @@ use crate::ci::{cargo, run_beside_others, run_command, target_folder};
 use crate::{kafka, paths, setup, tidy};
 
 /// Where the tests are.
-const PACKAGE: &str = "ringlog-e2e-tests";
+pub const PACKAGE: &str = "ringlog-e2e-tests";
 /// How many programs run at a time in CI.
 const LANES: usize = 2;
 /// Those that take longest begin first: one with clusters beside one without.
@@ -78,29 +79,38 @@ pub fn run_with(arguments: &[String], settings: &[(&str, String)]) -> Result<()>
         Ok(command)
     };
     if arguments.is_empty() && in_ci {
-        return run_in_lanes(|program| with_what_it_needs(tests(&["--test", program])));
+        return run_in_lanes(|program| with_what_it_needs(tests(&[program.to_owned()])?));
     }
     // A first word that names one of the test programs picks that one.
-    let named = arguments.first().filter(|name| test_program(name).is_file());
+    let named = arguments.first().filter(|name| source_of(name).is_file());
     let mut command = match named {
-        Some(name) => tests(&["--test", name]),
-        None => tests(&[]),
+        Some(name) => tests(slice::from_ref(name))?,
+        None => tests(&programs()?)?,
     };
     command.arg("--").args(&arguments[usize::from(named.is_some())..]);
     run_command(&mut with_what_it_needs(command)?)
 }
 
-fn tests(arguments: &[&str]) -> Command {
+/// Builds these test programs and runs them. What they need is built as for the workspace's other tests: alone they would
+/// need fewer features of it, and have it built once more. Packages that have programs of such names are left
+/// out.
+fn tests(programs: &[String]) -> Result<Command> {
     let mut command = Command::new(paths::cargo());
-    command.args(["test", "-p", PACKAGE, "--no-fail-fast"]).args(arguments);
-    command
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    let all = self::programs()?;
+    for (package, names) in test_programs()? {
+        if package != PACKAGE && names.iter().any(|name| all.contains(name)) {
+            command.args(["--exclude", &package]);
+        }
+    }
+    command.args(programs.iter().flat_map(|name| ["--test", name]));
+    Ok(command)
 }
 
 /// Runs all programs, some at a time: they wait most of their time.
 fn run_in_lanes(command: impl Fn(&str) -> Result<Command> + Sync) -> Result<()> {
-    run_command(&mut tests(&["--no-run"]))?;
-    run_command(&mut tests(&["--lib"]))?;
     let mut programs = programs()?;
+    run_command(tests(&programs)?.arg("--no-run"))?;
     programs.sort_by_key(|name| LONGEST.iter().position(|it| it == name).unwrap_or(LONGEST.len()));
     let queue = Mutex::new(programs.into_iter());
     let failed = Mutex::new(Vec::new());
@@ -123,19 +133,35 @@ fn run_in_lanes(command: impl Fn(&str) -> Result<Command> + Sync) -> Result<()> 
     Ok(())
 }
 
-/// The names of all test programs.
+/// The names of all end-to-end programs.
 fn programs() -> Result<Vec<String>> {
-    let metadata = tidy::metadata()?;
-    let packages = metadata["packages"].as_array().context("cargo metadata lists packages")?;
-    let package = packages.iter().find(|package| package["name"] == PACKAGE).context("the package of the tests")?;
-    let targets = package["targets"].as_array().context("a package has targets")?;
-    let is_test = |target: &&serde_json::Value| {
-        target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|it| it == "test"))
-    };
-    Ok(targets.iter().filter(is_test).filter_map(|target| Some(target["name"].as_str()?.to_owned())).collect())
+    let (_, names) =
+        test_programs()?.into_iter().find(|(package, _)| package == PACKAGE).context("they are a package")?;
+    Ok(names)
 }
 
-fn test_program(name: &str) -> PathBuf {
+/// The names of the workspace's other test programs.
+pub fn other_programs() -> Result<Vec<String>> {
+    let others = test_programs()?.into_iter().filter(|(package, _)| package != PACKAGE);
+    Ok(others.flat_map(|(_, names)| names).collect())
+}
+
+/// All packages, and the names of their test programs.
+fn test_programs() -> Result<Vec<(String, Vec<String>)>> {
+    let metadata = tidy::metadata()?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists packages")?;
+    let programs = packages.iter().map(|package| {
+        let targets = package["targets"].as_array().context("a package has targets")?.iter();
+        let is_test = |target: &&serde_json::Value| {
+            target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|it| it == "test"))
+        };
+        let names = targets.filter(is_test).filter_map(|target| Some(target["name"].as_str()?.to_owned()));
+        Ok((package["name"].as_str().context("a package has a name")?.to_owned(), names.collect()))
+    });
+    programs.collect()
+}
+
+fn source_of(name: &str) -> PathBuf {
     paths::root().join("tests/e2e").join(name).with_extension("rs")
 }
 
