@@ -175,9 +175,9 @@ fn clippy() -> Result<()> {
 fn unit_tests() -> Result<()> {
     let programs = e2e::other_programs()?;
     let named = programs.iter().flat_map(|name| ["--test", name]);
-    cargo(["test", "--workspace", "--lib", "--bins"])?;
-    cargo(["test", "--workspace", "--exclude", e2e::PACKAGE].into_iter().chain(named))?;
-    cargo(["test", "--workspace", "--doc"])
+    cargo(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"])?;
+    cargo(["test", "--workspace", "--no-fail-fast", "--exclude", e2e::PACKAGE].into_iter().chain(named))?;
+    cargo(["test", "--workspace", "--no-fail-fast", "--doc"])
 }
 
 fn xtask_tests() -> Result<()> {
