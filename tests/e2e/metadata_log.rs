@@ -9,6 +9,9 @@ use bytes::Bytes;
 use ringlog_protocol::metadata_records::MetadataRecord;
 use ringlog_protocol::records::{BatchIter, BatchRef, Scratch};
 
+/// The key of a snapshot's first record: version 0 of a control record's key, of type 3.
+const SNAPSHOT_HEADER: [u8; 4] = [0, 0, 0, 3];
+
 /// The batches of a metadata log by base offset.
 #[derive(Debug, Default)]
 pub struct MetadataLog {
@@ -159,7 +162,7 @@ pub fn snapshot_end(snapshot: &Path) -> Option<i64> {
 
 /// What a snapshot holds, told in an order that doesn't depend on who wrote it: Kafka keeps much in maps whose order is
 /// another in each process.
-fn content(snapshot: &Path) -> Result<Vec<String>> {
+fn content(snapshot: &Path, has_time: bool) -> Result<Vec<String>> {
     let bytes = fs::read(snapshot)?;
     let mut scratch = Scratch::new(1 << 24);
     let mut content = Vec::new();
@@ -169,7 +172,9 @@ fn content(snapshot: &Path) -> Result<Vec<String>> {
         for record in batch.records(&mut scratch)? {
             let record = record?;
             let value = Bytes::copy_from_slice(record.value.unwrap_or_default());
+            let is_header = batch.header.is_control() && record.key == Some(&SNAPSHOT_HEADER);
             content.push(match batch.header.is_control() {
+                true if is_header && !has_time => "a header".to_owned(),
                 true => format!("{:?} {value:?}", record.key),
                 false => told(MetadataRecord::decode_framed(value)?),
             });
@@ -194,22 +199,36 @@ fn told((mut record, version): (MetadataRecord, i16)) -> String {
     format!("version {version} of {record:?}")
 }
 
+/// The snapshots of a node.
+#[derive(Debug)]
+pub struct Snapshots {
+    /// The node.
+    pub id: i32,
+    /// Where they are.
+    pub folder: PathBuf,
+    /// The node may lead. A leader of Kafka takes the time of its last record from a buffer that it has given back, in
+    /// which a later batch may be by then: nothing can be said of it.
+    pub may_lead: bool,
+}
+
 /// Snapshots of several nodes that end at the same offset hold the same. How many of the first node's were compared.
-pub fn compare_snapshots(first: (i32, &Path), others: &[(i32, PathBuf)]) -> Result<usize> {
+pub fn compare_snapshots(first: &Snapshots, others: &[Snapshots]) -> Result<usize> {
     let mut compared = 0;
-    for snapshot in snapshots(first.1)? {
+    for snapshot in snapshots(&first.folder)? {
         let name = snapshot.file_name().context("a file has a name")?;
-        for (id, folder) in others {
-            let other = folder.join(name);
+        for node in others {
+            let other = node.folder.join(name);
             if !other.is_file() {
                 continue;
             }
-            let (one, another) = (content(&snapshot)?, content(&other)?);
+            let has_time = !first.may_lead && !node.may_lead;
+            let (one, another) = (content(&snapshot, has_time)?, content(&other, has_time)?);
             let different = || one.iter().zip(&another).find(|(one, another)| one != another);
             ensure!(
                 one == another,
-                "snapshots {name:?} of {} and {id} differ, with {} and {} records: {:?}",
-                first.0,
+                "snapshots {name:?} of {} and {} differ, with {} and {} records: {:?}",
+                first.id,
+                node.id,
                 one.len(),
                 another.len(),
                 different()

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ringlog_e2e_tests::cluster::{self, Cluster, ClusterPlan, PATIENCE, Voters};
 use ringlog_e2e_tests::jvm::Jvm;
-use ringlog_e2e_tests::metadata_log::{self, MetadataLog};
+use ringlog_e2e_tests::metadata_log::{self, MetadataLog, Snapshots};
 use ringlog_e2e_tests::node::{Kind, Node, Roles};
 use ringlog_e2e_tests::programs::Program;
 use ringlog_e2e_tests::quorum_watch::QuorumWatch;
@@ -67,6 +67,10 @@ fn controllers_are_replaced_one_by_one() -> Result<()> {
     check_observers(&cluster, committed)
 }
 
+fn snapshots(node: &Node) -> Snapshots {
+    Snapshots { id: node.id(), folder: node.metadata_folder(), may_lead: node.roles() != Roles::Broker }
+}
+
 /// Who looks on has the log that the voters have, and makes the snapshots that the other program makes.
 fn check_observers(cluster: &Cluster, committed: i64) -> Result<()> {
     let read = |node: &Node| Ok::<_, anyhow::Error>((node.id(), MetadataLog::read(&node.metadata_folder())?));
@@ -78,8 +82,8 @@ fn check_observers(cluster: &Cluster, committed: i64) -> Result<()> {
         println!("{compared} batches of {} compared, to {end} of {committed}", observer.id());
         // What a controller keeps is of the program that it was then.
         let others = cluster.nodes().filter(|node| node.id() != observer.id());
-        let others: Vec<_> = others.map(|node| (node.id(), node.metadata_folder())).collect();
-        let compared = metadata_log::compare_snapshots((observer.id(), &observer.metadata_folder()), &others)?;
+        let others: Vec<Snapshots> = others.map(snapshots).collect();
+        let compared = metadata_log::compare_snapshots(&snapshots(observer), &others)?;
         println!("{compared} snapshots of {} compared", observer.id());
         ensure!(compared > 0, "node {} never made a snapshot of an offset that another one made one of", observer.id());
     }
