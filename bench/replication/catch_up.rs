@@ -19,16 +19,27 @@ const PARTITIONS: i32 = 6;
 /// How long the pace of before is measured.
 const BEFORE: Duration = Duration::from_secs(10);
 
-/// The third replica of all partitions is dead while `missed_bytes` are produced. From its start until it is in sync again,
-/// while `rate_bytes_s` are produced; and what producers notice of it.
-pub fn catch_up(side: &Side, missed_bytes: f64, rate_bytes_s: f64) -> Result<Numbers> {
+/// What is asked of a broker that was away.
+#[derive(Debug, Clone, Copy)]
+pub struct CatchUp {
+    /// What it misses, in bytes.
+    pub missed_bytes: f64,
+    /// What is produced while it catches up, in bytes a second.
+    pub rate_bytes_s: f64,
+    /// Replicas of each partition: with two of them it alone has all partitions, the others half of them each.
+    pub replicas: usize,
+}
+
+/// The last replica of all partitions is dead while much is produced. From its start until it is in sync again; and what
+/// producers notice of it.
+pub fn catch_up(side: &Side, CatchUp { missed_bytes, rate_bytes_s, replicas: copies }: CatchUp) -> Result<Numbers> {
     let mut cluster = cluster(side, "catch-up", "", 3)?;
     let (first, second, third) = (FIRST_BROKER, FIRST_BROKER + 1, FIRST_BROKER + 2);
-    let replicas: Vec<Vec<i32>> = [vec![first, second, third], vec![second, first, third]]
-        .into_iter()
-        .cycle()
-        .take(PARTITIONS as usize)
-        .collect();
+    let assigned = match copies {
+        2 => [vec![first, third], vec![second, third]],
+        _ => [vec![first, second, third], vec![second, first, third]],
+    };
+    let replicas: Vec<Vec<i32>> = assigned.into_iter().cycle().take(PARTITIONS as usize).collect();
     fetching::create(&cluster.brokers()[0], TOPIC, &replicas, &[])?;
     let nodes = vec![cluster.node(first)?.bootstrap(), cluster.node(second)?.bootstrap()];
     let mut client = Client::connect(nodes[0].as_str(), ClientOptions::default())?;
@@ -38,9 +49,9 @@ pub fn catch_up(side: &Side, missed_bytes: f64, rate_bytes_s: f64) -> Result<Num
             Ok((standing(&mut client, &topics, replicas)?.in_sync == PARTITIONS).then_some(()))
         })
     };
-    wait_for("all to be in sync", 3)?;
+    wait_for("all to be in sync", copies)?;
     cluster.node(third)?.kill()?;
-    wait_for("the dead broker to leave all in-sync replicas", 2)?;
+    wait_for("the dead broker to leave all in-sync replicas", copies - 1)?;
 
     let at_full_speed = full_speed(nodes, PARTITIONS, 2);
     at_full_speed.wait_until_taken()?;
@@ -55,7 +66,7 @@ pub fn catch_up(side: &Side, missed_bytes: f64, rate_bytes_s: f64) -> Result<Num
     let (back, meanwhile) = thread::scope(|scope| -> Result<_> {
         let producing = scope.spawn(|| at_a_pace.produce_until(|| is_over.load(Ordering::Relaxed)));
         let begin = Instant::now();
-        let back = cluster.start_node(third).and_then(|()| wait_for("all to be in sync again", 3));
+        let back = cluster.start_node(third).and_then(|()| wait_for("all to be in sync again", copies));
         let back = back.map(|()| begin.elapsed());
         is_over.store(true, Ordering::Relaxed);
         let meanwhile = producing.join().expect("a producer doesn't panic")?;

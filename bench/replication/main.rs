@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use catch_up::CatchUp;
 use clap::Parser;
 use ringlog_bench::sides::{self, Numbers, Side};
 use ringlog_e2e_tests::node::Kind;
@@ -45,9 +46,12 @@ struct Options {
     /// The same for Kafka.
     #[arg(long, default_value_t = 2_000)]
     partitions_of_kafka: i32,
-    /// What a broker has missed that catches up, in gigabytes. All brokers together need three times the room.
+    /// What a broker has missed that catches up, in gigabytes. All brokers together need the room for all replicas.
     #[arg(long, default_value_t = 2.0)]
     missed_gb: f64,
+    /// Replicas of the partitions that it catches up with.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
+    replicas: u8,
     /// What clients produce meanwhile, in megabytes a second.
     #[arg(long, default_value_t = 5.0)]
     meanwhile_mb_s: f64,
@@ -88,7 +92,14 @@ fn measure(options: &Options, part: &str, side: &Side) -> Result<Numbers> {
             let of_kafka = side.kind == Kind::Kafka;
             measure::many(side, if of_kafka { options.partitions_of_kafka } else { options.partitions })
         }
-        "catch-up" => catch_up::catch_up(side, options.missed_gb * 1e9, options.meanwhile_mb_s * 1e6),
+        "catch-up" => {
+            let wanted = CatchUp {
+                missed_bytes: options.missed_gb * 1e9,
+                rate_bytes_s: options.meanwhile_mb_s * 1e6,
+                replicas: usize::from(options.replicas),
+            };
+            catch_up::catch_up(side, wanted)
+        }
         "full-load" => full_load::full_load(side, Duration::from_secs_f64(options.minutes * 60.0)),
         _ => bail!("parts are failover, shutdown, many, catch-up, full-load; not {part}"),
     }
