@@ -57,7 +57,10 @@ async fn delete(shared: &Rc<Shared>, connection: &mut Connection, place: (usize,
             // time, some time later, and a crash before may bring the records back.
             let is_saved = shortages == (0, shared.shortages_begun.get());
             let (opened_at_ns, low) = (connection.opened_at_ns, found.low_watermark);
-            if is_saved {
+            // A replica that isn't alive is waited for by nobody, in Kafka as here, and may come to lead with what it has:
+            // which ones those are is certain only before anything goes wrong.
+            let have_all = shared.plan.replicas == 1 || shared.is_calm();
+            if is_saved && have_all {
                 shared.with_ledger(place, |ledger| ledger.on_deleted(opened_at_ns, sim::control().now_ns(), low));
             }
             Ok(())
