@@ -58,8 +58,8 @@ impl Patience {
         self.set_deadline(Some(Instant::now() + limit));
     }
 
-    /// From now on waits go on for `limit` when a stop finds them, and returns what was so before. That time is granted
-    /// once, however often waits begin anew.
+    /// From now on waits that a stop finds go on for `limit`, which is granted once, however often waits begin anew. Returns
+    /// the limit of before.
     pub(crate) fn set_grace(&self, limit: Duration) -> Duration {
         std::mem::replace(&mut self.grace().limit, limit)
     }
