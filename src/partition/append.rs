@@ -224,7 +224,7 @@ impl Partition {
         for remote in &self.remotes {
             if remote.log_end_offset < candidate
                 && (self.isr.maximal_contains(remote.replica)
-                    || (remote.eligible_for_isr && remote.is_caught_up(leader_end, now, lag_max_ms)))
+                    || remote.is_about_to_join(leader_end, now, lag_max_ms))
             {
                 candidate = remote.log_end_offset;
             }

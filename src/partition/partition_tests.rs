@@ -30,13 +30,26 @@ fn config(min_in_sync_replicas: i32) -> LogConfig {
 }
 
 fn lead(partition: &mut Partition, epoch: i32, replicas: &[i32], isr: &[i32], min: i32, now: u64) -> Effects {
+    lead_without(partition, epoch, replicas, isr, &[], min, now)
+}
+
+/// Leads while some replicas' brokers are fenced.
+fn lead_without(
+    partition: &mut Partition,
+    epoch: i32,
+    replicas: &[i32],
+    isr: &[i32],
+    inactive: &[i32],
+    min: i32,
+    now: u64,
+) -> Effects {
     let nodes = |ids: &[i32]| ids.iter().map(|&id| NodeId(id)).collect::<Vec<_>>();
     let state = LeaderState {
         leader_epoch: LeaderEpoch(epoch),
         partition_epoch: PartitionEpoch(partition.partition_epoch().0 + 1),
         replicas: &nodes(replicas),
         isr: &nodes(isr),
-        inactive: &[],
+        inactive: &nodes(inactive),
         recovery_state: RecoveryState::Recovered,
     };
     partition.become_leader(&state, &config(min), at(now))
@@ -81,12 +94,28 @@ fn append(partition: &mut Partition, count: usize, min: i32) -> Effects {
     partition.on_durable(prepared.next_offset, &config(min), at(0))
 }
 
+/// The registration with which a replica fetches, unless a test says otherwise.
+fn registration(replica: i32) -> BrokerEpoch {
+    BrokerEpoch(i64::from(replica) * 10)
+}
+
 fn fetch_from(partition: &mut Partition, replica: i32, offset: i64, min: i32, now: u64) -> Effects {
+    fetch_with(partition, replica, registration(replica), offset, min, now)
+}
+
+fn fetch_with(
+    partition: &mut Partition,
+    replica: i32,
+    broker_epoch: BrokerEpoch,
+    offset: i64,
+    min: i32,
+    now: u64,
+) -> Effects {
     let fetch = FollowerFetch {
         replica: NodeId(replica),
         fetch_offset: Offset(offset),
         log_start_offset: Offset(0),
-        broker_epoch: BrokerEpoch(i64::from(replica) * 10),
+        broker_epoch,
         eligible_for_isr: true,
     };
     partition.on_follower_fetch(&fetch, &config(min), at(now))
@@ -286,6 +315,29 @@ fn a_caught_up_replica_outside_of_the_isr_holds_the_high_watermark() {
     assert_eq!(partition.high_watermark(), Offset(5), "it counts from the proposal on");
     fetch_from(&mut partition, 2, 10, 1, 2);
     assert_eq!(partition.high_watermark(), Offset(10));
+}
+
+/// Otherwise a broker's quick restart would stop all producers for as long as it needs to catch up.
+#[test]
+fn a_replica_that_comes_back_with_a_new_registration_is_waited_for_once_it_has_caught_up_again() {
+    let mut partition = new_partition();
+    lead(&mut partition, 1, &[1, 2], &[1, 2], 1, 0);
+    append(&mut partition, 5, 1);
+    fetch_from(&mut partition, 2, 5, 1, 1);
+    assert_eq!(partition.high_watermark(), Offset(5));
+    lead_without(&mut partition, 1, &[1, 2], &[1], &[2], 1, 2);
+    append(&mut partition, 5, 1);
+    assert_eq!(partition.high_watermark(), Offset(10), "its broker is fenced");
+    let anew = BrokerEpoch(21);
+    fetch_with(&mut partition, 2, anew, 7, 1, 4);
+    append(&mut partition, 5, 1);
+    assert_eq!(partition.high_watermark(), Offset(15), "it isn't waited for while it catches up");
+    let caught_up = fetch_with(&mut partition, 2, anew, 15, 1, 5);
+    assert!(caught_up.alter_partition.is_some());
+    append(&mut partition, 5, 1);
+    assert_eq!(partition.high_watermark(), Offset(15), "it is about to join");
+    fetch_with(&mut partition, 2, anew, 20, 1, 6);
+    assert_eq!(partition.high_watermark(), Offset(20));
 }
 
 /// With ELR (KIP-966) a replica outside of the ISR is elected cleanly on the ground that nothing was committed since it

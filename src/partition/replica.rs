@@ -32,6 +32,8 @@ pub struct RemoteReplica {
     pub eligible_for_isr: bool,
     /// When it had all that the leader had.
     pub last_caught_up: Option<MonotonicMs>,
+    /// With which registration it was: what a broker had before it was started anew says nothing about its way from there.
+    caught_up_with: BrokerEpoch,
     last_fetch_leader_end: Offset,
     last_fetch: Option<MonotonicMs>,
 }
@@ -46,6 +48,7 @@ impl RemoteReplica {
             broker_epoch: BrokerEpoch::NONE,
             eligible_for_isr: true,
             last_caught_up: None,
+            caught_up_with: BrokerEpoch::NONE,
             last_fetch_leader_end: Offset::NONE,
             last_fetch: None,
         }
@@ -64,10 +67,15 @@ impl RemoteReplica {
     /// Takes note of a fetch. It counts as caught up now when it asks for the leader's end, and as of its previous
     /// fetch when it asks for what was the end then.
     pub(crate) fn on_fetch(&mut self, fetch: &FollowerFetch, leader_end: Offset, now: MonotonicMs) {
+        if fetch.broker_epoch != self.broker_epoch {
+            self.last_fetch = None;
+        }
         if fetch.fetch_offset >= leader_end {
             self.last_caught_up = Some(now);
+            self.caught_up_with = fetch.broker_epoch;
         } else if fetch.fetch_offset >= self.last_fetch_leader_end && self.last_fetch.is_some() {
             self.last_caught_up = self.last_caught_up.max(self.last_fetch);
+            self.caught_up_with = fetch.broker_epoch;
         }
         self.log_end_offset = fetch.fetch_offset;
         self.log_start_offset = fetch.log_start_offset;
@@ -75,6 +83,15 @@ impl RemoteReplica {
         self.eligible_for_isr = fetch.eligible_for_isr;
         self.last_fetch_leader_end = leader_end;
         self.last_fetch = Some(now);
+    }
+
+    /// Whether the high watermark waits for it though it isn't in sync, so that it doesn't stay behind for ever: it has been
+    /// caught up since its broker registered, and may join. One that comes back within the lag time of its end is waited for
+    /// in Kafka too, until it has caught up on whatever it missed: nothing is committed meanwhile.
+    pub(crate) fn is_about_to_join(&self, leader_end: Offset, now: MonotonicMs, lag_max_ms: u64) -> bool {
+        self.eligible_for_isr
+            && self.caught_up_with == self.broker_epoch
+            && self.is_caught_up(leader_end, now, lag_max_ms)
     }
 
     /// Whether it is at the leader's end, or was within the lag time.
