@@ -137,12 +137,15 @@ fn measure(options: &Options, nodes: &Nodes) -> anyhow::Result<Outcome> {
     let produced = load.produce(Duration::from_secs(options.seconds))?;
     let between = nodes.usage()?;
     let consumed = load.consume(produced.bytes)?;
+    let once = nodes.usage()?;
+    let again = load.consume(produced.bytes)?;
     let after = nodes.usage()?;
     Ok(Outcome {
         start_ms: nodes.start_ms(),
         idle_memory_bytes,
         produce: produced.with_cpu(between.cpu_seconds - before.cpu_seconds),
-        consume: consumed.with_cpu(after.cpu_seconds - between.cpu_seconds),
+        consume: consumed.with_cpu(once.cpu_seconds - between.cpu_seconds),
+        consume_again: again.with_cpu(after.cpu_seconds - once.cpu_seconds),
         memory_bytes: after.memory_bytes,
     })
 }

@@ -15,6 +15,8 @@ pub struct Outcome {
     pub produce: Flow,
     /// Consuming.
     pub consume: Flow,
+    /// Consuming the same once more.
+    pub consume_again: Flow,
     /// Resident memory afterwards.
     pub memory_bytes: u64,
 }
@@ -41,6 +43,8 @@ const LINES: &[Line] = &[
     ("consume, MB/s", |o| o.consume.mb_s(), true),
     ("consume, records/s", |o| o.consume.records_s(), true),
     ("consume, CPU s/GB", |o| o.consume.cpu_s_per_gb(), false),
+    ("consume again, MB/s", |o| o.consume_again.mb_s(), true),
+    ("consume again, CPU s/GB", |o| o.consume_again.cpu_s_per_gb(), false),
     ("memory under load, MB", |o| o.memory_bytes as f64 / 1e6, false),
 ];
 

@@ -134,6 +134,7 @@ pub async fn start(config: ServerConfig, seed: u64, stop: &StopRequest) -> Resul
         started_at,
         shards,
         controller_index: if peers > shards { shards } else { 0 },
+        cache_memory_bytes: cache_memory_bytes(&config, shards, ring::memory()),
         descriptors,
         config,
         log_dirs,
@@ -178,6 +179,12 @@ fn descriptors(limit: usize, cores: usize, config: &ServerConfig, directories: u
         voters: config.quorum_voters.len().max(config.quorum_bootstrap_servers.len()),
     };
     descriptors::divide(limit, needs)
+}
+
+/// Memory of a core for what it read: its part of a quarter of what there is, unless the configuration says how much.
+fn cache_memory_bytes(config: &ServerConfig, shards: usize, host: Option<ring::HostMemory>) -> usize {
+    let configured = config.ringlog.cache_memory_bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    configured.unwrap_or_else(|| host.map_or(0, |host| host.total_bytes as usize / 4 / shards.max(1)))
 }
 
 /// How many cores host partitions, and how many there are with the controller's.

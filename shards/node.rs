@@ -18,6 +18,8 @@ pub struct Node {
     pub cluster_id: String,
     /// The log directories, checked and locked.
     pub log_dirs: CheckedLogDirs,
+    /// Memory of each core that hosts partitions for what was read from files, bytes.
+    pub cache_memory_bytes: usize,
     /// How its file descriptors are divided.
     pub descriptors: Descriptors,
     /// This process: a new one for each start.

@@ -31,6 +31,7 @@ use crate::storage::frames::FrameCache;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::padding::Padding;
 use crate::storage::read_ahead::ReadAhead;
+use crate::storage::read_cache::ReadCache;
 
 /// Memory of one core for what is read ahead of consumers: ten to sixteen of them.
 const READ_AHEAD_BYTES: usize = 32 * 1024 * 1024;
@@ -83,6 +84,7 @@ fn bytes_of(value: i64) -> usize {
 }
 
 fn store_of(node: &Node) -> StoreContext {
+    let cache = Rc::new(ReadCache::new(node.cache_memory_bytes));
     let directories = node.log_dirs.directories.iter().map(|directory| directory.path.clone());
     StoreContext {
         space: Rc::new(DiskSpace::new(directories, node.shards)),
@@ -91,10 +93,11 @@ fn store_of(node: &Node) -> StoreContext {
             (bytes_of(node.config.ringlog.io_memory_bytes) / 2).max(2 * MAX_IO_BYTES),
         ),
         frames: FrameCache::new(bytes_of(node.config.ringlog.frames_memory_bytes)),
+        cache: cache.clone(),
         files: OpenFiles::new(node.descriptors.files_per_core),
         direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },
         faults: DiskFaults::default(),
-        read_ahead: ReadAhead::new(READ_AHEAD_BYTES),
+        read_ahead: ReadAhead::new(READ_AHEAD_BYTES, cache),
         padding: Padding::default(),
     }
 }

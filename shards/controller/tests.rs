@@ -184,6 +184,7 @@ impl TestNode {
             started_at: ring::now().monotonic,
             shards: 1,
             controller_index: 0,
+            cache_memory_bytes: 128 << 20,
             descriptors: Descriptors { files_per_core: 64, broker_connections: 1000, controller_connections: 1000 },
             config,
             log_dirs,

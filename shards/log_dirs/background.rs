@@ -15,6 +15,7 @@ use super::removal;
 use super::removals::Target;
 use super::room::LogDirs;
 use crate::data::replica::Replica;
+use crate::storage::memory_limit::{LOOK_EVERY_MS, MemoryLimit};
 
 /// Intervals are cut to this: a year. Kafka's "never" is the largest number.
 const INTERVAL_MS_MAX: i64 = 365 * 86_400_000;
@@ -60,8 +61,23 @@ pub(super) fn start(dirs: &Rc<LogDirs>) {
         .spawn(watch_faults(dirs.clone()))
         .and_then(|()| gate.spawn(maintain(dirs.clone())))
         .and_then(|()| mover::start(dirs))
+        .and_then(|()| gate.spawn(watch_memory(dirs.clone())))
         .and_then(|()| if dirs.core.index == 0 { gate.spawn(write_checkpoints(dirs.clone())) } else { Ok(()) });
     debug_assert!(started.is_ok(), "the gate is open until the logs are closed");
+}
+
+/// What was read and is kept gives way where the host is short of memory.
+async fn watch_memory(dirs: Rc<LogDirs>) {
+    let mut limit = MemoryLimit::default();
+    while !dirs.background.is_closed() {
+        let cache = &dirs.store.cache;
+        if limit.has_to_look(cache)
+            && let Some(host) = ring::memory()
+        {
+            limit.adjust(cache, host, dirs.core.node.shards);
+        }
+        dirs.idle_until(ring::now().monotonic.plus_ms(LOOK_EVERY_MS), std::future::pending()).await;
+    }
 }
 
 async fn maintain(dirs: Rc<LogDirs>) {

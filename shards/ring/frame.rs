@@ -29,17 +29,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 
 use crate::BLOCK_BYTES;
+use crate::backend::pages;
 use crate::backend::timer::sleep_ms;
 
 /// The smallest frame.
 pub const MIN_FRAME_BYTES: usize = 16 * 1024;
 /// The largest frame.
-pub const MAX_FRAME_BYTES: usize = 1 << 20;
+pub const MAX_FRAME_BYTES: usize = 2 << 20;
 
-/// 16 KiB, 32 KiB, … 1 MiB.
+/// 16 KiB, 32 KiB, … 2 MiB.
 const CLASSES: usize = (MAX_FRAME_BYTES / MIN_FRAME_BYTES).ilog2() as usize + 1;
 /// How often a task that waits for memory looks again.
 const RETRY_MS: u64 = 1;
@@ -66,7 +67,8 @@ struct PoolState {
 
 /// Where memory comes back to, from any core.
 struct Home {
-    returned: ArrayQueue<Memory>,
+    /// No more than the pool's budget.
+    returned: SegQueue<Memory>,
     /// Bytes of the frames that readers hold slices of.
     lent_bytes: AtomicUsize,
     /// Bytes of the frames that were taken beyond the budget. Those don't come back; the system has them when they go.
@@ -76,9 +78,8 @@ struct Home {
 impl FramePool {
     /// A pool that takes at most `budget_bytes` from the system.
     pub fn new(budget_bytes: usize) -> FramePool {
-        // Room for the most blocks there can be: then a return never fails.
-        let returned = ArrayQueue::new(budget_bytes / MIN_FRAME_BYTES + 1);
-        let home = Arc::new(Home { returned, lent_bytes: AtomicUsize::new(0), beyond_bytes: AtomicUsize::new(0) });
+        let (returned, lent_bytes, beyond_bytes) = Default::default();
+        let home = Arc::new(Home { returned, lent_bytes, beyond_bytes });
         FramePool(Rc::new(PoolShared { budget_bytes, home, state: RefCell::default() }))
     }
 
@@ -246,10 +247,12 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// `None` when the system has none.
     fn allocate(bytes: usize) -> Option<Memory> {
-        let layout = Memory::layout(bytes);
-        // SAFETY: the layout's size isn't zero: the smallest class is 16 KiB.
-        let data = unsafe { alloc_zeroed(layout) };
-        NonNull::new(data).map(|data| Memory { data, bytes })
+        let data = match bytes {
+            MAX_FRAME_BYTES => pages::take(bytes),
+            // SAFETY: the layout's size isn't zero: the smallest class is 16 KiB.
+            _ => NonNull::new(unsafe { alloc_zeroed(Memory::layout(bytes)) }),
+        };
+        data.map(|data| Memory { data, bytes })
     }
 
     fn layout(bytes: usize) -> Layout {
@@ -259,8 +262,13 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `allocate` with the same layout, and dropped once.
-        unsafe { dealloc(self.data.as_ptr(), Memory::layout(self.bytes)) };
+        // SAFETY: taken in `allocate` by the same rule, with the same size, and dropped once.
+        unsafe {
+            match self.bytes {
+                MAX_FRAME_BYTES => pages::give_back(self.data, self.bytes),
+                _ => dealloc(self.data.as_ptr(), Memory::layout(self.bytes)),
+            }
+        }
     }
 }
 
@@ -287,8 +295,7 @@ impl Drop for Block {
             self.home.beyond_bytes.fetch_sub(memory.bytes, Ordering::Relaxed);
             return;
         }
-        // The queue has room for all of the pool's blocks; were it full, the memory would be freed right here.
-        let _ = self.home.returned.push(memory);
+        self.home.returned.push(memory);
     }
 }
 

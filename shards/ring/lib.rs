@@ -30,7 +30,7 @@ pub use backend::executors::{
     ExecutorContext, Executors, FaultSender, StopHandle, Stopped, block_on, timeout_outside_ms,
 };
 pub use backend::file::{File, disk_reads};
-pub use backend::host::{allowed_cpus, halt, hostname, lookup, probe, raise_nofile, usable_cpus};
+pub use backend::host::{allowed_cpus, halt, hostname, lookup, memory, probe, raise_nofile, usable_cpus};
 pub use backend::mesh::{MeshBuilder, MeshEndpoint};
 pub use backend::port::{ClaimedPort, ListeningSocket, port_holder};
 pub use backend::probe::{observe, spend_ns};
@@ -55,7 +55,7 @@ pub use timing::{Alarm, Elapsed, now, timeout_ms};
 pub use trouble::{Trouble, on_shortage, trouble};
 pub use turns::Turns;
 pub use vocabulary::{
-    Direct, DiskReads, ExecutorOptions, Open, PortHolder, Refusal, SocketOptions, StallStats, StartError, TrySendError,
+    Direct, DiskReads, ExecutorOptions, HostMemory, Open, PortHolder, Refusal, SocketOptions, StallStats, StartError, TrySendError,
 };
 
 /// Positions and lengths of direct I/O are multiples of this.

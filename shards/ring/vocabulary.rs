@@ -34,6 +34,15 @@ impl Default for ExecutorOptions {
     }
 }
 
+/// Memory of the host, or of the control group that this process is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostMemory {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What processes may still take without others having to give something up that they use.
+    pub available_bytes: u64,
+}
+
 /// Why an executor didn't come up.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

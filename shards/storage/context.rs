@@ -10,6 +10,7 @@ use crate::storage::frames::FrameCache;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::padding::Padding;
 use crate::storage::read_ahead::ReadAhead;
+use crate::storage::read_cache::ReadCache;
 
 /// See [`StoreContext::index_turns`].
 pub const INDEX_WRITERS: usize = 4;
@@ -30,6 +31,8 @@ pub struct StoreContext {
     pub index_turns: ByteSemaphore,
     /// Memory for reading logs that are recovered or cut.
     pub recovery_reads: ByteSemaphore,
+    /// What was read from files.
+    pub cache: Rc<ReadCache>,
     /// What is read from files, ahead of readers that go on.
     pub read_ahead: ReadAhead,
     /// Logs that may have padding behind their last record.

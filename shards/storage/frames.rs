@@ -18,17 +18,20 @@ use ringlog_ring::{self as ring, BytePermit, ByteSemaphore, Frame, FramePool};
 /// How often who waits for memory looks again: what other cores give back wakes nobody here.
 const RETRY_MS: u64 = 1;
 
+/// A store gives up so much at a time, then it is another one's turn: none loses all of its youngest records at once.
+const GIVEN_UP_BYTES: usize = 1 << 20;
+
 /// A store whose records are in their file, and in frames as long as there is room.
 pub trait HoldsFrames {
-    /// Gives up what is in its file.
-    fn release_clean_frames(&self);
+    /// Gives up about so many bytes of what is in its file, oldest first. Whether there may be more.
+    fn release_clean_frames(&self, bytes: usize) -> bool;
 }
 
 /// Frames within a budget. What is in its file stays in memory as long as nobody else needs the room.
 pub struct FrameCache {
     pool: FramePool,
     budget_bytes: usize,
-    /// Stores that have frames to give up, in the order in which those became clean.
+    /// Stores that have frames to give up, in the order of their turns.
     clean: RefCell<VecDeque<Weak<dyn HoldsFrames>>>,
     /// Whose append comes next.
     turns: ByteSemaphore,
@@ -44,14 +47,16 @@ impl FrameCache {
         FrameCache { pool, budget_bytes, clean: RefCell::default(), turns: ByteSemaphore::new(1) }
     }
 
-    /// Whether `bytes` of frames can be taken now. Clean frames give way, oldest first; `false` when too much memory is
+    /// Whether `bytes` of frames can be taken now. Clean frames give way, store by store; `false` when too much memory is
     /// dirty or lent to readers.
     pub fn has_room(&self, bytes: usize) -> bool {
         let bytes = bytes.min(self.budget_bytes);
         while self.pool.in_use_bytes() + bytes > self.budget_bytes {
-            let Some(oldest) = self.clean.borrow_mut().pop_front() else { return false };
-            if let Some(store) = oldest.upgrade() {
-                store.release_clean_frames();
+            let Some(first) = self.clean.borrow_mut().pop_front() else { return false };
+            if let Some(store) = first.upgrade()
+                && store.release_clean_frames(GIVEN_UP_BYTES)
+            {
+                self.clean.borrow_mut().push_back(first);
             }
         }
         true

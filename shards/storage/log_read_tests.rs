@@ -55,7 +55,7 @@ impl Kept {
             self.store.append(position, &[&header.encode(), &batch[BATCH_HEADER_LEN..]]);
         }
         self.store.write_out().await.unwrap();
-        self.store.release_clean_frames();
+        self.store.release_clean_frames(usize::MAX);
     }
 
     async fn roll(&self) {

@@ -6,6 +6,9 @@
 //! known by where it ended. Others read from a window, too, but don't move it: who falls behind or runs ahead of it is
 //! recognised and gets one of its own.
 //!
+//! What came from the disk is kept as long as there is memory ([`ReadCache`]), and is read from there by whoever
+//! comes later. Where that ends a reader that goes on gets a window before it comes there.
+//!
 //! ```text
 //!                  position ↓ wanted      ↓ read_to
 //!   window      |■■■■■■■■■■■■■■|■■■■■■■■■■■■■■|··············|
@@ -28,6 +31,7 @@ use ringlog_ring::{self as ring, BLOCK_BYTES, File, MAX_IO_BYTES};
 use ringlog_types::{MonotonicMs, align_down};
 
 use crate::storage::open_files::FileKey;
+use crate::storage::read_cache::ReadCache;
 use crate::storage::slices::Slices;
 
 /// One disk operation.
@@ -46,6 +50,7 @@ const OVERLAP_BYTES: u64 = CHUNK_BYTES;
 /// The windows of one core.
 pub struct ReadAhead {
     budget_bytes: u64,
+    cache: Rc<ReadCache>,
     windows: RefCell<Vec<Window>>,
     ends: RefCell<VecDeque<(FileKey, u64)>>,
     lent: Lent,
@@ -85,15 +90,17 @@ enum State {
 enum Source {
     /// The reader's own window.
     Own(Rc<Chunk>),
-    /// Another's.
+    /// What was read before.
+    Kept(Slices),
+    /// Another's window.
     Lent(Rc<Chunk>),
 }
 
 impl ReadAhead {
-    /// Windows hold at most so many bytes.
-    pub fn new(budget_bytes: usize) -> ReadAhead {
+    /// Windows hold at most so many bytes; what they have read is kept in `cache`.
+    pub fn new(budget_bytes: usize, cache: Rc<ReadCache>) -> ReadAhead {
         let (windows, ends, lent) = Default::default();
-        ReadAhead { budget_bytes: budget_bytes as u64, windows, ends, lent }
+        ReadAhead { budget_bytes: budget_bytes as u64, cache, windows, ends, lent }
     }
 
     /// Bytes from `position` of a segment's `file`: about as many as are `wanted`, but no more than one disk operation
@@ -109,15 +116,23 @@ impl ReadAhead {
     ) -> io::Result<Slices> {
         let wanted = wanted.min(MAX_IO_BYTES);
         let now = ring::now().monotonic;
-        let slices = match self.source(file, key, position, settled, now) {
+        let slices = match self.source(file, key, position, wanted, settled, now) {
             Some(Source::Own(chunk)) => {
                 let slices = self.gather(key, chunk, position, wanted).await;
                 self.go_on(file, key, position, end_of(position, &slices), settled);
                 slices
             }
+            Some(Source::Kept(slices)) => {
+                let (goes_on, end) = (self.goes_on(key, position), end_of(position, &slices));
+                self.remember(key, position, end);
+                if goes_on {
+                    self.begin_behind(file, key, end, settled, now);
+                }
+                slices
+            }
             Some(Source::Lent(chunk)) => {
                 let slices = self.gather(key, chunk, position, wanted).await;
-                self.remember(key, end_of(position, &slices));
+                self.remember(key, position, end_of(position, &slices));
                 slices
             }
             None => Slices::new(),
@@ -137,12 +152,17 @@ impl ReadAhead {
         let len = (wanted.min(room) as u64).min(settled.saturating_sub(position)) as usize;
         let bytes = file.read(position, len).await?;
         let slices = if bytes.is_empty() { Slices::new() } else { Slices::from_iter([bytes]) };
-        self.remember(key, end_of(position, &slices));
+        self.remember(key, position, end_of(position, &slices));
         Ok(slices)
     }
 
-    fn remember(&self, key: FileKey, end: u64) {
+    /// A reader that has no window read from `position` to `end`.
+    fn remember(&self, key: FileKey, position: u64, end: u64) {
         let mut ends = self.ends.borrow_mut();
+        // It may be known from its last read, which others' ends may not drive out.
+        if let Some(known) = ends.iter().position(|(file, last)| *file == key && is_close(*last, position)) {
+            ends.remove(known);
+        }
         if ends.len() >= ENDS_MAX {
             ends.pop_front();
         }
@@ -172,9 +192,21 @@ impl ReadAhead {
     }
 
     /// Where to read from, with a new window for a reader that goes on; `None` for one that doesn't, or without room.
-    fn source(&self, file: &File, key: FileKey, position: u64, settled: u64, now: MonotonicMs) -> Option<Source> {
+    fn source(
+        &self,
+        file: &File,
+        key: FileKey,
+        position: u64,
+        wanted: usize,
+        settled: u64,
+        now: MonotonicMs,
+    ) -> Option<Source> {
         if let Some(chunk) = self.own(file, key, position, settled, now) {
             return Some(Source::Own(chunk));
+        }
+        let kept = self.cache.get(key, position, wanted);
+        if !kept.is_empty() {
+            return Some(Source::Kept(kept));
         }
         if let Some(chunk) = self.find(key, position) {
             return Some(Source::Lent(chunk));
@@ -182,10 +214,23 @@ impl ReadAhead {
         if !self.goes_on(key, position) {
             return None;
         }
-        let chunk = self.fetch(file, position, settled, now)?;
+        self.begin(file, key, position, settled, now).map(Source::Own)
+    }
+
+    /// A new window, for a reader that is or will be at `position`.
+    fn begin(&self, file: &File, key: FileKey, position: u64, settled: u64, now: MonotonicMs) -> Option<Rc<Chunk>> {
+        let chunk = self.fetch(file, key, position, settled, now)?;
         let chunks = VecDeque::from([chunk.clone()]);
         self.windows.borrow_mut().push(Window { file: key, chunks, read_to: position, used: now });
-        Some(Source::Own(chunk))
+        Some(chunk)
+    }
+
+    /// For a reader that goes on at `end`, up to where it read what is kept.
+    fn begin_behind(&self, file: &File, key: FileKey, end: u64, settled: u64, now: MonotonicMs) {
+        let is_there = self.cache.has(key, end) || closest(&mut self.windows.borrow_mut(), key, end).is_some();
+        if !is_there && settled.saturating_sub(end) >= CHUNK_MIN_BYTES {
+            self.begin(file, key, end, settled, now);
+        }
     }
 
     /// From the window of the reader that is at `position`. There may not have been more before, or no room for it.
@@ -197,9 +242,9 @@ impl ReadAhead {
             if let Some(chunk) = window.chunk_at(position) {
                 return Some(chunk);
             }
-            window.end() == position && window.is_whole()
+            window.end() == position && window.is_whole() && !self.cache.has(key, position)
         };
-        let chunk = if is_at_end { self.fetch(file, position, settled, now)? } else { return None };
+        let chunk = if is_at_end { self.fetch(file, key, position, settled, now)? } else { return None };
         let mut windows = self.windows.borrow_mut();
         let window = closest(&mut windows, key, position)?;
         // The one before may hold the beginning of a batch.
@@ -234,22 +279,28 @@ impl ReadAhead {
             let is_due = is_touched && !is_only_begun && window.is_whole() && window.chunks.len() < CHUNKS_MAX;
             if is_due { window.end() } else { return }
         };
-        if settled.saturating_sub(next) < CHUNK_MIN_BYTES {
+        if settled.saturating_sub(next) < CHUNK_MIN_BYTES || self.cache.has(key, next) {
             return;
         }
-        let Some(chunk) = self.fetch(file, next, settled, now) else { return };
+        let Some(chunk) = self.fetch(file, key, next, settled, now) else { return };
         if let Some(window) = closest(&mut self.windows.borrow_mut(), key, end) {
             window.chunks.push_back(chunk);
         }
     }
 
     /// Begins to read a chunk, if there is room.
-    fn fetch(&self, file: &File, position: u64, settled: u64, now: MonotonicMs) -> Option<Rc<Chunk>> {
+    fn fetch(&self, file: &File, key: FileKey, position: u64, settled: u64, now: MonotonicMs) -> Option<Rc<Chunk>> {
         let chunk = Rc::new(Chunk::planned(position, settled, &self.lent)?);
         self.make_room(chunk.len(), now)?;
-        let (file, reading) = (file.clone(), chunk.clone());
+        let (file, reading, cache) = (file.clone(), chunk.clone(), self.cache.clone());
         ring::spawn_detached(async move {
             let read = file.read(reading.start, reading.len() as usize).await;
+            if let Ok(bytes) = &read {
+                cache.keep(key, reading.start, bytes);
+                if (bytes.len() as u64) < reading.len() {
+                    cache.on_file_end(key, reading.start + bytes.len() as u64);
+                }
+            }
             *reading.state.borrow_mut() = read.map_or(State::Failed, State::There);
             reading.arrived.notify_all();
         });
@@ -280,6 +331,7 @@ impl ReadAhead {
     pub fn forget(&self, is_it: impl Fn(FileKey) -> bool) {
         self.windows.borrow_mut().retain(|window| !is_it(window.file));
         self.ends.borrow_mut().retain(|(file, _)| !is_it(*file));
+        self.cache.forget(is_it);
     }
 }
 

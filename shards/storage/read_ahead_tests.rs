@@ -128,8 +128,18 @@ fn assert_frugal(what: &str, disk: u64, served: u64) {
     );
 }
 
+/// One that keeps nothing of what it has read.
 fn on_node(shards: usize, topic_partitions: i32, scenario: impl AsyncFnOnce(Rc<Shard>) + Send + 'static) {
-    let node = TestNode::formatted();
+    on_node_with_cache(0, shards, topic_partitions, scenario);
+}
+
+fn on_node_with_cache(
+    cache_bytes: usize,
+    shards: usize,
+    topic_partitions: i32,
+    scenario: impl AsyncFnOnce(Rc<Shard>) + Send + 'static,
+) {
+    let node = TestNode::formatted().with_cache(cache_bytes);
     node.run(shards, async move |shard| {
         start(&shard, served_image(&[(TOPIC, topic_partitions)])).await;
         scenario(shard).await;
@@ -217,6 +227,45 @@ fn readers_without_room_get_on() {
         }
         let served: u64 = consumers.iter().map(|consumer| consumer.served).sum();
         assert!(disk_bytes(&shard).await - before <= 2 * served);
+    });
+}
+
+/// What was read once is in memory for whoever comes next, however small its fetches are.
+#[test]
+fn what_was_read_is_read_from_memory_again() {
+    on_node_with_cache(64 << 20, 2, 4, async move |shard| {
+        let (batch_bytes, batches) = (16_384, 500);
+        let partitions = partitions(2);
+        write(&shard, &partitions, batch_bytes, batches).await;
+        Consumer::new(&partitions, 0, 1 << 20).read_all(&shard, 2, batches).await;
+        for fetch_bytes in FETCH_SIZES {
+            for from in [0, batches / 3] {
+                let before = disk_bytes(&shard).await;
+                let mut consumer = Consumer::new(&partitions, from, fetch_bytes);
+                consumer.read_all(&shard, 2, batches).await;
+                let (read, served) = (disk_bytes(&shard).await - before, consumer.served);
+                // Where a log may still grow, its last piece isn't read ahead.
+                let most = 2 * 2 * 64 * 1024;
+                assert!(read <= most, "fetches of {fetch_bytes} from {from}: {read} bytes read again of {served}");
+            }
+        }
+    });
+}
+
+/// A cache that is too small for a log costs nothing but what it saves.
+#[test]
+fn readers_of_more_than_is_kept_get_on() {
+    on_node_with_cache(2 << 20, 1, 1, async move |shard| {
+        let (batch_bytes, batches) = (16_384, (LOG_BYTES / 16_384) as i64);
+        write(&shard, &[0], batch_bytes, batches).await;
+        for ahead_by in [0, 20, batches / 2] {
+            let before = disk_bytes(&shard).await;
+            let mut first = Consumer::new(&[0], ahead_by, 1 << 20);
+            let mut second = Consumer::new(&[0], 0, 1 << 20);
+            while first.fetch(&shard).await | second.fetch(&shard).await {}
+            let what = format!("{ahead_by} batches apart");
+            assert_frugal(&what, disk_bytes(&shard).await - before, first.served + second.served);
+        }
     });
 }
 

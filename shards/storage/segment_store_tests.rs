@@ -9,6 +9,7 @@ use crate::storage::context::INDEX_WRITERS;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::padding::Padding;
 use crate::storage::read_ahead::ReadAhead;
+use crate::storage::read_cache::ReadCache;
 
 /// Runs `test` on an executor of its own, with a directory that is removed afterwards.
 pub(crate) fn on_executor<Fut: Future<Output = ()> + 'static>(
@@ -29,15 +30,17 @@ pub(crate) fn on_executor<Fut: Future<Output = ()> + 'static>(
 }
 
 pub(crate) fn context(frames_bytes: usize) -> Rc<StoreContext> {
+    let cache = Rc::new(ReadCache::new(8 << 20));
     Rc::new(StoreContext {
         recovery_reads: ring::ByteSemaphore::new(2 * ring::MAX_IO_BYTES),
         frames: FrameCache::new(frames_bytes),
+        cache: cache.clone(),
         files: OpenFiles::new(64),
         direct: Direct::Auto,
         faults: crate::storage::disk_faults::DiskFaults::default(),
         space: Rc::new(DiskSpace::new([], 1)),
         index_turns: ByteSemaphore::new(INDEX_WRITERS),
-        read_ahead: ReadAhead::new(4 << 20),
+        read_ahead: ReadAhead::new(4 << 20, cache),
         padding: Padding::default(),
     })
 }
@@ -77,7 +80,7 @@ fn what_was_appended_is_read_whatever_is_in_memory() {
                     }
                     5..=7 => store.write_out().await.unwrap(),
                     8 => {
-                        store.release_clean_frames();
+                        store.release_clean_frames(usize::MAX);
                         if random.below(2) == 0 {
                             store.cut_padding().await.unwrap();
                         }
@@ -217,7 +220,7 @@ fn a_reader_in_order_sees_what_was_written_while_it_reads_ahead() {
                 end += 1_001;
                 store.write_out().await.unwrap();
             }
-            store.release_clean_frames();
+            store.release_clean_frames(usize::MAX);
             let len = (end - position).min(100_000) as usize;
             let mut found = Vec::new();
             while found.len() < len {

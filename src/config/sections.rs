@@ -381,6 +381,8 @@ sections! {
         io_memory_bytes: i64 = "ringlog.io.memory.bytes",
         /// Memory of a shard for the tails of its partitions' segments, bytes. Default 128 MiB.
         frames_memory_bytes: i64 = "ringlog.frames.memory.bytes",
+        /// Memory of a shard for what was read from files, bytes. Default: its part of a quarter of all.
+        cache_memory_bytes: Option<i64> = "ringlog.cache.memory.bytes",
         /// Memory of each core for answers that their clients haven't taken yet, bytes.
         response_memory_bytes: i64 = "ringlog.response.memory.bytes",
         /// `auto` uses direct I/O where the file system has it; `off` never does. Default `auto`.

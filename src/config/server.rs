@@ -216,6 +216,8 @@ impl ServerConfig {
             ("share.coordinator.state.topic.replication.factor", "1"),
             ("share.coordinator.state.topic.min.isr", "1"),
             ("group.initial.rebalance.delay.ms", "0"),
+            // Whoever develops has other uses for his memory.
+            ("ringlog.cache.memory.bytes", "67108864"),
         ];
         let mut map: ConfigMap = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         // A list key: a comma in the path would make two directories of it.

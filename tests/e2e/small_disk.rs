@@ -63,9 +63,10 @@ impl SmallDisk {
         }
     }
 
-    /// Makes room again.
+    /// Makes room again, also if the file system fails right after that.
     pub fn free(&self) -> Result<()> {
-        Ok(fs::remove_file(self.filler())?)
+        fs::remove_file(self.filler())?;
+        run(Command::new("sync").arg("-f").arg(&self.folder))
     }
 
     /// Makes the file system find an error in itself: nothing can be written to it any more, and what had not got to the

@@ -559,5 +559,7 @@ fn properties(draws: &mut Draws, flushes: bool) -> Vec<(&'static str, String)> {
     small("max.incremental.fetch.session.cache.slots", &["1", "2"], 25);
     small("producer.id.expiration.ms", &["86400000"], 10);
     small("controller.quorum.election.timeout.ms", &["300"], 30);
+    // None, and as little as it keeps at all.
+    small("ringlog.cache.memory.bytes", &["0", "2097152"], 50);
     properties
 }

@@ -261,6 +261,6 @@ impl Replica {
     /// Gives up frames whose bytes are in the files.
     #[cfg(test)]
     pub fn release_clean_frames(&self) {
-        self.store().release_clean_frames();
+        self.store().release_clean_frames(usize::MAX);
     }
 }

@@ -41,6 +41,7 @@ pub struct TestNode {
     path: PathBuf,
     /// Two log directories in it, and not itself.
     has_two: bool,
+    cache_memory_bytes: usize,
 }
 
 impl Drop for TestNode {
@@ -56,7 +57,7 @@ impl TestNode {
         let path = std::env::temp_dir().join(format!("ringlog-log-manager-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
-        TestNode { path, has_two: false }
+        TestNode { path, has_two: false, cache_memory_bytes: 0 }
     }
 
     /// A copy of a fixture.
@@ -96,6 +97,12 @@ impl TestNode {
             fs::write(node.path.join(name).join("meta.properties"), properties.format(TimestampMs(0))).unwrap();
         }
         node
+    }
+
+    /// Of which each core keeps so much of what it has read.
+    pub fn with_cache(mut self, bytes: usize) -> TestNode {
+        self.cache_memory_bytes = bytes;
+        self
     }
 
     pub fn path(&self) -> &Path {
@@ -141,6 +148,7 @@ impl TestNode {
             started_at: ring::now().monotonic,
             shards,
             controller_index: 0,
+            cache_memory_bytes: self.cache_memory_bytes,
             descriptors: Descriptors { files_per_core: 64, broker_connections: 1000, controller_connections: 1000 },
             config,
             log_dirs,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use crate::backend::apart::blocking_apart;
-use crate::vocabulary::{Refusal, numeric};
+use crate::vocabulary::{HostMemory, Refusal, numeric};
 
 /// Locked memory below which glommio refuses to start.
 const MIN_MEMLOCK_BYTES: u64 = 512 * 1024;
@@ -117,25 +117,73 @@ pub fn usable_cpus() -> io::Result<Vec<usize>> {
     Ok(cpus)
 }
 
+/// How much memory there is, and how much of it is left; `None` where the system doesn't say.
+pub fn memory() -> Option<HostMemory> {
+    memory_of(Path::new("/proc/meminfo"), Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"))
+}
+
+fn memory_of(meminfo: &Path, own_groups: &Path, mount: &Path) -> Option<HostMemory> {
+    let text = fs::read_to_string(meminfo).ok()?;
+    let mut memory = HostMemory {
+        total_bytes: 1024 * number_after(&text, "MemTotal:")?,
+        available_bytes: 1024 * number_after(&text, "MemAvailable:")?,
+    };
+    for folder in group_folders(own_groups, mount, "memory") {
+        let Some((limit, used)) = group_memory_v2(&folder).or_else(|| group_memory_v1(&folder)) else { continue };
+        memory.total_bytes = memory.total_bytes.min(limit);
+        memory.available_bytes = memory.available_bytes.min(limit.saturating_sub(used));
+    }
+    Some(memory)
+}
+
+/// Limit of a group, and what of it can't be had back by dropping what files have in memory.
+fn group_memory_v2(folder: &Path) -> Option<(u64, u64)> {
+    let limit = read_number(&folder.join("memory.max"))?;
+    let used = read_number(&folder.join("memory.current"))?;
+    let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    Some((limit, used.saturating_sub(number_after(&stat, "inactive_file").unwrap_or(0))))
+}
+
+fn group_memory_v1(folder: &Path) -> Option<(u64, u64)> {
+    let limit = read_number(&folder.join("memory.limit_in_bytes"))?;
+    let used = read_number(&folder.join("memory.usage_in_bytes"))?;
+    let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    Some((limit, used.saturating_sub(number_after(&stat, "total_inactive_file").unwrap_or(0))))
+}
+
+/// `None` also when it says `max`.
+fn read_number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The number behind a line's first word.
+fn number_after(text: &str, word: &str) -> Option<u64> {
+    let mut lines = text.lines().map(str::split_whitespace);
+    lines.find_map(|mut words| (words.next()? == word).then(|| words.next()?.parse().ok())?)
+}
+
 /// CPUs' worth of time that the cgroup grants: the least along the way from this process's group to the root.
 fn cpu_quota(own_groups: &Path, mount: &Path) -> Option<f64> {
-    let groups = fs::read_to_string(own_groups).ok()?;
-    let mut least: Option<f64> = None;
+    let folders = group_folders(own_groups, mount, "cpu");
+    let quotas = folders.iter().filter_map(|folder| quota_v2(folder).or_else(|| quota_v1(folder)));
+    quotas.reduce(f64::min)
+}
+
+/// The folders of this process's group, and of those above it, where `controller` has its files.
+fn group_folders(own_groups: &Path, mount: &Path, controller: &str) -> Vec<PathBuf> {
+    let groups = fs::read_to_string(own_groups).unwrap_or_default();
+    let mut folders = Vec::new();
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':');
         let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
         let base = match controllers {
             "" => mount.to_path_buf(),
-            list if list.split(',').any(|name| name == "cpu") => mount.join(list),
+            list if list.split(',').any(|name| name == controller) => mount.join(list),
             _ => continue,
         };
-        for folder in ancestors(&base, path) {
-            if let Some(quota) = quota_v2(&folder).or_else(|| quota_v1(&folder)) {
-                least = Some(least.map_or(quota, |found| found.min(quota)));
-            }
-        }
+        folders.extend(ancestors(&base, path));
     }
-    least
+    folders
 }
 
 /// The folder of the group `path` under `base`, and those above it up to `base`.

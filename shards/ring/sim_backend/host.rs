@@ -12,7 +12,7 @@ use super::process::{Exit, Process};
 use super::schedule::Event;
 use super::settings::{DiskSettings, HostSettings};
 use super::world::{self, World};
-use crate::vocabulary::{Refusal, numeric};
+use crate::vocabulary::{HostMemory, Refusal, numeric};
 
 /// See the module's text.
 pub(crate) struct Host {
@@ -34,6 +34,8 @@ pub(crate) struct Host {
 
 /// Ports of connections that go out begin here.
 const FIRST_PORT: u16 = 32_768;
+/// What a host has.
+const MEMORY_BYTES: u64 = 1 << 30;
 /// A failed lookup takes so long.
 const LOOKUP_NS: (u64, u64) = (100_000, 5_000_000);
 
@@ -194,6 +196,11 @@ impl Host {
 /// Nothing is refused in a simulation.
 pub fn probe() -> Result<(), Refusal> {
     Ok(())
+}
+
+/// How much memory there is, and how much of it is left.
+pub fn memory() -> Option<HostMemory> {
+    Some(HostMemory { total_bytes: MEMORY_BYTES, available_bytes: MEMORY_BYTES })
 }
 
 /// The limit of open files.

@@ -156,10 +156,16 @@ impl Tails {
         drop_finished(&mut self.0.borrow_mut());
     }
 
-    /// Gives up frames whose bytes are all in the file; returns their memory.
-    pub fn release_clean(&self) -> usize {
+    /// Gives up frames whose bytes are all in the file, oldest first, until it is as much memory as `wanted`; returns how much.
+    pub fn release_clean(&self, wanted: usize) -> usize {
         let Ok(mut tails) = self.0.try_borrow_mut() else { return 0 };
-        let released = tails.iter_mut().map(Tail::release_clean).sum();
+        let mut released = 0;
+        for tail in tails.iter_mut() {
+            if released >= wanted {
+                break;
+            }
+            released += tail.release_clean(wanted - released);
+        }
         drop_finished(&mut tails);
         released
     }
@@ -281,12 +287,18 @@ impl Tail {
         }
     }
 
+    /// The full frames that have something behind `position`: there may be thousands before them.
+    fn full_from(&self, position: u64) -> impl Iterator<Item = &TailFrame> {
+        self.full.range(self.full.partition_point(|full| full.end() <= position)..)
+    }
+
     /// What has to be written now. The bytes themselves are shared, so that appends go on meanwhile.
     pub fn job(&self) -> Job {
         let from = align_down(self.written, BLOCK_BYTES as u64);
         let mut head = 0;
         let mut writes = Vec::new();
-        let dirty = self.full.iter().chain(&self.open).filter(|tail| self.written < self.end && tail.end() > from);
+        let young = self.full_from(from).chain(&self.open);
+        let dirty = young.filter(|tail| self.written < self.end && tail.end() > from);
         for TailFrame { position, gap, frame } in dirty {
             let start = from.saturating_sub(*position) as usize;
             if writes.is_empty() {
@@ -302,11 +314,11 @@ impl Tail {
         let end = limit.min(self.end);
         let mut slices = Slices::new();
         let mut at = position;
-        for tail in self.full.iter().chain(&self.open) {
-            if at >= end || tail.end() <= at {
+        for tail in self.full_from(position).chain(&self.open) {
+            if tail.end() <= at {
                 continue;
             }
-            if at < tail.position + tail.gap as u64 {
+            if at >= end || at < tail.position + tail.gap as u64 {
                 break;
             }
             let stop = tail.end().min(end);
@@ -316,13 +328,16 @@ impl Tail {
         (at > position || position >= end).then_some(slices)
     }
 
-    fn release_clean(&mut self) -> usize {
+    fn release_clean(&mut self, wanted: usize) -> usize {
         let mut released = 0;
-        while let Some(full) = self.full.front().filter(|full| full.end() <= self.written) {
+        while released < wanted
+            && let Some(full) = self.full.front().filter(|full| full.end() <= self.written)
+        {
             released += full.frame.capacity();
             self.full.pop_front();
         }
-        if self.full.is_empty()
+        if released < wanted
+            && self.full.is_empty()
             && self.written == self.end
             && let Some(open) = self.open.take()
         {
@@ -404,9 +419,12 @@ mod tests {
             taken.push(tail.open.as_ref().unwrap().frame.capacity() / 1024);
         }
         assert_eq!(taken, [16, 32, 64, 128, 256, 256, 256]);
-        assert_eq!(tail.release_clean(), 0, "nothing is written");
+        assert_eq!(tail.release_clean(usize::MAX), 0, "nothing is written");
         written(&mut tail);
-        assert_eq!(tail.release_clean(), 1008 * 1024);
+        assert_eq!(tail.release_clean(40 * 1024), 48 * 1024, "the oldest, and no more than it takes");
+        assert!(tail.read(&frames, 48 * 1024 - 1, u64::MAX).is_none());
+        assert_eq!(tail.read(&frames, 48 * 1024, u64::MAX).unwrap().len(), 5);
+        assert_eq!(tail.release_clean(usize::MAX), 960 * 1024);
         assert_eq!(frames.in_use_bytes(), 0);
         tail.append(&frames, &[1]);
         assert_eq!(tail.open.as_ref().unwrap().frame.capacity(), 16 * 1024);

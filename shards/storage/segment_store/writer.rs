@@ -27,8 +27,8 @@ pub(super) struct Writer {
 }
 
 impl HoldsFrames for SegmentStore {
-    fn release_clean_frames(&self) {
-        SegmentStore::release_clean_frames(self);
+    fn release_clean_frames(&self, bytes: usize) -> bool {
+        SegmentStore::release_clean_frames(self, bytes)
     }
 }
 
@@ -142,14 +142,13 @@ impl SegmentStore {
         self.tails.with_active(Tail::has_padding)
     }
 
-    /// Gives up frames whose bytes are all in the file; returns how many bytes that freed for others.
-    pub fn release_clean_frames(&self) -> usize {
-        self.writer.is_offered.set(false);
+    /// Gives up frames whose bytes are all in the file, oldest first, until that frees so many bytes. Whether there may be
+    /// more of them; if not, the next pass offers what it has written.
+    pub fn release_clean_frames(&self, bytes: usize) -> bool {
         // While it is being written to, its pass offers it again.
-        if self.writer.is_writing.get() {
-            return 0;
-        }
-        self.tails.release_clean()
+        let has_more = !self.writer.is_writing.get() && self.tails.release_clean(bytes) >= bytes;
+        self.writer.is_offered.set(has_more);
+        has_more
     }
 }
 
