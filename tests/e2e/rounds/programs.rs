@@ -93,9 +93,15 @@ fn kcat(bootstrap: &str, mode: &str) -> Command {
 }
 
 /// A reader of one topic by librdkafka.
+///
+/// This librdkafka names no leader epoch when it fetches, and believes any broker's metadata. So it may ask a leader of before,
+/// which doesn't know yet that there is another one, for what only the new one has, and is told that the offset is out of range;
+/// Kafka's brokers say so, too. Then it is started anew, at the beginning.
 #[derive(Debug)]
 pub struct KcatReader {
     process: LineProcess,
+    bootstrap: String,
+    topic: String,
 }
 
 impl KcatReader {
@@ -105,31 +111,49 @@ impl KcatReader {
     /// Starts it at the beginning of the topic.
     pub fn start(bootstrap: &str, topic: &str, history: &History) -> Result<KcatReader> {
         history.tell(KcatReader::NAME, "is ok reader");
+        let process = KcatReader::begin(bootstrap, topic, history)?;
+        Ok(KcatReader { process, bootstrap: bootstrap.to_owned(), topic: topic.to_owned() })
+    }
+
+    fn begin(bootstrap: &str, topic: &str, history: &History) -> Result<LineProcess> {
         for partition in 0..PARTITIONS {
             history.tell(KcatReader::NAME, &format!("seek ok {topic}-{partition} 0"));
         }
         let mut command = kcat(bootstrap, "-C");
         command.args(["-u", "-E", "-t", topic, "-o", "beginning", "-X", "auto.offset.reset=error", "-f", FORMAT]);
-        Ok(KcatReader { process: LineProcess::start(&mut command, false)? })
+        LineProcess::start(&mut command, true)
     }
 
     /// Tells the history what it has read by now.
     pub fn listen(&mut self, history: &History) -> Result<()> {
-        for line in self.process.lines_so_far() {
-            let (place, offset, name) = record_of(&line)?;
-            history.tell(KcatReader::NAME, &format!("poll ok {place} {offset}={name}"));
+        let lines = self.process.lines_so_far();
+        let has_given_up = KcatReader::take(&lines, history)?;
+        if has_given_up {
+            // Killed, it writes nothing more that would be told as read from the beginning.
+            self.process = KcatReader::begin(&self.bootstrap, &self.topic, history)?;
         }
         Ok(())
+    }
+
+    /// Whether it has stopped reading.
+    fn take(lines: &[String], history: &History) -> Result<bool> {
+        let mut has_given_up = false;
+        for line in lines {
+            if line.starts_with('%') {
+                has_given_up |= line.contains("Offset out of range");
+                continue;
+            }
+            let (place, offset, name) = record_of(line)?;
+            history.tell(KcatReader::NAME, &format!("poll ok {place} {offset}={name}"));
+        }
+        Ok(has_given_up)
     }
 
     /// Ends it.
     pub fn finish(&mut self, history: &History) -> Result<()> {
         self.process.terminate()?;
-        for line in self.process.finish(PATIENCE)? {
-            let (place, offset, name) = record_of(&line)?;
-            history.tell(KcatReader::NAME, &format!("poll ok {place} {offset}={name}"));
-        }
-        Ok(())
+        let lines = self.process.finish(PATIENCE)?;
+        KcatReader::take(&lines, history).map(drop)
     }
 }
 
