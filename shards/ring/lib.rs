@@ -55,7 +55,8 @@ pub use timing::{Alarm, Elapsed, now, timeout_ms};
 pub use trouble::{Trouble, on_shortage, trouble};
 pub use turns::Turns;
 pub use vocabulary::{
-    Direct, DiskReads, ExecutorOptions, HostMemory, Open, PortHolder, Refusal, SocketOptions, StallStats, StartError, TrySendError,
+    Direct, DiskReads, ExecutorOptions, HostMemory, Open, PortHolder, Refusal, SocketOptions, StallStats, StartError,
+    TrySendError,
 };
 
 /// Positions and lengths of direct I/O are multiples of this.

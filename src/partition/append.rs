@@ -223,8 +223,7 @@ impl Partition {
         let mut candidate = leader_end;
         for remote in &self.remotes {
             if remote.log_end_offset < candidate
-                && (self.isr.maximal_contains(remote.replica)
-                    || remote.is_about_to_join(leader_end, now, lag_max_ms))
+                && (self.isr.maximal_contains(remote.replica) || remote.is_about_to_join(leader_end, now, lag_max_ms))
             {
                 candidate = remote.log_end_offset;
             }
