@@ -32,7 +32,6 @@ use bytes::Bytes;
 use crossbeam_queue::SegQueue;
 
 use crate::BLOCK_BYTES;
-use crate::backend::pages;
 use crate::backend::timer::sleep_ms;
 
 /// The smallest frame.
@@ -247,12 +246,10 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// `None` when the system has none.
     fn allocate(bytes: usize) -> Option<Memory> {
-        let data = match bytes {
-            MAX_FRAME_BYTES => pages::take(bytes),
-            // SAFETY: the layout's size isn't zero: the smallest class is 16 KiB.
-            _ => NonNull::new(unsafe { alloc_zeroed(Memory::layout(bytes)) }),
-        };
-        data.map(|data| Memory { data, bytes })
+        let layout = Memory::layout(bytes);
+        // SAFETY: the layout's size isn't zero: the smallest class is 16 KiB.
+        let data = unsafe { alloc_zeroed(layout) };
+        NonNull::new(data).map(|data| Memory { data, bytes })
     }
 
     fn layout(bytes: usize) -> Layout {
@@ -262,13 +259,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: taken in `allocate` by the same rule, with the same size, and dropped once.
-        unsafe {
-            match self.bytes {
-                MAX_FRAME_BYTES => pages::give_back(self.data, self.bytes),
-                _ => dealloc(self.data.as_ptr(), Memory::layout(self.bytes)),
-            }
-        }
+        // SAFETY: allocated in `allocate` with the same layout, and dropped once.
+        unsafe { dealloc(self.data.as_ptr(), Memory::layout(self.bytes)) };
     }
 }
 

@@ -25,6 +25,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ringlog_ring::{self as ring, BLOCK_BYTES, File, MAX_IO_BYTES};
@@ -53,12 +55,39 @@ pub struct ReadAhead {
     cache: Rc<ReadCache>,
     windows: RefCell<Vec<Window>>,
     ends: RefCell<VecDeque<(FileKey, u64)>>,
-    lent: Lent,
+    /// Of windows, and of chunks that answers hold a part of: all of a chunk stays in memory for any part of it.
+    held_bytes: Arc<AtomicU64>,
 }
 
-/// Chunks that no window holds any more, but answers still do: all of a chunk stays in memory for any part of it.
-#[derive(Clone, Default)]
-struct Lent(Rc<RefCell<Vec<Bytes>>>);
+/// Bytes of a chunk, which count until the last slice of them is gone, on whatever core.
+struct Held {
+    bytes: Bytes,
+    _count: Count,
+}
+
+struct Count {
+    bytes: u64,
+    held_bytes: Arc<AtomicU64>,
+}
+
+impl Count {
+    fn new(bytes: u64, held_bytes: &Arc<AtomicU64>) -> Count {
+        held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Count { bytes, held_bytes: held_bytes.clone() }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// Chunks of a segment's file that follow each other, and their reader.
 struct Window {
@@ -76,7 +105,6 @@ struct Chunk {
     end: u64,
     state: RefCell<State>,
     arrived: ring::Notify,
-    lent: Lent,
 }
 
 enum State {
@@ -99,8 +127,8 @@ enum Source {
 impl ReadAhead {
     /// Windows hold at most so many bytes; what they have read is kept in `cache`.
     pub fn new(budget_bytes: usize, cache: Rc<ReadCache>) -> ReadAhead {
-        let (windows, ends, lent) = Default::default();
-        ReadAhead { budget_bytes: budget_bytes as u64, cache, windows, ends, lent }
+        let (windows, ends, held_bytes) = Default::default();
+        ReadAhead { budget_bytes: budget_bytes as u64, cache, windows, ends, held_bytes }
     }
 
     /// Bytes from `position` of a segment's `file`: about as many as are `wanted`, but no more than one disk operation
@@ -290,8 +318,9 @@ impl ReadAhead {
 
     /// Begins to read a chunk, if there is room.
     fn fetch(&self, file: &File, key: FileKey, position: u64, settled: u64, now: MonotonicMs) -> Option<Rc<Chunk>> {
-        let chunk = Rc::new(Chunk::planned(position, settled, &self.lent)?);
+        let chunk = Rc::new(Chunk::planned(position, settled)?);
         self.make_room(chunk.len(), now)?;
+        let count = Count::new(chunk.len(), &self.held_bytes);
         let (file, reading, cache) = (file.clone(), chunk.clone(), self.cache.clone());
         ring::spawn_detached(async move {
             let read = file.read(reading.start, reading.len() as usize).await;
@@ -301,7 +330,8 @@ impl ReadAhead {
                     cache.on_file_end(key, reading.start + bytes.len() as u64);
                 }
             }
-            *reading.state.borrow_mut() = read.map_or(State::Failed, State::There);
+            let held = read.map(|bytes| Bytes::from_owner(Held { bytes, _count: count }));
+            *reading.state.borrow_mut() = held.map_or(State::Failed, State::There);
             reading.arrived.notify_all();
         });
         Some(chunk)
@@ -311,8 +341,7 @@ impl ReadAhead {
     fn make_room(&self, len: u64, now: MonotonicMs) -> Option<()> {
         let mut windows = self.windows.borrow_mut();
         loop {
-            let held = windows.iter().map(Window::len).sum::<u64>() + self.lent.bytes();
-            if held + len <= self.budget_bytes {
+            if self.held_bytes.load(Ordering::Relaxed) + len <= self.budget_bytes {
                 return Some(());
             }
             let (place, oldest) = windows.iter().enumerate().min_by_key(|(_, window)| window.used)?;
@@ -361,10 +390,6 @@ impl Window {
         self.chunks.iter().rev().find(|chunk| chunk.holds(position)).cloned()
     }
 
-    fn len(&self) -> u64 {
-        self.chunks.iter().map(|chunk| chunk.len()).sum()
-    }
-
     fn end(&self) -> u64 {
         self.chunks.back().map_or(0, |chunk| chunk.end)
     }
@@ -384,32 +409,13 @@ impl Window {
     }
 }
 
-impl Lent {
-    /// How much that is now.
-    fn bytes(&self) -> u64 {
-        let mut chunks = self.0.borrow_mut();
-        chunks.retain(|bytes| !bytes.is_unique());
-        chunks.iter().map(|bytes| bytes.len() as u64).sum()
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        if let State::There(bytes) = self.state.replace(State::Failed)
-            && !bytes.is_unique()
-        {
-            self.lent.0.borrow_mut().push(bytes);
-        }
-    }
-}
-
 impl Chunk {
     /// The chunk for a reader at `position`; `None` when nothing is settled there.
-    fn planned(position: u64, settled: u64, lent: &Lent) -> Option<Chunk> {
+    fn planned(position: u64, settled: u64) -> Option<Chunk> {
         let start = align_down(position, BLOCK_BYTES as u64);
         let end = settled.min(start + CHUNK_BYTES);
         let state = RefCell::new(State::Reading);
-        (end > position).then(|| Chunk { start, end, state, arrived: ring::Notify::new(), lent: lent.clone() })
+        (end > position).then(|| Chunk { start, end, state, arrived: ring::Notify::new() })
     }
 
     fn len(&self) -> u64 {
@@ -439,5 +445,52 @@ impl Chunk {
             }
             self.arrived.wait().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_ring::{Direct, Open};
+    use ringlog_types::Offset;
+
+    use super::*;
+    use crate::storage::generations::Segment;
+    use crate::storage::segment_store::tests::on_executor;
+
+    /// Answers hold what they were given until they are sent. That must not count for longer: without room nothing is read ahead.
+    #[test]
+    fn what_readers_have_done_with_makes_room_again() {
+        on_executor("read-ahead-room", |directory| async move {
+            let open = Open { write: true, create: true, truncate: false, direct: Direct::Auto };
+            let file = File::open(&directory.join("log"), open).await.unwrap();
+            let len = 24 * CHUNK_BYTES;
+            for chunk in 0..24_u8 {
+                let bytes = vec![chunk; CHUNK_BYTES as usize];
+                file.write_all_at(u64::from(chunk) * CHUNK_BYTES, &bytes).await.unwrap();
+            }
+            let ahead = ReadAhead::new(4 * CHUNK_BYTES as usize, Rc::new(ReadCache::new(0)));
+            let key = FileKey { store: 1, segment: Segment::first(Offset(0)) };
+            let (mut position, mut answers) = (0, VecDeque::new());
+            while position < len {
+                let slices = ahead.read(&file, key, position, 300_000, len).await.unwrap();
+                let mut at = position;
+                for slice in &slices {
+                    assert!(slice.iter().zip(at..).all(|(byte, at)| u64::from(*byte) == at / CHUNK_BYTES));
+                    at += slice.len() as u64;
+                }
+                assert!(at > position);
+                position = at;
+                answers.push_back(slices);
+                answers.truncate(if position.is_multiple_of(2) { 2 } else { 1 });
+                assert_eq!(ahead.windows.borrow().len(), 1, "its reader is read ahead for at {position}");
+                assert!(ahead.held_bytes.load(Ordering::Relaxed) <= 4 * CHUNK_BYTES);
+            }
+            drop(answers);
+            ahead.forget(|_| true);
+            // Reads that nobody wants any more end on their own.
+            while ahead.held_bytes.load(Ordering::Relaxed) > 0 {
+                ring::yield_now().await;
+            }
+        });
     }
 }

@@ -8,7 +8,6 @@ pub(crate) mod host;
 pub(crate) mod lane;
 mod lease;
 pub(crate) mod mesh;
-pub(crate) mod pages;
 pub(crate) mod port;
 pub(crate) mod probe;
 pub(crate) mod relief;

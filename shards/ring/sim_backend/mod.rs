@@ -18,7 +18,6 @@ pub(crate) mod fs;
 pub(crate) mod host;
 pub(crate) mod lane;
 pub(crate) mod mesh;
-pub(crate) mod pages;
 pub(crate) mod port;
 pub(crate) mod probe;
 mod process;
