@@ -358,14 +358,19 @@ impl Recovery {
         self.input.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
     }
 
-    /// Producers are wanted as of `offset` at most.
+    /// Producers are wanted as of `offset` at most, from a snapshot after which no record is missing: of those below the log's
+    /// start, or before the first segment (a power failure may have brought the snapshot back alone), some may be what a
+    /// producer wrote last, and what it writes next would be taken for out of order. As Kafka's truncateAndReload, which does
+    /// without the one of the log's start, too.
     fn want_snapshot(&mut self, offset: Offset) {
-        let newest = self.input.snapshots.iter().copied().filter(|snapshot| *snapshot <= offset).max();
-        match newest {
+        let first = self.input.segments.first().map_or(Offset(0), |segment| segment.base_offset);
+        let start = self.input.log_start_offset.max(first);
+        let usable = |snapshot: &Offset| (start..=offset).contains(snapshot);
+        match self.input.snapshots.iter().copied().filter(usable).max() {
             Some(snapshot) => self.phase = Phase::WantsSnapshot(snapshot),
             None => {
-                self.producers = ProducerStateManager::new(self.input.log_start_offset);
-                self.replay_from(self.input.log_start_offset);
+                self.producers = ProducerStateManager::new(start);
+                self.replay_from(start);
             }
         }
     }

@@ -329,6 +329,45 @@ fn an_unusable_snapshot_is_deleted_and_producers_are_replayed() {
     assert!(recovered.actions.iter().any(|a| matches!(a, RecoveryAction::WriteSnapshot { .. })));
 }
 
+/// Retention took segments, and a power failure brought back what it liked of them; or records were deleted.
+#[test]
+fn a_snapshot_behind_which_records_are_missing_says_nothing() {
+    let mut random = Random::from_seed(4);
+    let mut disk = Disk::new();
+    for _ in 0..120 {
+        disk.append_random(&mut random);
+    }
+    let bases: Vec<Offset> = disk.segments.keys().copied().collect();
+    let end = disk.log.log_end_offset();
+    let within = Offset(bases[4].0 + 1);
+    // By where the log starts, and the first segment that is there: which snapshot is used, if it alone is there.
+    let cases = [
+        (Offset(0), 0, vec![1, 2, 3, 4]),
+        (Offset(0), 3, vec![3, 4]),
+        (bases[3], 3, vec![3, 4]),
+        (bases[3], 1, vec![3, 4]),
+        (within, 1, vec![]),
+        (end, 2, vec![]),
+    ];
+    for (log_start_offset, first, used) in cases {
+        let there = |snapshots: &[Offset]| {
+            let segments = disk.segments.range(bases[first]..).map(|(base, bytes)| (*base, bytes.clone())).collect();
+            let kept = |offset: &Offset| Some((*offset, disk.snapshots.get(offset)?.clone()));
+            let snapshots = snapshots.iter().filter_map(kept).collect();
+            let (log, indexes, batches) = (disk.log.clone(), disk.indexes.clone(), Vec::new());
+            let disk = Disk { log, segments, indexes, snapshots, sequences: [0; 3], batches };
+            let input = RecoveryInput { log_start_offset, ..disk.input(bases[4]) };
+            disk.recover(input, 500).log.producers.snapshot()
+        };
+        let (without, all) = (there(&[]), disk.log.producers().snapshot());
+        for (number, snapshot) in bases.iter().enumerate().take(5).skip(1) {
+            let wanted = if used.contains(&number) { &all } else { &without };
+            let found = there(&[*snapshot]);
+            assert_eq!(found, *wanted, "start {log_start_offset:?}, first segment {first}, snapshot {number}");
+        }
+    }
+}
+
 /// A power failure takes the end of a sealed segment that wasn't flushed yet; the snapshot of a later one was.
 #[test]
 fn snapshots_of_what_was_not_flushed_are_not_kept() {

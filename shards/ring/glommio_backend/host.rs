@@ -210,3 +210,92 @@ fn ratio(quota: &str, period: &str) -> Option<f64> {
     let (quota, period) = (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?);
     (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A made-up host: files by name, in a folder of its own.
+    fn host(name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("ringlog-host-{}-{name}", process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        for (file, text) in files {
+            let path = folder.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    const MEMINFO: &str = "MemTotal:       8000 kB\nMemFree:         100 kB\nMemAvailable:   5000 kB\n";
+
+    fn memory_in(folder: &Path) -> Option<HostMemory> {
+        memory_of(&folder.join("meminfo"), &folder.join("groups"), &folder.join("mount"))
+    }
+
+    #[test]
+    fn memory_is_the_hosts_or_what_the_narrowest_group_has() {
+        let kib = |total: u64, available: u64| {
+            Some(HostMemory { total_bytes: total << 10, available_bytes: available << 10 })
+        };
+        let alone = host("alone", &[("meminfo", MEMINFO), ("groups", "0::/\n")]);
+        assert_eq!(memory_in(&alone), kib(8000, 5000));
+        // Version 2: a group without a limit in one that has one, half of which files could give back.
+        let v2 = host(
+            "v2",
+            &[
+                ("meminfo", MEMINFO),
+                ("groups", "0::/outer/inner\n"),
+                ("mount/outer/inner/memory.max", "max\n"),
+                ("mount/outer/inner/memory.current", "1024\n"),
+                ("mount/outer/memory.max", "4096000\n"),
+                ("mount/outer/memory.current", "2048000\n"),
+                ("mount/outer/memory.stat", "anon 1\ninactive_file 1024000\n"),
+            ],
+        );
+        assert_eq!(memory_in(&v2), kib(4000, 3000));
+        // Version 1: no limit is a number larger than any memory, and others' files don't count.
+        let v1 = host(
+            "v1",
+            &[
+                ("meminfo", MEMINFO),
+                ("groups", "4:memory:/node\n3:cpu:/node\n0::/\n"),
+                ("mount/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+                ("mount/memory/memory.usage_in_bytes", "7000000\n"),
+                ("mount/memory/node/memory.limit_in_bytes", "2048000\n"),
+                ("mount/memory/node/memory.usage_in_bytes", "3072000\n"),
+                ("mount/memory/node/memory.stat", "inactive_file 5\ntotal_inactive_file 0\n"),
+            ],
+        );
+        assert_eq!(memory_in(&v1), kib(2000, 0));
+        assert_eq!(memory_in(&host("nothing", &[("groups", "0::/\n")])), None);
+        for folder in ["alone", "v2", "v1", "nothing"] {
+            let _ = fs::remove_dir_all(host(folder, &[]));
+        }
+    }
+
+    #[test]
+    fn cpus_are_what_the_narrowest_group_grants() {
+        let v2 = host(
+            "cpus",
+            &[
+                ("groups", "0::/outer/inner\n"),
+                ("mount/outer/inner/cpu.max", "max 100000\n"),
+                ("mount/outer/cpu.max", "150000 100000\n"),
+                ("mount/cpu.max", "400000 100000\n"),
+            ],
+        );
+        assert_eq!(cpu_quota(&v2.join("groups"), &v2.join("mount")), Some(1.5));
+        assert_eq!(cpu_quota(&v2.join("missing"), &v2.join("mount")), None);
+        let v1 = host(
+            "cpus",
+            &[
+                ("groups", "2:cpu,cpuacct:/node\n"),
+                ("mount/cpu,cpuacct/node/cpu.cfs_quota_us", "-1\n"),
+                ("mount/cpu,cpuacct/node/cpu.cfs_period_us", "100000\n"),
+            ],
+        );
+        assert_eq!(cpu_quota(&v1.join("groups"), &v1.join("mount")), None);
+        let _ = fs::remove_dir_all(v1);
+    }
+}
