@@ -169,6 +169,10 @@ impl ReplicaFetcher {
         leader_epoch: LeaderEpoch,
         work: impl AsyncFnOnce(&Rc<Replica>) -> io::Result<()> + 'static,
     ) {
+        // The leader was asked meanwhile: in another epoch it is followed anew, and nobody would release it.
+        if !replica.follows_in(leader_epoch) {
+            return;
+        }
         leader.fetch.borrow_mut().hold(replica.id);
         let (leader, replica, backoff_ms) = (leader.clone(), replica.clone(), self.backoff_ms());
         self.core.spawn(async move {
@@ -509,6 +513,10 @@ async fn finish(fetcher: &ReplicaFetcher, leader: &Rc<Leader>, appended: Vec<App
     let deadline = ring::now().monotonic.plus_ms(WRITTEN_WITHIN_MS);
     for one in appended {
         let left_ms = deadline.since_ms(ring::now().monotonic);
+        // In another epoch it is followed anew, and nobody would release what is held for this one.
+        if !one.replica.follows_in(one.leader_epoch) {
+            continue;
+        }
         let is_written = one.replica.durable_end_offset() >= one.end_offset
             || (left_ms > 0 && ring::timeout_ms(left_ms, one.written()).await.is_ok());
         if is_written {
