@@ -24,8 +24,7 @@ fn produce(cluster: &mut Cluster, leader: i32, count: usize, value_bytes: usize)
     let request = ProduceRequest { acks: 1, ..wire::produce(TOPIC, [0], &batch) };
     let mut connection = fetching::connect(&cluster.node(leader)?.bootstrap())?;
     for _ in 0..count {
-        let answers = wire::produced(&mut connection, &request)?;
-        let code = wire::error(answers.first().context("an answer")?.error_code)?;
+        let code = wire::produced_once_known(&mut connection, &request)?;
         ensure!(code == ErrorCode::None, "{code:?}");
     }
     Ok(count * batch.len())

@@ -67,8 +67,18 @@ pub fn produced(connection: &mut Connection, request: &ProduceRequest) -> Result
 
 /// Produces to one partition; the error of it.
 pub fn produced_to(connection: &mut Connection, topic: &str, partition: i32, value_bytes: usize) -> Result<ErrorCode> {
-    let answers = produced(connection, &produce(topic, [partition], &batch(value_bytes)))?;
-    error(answers.first().context("the partition's answer")?.error_code)
+    produced_once_known(connection, &produce(topic, [partition], &batch(value_bytes)))
+}
+
+/// The error of the one partition that is produced to, once this part of this broker knows of it: what a broker tells of its
+/// metadata and what it can be asked for come a moment after each other, in both kinds.
+pub fn produced_once_known(connection: &mut Connection, request: &ProduceRequest) -> Result<ErrorCode> {
+    wait_until("a partition to be known where it is led", PATIENCE, || {
+        let answers = produced(connection, request)?;
+        let code = error(answers.first().context("the partition's answer")?.error_code)?;
+        let is_known = !matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::NotLeaderOrFollower);
+        Ok(is_known.then_some(code))
+    })
 }
 
 /// What a number in an answer means.
