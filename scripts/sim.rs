@@ -24,11 +24,13 @@ const HASHED_SEEDS: &str = "3";
 const TESTS: [&str; 4] = ["-p", "ringlog-ring", "-p", PACKAGE];
 /// The seeds that run before each change lands. They are the same each time: what a fresh seed finds is to be looked at without
 /// holding a change up that it isn't about.
-const IN_CI: [&[&str]; 7] = [
+const IN_CI: [&[&str]; 8] = [
     &["nodes", "--from", "1022", "--seeds", "78"],
     &["replicas", "--from", "1", "--seeds", "50"],
     // A follower whose write outlasted its epoch was never fetched for again.
     &["replicas", "--from", "2386", "--seeds", "1"],
+    // Topics come and go under the same names while a node catches up, one core ahead of the other.
+    &["replicas", "--from", "601605", "--seeds", "1"],
     &["mixed-replicas", "--from", "1", "--seeds", "20"],
     &["unclean", "--from", "1", "--seeds", "12"],
     &["faults", "--from", "1", "--seeds", "60"],
@@ -167,5 +169,7 @@ fn cargo_command(arguments: &[&str]) -> Result<Command> {
 fn prepare(command: &mut Command) -> Result<()> {
     command.current_dir(paths::root());
     command.env("RUSTFLAGS", FLAGS).env("RUSTDOCFLAGS", FLAGS).env("CARGO_TARGET_DIR", target_folder()?);
+    // What one run leaves the next one takes: to get memory from the host anew is a fifth of the time.
+    command.env("MIMALLOC_PURGE_DELAY", "-1");
     Ok(())
 }

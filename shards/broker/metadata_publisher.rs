@@ -270,8 +270,11 @@ impl Update<'_> {
         if claims.is_empty() {
             return;
         }
-        for (claim, fault) in self.publisher.log_dirs.claim_all(claims).await {
-            if fault.passes() {
+        let is_outdated = |topic_id| self.publisher.metadata.is_about_to_go(topic_id);
+        for (claim, fault) in self.publisher.log_dirs.claim_all(claims, &is_outdated).await {
+            if fault.is_outdated() {
+                debug!(partition = %claim.name, "no log is made: {fault}");
+            } else if fault.passes() {
                 debug!(partition = %claim.name, "the replica can't be opened for now: {fault}");
                 self.publisher.unmade.borrow_mut().insert(claim.id, claim.name.topic);
             } else {

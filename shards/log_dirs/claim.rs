@@ -17,7 +17,7 @@ use crate::core::Room as _;
 use crate::data::replica::Replica;
 use crate::storage::segment_store::SegmentStore;
 
-/// How long a new log waits for an older one of its name to be deleted.
+/// How long a new log waits for an older one of its name to be deleted, before it is to be claimed again.
 const DELETION_WAIT_MS: u64 = 10_000;
 const DELETION_POLL_MS: u64 = 20;
 
@@ -27,6 +27,13 @@ pub enum ClaimError {
     /// The assigned directory isn't one that works, and the log may lie in one that doesn't.
     #[error("the log directory of {0} is offline")]
     Offline(TopicPartition),
+    /// Its topic is gone again, as metadata says that this core hasn't taken over yet; another of its name may be there by
+    /// now, and served by a core that has.
+    #[error("the topic of {0} is about to be deleted")]
+    Outdated(TopicPartition),
+    /// Another topic's log is served from its directory still.
+    #[error("the log of an older topic of this name, {0}, isn't deleted yet")]
+    NameInUse(TopicPartition),
     /// The disk; unless [`ClaimError::passes`], its directory is offline from now on.
     #[error("{path}: {source}", path = .path.display())]
     Io {
@@ -38,9 +45,18 @@ pub enum ClaimError {
 }
 
 impl ClaimError {
-    /// Whether it is worth trying again: the disk is full, or descriptors are short.
+    /// Whether it is worth trying again: the disk is full, descriptors are short, or the name isn't free yet.
     pub fn passes(&self) -> bool {
-        matches!(self, ClaimError::Io { source, .. } if ring::trouble(source) != Trouble::Fault)
+        match self {
+            ClaimError::Io { source, .. } => ring::trouble(source) != Trouble::Fault,
+            ClaimError::NameInUse(_) => true,
+            ClaimError::Offline(_) | ClaimError::Outdated(_) => false,
+        }
+    }
+
+    /// Whether nobody has to know.
+    pub fn is_outdated(&self) -> bool {
+        matches!(self, ClaimError::Outdated(_))
     }
 }
 
@@ -62,7 +78,7 @@ impl LogDirs {
     #[cfg(test)]
     pub async fn claim_or_create(self: &Rc<Self>, claim: Claim) -> Result<Rc<Replica>, ClaimError> {
         let id = claim.id;
-        match self.claim_all(vec![claim]).await.pop() {
+        match self.claim_all(vec![claim], &|_| false).await.pop() {
             Some((_, error)) => Err(error),
             None => Ok(self.replicas.get(id).expect("a claim that wasn't refused")),
         }
@@ -74,7 +90,16 @@ impl LogDirs {
     /// with the fewest logs.
     ///
     /// For the home shard of all of them; waits until [`super::open`] is through there. One call at a time for a partition.
-    pub async fn claim_all(self: &Rc<Self>, claims: Vec<Claim>) -> Vec<(Claim, ClaimError)> {
+    ///
+    /// Each core takes metadata over at its own pace, and names are the node's: a topic that this core is about to create may
+    /// be deleted by metadata that waits here, and made anew, with another id, on a core that is ahead. `is_outdated` tells
+    /// which topics metadata that waits has deleted: they get no log. So of two that want a name the older one gives way,
+    /// and the newer one waits until it has.
+    pub async fn claim_all(
+        self: &Rc<Self>,
+        claims: Vec<Claim>,
+        is_outdated: &dyn Fn(Uuid) -> bool,
+    ) -> Vec<(Claim, ClaimError)> {
         self.opened.wait_until_set().await;
         let mut refused = Vec::new();
         let mut missing = Vec::new();
@@ -100,7 +125,7 @@ impl LogDirs {
         let mut missing = missing.into_iter();
         while missing.len() > 0 {
             let some = missing.by_ref().take(NAMES_AT_A_TIME).collect();
-            self.create_all(some, &mut refused).await;
+            self.create_all(some, is_outdated, &mut refused).await;
         }
         refused
     }
@@ -122,9 +147,19 @@ impl LogDirs {
         }
     }
 
-    async fn create_all(self: &Rc<Self>, claims: Vec<Claim>, refused: &mut Vec<(Claim, ClaimError)>) {
+    async fn create_all(
+        self: &Rc<Self>,
+        claims: Vec<Claim>,
+        is_outdated: &dyn Fn(Uuid) -> bool,
+        refused: &mut Vec<(Claim, ClaimError)>,
+    ) {
         let mut new = Vec::with_capacity(claims.len());
         for claim in claims {
+            if is_outdated(claim.id.topic_id) {
+                let error = ClaimError::Outdated(claim.name.clone());
+                refused.push((claim, error));
+                continue;
+            }
             let preferred = self.moves.take_preferred(&claim.name).filter(|place| !self.has_failed(*place));
             match preferred.or_else(|| self.place_for_new(claim.directory)) {
                 Some(place) => {
@@ -134,34 +169,57 @@ impl LogDirs {
                 None => refused.push(offline(claim)),
             }
         }
+        self.being_made.borrow_mut().extend(new.iter().map(|log| log.name.path.clone()));
         let outcomes = names::make(self, new.iter().map(|log| log.name.clone()).collect(), false).await;
         let outcomes = outcomes.unwrap_or_else(|error| new.iter().map(|_| Err(names::again(&error))).collect());
-        let mut made = Vec::new();
+        let (mut made, mut taken) = (Vec::new(), Vec::new());
         for (log, outcome) in new.into_iter().zip(outcomes) {
-            let outcome = match outcome {
-                Ok(Made::NameTaken) => replace(self, log.name.clone()).await,
-                outcome => outcome.map(drop),
-            };
-            let outcome = outcome.and_then(|()| {
-                let failed = || io::Error::other("the log directory is offline");
-                if self.has_failed(log.place) { Err(failed()) } else { Ok(()) }
-            });
             match outcome {
-                Ok(()) => {
-                    made.push((log.claim.name.clone(), log.place));
-                    self.begin(log);
-                }
+                // The others don't wait for it.
+                Ok(Made::NameTaken) => taken.push(log),
+                Ok(Made::New) => self.end_making(log, Ok(()), &mut made, refused).await,
                 Err(source) => {
-                    self.count(log.place, -1);
-                    let path = log.name.path;
-                    if ring::trouble(&source) == Trouble::Fault {
-                        self.fail(log.place, &format!("{}: {source}", path.display())).await;
-                    }
-                    refused.push((log.claim, ClaimError::Io { path, source }));
+                    let error = ClaimError::Io { path: log.name.path.clone(), source };
+                    self.end_making(log, Err(error), &mut made, refused).await;
                 }
             }
         }
+        for log in taken {
+            let outcome = replace(self, &log, is_outdated).await;
+            self.end_making(log, outcome, &mut made, refused).await;
+        }
         tell_made(self, made);
+    }
+
+    /// The directory is there and the log served, or not.
+    async fn end_making(
+        self: &Rc<Self>,
+        log: NewLog,
+        outcome: Result<(), ClaimError>,
+        made: &mut Vec<(TopicPartition, usize)>,
+        refused: &mut Vec<(Claim, ClaimError)>,
+    ) {
+        let (path, place) = (log.name.path.clone(), log.place);
+        let outcome = outcome.and_then(|()| {
+            let failed = || io::Error::other("the log directory is offline");
+            if self.has_failed(place) { Err(ClaimError::Io { path: path.clone(), source: failed() }) } else { Ok(()) }
+        });
+        match outcome {
+            Ok(()) => {
+                made.push((log.claim.name.clone(), place));
+                self.begin(log);
+            }
+            Err(error) => {
+                self.count(place, -1);
+                if let ClaimError::Io { source, .. } = &error
+                    && ring::trouble(source) == Trouble::Fault
+                {
+                    self.fail(place, &format!("{}: {source}", path.display())).await;
+                }
+                refused.push((log.claim, error));
+            }
+        }
+        self.being_made.borrow_mut().remove(&path);
     }
 
     fn begin(&self, new: NewLog) {
@@ -228,22 +286,34 @@ fn tell_made(dirs: &LogDirs, made: Vec<(TopicPartition, usize)>) {
 
 /// Makes a log's directory where another lies, once nobody serves that: an older topic of that name, which its home is
 /// about to delete, or what was left behind.
-async fn replace(dirs: &Rc<LogDirs>, name: NewName) -> io::Result<()> {
+async fn replace(dirs: &Rc<LogDirs>, log: &NewLog, is_outdated: &dyn Fn(Uuid) -> bool) -> Result<(), ClaimError> {
+    let (name, path) = (&log.claim.name, &log.name.path);
     let mut waited_ms = 0;
-    while waited_ms < DELETION_WAIT_MS && is_in_use(dirs, &name.path).await {
+    while is_in_use(dirs, path).await {
+        if is_outdated(log.claim.id.topic_id) {
+            return Err(ClaimError::Outdated(name.clone()));
+        }
+        if waited_ms >= DELETION_WAIT_MS {
+            return Err(ClaimError::NameInUse(name.clone()));
+        }
         ring::sleep_ms(DELETION_POLL_MS).await;
         waited_ms += DELETION_POLL_MS;
     }
-    let made = names::make(dirs, vec![name], true).await?;
-    made.into_iter().try_for_each(|made| made.map(drop))
+    let made = names::make(dirs, vec![log.name.clone()], true).await;
+    let made = made.and_then(|made| made.into_iter().try_for_each(|made| made.map(drop)));
+    made.map_err(|source| ClaimError::Io { path: path.clone(), source })
 }
 
-/// Whether some shard serves a log from this directory. One that only found a log there forgets it: its name is another's
-/// now. Rare: only for a name that is taken.
+/// Whether some shard serves a log from this directory, or another one than this is making it. One that only found a log
+/// there forgets it: its name is another's now. Rare: only for a name that is taken.
 async fn is_in_use(dirs: &Rc<LogDirs>, path: &Path) -> bool {
     for core in 0..dirs.core.node.shards {
+        let is_own = core == dirs.core.index;
         let path = path.to_path_buf();
         let work = move |dirs: &Rc<LogDirs>| {
+            if !is_own && dirs.being_made.borrow().contains(&path) {
+                return true;
+            }
             dirs.unclaimed.borrow_mut().retain(|_, log| {
                 let stays = log.store.directory() != path;
                 if !stays {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use ringlog_log::Log;
 use ringlog_ring as ring;
 use ringlog_types::{MonotonicMs, Offset, TopicIdPartition, TopicPartition};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::checkpoint_rounds::CheckpointRounds;
 use super::moves::Moves;
@@ -29,6 +29,8 @@ pub struct LogDirs {
     pub(super) store: Rc<StoreContext>,
     /// Logs found at start that the metadata hasn't claimed yet.
     pub(super) unclaimed: RefCell<FxHashMap<TopicIdPartition, OpenLog>>,
+    /// Directories that this shard is making for logs that it doesn't serve yet.
+    pub(super) being_made: RefCell<FxHashSet<PathBuf>>,
     /// Set when [`super::open`] is through on this shard.
     pub(super) opened: Flag,
     /// Places of the directories that failed.
@@ -83,6 +85,7 @@ impl LogDirs {
             replicas,
             store,
             unclaimed: RefCell::default(),
+            being_made: RefCell::default(),
             opened: Flag::default(),
             failed: RefCell::default(),
             failures_changed: ring::Notify::new(),

@@ -296,6 +296,39 @@ fn a_new_topic_inherits_nothing_from_a_deleted_one_of_its_name() {
     });
 }
 
+/// A core that is behind is about to make the log of a topic that is deleted again, while another one serves that of a newer
+/// topic of its name.
+#[test]
+fn a_topic_that_is_gone_again_takes_nobodys_directory() {
+    let node = TestNode::formatted();
+    let (old, new) = (Uuid([7; 16]), Uuid([9; 16]));
+    node.run(2, async move |shard| {
+        claim_with(&shard, "t-0", new, small_segments(), async |replica| appended(&replica, 0, 5, 200).await).await;
+        let id = cluster::id_of("t-0", old);
+        let work = move |shard: &std::rc::Rc<crate::shard::Shard>| -> crate::mesh::LocalFuture<()> {
+            let shard = shard.clone();
+            Box::pin(async move {
+                // That it is deleted again this core gets to know while it waits.
+                let asked = std::cell::Cell::new(0);
+                let is_outdated = |topic| {
+                    assert_eq!(topic, old);
+                    asked.replace(asked.get() + 1) > 2
+                };
+                let claim = cluster::claim_of("t-0", old, None, small_segments());
+                let refused = shard.log_dirs.claim_all(vec![claim], &is_outdated).await;
+                assert!(matches!(&refused[..], [(_, error)] if error.is_outdated() && !error.passes()), "{refused:?}");
+                assert!(asked.get() > 2 && shard.data.replicas.get(id).is_none());
+            })
+        };
+        shard.invoke_on(shard.core.node.home_of(id), work).await;
+        super::close_all(&shard.log_dirs, None).await;
+    });
+    assert!(!node.directories().iter().any(|name| name.ends_with("-stray")), "{:?}", node.directories());
+    node.run(2, async move |shard| {
+        assert_eq!(claim(&shard, "t-0", new, small_segments()).await.log_end, 5);
+    });
+}
+
 #[test]
 fn strays_are_set_aside_and_half_made_directories_go() {
     let node = TestNode::formatted();

@@ -96,6 +96,11 @@ impl MetadataView {
         self.queue.borrow_mut().pop_front()
     }
 
+    /// Whether one of the images that wait to be taken over has a topic deleted.
+    pub fn is_about_to_go(&self, topic_id: Uuid) -> bool {
+        self.queue.borrow().iter().any(|waiting| waiting.changes.deleted_topics.contains_key(&topic_id))
+    }
+
     /// Ends when another image comes.
     pub async fn publication_arrived(&self) {
         self.arrived.wait().await;

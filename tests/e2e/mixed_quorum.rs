@@ -17,7 +17,7 @@ use ringlog_e2e_tests::metadata_log::{self, MetadataLog, Snapshots};
 use ringlog_e2e_tests::node::{Kind, Node, Roles};
 use ringlog_e2e_tests::programs::Program;
 use ringlog_e2e_tests::quorum_watch::QuorumWatch;
-use ringlog_e2e_tests::topics::{Creator, TopicPlan};
+use ringlog_e2e_tests::topics::{CREATOR_PAUSE, Creator, TopicPlan};
 use ringlog_e2e_tests::wait_until;
 
 const PARTITIONS: i64 = 3;
@@ -45,7 +45,9 @@ fn controllers_are_replaced_one_by_one() -> Result<()> {
     cluster.start()?;
     let watch = QuorumWatch::start(&cluster);
     let plan = TopicPlan { ballast_bytes: 2000, ..TopicPlan::replicated(1) };
-    let creator = Creator::start(&cluster.bootstrap(), "made", plan);
+    // However many rounds there are, the topics are as many.
+    let pause = CREATOR_PAUSE * u32::try_from(rounds())?;
+    let creator = Creator::start_with_pauses(&cluster.bootstrap(), "made", plan, pause);
     for _ in 0..rounds() {
         for kind in [Kind::under_test(), Kind::Kafka] {
             for (number, id) in cluster.controller_ids().into_iter().enumerate() {
@@ -118,8 +120,14 @@ fn fetch_snapshot(cluster: &mut Cluster, leader: i32) -> Result<()> {
     node.start()?;
     let view = cluster.wait_until_caught_up()?;
     ensure!(view.leader == leader, "{} has become the leader", view.leader);
-    let log = MetadataLog::read(&cluster.node(victim)?.metadata_folder())?;
-    ensure!(log.start().unwrap_or(log.end()) > 0, "the log of {victim} starts at 0");
+    // What the leader knows of it may be of its life before.
+    let folder = cluster.node(victim)?.metadata_folder();
+    wait_until("a log that begins at a snapshot", PATIENCE, || {
+        let log = MetadataLog::read(&folder)?;
+        ensure!(log.start() != Some(0), "the log of {victim} starts at 0");
+        Ok((log.end() > 0).then_some(()))
+    })?;
+    cluster.wait_until_caught_up()?;
     cluster.check_logs()
 }
 

@@ -157,18 +157,24 @@ struct Shared {
 
 /// A topic that isn't there after so long is a failure.
 const CREATOR_PATIENCE: Duration = Duration::from_secs(60);
-/// Between two topics.
-const CREATOR_PAUSE: Duration = Duration::from_millis(100);
+/// Between two topics, if nothing else is asked for.
+pub const CREATOR_PAUSE: Duration = Duration::from_millis(100);
 
 impl Creator {
     /// Starts. Names begin with `prefix`.
     pub fn start(bootstrap: &str, prefix: &str, plan: TopicPlan) -> Creator {
+        Creator::start_with_pauses(bootstrap, prefix, plan, CREATOR_PAUSE)
+    }
+
+    /// The same with so much time between two topics, for tests of an hour: what all topics say has to fit into every
+    /// node's memory.
+    pub fn start_with_pauses(bootstrap: &str, prefix: &str, plan: TopicPlan, pause: Duration) -> Creator {
         let shared = Arc::new(Shared::default());
         let (bootstrap, name) = (bootstrap.to_owned(), prefix.to_owned());
         let thread = thread::spawn({
             let shared = Arc::clone(&shared);
             move || {
-                let outcome = shared.create_all(&bootstrap, &name, &plan);
+                let outcome = shared.create_all(&bootstrap, &name, &plan, pause);
                 if let Err(error) = &outcome {
                     println!("the creator of topics fails: {error:#}");
                 }
@@ -226,7 +232,7 @@ fn compare(acknowledged: &BTreeMap<String, Option<Uuid>>, there: &BTreeMap<Strin
 }
 
 impl Shared {
-    fn create_all(&self, bootstrap: &str, prefix: &str, plan: &TopicPlan) -> Result<()> {
+    fn create_all(&self, bootstrap: &str, prefix: &str, plan: &TopicPlan, pause: Duration) -> Result<()> {
         let patience = Duration::from_secs(2);
         let mut client = None;
         for number in 0.. {
@@ -254,7 +260,7 @@ impl Shared {
             drop(longest);
             self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).insert(name, id);
             self.count.fetch_add(1, Ordering::Relaxed);
-            thread::sleep(CREATOR_PAUSE);
+            thread::sleep(pause);
         }
         Ok(())
     }

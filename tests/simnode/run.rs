@@ -390,7 +390,9 @@ impl Run<'_> {
                     names.map(|name| Path::new(&directory).join(name)).collect::<Vec<_>>()
                 });
                 let ends = folders.filter_map(|folder| {
-                    in_sync::log_end(&list(&folder), |file| self.world.file(node.host, &folder.join(file)))
+                    in_sync::log_end(&list(&folder), |file, batches_end| {
+                        self.world.with_file(node.host, &folder.join(file), batches_end)
+                    })
                 });
                 self.check_end(&name, node.plan.id, ends.max().unwrap_or(0), acknowledged, standing);
             }

@@ -287,6 +287,11 @@ where
     claim_in(shard, name, topic_id, None, config, async |_, replica| work(replica).await).await
 }
 
+/// What a home is asked for.
+pub fn claim_of(name: &str, topic_id: Uuid, directory: Option<Uuid>, config: LogConfig) -> Claim {
+    Claim { id: id_of(name, topic_id), name: name_of(name), directory, config: Rc::new(config) }
+}
+
 /// As [`claim_with`], of a log that the metadata has in that directory.
 pub async fn claim_in<W>(
     shard: &Rc<Shard>,
@@ -299,12 +304,12 @@ pub async fn claim_in<W>(
 where
     W: AsyncFnOnce(Rc<Shard>, Rc<Replica>) + Send + 'static,
 {
-    let (id, name) = (id_of(name, topic_id), name_of(name));
+    let (id, name) = (id_of(name, topic_id), name.to_owned());
     shard
         .invoke_on(shard.core.node.home_of(id), move |shard| {
             let shard = shard.clone();
             Box::pin(async move {
-                let claim = Claim { id, name, directory, config: Rc::new(config) };
+                let claim = claim_of(&name, topic_id, directory, config);
                 let claimed = shard.log_dirs.claim_or_create(claim).await;
                 let replica = claimed.unwrap();
                 let claimed = look_at(&replica);

@@ -23,6 +23,7 @@ pub use super::tcp::network::Link;
 pub use super::trace::{Context, Tap, TapKind};
 
 use super::disk::Disk;
+use super::disk::content::Content;
 use super::faults;
 use super::host::Host;
 use super::port::ListeningSocket;
@@ -41,6 +42,22 @@ pub struct HostId(pub usize);
 /// A process, by its number. Numbers aren't used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessId(pub u32);
+
+/// A file as readers see it at the moment.
+pub struct FileView<'a>(&'a Content);
+
+impl FileView<'_> {
+    /// Its length in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks that of a file")]
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// What it holds from a position on, at most `len` bytes.
+    pub fn read(&self, position: u64, len: u64) -> Vec<u8> {
+        self.0.read(position, len)
+    }
+}
 
 /// A world, the thread's only one. It ends, with all its processes, when this is dropped.
 pub struct World(Control);
@@ -370,6 +387,11 @@ impl Control {
     /// A file as readers see it.
     pub fn file(&self, host: HostId, path: &Path) -> Option<Vec<u8>> {
         self.with_disk(host, path, |disk, path| disk.content(path))
+    }
+
+    /// Looks into a file as readers see it, without all of it in one's hands.
+    pub fn with_file<T>(&self, host: HostId, path: &Path, work: impl FnOnce(&FileView<'_>) -> T) -> Option<T> {
+        self.with_disk(host, path, |disk, path| disk.with_content(path, |content| work(&FileView(content))))
     }
 
     /// A file as a power failure would leave it for certain.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use ringlog_metadata::image::{MetadataImage, Publication};
-use ringlog_ring::sim::Control;
+use ringlog_ring::sim::{Control, FileView};
 
 /// Bytes before a batch's length counts.
 const PREFIX_BYTES: usize = 12;
@@ -86,22 +86,29 @@ impl Standings {
     }
 }
 
-/// Where a log's last file ends. `names` are those of the files in its folder, `read` gives what they hold.
-pub fn log_end(names: &[String], read: impl Fn(&str) -> Option<Vec<u8>>) -> Option<i64> {
-    let mut segments: Vec<&String> = names.iter().filter(|name| name.ends_with(".log")).collect();
-    segments.sort();
-    let last = segments.last()?;
-    let mut end: i64 = last.strip_suffix(".log")?.parse().ok()?;
-    let bytes = read(last)?;
-    let mut rest = bytes.as_slice();
-    while rest.len() > LAST_OFFSET_DELTA.end {
-        let base = i64::from_be_bytes(rest[..8].try_into().expect("eight bytes"));
-        let len = PREFIX_BYTES + u32::from_be_bytes(rest[8..PREFIX_BYTES].try_into().expect("four bytes")) as usize;
-        if len <= LAST_OFFSET_DELTA.end || len > rest.len() {
-            break;
+/// Where a log's last file ends. `names` are those of the files in its folder; `within` reads one of them.
+pub fn log_end(names: &[String], within: impl Fn(&str, &ReadBatches<'_>) -> Option<i64>) -> Option<i64> {
+    let last = names.iter().filter(|name| name.ends_with(".log")).max()?;
+    let start: i64 = last.strip_suffix(".log")?.parse().ok()?;
+    within(last, &|file| batches_end(file, start))
+}
+
+/// Finds out where the batches of a file end.
+pub type ReadBatches<'a> = dyn Fn(&FileView<'_>) -> i64 + 'a;
+
+fn batches_end(file: &FileView<'_>, start: i64) -> i64 {
+    let (mut end, mut position) = (start, 0);
+    loop {
+        let head = file.read(position, LAST_OFFSET_DELTA.end as u64);
+        if head.len() < LAST_OFFSET_DELTA.end {
+            return end;
         }
-        end = base + i64::from(u32::from_be_bytes(rest[LAST_OFFSET_DELTA].try_into().expect("four bytes"))) + 1;
-        rest = &rest[len..];
+        let base = i64::from_be_bytes(head[..8].try_into().expect("eight bytes"));
+        let len = PREFIX_BYTES + u32::from_be_bytes(head[8..PREFIX_BYTES].try_into().expect("four bytes")) as usize;
+        if len <= LAST_OFFSET_DELTA.end || len as u64 > file.len() - position {
+            return end;
+        }
+        end = base + i64::from(u32::from_be_bytes(head[LAST_OFFSET_DELTA].try_into().expect("four bytes"))) + 1;
+        position += len as u64;
     }
-    Some(end)
 }

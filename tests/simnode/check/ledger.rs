@@ -95,7 +95,9 @@ pub fn value_of(place: (usize, i32), name: RecordName, len: usize) -> Vec<u8> {
 fn is_value(value: &[u8], place: (usize, i32), name: RecordName, len: usize) -> bool {
     let (head, filler) = (head_of(place, name), filler_of(name));
     let filled = value.strip_prefix(head.as_bytes());
-    value.len() == len.max(head.len()) && filled.is_some_and(|filled| filled.iter().all(|byte| *byte == filler))
+    // Without an end at the first difference it is compared many bytes at a time.
+    let is_filler = |filled: &[u8]| filled.iter().fold(0, |different, byte| different | (byte ^ filler)) == 0;
+    value.len() == len.max(head.len()) && filled.is_some_and(is_filler)
 }
 
 fn filler_of(name: RecordName) -> u8 {

@@ -14,6 +14,8 @@ use crate::check::Asked;
 const CONNECT_LIMIT_MS: u64 = 2_000;
 /// The largest answer that a node of these runs gives.
 const FRAME_BYTES_MAX: usize = 64 << 20;
+/// What one read brings, at most.
+const READ_BYTES: usize = 16 * 1024;
 
 /// Why there is no answer. Whether the request was carried out isn't known then.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Connection {
     /// The name that it gives itself.
     client_id: String,
     input: BytesMut,
+    /// What one read brings.
+    buffer: Box<[u8]>,
     sent: i32,
     answered: i32,
     /// When it was opened: what it says of a node is of no later start of it.
@@ -56,7 +60,17 @@ impl Connection {
     pub async fn open_as(address: SocketAddr, client_id: &str) -> io::Result<Connection> {
         let (socket, client_id) = (Socket::connect(address, CONNECT_LIMIT_MS).await?, client_id.to_owned());
         let opened_at_ns = sim::control().now_ns();
-        Ok(Connection { socket, client_id, input: BytesMut::new(), sent: 0, answered: 0, opened_at_ns, address })
+        let buffer = vec![0; READ_BYTES].into_boxed_slice();
+        Ok(Connection {
+            socket,
+            client_id,
+            input: BytesMut::new(),
+            buffer,
+            sent: 0,
+            answered: 0,
+            opened_at_ns,
+            address,
+        })
     }
 
     /// What is asked now.
@@ -133,11 +147,11 @@ impl Connection {
     }
 
     async fn fill(&mut self, wanted: usize) -> io::Result<()> {
-        let mut buffer = vec![0; 16 * 1024];
+        self.input.reserve((wanted + self.buffer.len()).saturating_sub(self.input.len()));
         while self.input.len() < wanted {
-            match self.socket.read(&mut buffer).await? {
+            match self.socket.read(&mut self.buffer).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => self.input.extend_from_slice(&buffer[..count]),
+                count => self.input.extend_from_slice(&self.buffer[..count]),
             }
         }
         Ok(())

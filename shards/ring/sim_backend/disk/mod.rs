@@ -1,6 +1,6 @@
 //! Disks: file systems with what they do when the power fails, on devices that take their time.
 
-mod content;
+pub(super) mod content;
 pub(crate) mod device;
 pub(crate) mod names;
 
@@ -395,9 +395,13 @@ impl Disk {
 
     /// A file as readers see it.
     pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        self.with_content(path, |content| content.read(0, content.len()))
+    }
+
+    /// Looks at a file as readers see it.
+    pub fn with_content<T>(&self, path: &Path, work: impl FnOnce(&Content) -> T) -> Option<T> {
         let names = self.names.borrow();
-        let content = names.inode(names.find(path).ok()?)?.content()?;
-        Some(content.read(0, content.len()))
+        names.inode(names.find(path).ok()?)?.content().map(work)
     }
 
     /// A file as a power failure would leave it for certain.

@@ -258,7 +258,8 @@ impl Connection {
             if room > 1 && world.streams.network.permille(world.settings.network.partial_permille) {
                 room = 1 + world.streams.network.below(room as u64 - 1) as usize;
             }
-            let mut sent = BytesMut::new();
+            let offered: usize = chunks.iter().take(MAX_SLICES).map(Bytes::len).sum();
+            let mut sent = BytesMut::with_capacity(offered.min(room));
             for _ in 0..MAX_SLICES {
                 let Some(front) = chunks.front_mut().filter(|_| sent.len() < room) else { break };
                 let count = front.len().min(room - sent.len());

@@ -15,6 +15,7 @@ import (
 	"os"
 	"sort"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,7 +81,7 @@ var codecs = map[string]kgo.CompressionCodec{
 func produce(bootstrap, topic, codec string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	client := client(kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic), kgo.AllowAutoTopicCreation(),
+	client := client(kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.DefaultProduceTopic(topic), kgo.AllowAutoTopicCreation(),
 		kgo.ProducerBatchCompression(codecs[codec]))
 	defer client.Close()
 	lines := bufio.NewScanner(os.Stdin)
@@ -102,7 +103,7 @@ func produce(bootstrap, topic, codec string) {
 func consume(bootstrap string, count int, topics []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	client := client(kgo.SeedBrokers(bootstrap), kgo.ConsumeTopics(topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client := client(kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.ConsumeTopics(topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	defer client.Close()
 	for seen := 0; seen < count; {
 		fetches := client.PollFetches(ctx)
@@ -140,7 +141,7 @@ func member(bootstrap, topic, group string) {
 		show(map[string]any{"assigned": sorted})
 	}
 	client := client(
-		kgo.SeedBrokers(bootstrap), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
+		kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, more map[string][]int32) { set(more, true) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, fewer map[string][]int32) { set(fewer, false) }),

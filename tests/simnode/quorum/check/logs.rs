@@ -234,13 +234,17 @@ impl Checks {
         if let Some(news) = news.filter(|_| is_to_leader) {
             news.known_ns = Some(now_ns);
         }
-        view.last_fetch = Some(body.clone());
+        // Asked in an epoch that is over, and late because of its connection: whatever is answered, nobody waits for it.
+        let is_over = durable.is_some_and(|durable| durable.epoch > epoch);
+        if !is_over {
+            view.last_fetch = Some(body.clone());
+        }
         let is_follower = durable.is_some_and(|file| file.epoch == epoch && file.leader >= 0);
         view.fetches_as_follower = is_follower && !view.was_seeking;
         view.followed = if is_follower { view.followed.max(epoch) } else { view.followed };
         view.was_seeking = false;
         view.doubtful = None;
-        if !view.is_controller || durable.is_some_and(|durable| durable.epoch > epoch) {
+        if !view.is_controller || is_over {
             return Ok(());
         }
         let known = view.told.min(view.promised);
