@@ -139,6 +139,8 @@ impl Cluster {
         if node.process.is_some_and(|process| self.world.exit(process).is_none()) {
             return;
         }
+        // Its process may have ended for want of power a moment before the host is through with that.
+        self.world.run_until(SECOND, || !self.world.is_losing_power(node.host));
         if !self.world.has_power(node.host) {
             self.world.power_on(node.host);
         }

@@ -227,6 +227,11 @@ impl Control {
         self.host(host).power_on(&self.0);
     }
 
+    /// Whether its power is about to go, and waits for a core that is in the middle of something.
+    pub fn is_losing_power(&self, host: HostId) -> bool {
+        self.host(host).is_failing()
+    }
+
     /// Whether it has power, and nobody has taken it away.
     pub fn has_power(&self, host: HostId) -> bool {
         self.host(host).has_power() && !self.host(host).is_failing()

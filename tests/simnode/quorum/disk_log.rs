@@ -178,10 +178,19 @@ pub fn election(world: &Control, host: HostId) -> Option<Election> {
     Some(Election { epoch: number("leaderEpoch")?, voted: number("votedId")?, leader: number("leaderId")? })
 }
 
+/// What stands in the mark of a node that has yet to get its log back, or to find out that there was none.
+const REBUILDING: [&str; 2] = [r#""rebuilding":true"#, r#""blank":true"#];
+
 /// How far a node knows its log to be on stable storage, by the file that it writes now and then.
 pub fn durable_mark(world: &Control, host: HostId) -> i64 {
     let file = View::Safe.file(world, host, "ringlog-durable-mark").unwrap_or_default();
     std::str::from_utf8(&file).ok().and_then(|text| number(text, "durableOffset")).unwrap_or(0)
+}
+
+/// Whether a node knows that its log lacks what it had, by the same file.
+pub fn is_rebuilding(world: &Control, host: HostId) -> bool {
+    let file = View::Safe.file(world, host, "ringlog-durable-mark").unwrap_or_default();
+    std::str::from_utf8(&file).is_ok_and(|text| REBUILDING.iter().any(|words| text.contains(words)))
 }
 
 /// The number of that key in a JSON text.

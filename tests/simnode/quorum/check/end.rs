@@ -10,6 +10,10 @@ impl Checks {
     pub fn may_hurt(&self, node: usize, loses_memory: bool) -> bool {
         let voters = self.committed.present_voters();
         let views = || self.nodes.iter().filter(|view| view.is_controller);
+        // It may have all of it again and not know that yet: until then it has no vote.
+        if views().any(|view| disk_log::is_rebuilding(&self.world, view.host)) {
+            return false;
+        }
         if views().any(|view| view.is_hurt || view.is_damaged || view.safe.voters().is_some_and(|own| own != voters)) {
             return false;
         }
