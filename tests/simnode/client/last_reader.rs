@@ -102,7 +102,10 @@ async fn read_partition(shared: &Rc<Shared>, number: usize, partition: i32) -> R
     let mut last = "no answer".to_owned();
     let may_have_holes = shared.may_have_lost(topic, partition);
     for turn in 0..READ_TRIES {
-        let Ok(mut connection) = Connection::open(addresses[turn % addresses.len()]).await else { continue };
+        let Ok(mut connection) = Connection::open(addresses[turn % addresses.len()]).await else {
+            sleep_ms(100).await;
+            continue;
+        };
         let route = ask(&mut connection, topic).await.map_err(|fault| format!("{fault:?}"))?;
         let leader = route.as_ref().and_then(|route| shared.brokers.get(route.leaders.get(&partition)?));
         if let (Some(route), Some(leader)) = (&route, leader)
