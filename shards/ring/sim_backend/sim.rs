@@ -22,8 +22,7 @@ pub use super::settings::{CoreSettings, DiskSettings, HostSettings, MS, NetworkS
 pub use super::tcp::network::Link;
 pub use super::trace::{Context, Tap, TapKind};
 
-use super::disk::Disk;
-use super::disk::content::Content;
+use super::disk::{Content, Disk};
 use super::faults;
 use super::host::Host;
 use super::port::ListeningSocket;

@@ -1,6 +1,6 @@
 //! Disks: file systems with what they do when the power fails, on devices that take their time.
 
-pub(super) mod content;
+mod content;
 pub(crate) mod device;
 pub(crate) mod names;
 
@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use ringlog_types::TimestampMs;
 
-use self::content::Content;
+pub(super) use self::content::Content;
 use self::device::{Device, DiskOperation};
 use self::names::{InodeId, Names};
 use super::clock::Clock;
