@@ -67,8 +67,7 @@ impl Group {
     }
 
     fn explanation(&mut self) -> String {
-        let member =
-            |member: &mut Member| format!("{:?} {:?}", member.assigned().map(Clone::clone), member.last_lines());
+        let member = |member: &mut Member| format!("{:?} {:?}", member.assigned().cloned(), member.last_lines());
         let members: Vec<String> = self.members.iter_mut().map(member).collect();
         format!("{:?}: {members:#?}", self.program)
     }
