@@ -77,6 +77,8 @@ struct Member {
     group: usize,
     number: usize,
     id: String,
+    /// A generation was settled with it under this id: that is written down.
+    is_written_down: bool,
     instance: Option<StrBytes>,
     before: Option<Before>,
 }
@@ -85,7 +87,16 @@ struct Member {
 pub async fn run(shared: Rc<Shared>, group: usize, number: usize) {
     let plan = shared.plan.workload.groups[group].clone();
     let instance = plan.is_static.then(|| StrBytes::copy_from(&format!("place-{group}-{number}")));
-    let mut member = Member { shared: shared.clone(), plan, group, number, id: String::new(), instance, before: None };
+    let mut member = Member {
+        shared: shared.clone(),
+        plan,
+        group,
+        number,
+        id: String::new(),
+        is_written_down: false,
+        instance,
+        before: None,
+    };
     while !shared.is_over.get() {
         let key = (group_name(group), member.plan.topics[0], 0);
         let next = match committer::coordinator(&shared, &key).await {
@@ -156,6 +167,7 @@ impl Member {
             }
         }
         let generation = joined.generation_id;
+        self.is_written_down &= self.id == joined.member_id.as_str();
         self.id = joined.member_id.as_str().to_owned();
         self.come_back(connection, generation).await?;
         let Some(assignments) = self.share_out(&joined) else { return Ok(Next::Find) };
@@ -173,6 +185,7 @@ impl Member {
         if synced.error_code != 0 {
             return Ok(self.on_error(synced.error_code, &RETRIABLE));
         }
+        self.is_written_down = true;
         let told = (asked, sim::control().now_ns());
         let found = {
             let mut groups = self.shared.groups.borrow_mut();
@@ -426,8 +439,10 @@ impl Member {
     }
 
     fn on_error(&self, code: i16, allowed: &[i16]) -> Next {
-        // After a power failure the coordinator may know it by an id that it had before.
-        let may_be_fenced = self.instance.is_some() && self.shared.groups.borrow().has_lost_since(1);
+        // After a power failure the coordinator may know it by an id that it had before; after any end of the coordinator,
+        // if it has the new one of a generation that was never settled.
+        let has_lost = || self.shared.groups.borrow().has_lost_since(1);
+        let may_be_fenced = self.instance.is_some() && (!self.is_written_down || has_lost());
         if !(code == FENCED_INSTANCE && may_be_fenced) {
             self.shared.judge_code(&self.who(), code, allowed);
         }

@@ -20,7 +20,7 @@ use ringlog_protocol::{Request, StrBytes};
 use ringlog_ring::{sim, sleep_ms};
 use ringlog_types::Uuid;
 
-use super::check::Checks;
+use super::check::{Checks, NodeView};
 use super::requests;
 use crate::client::connection::{CallFault, Connection};
 use crate::plan::CONTROLLER_PORT;
@@ -171,10 +171,12 @@ fn alter_quota() -> AlterClientQuotasRequest {
 
 /// A controller that isn't a voter is to become one; or a voter is to go, one that is lost or any of many.
 async fn change_voters(known: &Known, connection: &mut Connection) -> Result<(), CallFault> {
-    let (outside, inside, lost) = {
+    let (outside, inside, lost, are_whole) = {
         let checks = known.checks.borrow();
         let voters = checks.committed.present_voters();
-        let controllers = checks.nodes.iter().filter(|view| view.is_controller);
+        // Whose disk is being replaced is lost already.
+        let is_lost = |view: &NodeView| view.is_hurt && voters.holds(view.id, view.directory);
+        let controllers = checks.nodes.iter().filter(|view| view.is_controller && !is_lost(view));
         let (inside, outside): (Vec<_>, Vec<_>) = controllers
             .map(|view| (view.id, view.directory))
             .partition(|(id, directory)| voters.holds(*id, *directory));
@@ -183,7 +185,7 @@ async fn change_voters(known: &Known, connection: &mut Connection) -> Result<(),
             .iter()
             .filter_map(|(id, directory)| Some((*id, (*directory)?)).filter(|it| !known(&it.0, it.1)))
             .collect();
-        (outside, inside, lost)
+        (outside, inside, lost, checks.are_whole())
     };
     if draw(2) == 0 && !outside.is_empty() {
         let (voter_id, voter_directory_id) = outside[draw(outside.len())];
@@ -197,12 +199,22 @@ async fn change_voters(known: &Known, connection: &mut Connection) -> Result<(),
             listeners: vec![listener],
             ack_when_committed: draw(2) == 0,
         };
-        return connection.call(&request, CHANGE_LIMIT_MS).await.map(|_| ());
+        return ask_for_voters(known, connection, &request).await;
     }
-    let gone = lost.first().copied().or_else(|| (inside.len() > 2).then(|| inside[draw(inside.len())]));
+    // Nobody sends one away who votes while another may not be able to.
+    let can_go = are_whole && inside.len() > 2;
+    let gone = lost.first().copied().or_else(|| can_go.then(|| inside[draw(inside.len())]));
     let Some((voter_id, voter_directory_id)) = gone else { return Ok(()) };
     let request = RemoveRaftVoterRequest { cluster_id: None, voter_id, voter_directory_id };
-    connection.call(&request, CHANGE_LIMIT_MS).await.map(|_| ())
+    ask_for_voters(known, connection, &request).await
+}
+
+/// Meanwhile nobody loses its disk: whom the change leaves may have been needed.
+async fn ask_for_voters<R: Request>(known: &Known, connection: &mut Connection, request: &R) -> Result<(), CallFault> {
+    known.checks.borrow_mut().changes_asked_for += 1;
+    let outcome = connection.call(request, CHANGE_LIMIT_MS).await;
+    known.checks.borrow_mut().changes_asked_for -= 1;
+    outcome.map(|_| ())
 }
 
 /// Asks one controller again and again who leads.

@@ -207,6 +207,7 @@ impl Run<'_> {
                 self.after(for_ns, Step::End(fault));
             }
             Trouble::Replace(node, for_ns) if self.checks.borrow().may_hurt(node, true) => {
+                self.checks.borrow_mut().on_disk_lost(node);
                 self.cluster.kill(node);
                 let directory = self.cluster.replace_disk(node);
                 self.checks.borrow_mut().on_replaced(node, directory);

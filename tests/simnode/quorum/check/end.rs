@@ -8,13 +8,12 @@ impl Checks {
     /// its epoch, of which nobody can tell it again where voters are known by their ids alone: so only while all know of
     /// the leader in office.
     pub fn may_hurt(&self, node: usize, loses_memory: bool) -> bool {
-        let voters = self.committed.present_voters();
-        let views = || self.nodes.iter().filter(|view| view.is_controller);
-        // It may have all of it again and not know that yet: until then it has no vote.
-        if views().any(|view| disk_log::is_rebuilding(&self.world, view.host)) {
+        if self.changes_asked_for > 0 {
             return false;
         }
-        if views().any(|view| view.is_hurt || view.is_damaged || view.safe.voters().is_some_and(|own| own != voters)) {
+        let voters = self.committed.present_voters();
+        let views = || self.nodes.iter().filter(|view| view.is_controller);
+        if !self.are_whole() || views().any(|view| view.safe.voters().is_some_and(|own| own != voters)) {
             return false;
         }
         let unhurt = views().filter(|view| view.id != self.nodes[node].id && voters.holds(view.id, view.directory));
@@ -27,6 +26,14 @@ impl Checks {
             view.safe.end() > 0 && of_file == *epoch
         };
         *leader != self.nodes[node].id && (!loses_memory || views().all(knows))
+    }
+
+    /// Whether no controller lacks anything of what it had.
+    pub fn are_whole(&self) -> bool {
+        self.nodes.iter().filter(|view| view.is_controller).all(|view| {
+            // It may have all of it again and not know that yet: until then it has no vote.
+            !view.is_hurt && !view.is_damaged && !disk_log::is_rebuilding(&self.world, view.host)
+        })
     }
 
     /// How many bytes of a segment are known to hold batches that are safe, to the node as well: by its mark, which it

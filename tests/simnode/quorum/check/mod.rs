@@ -166,6 +166,8 @@ pub struct Checks {
     is_dynamic: bool,
     /// When somebody was last asked for other voters.
     asked_to_change_ns: Option<u64>,
+    /// Clients that are asking for other voters.
+    pub(super) changes_asked_for: u32,
     fetch_timeout_ns: u64,
     elections: elections::Elections,
     promises: promises::Promises,
@@ -237,6 +239,7 @@ impl Checks {
             seen: None,
             is_dynamic,
             asked_to_change_ns: None,
+            changes_asked_for: 0,
             fetch_timeout_ns: fetch_timeout_ms * MS,
             elections: elections::Elections::default(),
             promises: promises::Promises::default(),
@@ -461,6 +464,11 @@ impl Checks {
         view.heard.clear();
         (view.doubtful, view.last_fetch, view.chunk, view.unknown_voters) = (None, None, None, None);
         (view.wrong_claim, view.diverged) = (None, None);
+    }
+
+    /// A node's disk goes; it gets a new one in a moment.
+    pub fn on_disk_lost(&mut self, node: usize) {
+        self.nodes[node].is_hurt = true;
     }
 
     /// A node got a new disk.
