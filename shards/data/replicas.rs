@@ -120,6 +120,9 @@ impl Replicas {
         }
         let image = self.metadata.image();
         let Some(partition) = image.topics.partition(id) else { return Unserved::TopicDeleted };
+        if self.metadata.is_about_to_go(id.topic_id) {
+            return Unserved::TopicDeleted;
+        }
         // What the image shows was opened before it was taken over, if it could be.
         let was_claimed = self.is_registered.get() && partition.directory(self.node_id).is_some();
         if was_claimed { Unserved::LogDirectoryFailed } else { Unserved::NoReplicaHere }

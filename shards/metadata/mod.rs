@@ -32,6 +32,8 @@ pub struct MetadataView {
     /// Changes with each new image.
     pub changed: ring::Notify,
     queue: RefCell<VecDeque<Publication>>,
+    /// What is different in the image that is being taken over.
+    under_way: RefCell<Option<Arc<MetadataChanges>>>,
     arrived: ring::Notify,
     /// Settings of the topics that have partitions here, and of those that others write to by way of this core.
     topic_configs: RefCell<FxHashMap<Uuid, Rc<LogConfig>>>,
@@ -67,6 +69,7 @@ impl MetadataView {
             image: RefCell::new(Arc::new(MetadataImage::empty())),
             changed: ring::Notify::new(),
             queue: RefCell::default(),
+            under_way: RefCell::default(),
             arrived: ring::Notify::new(),
             topic_configs: RefCell::default(),
             throttles: RefCell::default(),
@@ -93,12 +96,16 @@ impl MetadataView {
 
     /// The next image to take over, if one has come.
     pub fn next_publication(&self) -> Option<Publication> {
-        self.queue.borrow_mut().pop_front()
+        let next = self.queue.borrow_mut().pop_front()?;
+        self.under_way.replace(Some(next.changes.clone()));
+        Some(next)
     }
 
-    /// Whether one of the images that wait to be taken over has a topic deleted.
+    /// Whether one of the images that wait to be taken over, or the one that is, has a topic deleted.
     pub fn is_about_to_go(&self, topic_id: Uuid) -> bool {
-        self.queue.borrow().iter().any(|waiting| waiting.changes.deleted_topics.contains_key(&topic_id))
+        let (under_way, queue) = (self.under_way.borrow(), self.queue.borrow());
+        let mut changes = under_way.iter().chain(queue.iter().map(|waiting| &waiting.changes));
+        changes.any(|changes| changes.deleted_topics.contains_key(&topic_id))
     }
 
     /// Ends when another image comes.
@@ -114,6 +121,7 @@ impl MetadataView {
     /// The image counts from now on.
     pub fn replace_image(&self, image: Arc<MetadataImage>) {
         self.image.replace(image);
+        self.under_way.replace(None);
         self.is_taking_over.set(false);
         self.changed.notify_all();
     }
