@@ -66,49 +66,64 @@ pub async fn check_and_lock(config: &ServerConfig) -> Result<LockedLogDirs, LogD
 
 impl LockedLogDirs {
     /// Reads and removes the clean-shutdown markers: to be called when nothing speaks against the start any more. Blocks.
+    ///
+    /// No marker is removed before all were read. A directory that refuses is left out, as in [`check_and_lock`].
     pub async fn take_over(self, config: &ServerConfig, random: &mut Random) -> Result<CheckedLogDirs, LogDirFault> {
         let fs = ring::fs::now();
         let LockedLogDirs { cluster_id, found, metadata_directory } = self;
-        let mut markers = Vec::new();
-        for directory in &found {
-            let has_marker = |found: &&Found| found.hosts_partitions && config.roles.broker;
-            markers.push(match directory.as_ref().ok().filter(has_marker) {
-                Some(found) => read_marker(&fs, &found.path).await?,
-                None => None,
+        let mut marked = Vec::new();
+        for (place, looked) in found.into_iter().enumerate() {
+            marked.push(match looked {
+                Ok(found) if found.hosts_partitions && config.roles.broker => {
+                    match read_marker(&fs, &found.path).await {
+                        Ok(marker) => Ok((found, marker)),
+                        Err(fault) if place != metadata_directory => Err(left_out(found, &fault)),
+                        Err(fault) => return Err(fault),
+                    }
+                }
+                Ok(found) => Ok((found, None)),
+                Err((path, hosts_partitions, reason)) => Err(offline(path, hosts_partitions, reason)),
             });
         }
         let mut directories = Vec::new();
-        for (place, (directory, marker)) in found.into_iter().zip(markers).enumerate() {
-            let synced = match &directory {
-                Ok(found) if found.hosts_partitions && marker.is_none() => sync_names(&fs, &found.path).await,
-                _ => Ok(()),
-            };
+        for (place, directory) in marked.into_iter().enumerate() {
             directories.push(match directory {
-                Ok(found) if synced.is_err() && place != metadata_directory => {
-                    let reason = synced.err().map(|fault| fault.to_string()).unwrap_or_default();
-                    error!("{reason}; the node starts without this directory");
-                    offline(found.path, found.hosts_partitions, reason)
-                }
-                Ok(found) => {
-                    synced?;
-                    take_over(&fs, found, marker, random).await?
-                }
-                Err((path, hosts_partitions, reason)) => offline(path, hosts_partitions, reason),
+                Ok((mut found, marker)) => match take_over(&fs, &mut found, marker, random).await {
+                    Ok(()) => online(found, marker),
+                    Err(fault) if place != metadata_directory => left_out(found, &fault),
+                    Err(fault) => return Err(fault),
+                },
+                Err(offline) => offline,
             });
+        }
+        if config.roles.broker && !directories.iter().any(LogDirectory::is_usable) {
+            let reasons = directories.iter().filter_map(|directory| directory.offline.as_deref());
+            return Err(LogDirFault::NoneUsable(reasons.collect::<Vec<_>>().join("; ")));
         }
         Ok(CheckedLogDirs { cluster_id, directories, metadata_directory })
     }
 }
 
+fn online(found: Found, clean_shutdown: Option<BrokerEpoch>) -> LogDirectory {
+    LogDirectory {
+        path: found.path,
+        id: found.properties.directory_id.unwrap_or(Uuid([0; 16])),
+        hosts_partitions: found.hosts_partitions,
+        clean_shutdown,
+        offline: None,
+        lock: Some(found.lock),
+    }
+}
+
+/// A directory that was in order until now.
+fn left_out(found: Found, fault: &LogDirFault) -> LogDirectory {
+    error!("{fault}; the node starts without this directory");
+    offline(found.path, found.hosts_partitions, fault.to_string())
+}
+
 /// A directory that the disk refuses.
 fn offline(path: PathBuf, hosts_partitions: bool, reason: String) -> LogDirectory {
     LogDirectory { path, id: Uuid([0; 16]), hosts_partitions, clean_shutdown: None, offline: Some(reason), lock: None }
-}
-
-/// After a crash: the process may have made logs whose names it didn't live to sync. They are taken for what they are, so
-/// they have to stay.
-async fn sync_names(fs: &Fs, path: &Path) -> Result<(), LogDirFault> {
-    fs.sync_dir(path).await.map_err(LogDirFault::io(path, "can't be synced"))
 }
 
 /// The directories, whether each hosts partitions, and the place of the metadata log's.
@@ -218,10 +233,10 @@ async fn check_metadata_log(fs: &Fs, found: &[Looked], expected: &Path) -> Resul
 /// Removes the marker, and gives the directory an id if an old tool gave it none.
 async fn take_over(
     fs: &Fs,
-    mut found: Found,
+    found: &mut Found,
     clean_shutdown: Option<BrokerEpoch>,
     random: &mut Random,
-) -> Result<LogDirectory, LogDirFault> {
+) -> Result<(), LogDirFault> {
     if found.properties.directory_id.is_none() {
         let id = Uuid::random(random);
         found.properties.directory_id = Some(id);
@@ -232,16 +247,14 @@ async fn take_over(
     }
     if clean_shutdown.is_some() {
         let path = found.path.join(CLEAN_SHUTDOWN_FILE);
-        remove_marker(fs, &path).await.map_err(LogDirFault::io(&path, "can't be removed"))?;
+        remove_marker(fs, &path).await.map_err(LogDirFault::io(&path, "can't be removed"))
+    } else if found.hosts_partitions {
+        // After a crash: the process may have made logs whose names it didn't live to sync. They are taken for what they
+        // are, so they have to stay.
+        fs.sync_dir(&found.path).await.map_err(LogDirFault::io(&found.path, "can't be synced"))
+    } else {
+        Ok(())
     }
-    Ok(LogDirectory {
-        path: found.path,
-        id: found.properties.directory_id.unwrap_or(Uuid([0; 16])),
-        hosts_partitions: found.hosts_partitions,
-        clean_shutdown,
-        offline: None,
-        lock: Some(found.lock),
-    })
 }
 
 /// What the clean-shutdown marker says; `None` if there is none.

@@ -34,6 +34,9 @@ pub enum ClaimError {
     /// Another topic's log is served from its directory still.
     #[error("the log of an older topic of this name, {0}, isn't deleted yet")]
     NameInUse(TopicPartition),
+    /// The node stops, and no log is made or taken over any more.
+    #[error("no log for {0}: the node stops")]
+    Stopping(TopicPartition),
     /// The disk; unless [`ClaimError::passes`], its directory is offline from now on.
     #[error("{path}: {source}", path = .path.display())]
     Io {
@@ -50,13 +53,13 @@ impl ClaimError {
         match self {
             ClaimError::Io { source, .. } => ring::trouble(source) != Trouble::Fault,
             ClaimError::NameInUse(_) => true,
-            ClaimError::Offline(_) | ClaimError::Outdated(_) => false,
+            ClaimError::Offline(_) | ClaimError::Outdated(_) | ClaimError::Stopping(_) => false,
         }
     }
 
-    /// Whether nobody has to know.
+    /// Whether nobody has to know, since nobody wants the log any more.
     pub fn is_outdated(&self) -> bool {
-        matches!(self, ClaimError::Outdated(_))
+        matches!(self, ClaimError::Outdated(_) | ClaimError::Stopping(_))
     }
 }
 
@@ -94,13 +97,17 @@ impl LogDirs {
     /// Each core takes metadata over at its own pace, and names are the node's: a topic that this core is about to create may
     /// be deleted by metadata that waits here, and made anew, with another id, on a core that is ahead. `is_outdated` tells
     /// which topics metadata that waits has deleted: they get no log. So of two that want a name the older one gives way,
-    /// and the newer one waits until it has.
+    /// and the newer one waits until it has. Once the logs are about to be closed, nothing is claimed.
     pub async fn claim_all(
         self: &Rc<Self>,
         claims: Vec<Claim>,
         is_outdated: &dyn Fn(Uuid) -> bool,
     ) -> Vec<(Claim, ClaimError)> {
         self.opened.wait_until_set().await;
+        let Ok(_until_done) = self.changes.enter() else {
+            let refused = |claim: Claim| (claim.clone(), ClaimError::Stopping(claim.name));
+            return claims.into_iter().map(refused).collect();
+        };
         let mut refused = Vec::new();
         let mut missing = Vec::new();
         let mut turns = ring::Turns::begin();
@@ -292,6 +299,9 @@ async fn replace(dirs: &Rc<LogDirs>, log: &NewLog, is_outdated: &dyn Fn(Uuid) ->
     while is_in_use(dirs, path).await {
         if is_outdated(log.claim.id.topic_id) {
             return Err(ClaimError::Outdated(name.clone()));
+        }
+        if dirs.changes.is_closed() {
+            return Err(ClaimError::Stopping(name.clone()));
         }
         if waited_ms >= DELETION_WAIT_MS {
             return Err(ClaimError::NameInUse(name.clone()));

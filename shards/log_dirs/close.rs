@@ -77,6 +77,18 @@ async fn all_opened(dirs: &Rc<LogDirs>) -> bool {
 /// Closes the logs of all shards; places of the directories that aren't complete on the device.
 async fn close_logs(dirs: &Rc<LogDirs>) -> Vec<usize> {
     let started = ring::now().monotonic;
+    // Metadata may be taken over all the time. All cores hear of it before any is waited for: a new log of one may wait for
+    // an older one of another to go.
+    for core in 0..dirs.core.node.shards {
+        dirs.tell(core, |dirs| dirs.changes.begin_close()).await;
+    }
+    for core in 0..dirs.core.node.shards {
+        let work = |dirs: &Rc<LogDirs>| -> LocalFuture<()> {
+            let changes = dirs.changes.clone();
+            Box::pin(async move { changes.close().await })
+        };
+        dirs.invoke_on(core, work).await;
+    }
     let mut answers = Vec::new();
     for core in 0..dirs.core.node.shards {
         let work = |dirs: &Rc<LogDirs>| -> LocalFuture<Vec<usize>> { Box::pin(close_here(dirs.clone())) };

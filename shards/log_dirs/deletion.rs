@@ -20,8 +20,15 @@ use crate::data::replica::Replica;
 impl LogDirs {
     /// Deletes logs: nothing of them is served any more, which clients are told by `why`; their directories are renamed
     /// and go after `file.delete.delay.ms`. When this ends, new logs may take their names. Give it all that go at a
-    /// time: the checkpoints are written once.
+    /// time: the checkpoints are written once. Once the logs are about to be closed, nothing is: the next start does it.
     pub async fn delete(self: &Rc<Self>, replicas: Vec<Rc<Replica>>, why: Unserved) {
+        if let Ok(_until_done) = self.changes.enter() {
+            self.delete_now(replicas, why).await;
+        }
+    }
+
+    /// As [`LogDirs::delete`], for who is inside of [`LogDirs::changes`] already.
+    pub(super) async fn delete_now(self: &Rc<Self>, replicas: Vec<Rc<Replica>>, why: Unserved) {
         let mut turns = ring::Turns::begin();
         for replica in &replicas {
             replica.close(why);
@@ -109,6 +116,7 @@ impl LogDirs {
     /// the node has caught up with the metadata, before anything is created.
     pub async fn mark_strays(self: &Rc<Self>, known: &dyn Fn(TopicIdPartition) -> bool) {
         self.opened.wait_until_set().await;
+        let Ok(_until_done) = self.changes.enter() else { return };
         let strays: Vec<(TopicIdPartition, OpenLog)> = {
             let take = |unclaimed: &RefCell<FxHashMap<TopicIdPartition, OpenLog>>| {
                 let mut unclaimed = unclaimed.borrow_mut();

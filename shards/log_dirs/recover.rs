@@ -104,7 +104,8 @@ impl Opener {
         if created && (has_segments || log.log_end_offset() > Offset(0)) {
             store.create_active().await?;
         }
-        let high_watermark = checkpointed.high_watermark;
+        // A power failure may have taken what was committed here.
+        let high_watermark = checkpointed.high_watermark.min(log.log_end_offset());
         let log = OpenLog { name: found.name.clone(), directory: self.directory, log, store, high_watermark };
         Ok(Opened { log, was_recovered: has_segments && !is_trusted, truncated_bytes })
     }

@@ -69,6 +69,7 @@ impl LogDirs {
     /// On the home core: has a replica that lives here move to the directory at `place`. One that is on its way elsewhere
     /// turns round, or stays, if it lies there.
     pub async fn move_replica(self: &Rc<Self>, current: &Rc<Replica>, place: usize) -> ErrorCode {
+        let Ok(_until_done) = self.changes.enter() else { return ErrorCode::KafkaStorageError };
         let id = current.id;
         let target_of = |dirs: &LogDirs| dirs.moves.of(id).map(|moving| moving.target);
         if target_of(self).is_some_and(|target| target != place) {
@@ -175,7 +176,7 @@ impl LogDirs {
 
     async fn delete_future(self: &Rc<Self>, future: Rc<Replica>) {
         self.count(future.log_dir(), -1);
-        self.delete(vec![future], Unserved::NoReplicaHere).await;
+        self.delete_now(vec![future], Unserved::NoReplicaHere).await;
     }
 
     /// Whether a copy that was found at start lacks nothing of the log that it is of, or is all that there is, and the

@@ -48,6 +48,9 @@ pub struct LogDirs {
     pub(super) removals: Removals,
     /// Partition directories without a readable topic id; shard 0 has them.
     pub(super) nameless: RefCell<Vec<PathBuf>>,
+    /// What gives logs to this shard and takes them from it is inside; closes right before the logs do, so that a directory
+    /// that is left in order stays as it is.
+    pub(super) changes: ring::Gate,
     /// The background tasks of this shard; closes when the logs do.
     pub(super) background: ring::Gate,
     /// Used on shard 0, which writes the checkpoints of all shards.
@@ -95,6 +98,7 @@ impl LogDirs {
             summaries: RefCell::default(),
             removals: Removals::default(),
             nameless: RefCell::default(),
+            changes: ring::Gate::new(),
             background: ring::Gate::new(),
             checkpoints: CheckpointRounds::default(),
             names: RefCell::default(),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::core::Room as _;
+use crate::directories::LogDirectory;
 use crate::fixtures;
 use cluster::{Claimed, TestNode, appended, appended_in_rounds, appended_unwritten, claim, claim_with, taken_over};
 use ringlog_log::LogConfig;
@@ -424,6 +425,33 @@ fn describing_counts_every_log() {
         assert!(described[0].total_bytes > described[0].usable_bytes && described[0].usable_bytes > 0);
         assert!(described[0].logs.iter().map(|log| log.size_bytes).sum::<i64>() > 10_000);
     });
+}
+
+#[test]
+fn a_directory_whose_marker_cannot_be_read_is_left_out() {
+    let node = TestNode::of_fixture("dynamic-quorum-jbod");
+    let (first, second) = (node.path().join("d1"), node.path().join("d2"));
+    // A read of a directory is refused, as one of a bad block is.
+    let spoil = |directory: &Path| {
+        let marker = directory.join(CLEAN_SHUTDOWN_FILE);
+        std::fs::remove_file(&marker).unwrap();
+        std::fs::create_dir(&marker).unwrap();
+    };
+    spoil(&second);
+    let checked = taken_over(&node.config_with("d1", "d2", 2)).unwrap();
+    let offline = |directory: &LogDirectory| directory.offline.is_some();
+    assert_eq!(checked.directories.iter().map(offline).collect::<Vec<_>>(), [false, true]);
+    let reason = checked.directories[1].offline.as_deref().unwrap();
+    assert!(reason.contains("d2/.kafka_cleanshutdown: can't be read"), "{reason}");
+    assert!(!first.join(CLEAN_SHUTDOWN_FILE).exists());
+    assert_eq!(checked.previous_broker_epoch(), BrokerEpoch::NONE);
+    drop(checked);
+    // Where the metadata log lies, nothing can be left out, and nothing is changed then.
+    let node = TestNode::of_fixture("dynamic-quorum-jbod");
+    spoil(&node.path().join("d1"));
+    let fault = taken_over(&node.config_with("d1", "d2", 2)).err().unwrap().to_string();
+    assert!(fault.contains("d1/.kafka_cleanshutdown: can't be read"), "{fault}");
+    assert!(node.path().join("d2").join(CLEAN_SHUTDOWN_FILE).exists());
 }
 
 #[test]
