@@ -1,5 +1,6 @@
 //! Fetches as bytes on the wire: which version, which session, which partitions, and how long the answer took.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -158,7 +159,7 @@ pub fn connect(address: &str) -> Result<Connection> {
     Ok(Connection::connect(address, &ClientOptions::default())?)
 }
 
-/// Creates a topic whose partitions are on these brokers, and waits until `bootstrap` knows it.
+/// Creates a topic whose partitions are on these brokers, and waits until `bootstrap` knows it and every leader serves it.
 pub fn create(bootstrap: &str, name: &str, replicas: &[Vec<i32>], configs: &[(&str, &str)]) -> Result<Topic> {
     let assigned = |(partition_index, broker_ids): (i32, &Vec<i32>)| CreatableReplicaAssignment {
         partition_index,
@@ -190,13 +191,28 @@ pub fn create(bootstrap: &str, name: &str, replicas: &[Vec<i32>], configs: &[(&s
             error => anyhow::bail!("topic {name} can't be created: {error} {:?}", topic.error_message),
         }
     })?;
-    wait_until(&format!("the metadata of {name}"), PATIENCE, || {
+    let topic = Topic { name: name.to_owned(), id };
+    // What a broker tells of its metadata, and what it and others can be asked for, come a moment after each other.
+    wait_until(&format!("topic {name} to be served"), PATIENCE, || {
         let metadata = client.refresh_metadata(Some(&[name]), false)?;
         let there = metadata.topics.get(name);
-        let is_whole = |topic: &&ringlog_client::Topic| topic.id == id && topic.partitions.len() == replicas.len();
-        Ok(there.filter(is_whole).map(drop))
+        let Some(there) = there.filter(|topic| topic.id == id && topic.partitions.len() == replicas.len()) else {
+            return Ok(None);
+        };
+        let mut led: BTreeMap<i32, Vec<Part>> = BTreeMap::new();
+        for partition in &there.partitions {
+            led.entry(partition.leader).or_default().push(Part::of(&topic, partition.index, 0));
+        }
+        for (leader, parts) in led {
+            let Some(broker) = metadata.brokers.get(&leader) else { return Ok(None) };
+            let request = Wanted { max_bytes: 1, ..Wanted::at_once(FIRST_WITH_TOPIC_IDS) };
+            if !request.fetch(&mut connect(&broker.address())?, &parts)?.errors().is_empty() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
     })?;
-    Ok(Topic { name: name.to_owned(), id })
+    Ok(topic)
 }
 
 /// Deletes a topic.

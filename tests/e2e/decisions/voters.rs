@@ -14,6 +14,7 @@ use ringlog_types::{CLUSTER_METADATA_TOPIC, ErrorCode, Uuid};
 
 use super::requests::text;
 
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A directory that nobody has.
 const UNKNOWN: Uuid = Uuid([9; 16]);
 
@@ -42,6 +43,13 @@ fn directory(node: &Node) -> Result<Uuid> {
     let properties = fs::read_to_string(node.folder().join("data/meta.properties"))?;
     let id = properties.lines().find_map(|line| line.strip_prefix("directory.id=")).context("it has an id")?;
     Ok(id.replace('\\', "").parse()?)
+}
+
+/// What a node says of its quorum.
+fn described(node: &Node) -> Result<describe_quorum_response::PartitionData> {
+    let view = Connection::connect(&node.controller(), &ClientOptions::default())?.call(&Nodes::describe())?;
+    let topic = view.topics.into_iter().next().context("an answer for the topic")?;
+    topic.partitions.into_iter().next().context("an answer for the partition")
 }
 
 impl Nodes {
@@ -74,6 +82,13 @@ impl Nodes {
         }
         nodes.iter_mut().try_for_each(Node::wait_until_ready)?;
         let directories = nodes.iter().map(directory).collect::<Result<Vec<_>>>()?;
+        // Until a leader has committed something it refuses for that reason.
+        for leader in [&nodes[0], &nodes[2]] {
+            wait_until("a leader to know its high watermark", PATIENCE, || {
+                let partition = described(leader)?;
+                Ok((partition.error_code == 0 && partition.high_watermark > 0).then_some(()))
+            })?;
+        }
         Ok(Nodes { kind, nodes, directories, answers: Vec::new() })
     }
 
@@ -168,9 +183,7 @@ impl Nodes {
     }
 
     fn updates(&mut self) -> Result<()> {
-        let options = ClientOptions::default();
-        let view = Connection::connect(&self.nodes[0].controller(), &options)?.call(&Nodes::describe())?;
-        let current_leader_epoch = view.topics[0].partitions[0].leader_epoch;
+        let current_leader_epoch = described(&self.nodes[0])?.leader_epoch;
         let mut update = UpdateRaftVoterRequest {
             cluster_id: Some(text(CLUSTER_ID)),
             current_leader_epoch: current_leader_epoch - 1,
@@ -206,7 +219,7 @@ impl Nodes {
         let two = self.directories[1];
         let listeners: &[(&str, &str, u16)] = &[("CONTROLLER", "127.0.0.1", self.port(2)?)];
         // It may lag behind at first.
-        wait_until("the second voter", Duration::from_secs(60), || {
+        wait_until("the second voter", PATIENCE, || {
             let before = self.answers.len();
             let answer = self.ask(1, AddRaftVoterRequest { cluster_id: None, ..self.addition(2, two, listeners) })?;
             let is_late = answer.error_code == ErrorCode::RequestTimedOut.code();
