@@ -8,6 +8,7 @@ use std::rc::Rc;
 use ringlog_ring::sim::{Control, DiskSettings, Exit, HostId, HostSettings, MS, ProcessId, SECOND};
 use ringlog_types::Uuid;
 
+use crate::check::files::Files;
 use crate::client::Shared;
 use crate::kafka_peer::{self, Disk, Settings};
 use crate::node;
@@ -145,6 +146,8 @@ impl Cluster {
             self.world.power_on(node.host);
         }
         node.starts += 1;
+        self.check_directories(place);
+        let node = &mut self.nodes[place];
         let name = node.plan.host();
         node.process = Some(match &node.kafka {
             None => {
@@ -161,6 +164,41 @@ impl Cluster {
         });
         node.is_stopping = false;
         node.has_stopped = false;
+    }
+
+    /// What a node is about to find.
+    fn check_directories(&self, place: usize) {
+        let node = &self.nodes[place];
+        if !node.plan.is_broker || node.kafka.is_some() {
+            return;
+        }
+        for directory in node.plan.directories() {
+            let rots = self.shared.is_none();
+            let checked = self.with_files(node, &directory, |files| {
+                files.check_vouched()?;
+                if rots { Ok(()) } else { files.check_snapshots() }
+            });
+            if let Err(fault) = checked {
+                self.world.add_violation(format!("{directory} of node {} before a start: {fault}", node.plan.id));
+            }
+        }
+    }
+
+    /// Looks into one of a node's directories.
+    pub fn with_files<T>(&self, node: &Node, directory: &str, look: impl FnOnce(&Files<'_>) -> T) -> T {
+        let path = |name: &str| Path::new(directory).join(name);
+        let may_have_holes = |log: &str| {
+            let (topic, partition) = log.rsplit_once('-').unwrap_or((log, ""));
+            let may_have_lost = |partition| self.shared.as_ref().is_some_and(|it| it.may_have_lost(topic, partition));
+            partition.parse().is_ok_and(may_have_lost)
+        };
+        look(&Files {
+            list: &|name| self.world.list(node.host, &path(name)).unwrap_or_default(),
+            read: &|name| self.world.file(node.host, &path(name)),
+            index_interval_bytes: self.plan.index_interval_bytes(),
+            may_have_holes: &may_have_holes,
+            may_be_cut: self.plan.replicas > 1,
+        })
     }
 
     /// SIGKILL.

@@ -11,7 +11,7 @@ use ringlog_shards::{Leftovers, LogCut};
 
 use crate::check::Asked;
 use crate::check::fenced;
-use crate::check::files::{Files, Range};
+use crate::check::files::Range;
 use crate::check::in_sync::{self, Standing, Standings};
 use crate::check::replicas::{self, Batches};
 use crate::client::{
@@ -588,22 +588,14 @@ impl Run<'_> {
         }
         for node in self.cluster.nodes.iter().filter(|node| node.plan.is_broker && node.kafka.is_none()) {
             for directory in node.plan.directories() {
-                let path = |name: &str| Path::new(&directory).join(name);
-                let list = |name: &str| self.world.list(node.host, &path(name)).unwrap_or_default();
-                let read = |name: &str| self.world.file(node.host, &path(name));
-                let index_interval_bytes = self.plan.index_interval_bytes();
                 let place = format!("{directory} of node {}", node.plan.id);
-                let may_have_holes = |log: &str| {
-                    let (topic, partition) = log.rsplit_once('-').unwrap_or((log, ""));
-                    partition.parse().is_ok_and(|partition| self.shared.may_have_lost(topic, partition))
-                };
-                let files = Files { list: &list, read: &read, index_interval_bytes, may_have_holes: &may_have_holes };
-                match files.check() {
+                self.cluster.with_files(node, &directory, |files| match files.check() {
                     Ok(found) => {
                         for (name, range) in found {
                             if is_replicated(&name) {
-                                let files = list(&name);
-                                let batches = replicas::batches(&files, |file| read(&format!("{name}/{file}")));
+                                let segments = (files.list)(&name);
+                                let read = |file: &str| (files.read)(&format!("{name}/{file}"));
+                                let batches = replicas::batches(&segments, read);
                                 replicas.entry(name.clone()).or_default().push(batches);
                             } else if ranges.contains_key(&name) {
                                 self.complain(format!("{place}: {name} is elsewhere, too"));
@@ -612,7 +604,7 @@ impl Run<'_> {
                         }
                     }
                     Err(fault) => drop(self.complain(format!("{place}: {fault}"))),
-                }
+                });
             }
         }
         let is_alone = self.plan.replicas == 1;

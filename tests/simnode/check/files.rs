@@ -1,5 +1,5 @@
-//! A log directory after an orderly stop, by a reader of its own: what the files beside a log's segments say must be what
-//! the segments say.
+//! A log directory by a reader of its own: after an orderly stop, what the files beside a log's segments say must be what
+//! the segments say; before each start, however the node ended, what they vouch for must be there.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,9 @@ pub struct Files<'a> {
     /// Whether a segment of this log may begin beyond the end of the one before: a power failure has taken what was there,
     /// and nothing was promised for that case. Kafka leaves such a log as it is, too.
     pub may_have_holes: &'a dyn Fn(&str) -> bool,
+    /// Whether logs may be cut below what was flushed, as followers' are. Then the newest segment may end before the recovery
+    /// point; it is looked at by each start.
+    pub may_be_cut: bool,
 }
 
 /// Where a partition's log starts and ends, and its high watermark.
@@ -27,9 +30,12 @@ struct Batch {
     last: i64,
     epoch: i32,
     latest_ms: i64,
+    is_control: bool,
 }
 
 const HEADER_BYTES: usize = 61;
+const CONTROL_BIT: i16 = 1 << 5;
+const METADATA_LOG: &str = "__cluster_metadata-0";
 const SUFFIXES: [&str; 3] = ["-delete", "-stray", "-future"];
 
 fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -95,6 +101,78 @@ impl Files<'_> {
         }
     }
 
+    /// What a start finds, however the node ended before. What the marker and the recovery points vouch for no start looks
+    /// at again: it must be there, and right.
+    pub fn check_vouched(&self) -> Result<(), String> {
+        let names = (self.list)("");
+        if names.iter().any(|name| name == ".kafka_cleanshutdown") {
+            return self.check().map(drop).map_err(|fault| format!("the marker is there, and {fault}"));
+        }
+        let starts = self.checkpoint("log-start-offset-checkpoint")?;
+        let crc = Crc32c::new();
+        for (name, recovery_point) in self.checkpoint("recovery-point-offset-checkpoint")? {
+            if names.contains(&name) {
+                let start = starts.get(&name).copied().unwrap_or(0);
+                self.check_flushed(&name, start, recovery_point, &crc)
+                    .map_err(|fault| format!("{name} is said to be flushed to {recovery_point}, and {fault}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A snapshot of the metadata that has its name is whole; nothing is to rot.
+    pub fn check_snapshots(&self) -> Result<(), String> {
+        let crc = Crc32c::new();
+        let names = (self.list)(METADATA_LOG);
+        for name in names.iter().filter(|name| name.ends_with(".checkpoint")) {
+            let bytes = (self.read)(&format!("{METADATA_LOG}/{name}")).unwrap_or_default();
+            let batches = batches(&bytes, 0, &crc).map_err(|fault| format!("snapshot {name}: {fault}"))?;
+            if batches.last().is_none_or(|last| !last.is_control) {
+                return Err(format!("snapshot {name} has no footer"));
+            }
+        }
+        Ok(())
+    }
+
+    /// One log, up to its recovery point.
+    fn check_flushed(&self, log: &str, start: i64, recovery_point: i64, crc: &Crc32c) -> Result<(), String> {
+        let bases = self.bases(log);
+        let epochs = self.epochs(log)?;
+        // Where a log starts is saved now and then, and epochs go at once with what was deleted.
+        let start = start.max(epochs.first().map_or(start, |(_, begun)| *begun));
+        let mut next = bases.first().copied().unwrap_or(0);
+        for (place, base) in bases.iter().enumerate().filter(|(_, base)| **base < recovery_point) {
+            if *base < next || (*base > next && !(self.may_have_holes)(log)) {
+                return Err(format!("segment {base} follows, and {next} was due"));
+            }
+            let path = |kind: &str| format!("{log}/{base:020}.{kind}");
+            let bytes = (self.read)(&path("log")).unwrap_or_default();
+            let (batches, fault) = batches_until(&bytes, *base, crc);
+            next = batches.last().map_or(*base, |batch| batch.last + 1);
+            let is_newest = place + 1 == bases.len();
+            if let Some(fault) = fault.filter(|_| next < recovery_point && !(is_newest && self.may_be_cut)) {
+                return Err(format!("segment {base}: {fault}"));
+            }
+            let flushed = batches.iter().filter(|batch| batch.last < recovery_point);
+            check_epochs(flushed.filter(|batch| batch.last >= start), start, &epochs)?;
+            // Those of segments that weren't sealed then are made anew.
+            if bases.get(place + 1).is_some_and(|following| *following <= recovery_point) {
+                if let Some(index) = (self.read)(&path("index")) {
+                    self.check_index(*base, &batches, &index, bytes.len() as u64, true)?;
+                }
+                check_times(*base, &batches, (self.read)(&path("timeindex")).as_deref(), true)?;
+            }
+        }
+        if next < recovery_point && !self.may_be_cut { Err(format!("it ends at {next}")) } else { Ok(()) }
+    }
+
+    fn bases(&self, log: &str) -> Vec<i64> {
+        let names = (self.list)(log);
+        let mut bases: Vec<i64> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
+        bases.sort_unstable();
+        bases
+    }
+
     /// Offsets by partition, as one of the directory's checkpoints has them.
     fn checkpoint(&self, name: &str) -> Result<BTreeMap<String, i64>, String> {
         let rows = self.rows(name)?;
@@ -123,9 +201,7 @@ impl Files<'_> {
 
     /// One log: the base offset of its first segment, and its end.
     fn check_log(&self, log: &str, start: Option<i64>, crc: &Crc32c) -> Result<(i64, i64), String> {
-        let names = (self.list)(log);
-        let mut bases: Vec<i64> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
-        bases.sort_unstable();
+        let bases = self.bases(log);
         let first = *bases.first().ok_or("it has no segment")?;
         let epochs = self.epochs(log)?;
         let mut next = first;
@@ -138,14 +214,7 @@ impl Files<'_> {
             let batches = batches(&bytes, *base, crc).map_err(|fault| format!("segment {base}: {fault}"))?;
             // Epochs of what was deleted are gone.
             let start = start.unwrap_or(first);
-            for batch in batches.iter().filter(|batch| batch.last >= start) {
-                let at = batch.base.max(start);
-                let epoch = epochs.iter().rev().find(|(_, begun)| *begun <= at).map(|(epoch, _)| *epoch);
-                if epoch != Some(batch.epoch) {
-                    let found = batch.epoch;
-                    return Err(format!("a batch at {} is of epoch {found}; {epoch:?} by {epochs:?}", batch.base));
-                }
-            }
+            check_epochs(batches.iter().filter(|batch| batch.last >= start), start, &epochs)?;
             let is_sealed = place + 1 < bases.len();
             let index = (self.read)(&path("index"));
             let times = (self.read)(&path("timeindex"));
@@ -204,37 +273,69 @@ impl Files<'_> {
     }
 }
 
+/// Batches of a log that starts here must be of the epochs that the file beside it has for them.
+fn check_epochs<'a>(batches: impl Iterator<Item = &'a Batch>, start: i64, epochs: &[(i32, i64)]) -> Result<(), String> {
+    for batch in batches {
+        let at = batch.base.max(start);
+        let epoch = epochs.iter().rev().find(|(_, begun)| *begun <= at).map(|(epoch, _)| *epoch);
+        if epoch != Some(batch.epoch) {
+            let found = batch.epoch;
+            return Err(format!("a batch at {} is of epoch {found}; {epoch:?} by {epochs:?}", batch.base));
+        }
+    }
+    Ok(())
+}
+
 /// The batches of a segment, which is nothing but whole ones.
 fn batches(bytes: &[u8], base: i64, crc: &Crc32c) -> Result<Vec<Batch>, String> {
+    match batches_until(bytes, base, crc) {
+        (batches, None) => Ok(batches),
+        (_, Some(fault)) => Err(fault),
+    }
+}
+
+/// The batches of a segment up to what isn't one, and what is wrong there.
+fn batches_until(bytes: &[u8], base: i64, crc: &Crc32c) -> (Vec<Batch>, Option<String>) {
     let (mut batches, mut at, mut next) = (Vec::new(), 0, base);
     while at < bytes.len() {
-        let rest = &bytes[at..];
-        if rest.len() < HEADER_BYTES {
-            return Err(format!("{} bytes after its last batch", rest.len()));
+        match batch(bytes, at, next, crc) {
+            Ok(batch) => {
+                (at, next) = (at + batch.len as usize, batch.last + 1);
+                batches.push(batch);
+            }
+            Err(fault) => return (batches, Some(fault)),
         }
-        let len = 12 + usize::try_from(i32::from_be_bytes(number(rest, 8))).unwrap_or(0);
-        let found = i64::from_be_bytes(number(rest, 0));
-        if len < HEADER_BYTES || len > rest.len() {
-            return Err(format!("a batch at {found} of {len} bytes, and {} are there", rest.len()));
-        }
-        if crc.of(&rest[21..len]) != u32::from_be_bytes(number(rest, 17)) {
-            return Err(format!("the batch at {found} is damaged"));
-        }
-        let last = found + i64::from(i32::from_be_bytes(number(rest, 23)));
-        if found != next || last < found {
-            return Err(format!("a batch from {found} to {last} follows, and {next} was due"));
-        }
-        batches.push(Batch {
-            position: at as u64,
-            len: len as u64,
-            base: found,
-            last,
-            epoch: i32::from_be_bytes(number(rest, 12)),
-            latest_ms: i64::from_be_bytes(number(rest, 35)),
-        });
-        (at, next) = (at + len, last + 1);
     }
-    Ok(batches)
+    (batches, None)
+}
+
+/// The batch at a position, which has to begin with an offset.
+fn batch(bytes: &[u8], at: usize, next: i64, crc: &Crc32c) -> Result<Batch, String> {
+    let rest = &bytes[at..];
+    if rest.len() < HEADER_BYTES {
+        return Err(format!("{} bytes after its last batch", rest.len()));
+    }
+    let len = 12 + usize::try_from(i32::from_be_bytes(number(rest, 8))).unwrap_or(0);
+    let found = i64::from_be_bytes(number(rest, 0));
+    if len < HEADER_BYTES || len > rest.len() {
+        return Err(format!("a batch at {found} of {len} bytes, and {} are there", rest.len()));
+    }
+    if crc.of(&rest[21..len]) != u32::from_be_bytes(number(rest, 17)) {
+        return Err(format!("the batch at {found} is damaged"));
+    }
+    let last = found + i64::from(i32::from_be_bytes(number(rest, 23)));
+    if found != next || last < found {
+        return Err(format!("a batch from {found} to {last} follows, and {next} was due"));
+    }
+    Ok(Batch {
+        position: at as u64,
+        len: len as u64,
+        base: found,
+        last,
+        epoch: i32::from_be_bytes(number(rest, 12)),
+        latest_ms: i64::from_be_bytes(number(rest, 35)),
+        is_control: i16::from_be_bytes(number(rest, 21)) & CONTROL_BIT != 0,
+    })
 }
 
 fn check_times(base: i64, batches: &[Batch], times: Option<&[u8]>, is_sealed: bool) -> Result<(), String> {
