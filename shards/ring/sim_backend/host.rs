@@ -198,9 +198,15 @@ pub fn probe() -> Result<(), Refusal> {
     Ok(())
 }
 
-/// How much memory there is, and how much of it is left.
+/// How much memory there is, and how much of it is left: now and then others have nearly all of it.
 pub fn memory() -> Option<HostMemory> {
-    Some(HostMemory { total_bytes: MEMORY_BYTES, available_bytes: MEMORY_BYTES })
+    let drawn = &world::world().streams.memory;
+    let available_bytes = match drawn.below(8) {
+        0 => drawn.below(MEMORY_BYTES / 16),
+        1 => MEMORY_BYTES / 12,
+        _ => MEMORY_BYTES,
+    };
+    Some(HostMemory { total_bytes: MEMORY_BYTES, available_bytes })
 }
 
 /// The limit of open files.

@@ -49,6 +49,8 @@ pub(crate) struct Streams {
     pub network: Stream,
     /// Seeds of disks.
     pub disks: Stream,
+    /// How much others have of it.
+    pub memory: Stream,
     /// What programs of tests ask for.
     pub programs: Stream,
 }
@@ -119,6 +121,7 @@ impl World {
             cores: Stream::new(seed, "cores"),
             network: Stream::new(seed, "network"),
             disks: Stream::new(seed, "disks"),
+            memory: Stream::new(seed, "memory"),
             programs: Stream::new(seed, "programs"),
         };
         let world = Rc::new(World {
