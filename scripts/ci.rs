@@ -29,7 +29,8 @@ const STEPS: &[Step] = &[
 ];
 
 /// … and beside them, with what time they leave, those that do nothing but compute.
-const BESIDE: &[Step] = &[("simulation", sim::run_in_ci), ("mutants", || mutants::run(""))];
+const BESIDE: &[Step] =
+    &[("simulation", sim::run_in_ci), ("mutants", || mutants::run("")), ("profiles", sim::compare_profiles)];
 
 /// Runs all steps, also after a failed one, and tells how long each took.
 pub fn run() -> Result<()> {

@@ -20,6 +20,7 @@ use crate::client::{
 };
 use crate::cluster::Cluster;
 use crate::nemesis::{self, ALL_DESCRIPTORS, Fault, HEALS_WITHIN_NS};
+use crate::node;
 use crate::plan::Plan;
 use crate::weather::Weather;
 
@@ -469,8 +470,28 @@ impl Run<'_> {
         }
         let healed_at_ns = self.shared.healed_at_ns.get().unwrap_or(0);
         let groups = self.shared.groups.borrow();
-        let plans = self.plan.workload.groups.iter().enumerate();
-        plans.filter_map(|(group, plan)| groups.unrest(group, plan.members, healed_at_ns)).next()
+        let mut plans = self.plan.workload.groups.iter().enumerate();
+        let unrest = plans.find_map(|(group, plan)| groups.unrest(group, plan.members, healed_at_ns));
+        unrest.or_else(|| self.misplaced())
+    }
+
+    /// A replica that lies in another directory than the metadata says.
+    fn misplaced(&self) -> Option<String> {
+        for (at, standing) in self.standings.borrow().partitions() {
+            let name = format!("{}-{}", self.plan.topics[at.0].name, at.1);
+            for (id, said) in standing.replicas.iter().zip(&standing.directories) {
+                let node = self.cluster.nodes.iter().find(|node| node.plan.id == *id && node.kafka.is_none());
+                let Some(node) = node else { continue };
+                let is_there =
+                    |directory: &String| self.world.list(node.host, &Path::new(directory).join(&name)).is_ok();
+                let place = node.plan.directories().iter().position(is_there);
+                let actual = place.map(|place| node::directory_id(self.plan, *id, place, 0));
+                if actual != Some(*said) {
+                    return Some(format!("{name} of node {id} lies in {actual:?}, and is said to lie in {said}"));
+                }
+            }
+        }
+        None
     }
 
     fn answers_by_partition(&self) -> BTreeMap<(usize, i32), u64> {

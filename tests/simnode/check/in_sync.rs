@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use ringlog_metadata::image::{MetadataImage, Publication};
 use ringlog_ring::sim::{Control, FileView};
+use ringlog_types::{NodeId, Uuid};
 
 /// Bytes before a batch's length counts.
 const PREFIX_BYTES: usize = 12;
@@ -25,6 +26,8 @@ pub struct Standing {
     pub leader_epoch: i32,
     /// Its replicas are being exchanged for others.
     pub is_changing: bool,
+    /// In which directory of its node each replica lies.
+    pub directories: Vec<Uuid>,
 }
 
 /// The newest that any node has been told.
@@ -58,13 +61,14 @@ impl Standings {
         for (number, name) in topics.iter().enumerate() {
             let Some(topic) = image.topics.by_name(name) else { continue };
             for (index, partition) in topic.partitions.iter() {
-                let ids = |nodes: &[ringlog_types::NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<i32>>();
+                let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<i32>>();
                 let standing = Standing {
                     replicas: ids(partition.replicas()),
                     in_sync: ids(partition.in_sync_replicas()),
                     leader: partition.leader.0,
                     leader_epoch: partition.leader_epoch.0,
                     is_changing: partition.is_reassigning(),
+                    directories: partition.directories().to_vec(),
                 };
                 let before = self.partitions.insert((number, index.0), standing.clone());
                 if let Some(before) = before.filter(|before| before.leader_epoch > standing.leader_epoch) {

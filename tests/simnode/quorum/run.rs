@@ -192,6 +192,10 @@ impl Run<'_> {
                 if let Some(node) = Run::disturbed(&fault) {
                     self.checks.borrow_mut().nodes[node].disturbances += 1;
                 }
+                if let Fault::StandStill { node, .. } = fault {
+                    let view = &mut self.checks.borrow_mut().nodes[node];
+                    view.stands_until_ns = view.stands_until_ns.max(self.world.now_ns() + for_ns);
+                }
                 if let Fault::FailingDisk { node, kind: 1 | 2, .. } = fault {
                     self.checks.borrow_mut().nodes[node].has_failed_to_sync = true;
                 }
@@ -276,7 +280,7 @@ impl Run<'_> {
             }
             self.start(place);
             let view = &mut self.checks.borrow_mut().nodes[place];
-            (view.disturbances, view.awake_since_ns) = (0, now_ns);
+            (view.disturbances, view.awake_since_ns) = (0, now_ns.max(view.stands_until_ns));
         }
         self.world.note(|| "nothing is wrong any more".to_owned());
         self.known.is_over.set(true);

@@ -80,6 +80,8 @@ pub struct NodeView {
     pub disturbances: usize,
     /// When it was last started, or the last disturbance ended.
     pub awake_since_ns: u64,
+    /// A core of it stands still until then, whatever is healed.
+    pub stands_until_ns: u64,
     /// When each node was last heard of by this one, by node and directory.
     heard: BTreeMap<(i32, Uuid), u64>,
     /// The epoch of which it last said that it leads it.
@@ -210,6 +212,7 @@ impl Checks {
             has_failed_to_sync: false,
             disturbances: 0,
             awake_since_ns: 0,
+            stands_until_ns: 0,
             heard: BTreeMap::new(),
             leads: None,
             in_touch: None,
