@@ -5,12 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::cpu::{self, CpuFiles, Quota};
-use crate::kernel::{KernelFiles, LimitFiles, MemoryFiles};
+use crate::kernel::{KernelFiles, LimitFiles, MemoryFiles, QUICK_CLOCK_SOURCES};
 use crate::network::NetworkFiles;
 use crate::storage::StorageFiles;
 
 /// CPUs whose governors are looked at.
 const CPUS_MAX: usize = 1024;
+
+const CLOCK_SOURCES: &str = "sys/devices/system/clocksource/clocksource0";
 
 /// The host's `/proc` and `/sys`.
 pub(crate) struct Host {
@@ -18,9 +20,33 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// The host that this process runs on.
-    pub(crate) fn here() -> Host {
-        Host { root: PathBuf::from("/") }
+    /// The host whose root this is: `/` for the one that this process runs on.
+    pub(crate) fn at(root: &Path) -> Host {
+        Host { root: root.to_path_buf() }
+    }
+
+    /// The clock source, where it isn't the best that there is.
+    pub(crate) fn clock_source_file(&self) -> Option<PathBuf> {
+        let available = self.read(Path::new(CLOCK_SOURCES).join("available_clocksource"))?;
+        let has_best = available.split_whitespace().any(|source| source == QUICK_CLOCK_SOURCES[0]);
+        has_best.then(|| Path::new(CLOCK_SOURCES).join("current_clocksource"))
+    }
+
+    /// Governors, by CPU; from the root.
+    pub(crate) fn governor_files(&self) -> Vec<(usize, PathBuf)> {
+        let file = |cpu: usize| PathBuf::from(format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"));
+        let all = (0..CPUS_MAX).map(|cpu| (cpu, file(cpu)));
+        all.filter(|(_, file)| self.root.join(file).exists()).collect()
+    }
+
+    /// The scheduler of the device below a log directory: the device's name, the file from the root, and whether it rotates.
+    pub(crate) fn scheduler_file(&self, directory: &Path) -> Option<(String, PathBuf, bool)> {
+        let queue = self.queue_of(&existing(directory))?;
+        let device = queue.file_name()?.to_string_lossy().into_owned();
+        let root = fs::canonicalize(&self.root).ok()?;
+        let file = queue.strip_prefix(root).ok()?.join("queue/scheduler");
+        let rotates = self.read(queue.join("queue/rotational")).is_some_and(|text| text.trim() == "1");
+        self.root.join(&file).exists().then_some((device, file, rotates))
     }
 
     fn read(&self, path: impl AsRef<Path>) -> Option<String> {
@@ -32,7 +58,7 @@ impl Host {
             osrelease: self.read("proc/sys/kernel/osrelease"),
             io_uring_disabled: self.read("proc/sys/kernel/io_uring_disabled"),
             status: self.read("proc/self/status"),
-            clock_source: self.read("sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            clock_source: self.read(Path::new(CLOCK_SOURCES).join("current_clocksource")),
         }
     }
 

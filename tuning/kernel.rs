@@ -11,7 +11,11 @@ const LEAST_NOFILE: u64 = 4_096;
 /// CAP_IPC_LOCK: the limit on locked memory doesn't apply.
 const CAP_IPC_LOCK: u32 = 14;
 const WANTED_KERNEL: (u32, u32) = (5, 15);
-const WANTED_SWAPPINESS: u32 = 10;
+/// With more, memory is swapped out for the page cache's sake.
+pub(crate) const WANTED_SWAPPINESS: u32 = 10;
+/// Clocks that are read without a system call, the best first.
+pub(crate) const QUICK_CLOCK_SOURCES: &[&str] =
+    &["tsc", "kvm-clock", "xen", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
 
 /// Contents of the files about the kernel.
 #[derive(Debug, Default)]
@@ -55,7 +59,7 @@ pub(crate) fn check_io_uring(files: &KernelFiles) -> Vec<Finding> {
         ));
     }
     if let Some(source) = trimmed(&files.clock_source) {
-        let quick = ["tsc", "kvm-clock", "xen", "arch_sys_counter", "hyperv_clocksource_tsc_page"].contains(&source);
+        let quick = QUICK_CLOCK_SOURCES.contains(&source);
         let why = "time is read many times per request; others cost a system call or a slow device read each time";
         let remedy = "Boot with clocksource=tsc where the CPU's counter is stable.";
         findings.push(Finding::new("clock source", source, "tsc", why).unless(quick, Level::Warning, remedy));
@@ -114,6 +118,14 @@ pub(crate) struct MemoryFiles {
     pub swaps: Option<String>,
 }
 
+impl MemoryFiles {
+    /// Whether anything can be swapped out at all.
+    pub fn has_swap(&self) -> bool {
+        // The first line of /proc/swaps is its heading.
+        self.swaps.as_deref().is_some_and(|swaps| swaps.lines().count() > 1)
+    }
+}
+
 /// Huge pages and swapping.
 pub(crate) fn check_memory(files: &MemoryFiles) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -124,8 +136,7 @@ pub(crate) fn check_memory(files: &MemoryFiles) -> Vec<Finding> {
         findings.push(finding.unless(chosen != "always", Level::Advice, remedy));
     }
     if let Some(swappiness) = trimmed(&files.swappiness).and_then(|text| text.parse::<u32>().ok()) {
-        // The first line of /proc/swaps is its heading.
-        let has_swap = files.swaps.as_deref().is_some_and(|swaps| swaps.lines().count() > 1);
+        let has_swap = files.has_swap();
         let value = if has_swap { swappiness.to_string() } else { format!("{swappiness} (no swap)") };
         let why = "a swapped-out page stops a whole core until it is back";
         let good = !has_swap || swappiness <= WANTED_SWAPPINESS;

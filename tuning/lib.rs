@@ -1,21 +1,24 @@
-//! A read-only look at the host: what Ringlog wants of it, what it has, and how to mend it.
+//! The host: what Ringlog wants of it, what it has, how to mend it, and mending it.
 //!
-//! Nothing is changed and nothing tried out: all of it is read from `/proc`, `/sys` and the file systems' own figures.
-//! Each check is a pure function of file contents (`cpu`, `kernel`, `network`, `storage`); `host` does the reading. What
-//! can't be read isn't judged.
+//! A look ([`check`]) changes nothing and tries nothing out: all of it is read from `/proc`, `/sys` and the file systems' own
+//! figures. Each check is a pure function of file contents (`cpu`, `kernel`, `network`, `storage`); `host` does the reading.
+//! What can't be read isn't judged. What can be set (`settings`) is set by [`apply`], and as it was again by [`revert`].
 
+mod apply;
 mod cpu;
 mod finding;
 mod host;
 mod kernel;
 mod network;
 mod render;
+mod settings;
 mod storage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub use apply::{Change, Outcome, apply, revert};
 pub use finding::{Finding, Level};
-pub use render::{json, table};
+pub use render::{changes, json, table};
 
 /// What is to run on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,7 +32,7 @@ pub struct Subject {
 /// Looks at the host. Findings come in the order of importance of their subjects: kernel, limits, CPU, storage, network,
 /// memory.
 pub fn check(subject: &Subject) -> Vec<Finding> {
-    let host = host::Host::here();
+    let host = host::Host::at(Path::new("/"));
     let shards = subject.shards.max(1);
     let mut findings = kernel::check_io_uring(&host.kernel());
     findings.extend(kernel::check_limits(&host.limits(), shards));

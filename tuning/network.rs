@@ -19,8 +19,10 @@ pub(crate) struct NetworkFiles {
     pub tcp_wmem: Option<String>,
 }
 
-const WANTED_BACKLOG: u64 = 1024;
-const WANTED_BUFFER_BYTES: u64 = 2 * 1024 * 1024;
+/// Connections that wait to be accepted.
+pub(crate) const WANTED_BACKLOG: u64 = 1024;
+/// Bytes on their way on one connection.
+pub(crate) const WANTED_BUFFER_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Judges them.
 pub(crate) fn check(files: &NetworkFiles) -> Vec<Finding> {

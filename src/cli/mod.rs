@@ -54,7 +54,7 @@ const TOOLS: &[(&str, &[&str], &str)] = &[
     ("replica-verification", &[], "Compare the replicas of topics all the time"),
     ("reassign-partitions", &[], "Move partitions between brokers and log directories"),
     ("takeover", &[], "Say what stands in the way of taking a Kafka node's place: takeover check"),
-    ("tune", &[], "Say what the host should be like: tune --check"),
+    ("tune", &[], "Say what the host should be like, or have it so: tune --check, --apply, --revert"),
 ];
 
 /// Runs the tool that the arguments name and returns the process's exit code.

@@ -1,30 +1,47 @@
-//! `tune --check`: what the host should be like, and what it is.
+//! `tune`: what the host should be like, and what it is; and having it so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use ringlog_config::ConfigMap;
-use ringlog_tuning::{Level, Subject, check, json, table};
+use ringlog_tuning::{Change, Level, Outcome, Subject, apply, changes, check, json, revert, table};
 
 use super::client_config::read_properties;
 use super::output::Output;
 use super::tool::{self, Refusal};
 
-/// Look at the host and say what should be different. Nothing is changed.
+/// Look at the host and say what should be different; or change what can be changed.
 #[derive(Debug, Parser)]
 pub struct TuneArgs {
-    /// Look at the host.
-    #[arg(long, required = true)]
-    check: bool,
-    /// Print JSON rather than a table.
-    #[arg(long)]
+    #[command(flatten)]
+    what: What,
+    /// With --check: print JSON rather than a table.
+    #[arg(long, conflicts_with_all = ["apply", "revert"])]
     json: bool,
+    /// With --apply or --revert: only say what would be changed.
+    #[arg(long, conflicts_with = "check")]
+    dry_run: bool,
     /// The node's server.properties, for its log.dirs and ringlog.shards.
     #[arg(long, short)]
     config: Option<PathBuf>,
     /// A log directory. May be given several times.
     #[arg(long)]
     log_dir: Vec<PathBuf>,
+}
+
+/// One of these.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// Look at the host. Nothing is changed.
+    #[arg(long)]
+    check: bool,
+    /// Set what isn't as it should be, now and for later starts of the host. What was there is kept for --revert.
+    #[arg(long)]
+    apply: bool,
+    /// Set all that --apply changed to what it was before.
+    #[arg(long)]
+    revert: bool,
 }
 
 impl TuneArgs {
@@ -34,7 +51,8 @@ impl TuneArgs {
     }
 }
 
-/// Prints the findings and returns the exit code: 1 if there is a warning among them.
+/// Prints the findings and returns the exit code: 1 if there is a warning among them. Or prints the changes: 1 if one of
+/// them was refused.
 pub fn run(args: &TuneArgs, out: &mut dyn Output) -> u8 {
     let subject = match subject(args) {
         Ok(subject) => subject,
@@ -43,10 +61,34 @@ pub fn run(args: &TuneArgs, out: &mut dyn Output) -> u8 {
             return 1;
         }
     };
+    if !args.what.check {
+        return change(args, &subject, out);
+    }
     let findings = check(&subject);
     let text = if args.json { json(&findings) } else { table(&findings) };
     out.line(text.trim_end_matches('\n'));
     u8::from(findings.iter().any(|finding| finding.level == Level::Warning))
+}
+
+fn change(args: &TuneArgs, subject: &Subject, out: &mut dyn Output) -> u8 {
+    let root = Path::new("/");
+    let made = if args.what.apply { apply(root, subject, args.dry_run) } else { revert(root, args.dry_run) };
+    let made = match made {
+        Ok(made) => made,
+        Err(fault) => {
+            out.error(&format!("nothing is changed, as what was there can't be kept or read: {fault}"));
+            return 1;
+        }
+    };
+    let nothing =
+        if args.what.apply { "Everything that can be set is as it should be." } else { "Nothing was changed." };
+    let text = if made.is_empty() { nothing.to_owned() } else { changes(&made) };
+    out.line(text.trim_end_matches('\n'));
+    if args.what.apply && !args.dry_run && made.iter().any(|change| change.name.starts_with("/etc/systemd")) {
+        out.line("systemd reads its limits after: systemctl daemon-reload");
+    }
+    let is_refused = |change: &Change| matches!(change.outcome, Outcome::Refused(_));
+    u8::from(made.iter().any(is_refused))
 }
 
 fn subject(args: &TuneArgs) -> Result<Subject, String> {
