@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::producers::{self, LastBatch, OfProducer};
+
 /// Looks into a directory.
 pub struct Files<'a> {
     /// The names in a folder of it; "" is the directory itself.
@@ -31,6 +33,7 @@ struct Batch {
     epoch: i32,
     latest_ms: i64,
     is_control: bool,
+    producer: Option<OfProducer>,
 }
 
 const HEADER_BYTES: usize = 61;
@@ -205,6 +208,7 @@ impl Files<'_> {
         let first = *bases.first().ok_or("it has no segment")?;
         let epochs = self.epochs(log)?;
         let mut next = first;
+        let mut of_producers = Vec::new();
         for (place, base) in bases.iter().enumerate() {
             if *base < next || (*base > next && !(self.may_have_holes)(log)) {
                 return Err(format!("segment {base} follows, and {next} was due"));
@@ -224,7 +228,14 @@ impl Files<'_> {
             self.check_index(*base, &batches, &index.unwrap_or_default(), bytes.len() as u64, is_sealed)?;
             check_times(*base, &batches, times.as_deref(), is_sealed)?;
             next = batches.last().map_or(*base, |batch| batch.last + 1);
+            of_producers.extend(batches.iter().filter_map(|batch| batch.producer));
         }
+        let snapshot = |name: String| {
+            let offset = name.strip_suffix(".snapshot")?.parse().ok()?;
+            Some((offset, (self.read)(&format!("{log}/{name}"))?))
+        };
+        let snapshots: Vec<(i64, Vec<u8>)> = (self.list)(log).into_iter().filter_map(snapshot).collect();
+        producers::check(&snapshots, &of_producers, start.unwrap_or(first), next)?;
         match epochs.iter().find(|(_, start)| *start > next) {
             Some(beyond) => Err(format!("it ends at {next}, and its epochs have {beyond:?}")),
             None => Ok((first, next)),
@@ -323,17 +334,28 @@ fn batch(bytes: &[u8], at: usize, next: i64, crc: &Crc32c) -> Result<Batch, Stri
     if crc.of(&rest[21..len]) != u32::from_be_bytes(number(rest, 17)) {
         return Err(format!("the batch at {found} is damaged"));
     }
-    let last = found + i64::from(i32::from_be_bytes(number(rest, 23)));
+    let delta = i32::from_be_bytes(number(rest, 23));
+    let last = found + i64::from(delta);
     if found != next || last < found {
         return Err(format!("a batch from {found} to {last} follows, and {next} was due"));
     }
+    let latest_ms = i64::from_be_bytes(number(rest, 35));
+    let producer = i64::from_be_bytes(number(rest, 43));
+    let of_producer = LastBatch {
+        epoch: i16::from_be_bytes(number(rest, 51)),
+        last_sequence: i32::from_be_bytes(number(rest, 53)) + delta,
+        last,
+        delta,
+        latest_ms,
+    };
     Ok(Batch {
         position: at as u64,
         len: len as u64,
         base: found,
         last,
         epoch: i32::from_be_bytes(number(rest, 12)),
-        latest_ms: i64::from_be_bytes(number(rest, 35)),
+        latest_ms,
+        producer: (producer >= 0).then_some((producer, of_producer)),
         is_control: i16::from_be_bytes(number(rest, 21)) & CONTROL_BIT != 0,
     })
 }

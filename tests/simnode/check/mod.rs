@@ -7,6 +7,7 @@ pub mod files;
 pub mod groups;
 pub mod in_sync;
 pub mod ledger;
+pub mod producers;
 pub mod replicas;
 pub mod starts;
 pub mod topics;
