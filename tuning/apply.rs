@@ -154,6 +154,10 @@ pub fn revert(root: &Path, is_rehearsal: bool) -> io::Result<Vec<Change>> {
             write_record(root, &left)?
         }
         changes.extend(keep(root, &left));
+        // Folders of our own; one that still holds something stays.
+        for folder in [LIMITS, RECORD].iter().filter_map(|file| Path::new(file).parent()) {
+            let _ = fs::remove_dir(root.join(folder));
+        }
     }
     Ok(changes)
 }

@@ -114,6 +114,9 @@ fn a_host_is_set_once_kept_so_and_as_it_was_again() {
         files.into_iter().map(|(path, text)| (path, tidy(text))).collect()
     };
     assert_eq!(plain(host.files()), plain(before));
+    assert!(
+        !host.0.join("etc/systemd/system/ringlog.service.d").exists() && !host.0.join("var/lib/ringlog-tune").exists()
+    );
     assert_eq!(revert(&host.0, false).unwrap(), []);
 }
 
