@@ -315,6 +315,7 @@ async fn register(broker: &Rc<Broker>) -> Result<BrokerEpoch, LifecycleFault> {
     let mut is_waiting = false;
     let refused = Lasting::after(session_timeout_ms(broker));
     let unsupported = Lasting::after(FEATURES_WAIT_MS);
+    let mut answered = None;
     loop {
         let left_ms = deadline.since_ms(ring::now().monotonic).max(1);
         let own = ControllerRequest::internal(registration(broker));
@@ -345,15 +346,21 @@ async fn register(broker: &Rc<Broker>) -> Result<BrokerEpoch, LifecycleFault> {
         if is_no_answer(error) {
             // What is said of the controllers says it all.
             refused.over(now);
-        } else if let Some(lasted_ms) = refused.holds(now) {
-            let (error, reason) = (error.name(), refusal(broker, error));
-            warn!("not registered after {} s ({error}): {reason}", lasted_ms / 1000);
+        } else {
+            answered = Some((now, error));
+            if let Some(lasted_ms) = refused.holds(now) {
+                let (error, reason) = (error.name(), refusal(broker, error));
+                warn!("not registered after {} s ({error}): {reason}", lasted_ms / 1000);
+            }
         }
         if now >= deadline {
-            let reason = match controller::why_unreachable(&broker.controller).await {
-                Some(reason) if is_no_answer(error) => reason,
-                _ if is_no_answer(error) => "the active controller doesn't answer".to_owned(),
-                _ => format!("{}: {}", error.name(), refusal(broker, error)),
+            // The last try may have had no time for an answer.
+            let recent = answered.filter(|(at, _)| now.since_ms(*at) <= REGISTRATION_TRY_MS + MAX_BACKOFF_MS);
+            let reason = match recent {
+                Some((_, error)) => format!("{}: {}", error.name(), refusal(broker, error)),
+                None => controller::why_unreachable(&broker.controller)
+                    .await
+                    .unwrap_or_else(|| "the active controller doesn't answer".to_owned()),
             };
             return Err(LifecycleFault::TimedOut { timeout_ms, reason });
         }
