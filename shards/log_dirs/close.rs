@@ -135,6 +135,8 @@ fn note_flushed(dirs: &LogDirs, unclean: &[usize]) {
 async fn close_here(dirs: Rc<LogDirs>) -> Vec<usize> {
     // What can't be written for want of room isn't waited for.
     dirs.store.space.give_up();
+    // Those, too, that came while the node stopped: from here on nothing is appended.
+    dirs.replicas.stop_serving();
     dirs.background.close().await;
     take_faults(&dirs).await;
     let mut unclean = Vec::new();

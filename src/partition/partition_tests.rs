@@ -580,6 +580,8 @@ fn followers_copy_batches_of_known_epochs_and_trail_the_leader() {
     assert_eq!(partition.follower_advance(Offset(9), Offset(9)), (Some(Offset(4)), true), "held within the log");
     assert!(partition.follower_prepare(&placed(0, 3), LeaderEpoch(3), &config(1), now).is_err(), "not at the end");
     assert!(partition.follower_prepare(&placed(4, 3), LeaderEpoch(2), &config(1), now).is_err(), "other epoch");
+    partition.close(Unserved::NodeStopping);
+    assert!(partition.follower_prepare(&placed(4, 3), LeaderEpoch(3), &config(1), now).is_err(), "the node stops");
 }
 
 #[test]

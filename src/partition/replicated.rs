@@ -79,7 +79,8 @@ impl Partition {
         config: &LogConfig,
         now: Now,
     ) -> Result<FollowerAppend, FollowerAppendError> {
-        if self.role != Role::Follower || self.leader_epoch != leader_epoch {
+        // What was asked for before a node stops may come when its logs are closed already.
+        if self.role != Role::Follower || self.leader_epoch != leader_epoch || self.unserved.is_some() {
             return Err(FollowerAppendError::NotFollower(leader_epoch));
         }
         let log_end_offset = self.log.log_end_offset();
