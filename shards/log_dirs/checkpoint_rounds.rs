@@ -47,6 +47,8 @@ pub(super) struct CheckpointRounds {
     /// The last request before a log went: only a later one leaves its name out for sure.
     pub last_with_gone: Cell<u64>,
     pub ended: ring::Notify,
+    /// Places of the directories whose files the last round couldn't write.
+    pub unwritten: RefCell<Vec<usize>>,
     /// What each file held when it was written last, as a hash.
     pub contents: RefCell<FxHashMap<(usize, &'static str), u64>>,
 }

@@ -103,17 +103,20 @@ pub(super) async fn write(dirs: &Rc<LogDirs>, kinds: Kinds) {
     }
     state.is_running.set(true);
     let (kinds, up_to) = (state.wanted.take(), state.requests.get());
-    let mut is_complete = true;
+    let mut unwritten = Vec::new();
     for (place, marks) in gather(dirs).await.into_iter().enumerate() {
         if dirs.core.node.log_dirs.directories[place].is_usable() && !dirs.has_failed(place) {
             let written = write_directory(dirs, place, marks, kinds).await;
             let written = dirs.fail_if_err(place, "checkpoints can't be written", written).await;
-            is_complete &= written.is_some() || dirs.has_failed(place);
+            if written.is_none() && !dirs.has_failed(place) {
+                unwritten.push(place);
+            }
         }
     }
-    if kinds.is_all() && is_complete {
+    if kinds.is_all() && unwritten.is_empty() {
         state.all_done.set(up_to);
     }
+    *state.unwritten.borrow_mut() = unwritten;
     state.done.set(up_to);
     state.is_running.set(false);
     state.ended.notify_all();

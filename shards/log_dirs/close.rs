@@ -111,6 +111,7 @@ async fn close_logs(dirs: &Rc<LogDirs>) -> Vec<usize> {
         dirs.tell(core, move |dirs| note_flushed(dirs, &unclean)).await;
     }
     checkpoints::write(dirs, Kinds::ALL).await;
+    unclean.extend(dirs.checkpoints.unwritten.take());
     info!(ms = ring::now().monotonic.since_ms(started), "closed the logs");
     unclean
 }

@@ -20,6 +20,8 @@ use crate::run::Outcome;
 const LOOK_EVERY_NS: u64 = 100 * MS;
 /// How long a quorum may take to have a leader, and everybody to catch up, once everything is mended.
 const RECOVERS_WITHIN_NS: u64 = 60 * SECOND;
+/// What a disk began while it was slow may end so long after it has been mended.
+const SLOW_OPERATION_NS: u64 = 3 * SECOND;
 
 struct Run<'a> {
     plan: &'a QuorumPlan,
@@ -257,7 +259,8 @@ impl Run<'_> {
             let now_ns = self.world.now_ns();
             let view = &mut self.checks.borrow_mut().nodes[node];
             view.disturbances = view.disturbances.saturating_sub(1);
-            view.awake_since_ns = now_ns;
+            let is_of_disk = matches!(fault, Fault::SlowDisk { .. });
+            view.awake_since_ns = if is_of_disk { now_ns + SLOW_OPERATION_NS } else { now_ns };
         }
         for node in nemesis::end(&mut self.cluster, fault) {
             self.start(node);
@@ -280,7 +283,8 @@ impl Run<'_> {
             }
             self.start(place);
             let view = &mut self.checks.borrow_mut().nodes[place];
-            (view.disturbances, view.awake_since_ns) = (0, now_ns.max(view.stands_until_ns));
+            let awake_since_ns = if view.disturbances > 0 { now_ns + SLOW_OPERATION_NS } else { now_ns };
+            (view.disturbances, view.awake_since_ns) = (0, awake_since_ns.max(view.stands_until_ns));
         }
         self.world.note(|| "nothing is wrong any more".to_owned());
         self.known.is_over.set(true);
