@@ -151,6 +151,60 @@ const EDITS: &[Edit] = &[
 
     pub(crate) fn uring_buffer_id(&self) -> Option<u32> {",
     },
+    // … and a read, too.
+    Edit {
+        file: "src/sys/uring.rs",
+        find: "            UringOpDescriptor::ReadFixed(pos, len) => {
+                let mut buf = buffer_allocation(len).expect(\"Buffer allocation failed\");
+",
+        replace: "            UringOpDescriptor::ReadFixed(pos, len) => {
+                let mut given = None;
+                source_map.peek_source_mut(from_user_data(op.user_data), |mut src| {
+                    if let SourceType::Read(_, slot) = &mut src.source_type {
+                        given = slot.take();
+                    }
+                });
+                let mut buf = match given {
+                    Some(IoBuffer::DmaSink(buf)) => buf,
+                    _ => buffer_allocation(len).expect(\"Buffer allocation failed\"),
+                };
+",
+    },
+    Edit {
+        file: "src/reactor.rs",
+        find: "    pub(crate) fn read_dma(
+        &self,",
+        replace: "    pub(crate) fn read_dma_into(
+        &self,
+        raw: RawFd,
+        pos: u64,
+        buffer: DmaBuffer,
+        pollable: PollableStatus,
+    ) -> Source {
+        let size = buffer.len();
+        let slot = Some(crate::sys::IoBuffer::DmaSink(buffer));
+        let source = self.new_source(raw, SourceType::Read(pollable, slot), None);
+        self.sys.read_dma(&source, pos, size);
+        source
+    }
+
+    pub(crate) fn read_dma(
+        &self,",
+    },
+    Edit {
+        file: "src/io/dma_file.rs",
+        find: "    /// Reads from a specific position in the file and returns the buffer.
+",
+        replace: "    /// Reads into a buffer that is given, which must be aligned; returns how many bytes.
+    pub async fn read_into(&self, pos: u64, buffer: DmaBuffer) -> Result<usize> {
+        let source =
+            self.file.reactor.upgrade().unwrap().read_dma_into(self.as_raw_fd(), pos, buffer, self.pollable);
+        enhanced_try!(source.collect_rw().await, \"Reading\", self.file).map_err(Into::into)
+    }
+
+    /// Reads from a specific position in the file and returns the buffer.
+",
+    },
     // Cargo caps the lints of registry crates but not those of path dependencies.
     Edit {
         file: "src/lib.rs",

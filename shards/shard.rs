@@ -24,6 +24,7 @@ use crate::net::connection::Budgets;
 use crate::net::listener::{ClaimedListener, Net};
 use crate::net::response_memory::ResponseMemory;
 use crate::node::Node;
+use crate::storage::cache_memory::CacheMemory;
 use crate::storage::context::{INDEX_WRITERS, StoreContext};
 use crate::storage::disk_faults::DiskFaults;
 use crate::storage::disk_space::DiskSpace;
@@ -84,7 +85,8 @@ fn bytes_of(value: i64) -> usize {
 }
 
 fn store_of(node: &Node) -> StoreContext {
-    let cache = Rc::new(ReadCache::new(node.cache_memory_bytes));
+    let memory = CacheMemory::new(node.cache_memory_bytes);
+    let cache = Rc::new(ReadCache::new(memory.clone(), READ_AHEAD_BYTES));
     let directories = node.log_dirs.directories.iter().map(|directory| directory.path.clone());
     StoreContext {
         space: Rc::new(DiskSpace::new(directories, node.shards)),
@@ -92,7 +94,8 @@ fn store_of(node: &Node) -> StoreContext {
         recovery_reads: ring::ByteSemaphore::new(
             (bytes_of(node.config.ringlog.io_memory_bytes) / 2).max(2 * MAX_IO_BYTES),
         ),
-        frames: FrameCache::new(bytes_of(node.config.ringlog.frames_memory_bytes)),
+        frames: FrameCache::new(bytes_of(node.config.ringlog.frames_memory_bytes), memory.clone()),
+        memory,
         cache: cache.clone(),
         files: OpenFiles::new(node.descriptors.files_per_core),
         direct: if node.config.ringlog.direct_io == "off" { ring::Direct::Off } else { ring::Direct::Auto },

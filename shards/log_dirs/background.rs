@@ -66,16 +66,17 @@ pub(super) fn start(dirs: &Rc<LogDirs>) {
     debug_assert!(started.is_ok(), "the gate is open until the logs are closed");
 }
 
-/// What was read and is kept gives way where the host is short of memory.
+/// What is kept of what was written and read gives way where the host is short of memory.
 async fn watch_memory(dirs: Rc<LogDirs>) {
     let mut limit = MemoryLimit::default();
     while !dirs.background.is_closed() {
-        let cache = &dirs.store.cache;
-        if limit.has_to_look(cache)
+        let memory = &dirs.store.memory;
+        if limit.has_to_look(memory)
             && let Some(host) = ring::memory()
         {
-            limit.adjust(cache, host, dirs.core.node.shards);
+            limit.adjust(memory, host, dirs.core.node.shards);
         }
+        dirs.store.give_way();
         dirs.idle_until(ring::now().monotonic.plus_ms(LOOK_EVERY_MS), std::future::pending()).await;
     }
 }

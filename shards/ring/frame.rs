@@ -91,6 +91,19 @@ impl FramePool {
         self.take(bytes)
     }
 
+    /// [`FramePool::try_frame`] of memory that was used before: it costs nothing.
+    pub fn try_used_frame(&self, bytes: usize) -> Option<Frame> {
+        let class = class_of(bytes);
+        let mut state = self.0.state.borrow_mut();
+        state.collect(&self.0.home);
+        if !state.waiting.is_empty() {
+            return None;
+        }
+        let memory = state.free[class].pop()?;
+        state.free_bytes -= memory.bytes;
+        Some(Frame::new(memory, &self.0.home, false))
+    }
+
     /// An empty frame, waiting until memory comes back. First come, first served.
     ///
     /// Foreign cores can't wake this one cheaply, so waiting looks again every millisecond.
@@ -337,6 +350,28 @@ impl Frame {
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: published bytes are initialised and never written again; the block lives as long as `self`.
         unsafe { slice::from_raw_parts(self.block.data(), self.len) }
+    }
+
+    /// Has the system find all of its memory now, and not bit by bit as it is appended to.
+    pub fn touch(&mut self) {
+        for at in (self.len..self.capacity()).step_by(BLOCK_BYTES) {
+            // SAFETY: an unpublished byte within the block; `&mut self` makes this the only access to it.
+            unsafe { self.block.data().add(at).write_volatile(0) };
+        }
+    }
+
+    /// Where the next byte will lie.
+    #[cfg(not(ringlog_sim))]
+    pub(crate) fn place(&mut self) -> *mut u8 {
+        // SAFETY: within the block, or right behind it.
+        unsafe { self.block.data().add(self.len) }
+    }
+
+    /// Publishes `len` bytes that somebody has written to [`Frame::place`].
+    #[cfg(not(ringlog_sim))]
+    pub(crate) fn publish(&mut self, len: usize) {
+        assert!(len <= self.remaining(), "{len} bytes don't fit into the {} that remain", self.remaining());
+        self.len += len;
     }
 
     /// Appends a copy of `bytes`, which must fit.

@@ -51,7 +51,7 @@ pub use local::{
 };
 pub use outside::{OutsideReceiver, OutsideSender, outside_channel};
 pub use semaphore::{BytePermit, ByteSemaphore};
-pub use timing::{Alarm, Elapsed, now, timeout_ms};
+pub use timing::{Alarm, Elapsed, monotonic_ns, now, timeout_ms};
 pub use trouble::{Trouble, on_shortage, trouble};
 pub use turns::Turns;
 pub use vocabulary::{

@@ -6,12 +6,17 @@ use std::rc::Rc;
 
 use ringlog_types::{MonotonicMs, Now};
 
-use crate::backend::timer::{monotonic_ns, sleep_ms, sleep_until, wall_clock};
+use crate::backend::timer::{sleep_ms, sleep_until, wall_clock};
 use crate::local::{Notify, either};
 
 /// Both clocks. The monotonic one is the same on every core.
 pub fn now() -> Now {
     Now { monotonic: MonotonicMs(monotonic_ns() / 1_000_000), wall: wall_clock() }
+}
+
+/// Nanoseconds of the monotonic clock, to see how long something short takes.
+pub fn monotonic_ns() -> u64 {
+    crate::backend::timer::monotonic_ns()
 }
 
 /// It took longer than allowed.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use ringlog_ring::{ByteSemaphore, Direct};
 
+use crate::storage::cache_memory::{CacheMemory, Excess};
 use crate::storage::disk_faults::DiskFaults;
 use crate::storage::disk_space::DiskSpace;
 use crate::storage::frames::FrameCache;
@@ -17,6 +18,8 @@ pub const INDEX_WRITERS: usize = 4;
 
 /// What the stores of one core share.
 pub struct StoreContext {
+    /// What there is for records that are in files, too.
+    pub memory: Rc<CacheMemory>,
     /// Frames and the order in which clean ones are given up.
     pub frames: FrameCache,
     /// Open segment files.
@@ -37,4 +40,17 @@ pub struct StoreContext {
     pub read_ahead: ReadAhead,
     /// Logs that may have padding behind their last record.
     pub padding: Padding,
+}
+
+impl StoreContext {
+    /// Once in a while: what may not be kept any more goes.
+    pub fn give_way(&self) {
+        let Excess { written_bytes, read_bytes } = self.memory.excess();
+        if written_bytes > 0 {
+            self.frames.give_back(written_bytes);
+        }
+        if read_bytes > 0 {
+            self.cache.give_back(read_bytes);
+        }
+    }
 }

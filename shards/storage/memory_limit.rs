@@ -1,13 +1,13 @@
-//! How much of what was read may be kept while the host is short of memory.
+//! How much of what was written and read may be kept while the host is short of memory.
 //!
-//! It is in files, too, and kept only because nobody else needs the memory. So each core looks at the host once in a while,
+//! It is in files, and kept only because nobody else needs the memory. So each core looks at the host once in a while,
 //! [`LOOK_EVERY_MS`], and gives its part of what is missing back until one part in [`SPARE_PART`] is left to others; when
 //! there is plenty again it may have more, step by step.
 
 use ringlog_ring::HostMemory;
 use tracing::info;
 
-use crate::storage::read_cache::ReadCache;
+use crate::storage::cache_memory::CacheMemory;
 
 /// How often a core looks.
 pub const LOOK_EVERY_MS: u64 = 1_000;
@@ -24,17 +24,15 @@ pub struct MemoryLimit {
 
 impl MemoryLimit {
     /// Whether the host is to be looked at: there is something to give, or to get back.
-    pub fn has_to_look(&self, cache: &ReadCache) -> bool {
-        self.is_short || cache.in_use_bytes() > 0
+    pub fn has_to_look(&self, memory: &CacheMemory) -> bool {
+        self.is_short || memory.all_in_use_bytes() > 0
     }
 
     /// Sets a core's limit by what the host has, of which `cores` give their part.
-    pub fn adjust(&mut self, cache: &ReadCache, host: HostMemory, cores: usize) {
-        let limit = next_limit(cache.limit_bytes(), cache.in_use_bytes(), cache.budget_bytes(), host, cores);
-        if limit != cache.limit_bytes() {
-            cache.set_limit(limit);
-        }
-        let is_short = limit < cache.budget_bytes();
+    pub fn adjust(&mut self, memory: &CacheMemory, host: HostMemory, cores: usize) {
+        let limit = next_limit(memory.limit_bytes(), memory.all_in_use_bytes(), memory.budget_bytes(), host, cores);
+        memory.set_limit(limit);
+        let is_short = limit < memory.budget_bytes();
         if is_short != self.is_short {
             self.is_short = is_short;
             let (available, total) = (host.available_bytes, host.total_bytes);

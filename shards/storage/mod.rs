@@ -1,5 +1,6 @@
 //! The bytes of logs, young in memory and for good in files. Knows neither requests nor what a partition's role is.
 
+pub mod cache_memory;
 pub mod context;
 pub mod disk_faults;
 pub mod disk_space;

@@ -320,17 +320,19 @@ impl ReadAhead {
     fn fetch(&self, file: &File, key: FileKey, position: u64, settled: u64, now: MonotonicMs) -> Option<Rc<Chunk>> {
         let chunk = Rc::new(Chunk::planned(position, settled)?);
         self.make_room(chunk.len(), now)?;
+        let frame = self.cache.frame(key, chunk.start, chunk.len() as usize)?;
         let count = Count::new(chunk.len(), &self.held_bytes);
         let (file, reading, cache) = (file.clone(), chunk.clone(), self.cache.clone());
         ring::spawn_detached(async move {
-            let read = file.read(reading.start, reading.len() as usize).await;
-            if let Ok(bytes) = &read {
-                cache.keep(key, reading.start, bytes);
-                if (bytes.len() as u64) < reading.len() {
-                    cache.on_file_end(key, reading.start + bytes.len() as u64);
+            let read = file.read_frame(reading.start, frame, reading.len() as usize).await;
+            let held = read.map(|frame| {
+                let (bytes, end) = (frame.slice(0..frame.len()), reading.start + frame.len() as u64);
+                cache.keep(key, reading.start, frame);
+                if end < reading.end {
+                    cache.on_file_end(key, end);
                 }
-            }
-            let held = read.map(|bytes| Bytes::from_owner(Held { bytes, _count: count }));
+                Bytes::from_owner(Held { bytes, _count: count })
+            });
             *reading.state.borrow_mut() = held.map_or(State::Failed, State::There);
             reading.arrived.notify_all();
         });
@@ -454,6 +456,7 @@ mod tests {
     use ringlog_types::Offset;
 
     use super::*;
+    use crate::storage::cache_memory::CacheMemory;
     use crate::storage::generations::Segment;
     use crate::storage::segment_store::tests::on_executor;
 
@@ -468,7 +471,10 @@ mod tests {
                 let bytes = vec![chunk; CHUNK_BYTES as usize];
                 file.write_all_at(u64::from(chunk) * CHUNK_BYTES, &bytes).await.unwrap();
             }
-            let ahead = ReadAhead::new(4 * CHUNK_BYTES as usize, Rc::new(ReadCache::new(0)));
+            let ahead = ReadAhead::new(
+                4 * CHUNK_BYTES as usize,
+                Rc::new(ReadCache::new(CacheMemory::new(0), 4 * CHUNK_BYTES as usize)),
+            );
             let key = FileKey { store: 1, segment: Segment::first(Offset(0)) };
             let (mut position, mut answers) = (0, VecDeque::new());
             while position < len {

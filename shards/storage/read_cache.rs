@@ -1,43 +1,49 @@
 //! What was read from segment files, kept for whoever reads it next.
 //!
-//! It lies in slabs of [`SLAB_BYTES`]: what is read is copied to the end of the open one, whatever file it is from. When there
-//! is no memory for another slab, one goes with all that is in it: the oldest that nobody read from since it came, or was
-//! passed over. So a reader that goes through a long log once doesn't push out what others come back for.
+//! It stays where the disk wrote it: a frame of its own for each disk operation, whatever file it is from. When there is no
+//! memory for another one, one goes: the oldest that nobody read from since it came, or was passed over. So a reader that
+//! goes through a long log once doesn't push out what others come back for.
 //!
 //! ```text
-//!   slabs   |a0 … a9|a9 b0 b1 … |b7 a10 …|            pieces of files a and b, in the order in which they were read
+//!   order   |a 0…9|a 9…19|b 7…17|a 30…40|            pieces of files a and b, in the order in which they were read
 //! ```
 //!
-//! Bound: the budget, or less while the host is short of memory ([`ReadCache::set_limit`]). Readers hold slices of slabs;
-//! a slab that went while somebody holds a part of it counts until that is over, and nothing is kept if all memory is held so.
+//! Bound: [`CacheMemory`], in whole frames, and what is under way beside it. What readers hold a slice of doesn't go before
+//! others, and nothing is kept if all memory is held so, nor while the core has other things to do than to take memory from
+//! the system.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::{cell::Cell, cell::RefCell};
 
-use ringlog_ring::{Frame, FramePool, MAX_FRAME_BYTES};
+use ringlog_ring::{Frame, FramePool};
 use rustc_hash::FxHashMap;
 
+use crate::storage::cache_memory::{CacheMemory, Kept, Kind};
 use crate::storage::open_files::FileKey;
 use crate::storage::slices::Slices;
 
-/// What is taken and given up at a time.
-const SLAB_BYTES: usize = MAX_FRAME_BYTES;
+/// Whether memory may be taken is asked once for so much of a file: readers are slow where what is here and what isn't
+/// take turns.
+const STRETCH_BYTES: u64 = 16 << 20;
+/// Stretches that are remembered.
+const STRETCHES_MAX: usize = 64;
 
 /// See the module's text.
 pub struct ReadCache {
-    budget_bytes: usize,
+    memory: Rc<CacheMemory>,
     pool: FramePool,
     state: RefCell<State>,
 }
 
 #[derive(Default)]
 struct State {
-    limit_bytes: usize,
     files: FxHashMap<FileKey, Pieces>,
-    slabs: FxHashMap<u64, Slab>,
-    /// Slabs in the order in which they may have to go; the last is open.
-    order: VecDeque<u64>,
-    next_slab: u64,
+    /// Pieces in the order in which they may have to go: of which file, where they begin, and which it is that is meant.
+    order: VecDeque<(FileKey, u64, u64)>,
+    next_number: u64,
+    /// Parts of files that were read lately.
+    stretches: VecDeque<Stretch>,
 }
 
 /// What is here of one file. None of its pieces lies within another.
@@ -49,44 +55,51 @@ struct Pieces {
     file_end: Option<u64>,
 }
 
-#[derive(Clone, Copy)]
-struct Piece {
-    slab: u64,
-    /// Where in it.
-    at: usize,
-    len: usize,
+/// A part of a file, from where it was asked whether memory may be taken for it.
+struct Stretch {
+    file: FileKey,
+    from: u64,
+    may_take: bool,
 }
 
-struct Slab {
+struct Piece {
     frame: Frame,
+    number: u64,
     /// Somebody read from it since it came, or was passed over.
-    was_used: bool,
-    /// What was put there; it may have gone by itself.
-    pieces: Vec<(FileKey, u64)>,
+    was_used: Cell<bool>,
+    _kept: Kept,
 }
 
 impl ReadCache {
-    /// Keeps at most `budget_bytes`, in whole slabs.
-    pub fn new(budget_bytes: usize) -> ReadCache {
-        let budget_bytes = budget_bytes / SLAB_BYTES * SLAB_BYTES;
-        let state = RefCell::new(State { limit_bytes: budget_bytes, ..State::default() });
-        ReadCache { budget_bytes, pool: FramePool::new(budget_bytes), state }
+    /// Keeps what `memory` has room for. There are `reading_bytes` more for what is being read and sent.
+    pub fn new(memory: Rc<CacheMemory>, reading_bytes: usize) -> ReadCache {
+        let pool = FramePool::new(memory.budget_bytes().saturating_add(reading_bytes));
+        ReadCache { pool, memory, state: RefCell::default() }
+    }
+
+    /// A frame for `len` bytes of a file, to be given to [`ReadCache::keep`]. `None` when all memory is in use.
+    pub fn frame(&self, key: FileKey, position: u64, len: usize) -> Option<Frame> {
+        self.state.borrow_mut().begin(key, position, || self.memory.may_take());
+        let take = || {
+            let mut frame = self.pool.try_frame(len)?;
+            frame.touch();
+            Some(frame)
+        };
+        self.pool.try_used_frame(len).or_else(|| self.memory.taking(take))
     }
 
     /// Bytes of the file from `position` on, at most `wanted`, as far as they are here without a gap.
     pub fn get(&self, key: FileKey, position: u64, wanted: usize) -> Slices {
-        let mut state = self.state.borrow_mut();
-        let State { files, slabs, .. } = &mut *state;
+        let state = self.state.borrow();
         let mut slices = Slices::new();
-        let Some(pieces) = files.get(&key) else { return slices };
+        let Some(pieces) = state.files.get(&key) else { return slices };
         let (mut at, end) = (position, position + wanted as u64);
         while at < end
             && let Some((start, piece)) = pieces.at(at)
         {
-            let slab = slabs.get_mut(&piece.slab).expect("a piece's slab is there");
-            slab.was_used = true;
-            let stop = (start + piece.len as u64).min(end);
-            slices.push(slab.frame.slice(piece.at + (at - start) as usize..piece.at + (stop - start) as usize));
+            piece.was_used.set(true);
+            let stop = (start + piece.frame.len() as u64).min(end);
+            slices.push(piece.frame.slice((at - start) as usize..(stop - start) as usize));
             at = stop;
         }
         slices
@@ -99,20 +112,24 @@ impl ReadCache {
         pieces.at(position).is_some() || pieces.file_end.is_some_and(|end| end <= position)
     }
 
-    /// Keeps bytes of a file, none of which will change any more, as far as there is room.
-    pub fn keep(&self, key: FileKey, position: u64, bytes: &[u8]) {
+    /// Keeps what was read from `position` of a file, none of which will change any more, if there is room.
+    pub fn keep(&self, key: FileKey, position: u64, frame: Frame) {
         let mut state = self.state.borrow_mut();
-        let mut kept = 0;
-        while kept < bytes.len() {
-            let start = position + kept as u64;
-            // Another reader's disk operation may have brought it meanwhile.
-            if let Some((other, piece)) = state.files.get(&key).and_then(|pieces| pieces.at(start)) {
-                kept = (other + piece.len as u64 - position) as usize;
-                continue;
-            }
-            let Some(slab) = self.open_slab(&mut state) else { return };
-            kept += state.put(slab, key, start, &bytes[kept..]);
+        let may_take = state.stretch(key, position).is_some_and(|stretch| stretch.may_take);
+        // Another reader's disk operation may have brought it meanwhile.
+        if frame.is_empty() || state.files.get(&key).is_some_and(|pieces| pieces.hold(position, frame.len())) {
+            return;
         }
+        let has_room = || self.memory.has_room(Kind::Read, frame.capacity());
+        if has_room() && !may_take {
+            return;
+        }
+        while !has_room() {
+            if !state.give_up_one() {
+                return;
+            }
+        }
+        state.put(key, position, frame, &self.memory);
     }
 
     /// The file ends there, for good. Known as long as something of it is here.
@@ -122,93 +139,78 @@ impl ReadCache {
         }
     }
 
-    /// The files for which `is_it` have changed, or gone. Their slabs go when it is their turn.
+    /// The files for which `is_it` have changed, or gone.
     pub fn forget(&self, is_it: impl Fn(FileKey) -> bool) {
-        self.state.borrow_mut().files.retain(|key, _| !is_it(*key));
-    }
-
-    /// Keeps no more than that from now on, and no more than the budget; memory that isn't used any more goes back to the
-    /// system.
-    pub fn set_limit(&self, bytes: usize) {
         let mut state = self.state.borrow_mut();
-        state.limit_bytes = bytes.min(self.budget_bytes);
-        while self.pool.in_use_bytes() > state.limit_bytes && state.give_up_one() {}
+        let before = state.files.len();
+        state.files.retain(|key, _| !is_it(*key));
+        if state.files.len() < before {
+            state.order.retain(|(key, ..)| !is_it(*key));
+        }
+        state.stretches.retain(|stretch| !is_it(stretch.file));
+    }
+
+    /// Gives so many bytes back to the system, in whole frames, and what isn't used any more.
+    pub fn give_back(&self, bytes: usize) {
+        let left = self.memory.in_use_bytes(Kind::Read).saturating_sub(bytes);
+        let mut state = self.state.borrow_mut();
+        while self.memory.in_use_bytes(Kind::Read) > left && state.give_up_one() {}
         self.pool.trim();
-    }
-
-    /// See [`ReadCache::set_limit`].
-    pub fn limit_bytes(&self) -> usize {
-        self.state.borrow().limit_bytes
-    }
-
-    /// The most that it ever keeps.
-    pub fn budget_bytes(&self) -> usize {
-        self.budget_bytes
-    }
-
-    /// What it keeps, and what readers hold of what it kept.
-    pub fn in_use_bytes(&self) -> usize {
-        self.pool.in_use_bytes()
-    }
-
-    /// A slab that isn't full.
-    fn open_slab(&self, state: &mut State) -> Option<u64> {
-        if let Some(last) = state.order.back()
-            && state.slabs[last].frame.remaining() > 0
-        {
-            return Some(*last);
-        }
-        while self.pool.in_use_bytes() + SLAB_BYTES > state.limit_bytes {
-            if !state.give_up_one() {
-                return None;
-            }
-        }
-        let frame = self.pool.try_frame(SLAB_BYTES)?;
-        let number = state.next_slab;
-        state.next_slab += 1;
-        state.slabs.insert(number, Slab { frame, was_used: false, pieces: Vec::new() });
-        state.order.push_back(number);
-        Some(number)
     }
 }
 
 impl State {
-    /// Copies what of `bytes` fits into the slab; returns how much.
-    fn put(&mut self, number: u64, key: FileKey, start: u64, bytes: &[u8]) -> usize {
-        let slab = self.slabs.get_mut(&number).expect("it is open");
-        let at = slab.frame.len();
-        let len = bytes.len().min(slab.frame.remaining());
-        slab.frame.append(&bytes[..len]);
-        slab.pieces.push((key, start));
+    /// The part of the file that was begun last before `position`, or there.
+    fn stretch(&self, key: FileKey, position: u64) -> Option<&Stretch> {
+        let holds = |stretch: &&Stretch| {
+            stretch.file == key && (stretch.from..stretch.from + STRETCH_BYTES).contains(&position)
+        };
+        self.stretches.iter().rev().find(holds)
+    }
+
+    /// What lies at `position` is about to be read. Who comes back to where it was asked last asks again.
+    fn begin(&mut self, key: FileKey, position: u64, may_take: impl FnOnce() -> bool) {
+        if self.stretch(key, position).is_some_and(|stretch| stretch.from < position) {
+            return;
+        }
+        let may_take = may_take();
+        if self.stretches.len() == STRETCHES_MAX {
+            self.stretches.pop_front();
+        }
+        self.stretches.push_back(Stretch { file: key, from: position, may_take });
+    }
+
+    fn put(&mut self, key: FileKey, start: u64, frame: Frame, memory: &Rc<CacheMemory>) {
+        let end = start + frame.len() as u64;
+        let number = self.next_number;
+        self.next_number += 1;
+        self.order.push_back((key, start, number));
         let pieces = &mut self.files.entry(key).or_default().by_start;
         // What begins within it and ends there has no reader any more.
         while let Some((&other, piece)) = pieces.range(start..).next()
-            && other + piece.len as u64 <= start + len as u64
+            && other + piece.frame.len() as u64 <= end
         {
             pieces.remove(&other);
         }
-        pieces.insert(start, Piece { slab: number, at, len });
-        len
+        let kept = memory.keep(Kind::Read, frame.capacity());
+        pieces.insert(start, Piece { frame, number, was_used: Cell::new(false), _kept: kept });
     }
 
-    /// Gives up a slab. False when readers hold all of them.
+    /// Gives up a piece. False when readers hold all of them.
     fn give_up_one(&mut self) -> bool {
         // Twice, as the first look at one that was used only notes that it is to be used again.
         for _ in 0..2 * self.order.len() {
-            let Some(number) = self.order.pop_front() else { return false };
-            let slab = self.slabs.get_mut(&number).expect("it is in order");
-            if std::mem::take(&mut slab.was_used) || slab.frame.is_lent() {
-                self.order.push_back(number);
+            let Some(next) = self.order.pop_front() else { return false };
+            let (key, start, number) = next;
+            let Some(pieces) = self.files.get_mut(&key) else { continue };
+            let Some(piece) = pieces.by_start.get(&start).filter(|piece| piece.number == number) else { continue };
+            if piece.was_used.take() || piece.frame.is_lent() {
+                self.order.push_back(next);
                 continue;
             }
-            for (key, start) in self.slabs.remove(&number).into_iter().flat_map(|slab| slab.pieces) {
-                let Some(pieces) = self.files.get_mut(&key) else { continue };
-                if pieces.by_start.get(&start).is_some_and(|piece| piece.slab == number) {
-                    pieces.by_start.remove(&start);
-                }
-                if pieces.by_start.is_empty() {
-                    self.files.remove(&key);
-                }
+            pieces.by_start.remove(&start);
+            if pieces.by_start.is_empty() {
+                self.files.remove(&key);
             }
             return true;
         }
@@ -218,9 +220,14 @@ impl State {
 
 impl Pieces {
     /// The piece that holds the byte at `position`, and where it begins. Of two that overlap the later one goes farther.
-    fn at(&self, position: u64) -> Option<(u64, Piece)> {
+    fn at(&self, position: u64) -> Option<(u64, &Piece)> {
         let (start, piece) = self.by_start.range(..=position).next_back()?;
-        (start + piece.len as u64 > position).then_some((*start, *piece))
+        (start + piece.frame.len() as u64 > position).then_some((*start, piece))
+    }
+
+    /// Whether one piece has all of it.
+    fn hold(&self, position: u64, len: usize) -> bool {
+        self.at(position).is_some_and(|(start, piece)| start + piece.frame.len() as u64 >= position + len as u64)
     }
 }
 
@@ -232,7 +239,13 @@ mod tests {
     use crate::storage::generations::Segment;
 
     const KIB: usize = 1024;
-    const SLAB_KIB: usize = SLAB_BYTES / KIB;
+    /// KiB of a frame.
+    const FRAME: usize = 64;
+
+    /// One that memory comes to as it likes, for so many frames.
+    fn cache(frames: usize) -> ReadCache {
+        ReadCache::new(CacheMemory::new(frames * FRAME * KIB), 16 * FRAME * KIB)
+    }
 
     fn key(store: u64) -> FileKey {
         FileKey { store, segment: Segment::first(Offset(0)) }
@@ -240,8 +253,16 @@ mod tests {
 
     /// So many KiB, each byte of which is the number of its KiB in the file.
     fn keep(cache: &ReadCache, key: FileKey, start: usize, kib: usize) {
-        let bytes: Vec<u8> = (start..start + kib).flat_map(|number| [number as u8; KIB]).collect();
-        cache.keep(key, (start * KIB) as u64, &bytes);
+        while !cache.memory.may_take() {
+            std::thread::yield_now();
+        }
+        keep_now(cache, key, start, kib);
+    }
+
+    fn keep_now(cache: &ReadCache, key: FileKey, start: usize, kib: usize) {
+        let mut frame = cache.frame(key, (start * KIB) as u64, kib * KIB).expect("a frame for what is being read");
+        (start..start + kib).for_each(|number| frame.append(&[number as u8; KIB]));
+        cache.keep(key, (start * KIB) as u64, frame);
     }
 
     /// The numbers that are there, and that they are what they should be.
@@ -253,58 +274,66 @@ mod tests {
         bytes.len() / KIB
     }
 
+    fn kept(cache: &ReadCache) -> usize {
+        cache.memory.in_use_bytes(Kind::Read) / KIB
+    }
+
     #[test]
     fn what_lies_together_is_read_together_whenever_it_was_kept() {
-        let cache = ReadCache::new(4 * SLAB_BYTES);
+        let cache = cache(8);
         keep(&cache, key(1), 16, 16);
         keep(&cache, key(2), 0, 10);
         keep(&cache, key(1), 24, 16);
-        keep(&cache, key(1), 48, SLAB_KIB);
+        keep(&cache, key(1), 48, FRAME);
+        keep(&cache, key(1), 48 + FRAME, FRAME);
         assert_eq!(got(&cache, key(1), 20, 100), 20);
         assert_eq!(got(&cache, key(1), 20, 6), 6);
-        assert_eq!(got(&cache, key(1), 50, 9 * SLAB_KIB), SLAB_KIB - 2, "it lies in two slabs");
+        assert_eq!(got(&cache, key(1), 50, 9 * FRAME), 2 * FRAME - 2, "it lies in two frames");
         assert_eq!((got(&cache, key(1), 15, 1), got(&cache, key(2), 20, 1), got(&cache, key(3), 0, 1)), (0, 0, 0));
         let has = |kib: usize| cache.has(key(1), (kib * KIB) as u64);
-        assert!(has(16) && has(39) && !has(40) && has(48) && !has(48 + SLAB_KIB));
-        cache.on_file_end(key(1), ((48 + SLAB_KIB) * KIB) as u64);
-        assert!(has(48 + SLAB_KIB) && has(50 + SLAB_KIB) && !has(40));
+        let end = 48 + 2 * FRAME;
+        assert!(has(16) && has(39) && !has(40) && has(48) && !has(end));
+        cache.on_file_end(key(1), (end * KIB) as u64);
+        assert!(has(end) && has(end + 2) && !has(40));
     }
 
     #[test]
     fn what_is_there_is_not_kept_twice() {
-        let cache = ReadCache::new(2 * SLAB_BYTES);
+        let cache = cache(4);
         for _ in 0..100 {
-            keep(&cache, key(1), 0, 100);
-            keep(&cache, key(1), 50, 100);
+            keep(&cache, key(1), 0, 60);
+            keep(&cache, key(1), 20, 20);
+            keep(&cache, key(1), 30, 60);
         }
-        assert_eq!((cache.in_use_bytes(), got(&cache, key(1), 0, 200)), (SLAB_BYTES, 150));
+        assert_eq!((kept(&cache), got(&cache, key(1), 0, 200)), (2 * FRAME, 90));
+        keep(&cache, key(1), 0, 120);
+        assert_eq!((kept(&cache), got(&cache, key(1), 0, 200)), (2 * FRAME, 120), "the two within it are gone");
     }
 
     #[test]
     fn what_was_used_again_stays_and_what_was_read_once_goes() {
-        let cache = ReadCache::new(4 * SLAB_BYTES);
+        let cache = cache(4);
         let there = |cache: &ReadCache| (0..20).filter(|store| cache.has(key(*store), 0)).collect::<Vec<_>>();
-        (0..4).for_each(|store| keep(&cache, key(store), 0, SLAB_KIB));
+        (0..4).for_each(|store| keep(&cache, key(store), 0, FRAME));
         assert_eq!(got(&cache, key(0), 0, 16), 16);
         let held = cache.get(key(1), 0, 1);
-        keep(&cache, key(4), 0, SLAB_KIB);
-        keep(&cache, key(5), 0, SLAB_KIB);
+        keep(&cache, key(4), 0, FRAME);
+        keep(&cache, key(5), 0, FRAME);
         assert_eq!(there(&cache), [0, 1, 4, 5]);
-        assert_eq!(cache.in_use_bytes(), 4 * SLAB_BYTES);
+        assert_eq!(kept(&cache), 4 * FRAME);
         drop(held);
-        (6..20).for_each(|store| keep(&cache, key(store), 0, SLAB_KIB));
+        (6..20).for_each(|store| keep(&cache, key(store), 0, FRAME));
         assert_eq!(there(&cache), [16, 17, 18, 19], "long ago counts for nothing");
     }
 
     #[test]
     fn who_holds_all_of_it_keeps_others_from_nothing_but_being_kept() {
-        let cache = ReadCache::new(2 * SLAB_BYTES);
-        keep(&cache, key(1), 0, 2 * SLAB_KIB);
-        let held = cache.get(key(1), 0, 2 * SLAB_BYTES);
+        let cache = cache(2);
+        keep(&cache, key(1), 0, FRAME);
+        keep(&cache, key(1), FRAME, FRAME);
+        let held = cache.get(key(1), 0, 2 * FRAME * KIB);
         keep(&cache, key(2), 0, 10);
         assert!(!cache.has(key(2), 0) && cache.has(key(1), 0));
-        cache.forget(|known| known == key(1));
-        assert!(!cache.has(key(1), 0));
         drop(held);
         keep(&cache, key(2), 0, 10);
         assert!(cache.has(key(2), 0));
@@ -312,28 +341,46 @@ mod tests {
 
     #[test]
     fn memory_goes_back_when_the_host_needs_it() {
-        let cache = ReadCache::new(4 * SLAB_BYTES + 1);
-        assert_eq!(cache.budget_bytes(), 4 * SLAB_BYTES);
-        (0..4).for_each(|store| keep(&cache, key(store), 0, SLAB_KIB));
-        cache.set_limit(SLAB_BYTES + 1);
-        assert_eq!(cache.in_use_bytes(), SLAB_BYTES);
+        let cache = cache(4);
+        (0..4).for_each(|store| keep(&cache, key(store), 0, FRAME));
+        assert_eq!(kept(&cache), 4 * FRAME);
+        cache.give_back((3 * FRAME - 1) * KIB);
+        assert_eq!(kept(&cache), FRAME);
         assert!(cache.has(key(3), 0) && !cache.has(key(2), 0));
-        cache.set_limit(0);
+        cache.give_back(usize::MAX);
+        cache.memory.set_limit(0);
         keep(&cache, key(9), 0, 1);
-        assert_eq!(cache.in_use_bytes(), 0);
-        cache.set_limit(usize::MAX);
-        assert_eq!(cache.limit_bytes(), 4 * SLAB_BYTES);
+        assert_eq!((kept(&cache), cache.pool.in_use_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn memory_is_not_taken_while_other_things_have_to_be_done() {
+        let cache = cache(4);
+        cache.memory.taking(|| std::thread::sleep(std::time::Duration::from_secs(1)));
+        keep_now(&cache, key(1), 0, FRAME);
+        assert_eq!(kept(&cache), 0);
+        // It is asked once for a stretch, and again when somebody comes back.
+        cache.memory.rested();
+        keep_now(&cache, key(1), FRAME, FRAME);
+        assert_eq!(kept(&cache), 0);
+        keep_now(&cache, key(1), 0, FRAME);
+        assert_eq!(kept(&cache), FRAME);
+        // Where there is no room anyway memory changes hands, and none is taken.
+        (2..6).for_each(|store| keep(&cache, key(store), 0, FRAME));
+        cache.memory.taking(|| std::thread::sleep(std::time::Duration::from_secs(1)));
+        keep_now(&cache, key(9), 0, FRAME);
+        assert!(cache.has(key(9), 0) && kept(&cache) == 4 * FRAME);
     }
 
     #[test]
     fn files_that_go_leave_nothing() {
-        let cache = ReadCache::new(2 * SLAB_BYTES);
+        let cache = cache(2);
         for store in 0..1000 {
             keep(&cache, key(store), 0, 40);
             cache.forget(|known| known == key(store));
         }
         let state = cache.state.borrow();
-        assert!(state.files.is_empty() && state.slabs.len() <= 2 && state.order.len() <= 2);
-        assert!(cache.in_use_bytes() <= 2 * SLAB_BYTES);
+        assert!(state.files.is_empty() && state.order.is_empty() && state.stretches.is_empty());
+        assert_eq!((kept(&cache), cache.pool.in_use_bytes()), (0, 0));
     }
 }

@@ -5,6 +5,7 @@ use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, ExecutorCon
 use ringlog_types::{Random, TimestampMs};
 
 use super::*;
+use crate::storage::cache_memory::CacheMemory;
 use crate::storage::context::INDEX_WRITERS;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::padding::Padding;
@@ -30,10 +31,16 @@ pub(crate) fn on_executor<Fut: Future<Output = ()> + 'static>(
 }
 
 pub(crate) fn context(frames_bytes: usize) -> Rc<StoreContext> {
-    let cache = Rc::new(ReadCache::new(8 << 20));
+    context_with(frames_bytes, 8 << 20)
+}
+
+fn context_with(frames_bytes: usize, cache_bytes: usize) -> Rc<StoreContext> {
+    let memory = CacheMemory::new(cache_bytes);
+    let cache = Rc::new(ReadCache::new(memory.clone(), 4 << 20));
     Rc::new(StoreContext {
         recovery_reads: ring::ByteSemaphore::new(2 * ring::MAX_IO_BYTES),
-        frames: FrameCache::new(frames_bytes),
+        frames: FrameCache::new(frames_bytes, memory.clone()),
+        memory,
         cache: cache.clone(),
         files: OpenFiles::new(64),
         direct: Direct::Auto,
@@ -181,7 +188,7 @@ fn a_sealed_segment_gets_its_files_and_the_next_one_begins() {
 #[test]
 fn clean_frames_give_way_to_new_appends() {
     on_executor("segment-store-memory", |directory| async move {
-        let context = context(4 << 20);
+        let context = context_with(4 << 20, 0);
         let mut stores = Vec::new();
         for number in 0..40 {
             let directory = directory.join(number.to_string());
@@ -199,6 +206,65 @@ fn clean_frames_give_way_to_new_appends() {
         let dirty = SegmentStore::with_segments(context.clone(), directory.join("0"), [], Offset(9), 0, None);
         dirty.append(0, &[&content(0, 8 << 20)]);
         assert!(!context.frames.has_room(1), "nothing clean is left to give");
+    });
+}
+
+/// So many bytes are written, and the memory for them asked for as appends do.
+async fn write(store: &Rc<SegmentStore>, context: &Rc<StoreContext>, from: u64, len: usize) {
+    // Memory comes at its pace.
+    while !context.memory.may_take() {
+        ring::yield_now().await;
+    }
+    assert!(store.has_room_for(len));
+    store.append(from, &[&content(from, len)]);
+    store.write_out().await.unwrap();
+}
+
+#[test]
+fn what_was_written_last_stays_in_memory_in_turn_as_long_as_there_is_some() {
+    const FRAMES: usize = 4 << 20;
+    const CACHE: usize = 8 << 20;
+    const STEP: usize = 512 * 1024;
+    on_executor("segment-store-kept", |directory| async move {
+        let context = context_with(FRAMES, CACHE);
+        let mut stores = Vec::new();
+        for number in 0..2 {
+            let directory = directory.join(number.to_string());
+            std::fs::create_dir(&directory).unwrap();
+            stores.push(SegmentStore::with_segments(context.clone(), directory, [], Offset(0), 0, None));
+        }
+        let is_there = |store: &Rc<SegmentStore>, position: u64, end: u64| {
+            store.read_memory(store.segment(Offset(0)).unwrap(), position, end, 1000).is_some()
+        };
+        let mut end = 0;
+        while end < 24 << 20 {
+            for store in &stores {
+                write(store, &context, end, STEP).await;
+            }
+            end += STEP as u64;
+            assert!(context.frames.in_use_bytes() <= FRAMES + CACHE);
+            assert!(context.memory.all_in_use_bytes() <= CACHE);
+        }
+        for store in &stores {
+            assert!(!is_there(store, end - (8 << 20), end), "both share what there is");
+            assert!(is_there(store, end - (4 << 20), end), "the youngest stay");
+            for position in (0..end).step_by(700_000) {
+                let len = (end - position).min(4000) as usize;
+                assert_eq!(read(store, position, end, len).await, content(position, len), "at {position}");
+            }
+        }
+        // What others need goes, the oldest first; the rest is what it was.
+        context.memory.set_limit(CACHE / 2);
+        context.give_way();
+        assert!(context.memory.all_in_use_bytes() <= CACHE / 2);
+        assert!(
+            stores.iter().all(|store| is_there(store, end - (2 << 20), end) && !is_there(store, end - (4 << 20), end))
+        );
+        write(&stores[0], &context, end, 1000).await;
+        assert_eq!(read(&stores[0], end - 1000, end + 1000, 2000).await.len(), 2000);
+        // A log that goes leaves nothing.
+        stores.iter().for_each(|store| store.abandon());
+        assert_eq!((context.memory.all_in_use_bytes(), context.frames.in_use_bytes()), (0, 0));
     });
 }
 

@@ -177,10 +177,7 @@ impl File {
             Kind::Buffered(file) => (file.read_at(position, len).await, 0),
         };
         let result = result.map_err(io_error)?;
-        DISK_READS.with(|reads| {
-            let DiskReads { operations, bytes } = reads.get();
-            reads.set(DiskReads { operations: operations + 1, bytes: bytes + result.len() as u64 });
-        });
+        count_read(result.len());
         let found = result.len().saturating_sub(skip).min(len);
         if found == 0 {
             return Ok(Bytes::new());
@@ -191,6 +188,36 @@ impl File {
         let lent = READS.with_borrow_mut(|reads| unsafe { reads.lend(result, data, found) });
         // As many leases as may be are out: copy.
         Ok(lent.unwrap_or_else(|result| Bytes::copy_from_slice(&result[skip..skip + found])))
+    }
+
+    /// Reads up to `len` bytes from `position`, a block's start, to the end of the frame, which is one, too; fewer at the
+    /// file's end. Nothing is copied where the file is read directly.
+    pub async fn read_frame(&self, position: u64, frame: Frame, len: usize) -> io::Result<Frame> {
+        let aligned = position.is_multiple_of(BLOCK) && frame.len().is_multiple_of(BLOCK_BYTES);
+        assert!(aligned && len <= frame.remaining(), "a read into a frame begins with a block and fits");
+        let this = self.clone();
+        detached(async move {
+            // When this is dropped half-way (the executor ends), the kernel may still write to the memory: leak it.
+            let mut frame = ManuallyDrop::new(frame);
+            let size = len.next_multiple_of(BLOCK_BYTES);
+            let result = match &*this.0 {
+                Kind::Dma { file, .. } => {
+                    // SAFETY: whole blocks behind what is published, and the frame is as long as a number of those; nobody
+                    // else has a reference to them, and they stay valid until the frame is dropped below, after the read.
+                    let place = unsafe { DmaBuffer::borrowed(frame.place(), size) };
+                    file.read_into(position, place).await.map_err(io_error)
+                }
+                Kind::Buffered(file) => file.read_at(position, len).await.map_err(io_error).map(|read| {
+                    frame.append(&read);
+                    0
+                }),
+            };
+            let mut frame = ManuallyDrop::into_inner(frame);
+            frame.publish(result?.min(len));
+            count_read(frame.len());
+            Ok(frame)
+        })
+        .await
     }
 
     /// Makes the file at least `size` bytes long with space on the disk; new bytes read as zeros. False when the file
@@ -334,6 +361,13 @@ async fn all(writes: Vec<impl Future<Output = io::Result<()>>>) -> io::Result<()
         result = result.and(write.await);
     }
     result
+}
+
+fn count_read(len: usize) {
+    DISK_READS.with(|reads| {
+        let DiskReads { operations, bytes } = reads.get();
+        reads.set(DiskReads { operations: operations + 1, bytes: bytes + len as u64 });
+    });
 }
 
 fn refuses_direct(error: &io::Error) -> bool {

@@ -278,6 +278,19 @@ impl File {
         Ok(bytes.into())
     }
 
+    /// Reads up to `len` bytes from `position`, a block's start, to the end of the frame, which is one, too; fewer at the
+    /// file's end.
+    pub async fn read_frame(&self, position: u64, mut frame: Frame, len: usize) -> io::Result<Frame> {
+        let aligned = position.is_multiple_of(BLOCK) && frame.len().is_multiple_of(BLOCK_BYTES);
+        assert!(aligned && len <= frame.remaining(), "a read into a frame begins with a block and fits");
+        let this = self.clone();
+        spawn_joined(async move {
+            frame.append(&this.read(position, len).await?);
+            Ok(frame)
+        })
+        .await
+    }
+
     /// Makes the file at least `size` bytes long with space on the disk; new bytes read as zeros. False when the file
     /// system can't: then the file grows as it is written.
     pub async fn preallocate(&self, size: u64) -> io::Result<bool> {

@@ -5,18 +5,22 @@
 
 use std::cell::{Ref, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use ringlog_log::Roll;
 use ringlog_ring::{BLOCK_BYTES, Frame, FrameSlice};
 use ringlog_types::{Offset, align_down, align_up};
 
 use super::SegmentStore;
+use crate::storage::cache_memory::{CacheMemory, Kept, Kind};
 use crate::storage::frames::FrameCache;
 use crate::storage::generations::Segment;
 use crate::storage::slices::Slices;
 
 const FIRST_FRAME_BYTES: usize = 16 * 1024;
 const LARGEST_FRAME_BYTES: usize = 256 * 1024;
+/// Segments of a log of which something is in memory, at most, unless more are still to be written.
+const TAILS_MAX: usize = 64;
 const FIRST_ALLOCATION_BYTES: u64 = 1024 * 1024;
 const LARGEST_ALLOCATION_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -50,6 +54,8 @@ struct TailFrame {
     /// Bytes at its beginning that only the file has.
     gap: usize,
     frame: Frame,
+    /// It is in the file, and in memory as long as nobody else needs that.
+    kept: Option<Kept>,
 }
 
 /// One contiguous write: bytes of a frame, from a block's start on.
@@ -140,6 +146,9 @@ impl Tails {
             tail.next_frame_bytes = last.next_frame_bytes;
         }
         tails.push_back(tail);
+        while tails.len() > TAILS_MAX && !tails[0].is_dirty() {
+            tails.pop_front();
+        }
     }
 
     pub fn is_dirty(&self) -> bool {
@@ -158,16 +167,38 @@ impl Tails {
 
     /// Gives up frames whose bytes are all in the file, oldest first, until it is as much memory as `wanted`; returns how much.
     pub fn release_clean(&self, wanted: usize) -> usize {
+        self.take_from_each(wanted, Tail::release_clean)
+    }
+
+    /// Frames whose bytes are all in the file count as kept, oldest first, until that is as much memory as `wanted`; returns
+    /// how much is kept of them, and how much they were with those that can't be kept.
+    pub fn keep_clean(&self, wanted: usize, memory: &Rc<CacheMemory>) -> (usize, usize) {
+        let mut kept = 0;
+        let keep = |tail: &mut Tail, wanted: usize| {
+            let of_tail = tail.keep_clean(wanted, memory);
+            kept += of_tail;
+            of_tail + tail.release_open(wanted - of_tail.min(wanted))
+        };
+        let passed_on = self.take_from_each(wanted, keep);
+        (kept, passed_on)
+    }
+
+    /// Gives up kept frames, oldest first, until it is as much memory as `wanted`; returns how much.
+    pub fn release_kept(&self, wanted: usize) -> usize {
+        self.take_from_each(wanted, Tail::release_kept)
+    }
+
+    fn take_from_each(&self, wanted: usize, mut take: impl FnMut(&mut Tail, usize) -> usize) -> usize {
         let Ok(mut tails) = self.0.try_borrow_mut() else { return 0 };
-        let mut released = 0;
+        let mut taken = 0;
         for tail in tails.iter_mut() {
-            if released >= wanted {
+            if taken >= wanted {
                 break;
             }
-            released += tail.release_clean(wanted - released);
+            taken += take(tail, wanted - taken);
         }
         drop_finished(&mut tails);
-        released
+        taken
     }
 
     /// Gives up all frames, written or not.
@@ -277,7 +308,7 @@ impl Tail {
                     let mut frame = frames.take(self.next_frame_bytes);
                     self.next_frame_bytes = after_frame(self.next_frame_bytes);
                     frame.append_with(gap, |unknown| unknown.fill(0));
-                    self.open.insert(TailFrame { position, gap, frame })
+                    self.open.insert(TailFrame { position, gap, frame, kept: None })
                 }
             };
             let (now, later) = bytes.split_at(bytes.len().min(open.frame.remaining()));
@@ -299,7 +330,7 @@ impl Tail {
         let mut writes = Vec::new();
         let young = self.full_from(from).chain(&self.open);
         let dirty = young.filter(|tail| self.written < self.end && tail.end() > from);
-        for TailFrame { position, gap, frame } in dirty {
+        for TailFrame { position, gap, frame, .. } in dirty {
             let start = from.saturating_sub(*position) as usize;
             if writes.is_empty() {
                 head = gap.saturating_sub(start);
@@ -336,13 +367,42 @@ impl Tail {
             released += full.frame.capacity();
             self.full.pop_front();
         }
-        if released < wanted
-            && self.full.is_empty()
+        released + self.release_open(wanted.saturating_sub(released))
+    }
+
+    /// The open frame, if all frames before it are given up or kept, and it is in the file itself.
+    fn release_open(&mut self, wanted: usize) -> usize {
+        let is_oldest = self.full.back().is_none_or(|last| last.kept.is_some());
+        if wanted > 0
+            && is_oldest
             && self.written == self.end
             && let Some(open) = self.open.take()
         {
-            released += open.frame.capacity();
             self.next_frame_bytes = FIRST_FRAME_BYTES;
+            return open.frame.capacity();
+        }
+        0
+    }
+
+    fn keep_clean(&mut self, wanted: usize, memory: &Rc<CacheMemory>) -> usize {
+        let (mut kept, written) = (0, self.written);
+        let first = self.full.partition_point(|full| full.kept.is_some());
+        for full in self.full.range_mut(first..).take_while(|full| full.end() <= written) {
+            if kept >= wanted {
+                break;
+            }
+            kept += full.frame.capacity();
+            full.kept = Some(memory.keep(Kind::Written, full.frame.capacity()));
+        }
+        kept
+    }
+
+    fn release_kept(&mut self, wanted: usize) -> usize {
+        let mut released = 0;
+        while released < wanted
+            && let Some(full) = self.full.pop_front_if(|full| full.kept.is_some())
+        {
+            released += full.frame.capacity();
         }
         released
     }
@@ -395,7 +455,7 @@ mod tests {
 
     #[test]
     fn an_append_in_the_middle_of_a_block_writes_the_block_with_its_head() {
-        let frames = FrameCache::new(4 << 20);
+        let frames = FrameCache::new(4 << 20, CacheMemory::new(0));
         let mut tail = tail(5000);
         tail.append(&frames, &[7; 100]);
         let job = tail.job();
@@ -411,7 +471,7 @@ mod tests {
 
     #[test]
     fn frames_double_and_begin_small_again_when_they_were_given_up() {
-        let frames = FrameCache::new(64 << 20);
+        let frames = FrameCache::new(64 << 20, CacheMemory::new(0));
         let mut tail = tail(0);
         let mut taken = Vec::new();
         for _ in 0..7 {
@@ -434,7 +494,7 @@ mod tests {
     fn memory_that_is_asked_for_is_enough_wherever_the_append_begins() {
         for size in [0, 1, 4095, 4096, 9000] {
             for len in [1, 12_287, 12_288, 12_289, 16_384, 100_000, 3_000_000] {
-                let frames = FrameCache::new(64 << 20);
+                let frames = FrameCache::new(64 << 20, CacheMemory::new(0));
                 let tails = Tails::new(tail(size));
                 let asked = tails.memory_for(len);
                 tails.append(&frames, size, &[&vec![1; len]]);

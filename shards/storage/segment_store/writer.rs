@@ -12,6 +12,7 @@ use tracing::debug;
 
 use super::SegmentStore;
 use super::tail::{ActiveFile, Job, Tail, Write};
+use crate::storage::cache_memory::CacheMemory;
 use crate::storage::disk_space::allows_preallocation;
 use crate::storage::frames::HoldsFrames;
 use crate::storage::generations::Segment;
@@ -29,6 +30,19 @@ pub(super) struct Writer {
 impl HoldsFrames for SegmentStore {
     fn release_clean_frames(&self, bytes: usize) -> bool {
         SegmentStore::release_clean_frames(self, bytes)
+    }
+
+    fn keep_clean_frames(&self, bytes: usize, memory: &Rc<CacheMemory>) -> (usize, bool) {
+        // While it is being written to, its pass offers it again.
+        let (kept, passed_on) =
+            if self.writer.is_writing.get() { (0, 0) } else { self.tails.keep_clean(bytes, memory) };
+        let has_more = passed_on >= bytes;
+        self.writer.is_offered.set(has_more);
+        (kept, has_more)
+    }
+
+    fn release_kept_frames(&self, bytes: usize) -> usize {
+        self.tails.release_kept(bytes)
     }
 }
 

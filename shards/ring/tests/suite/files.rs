@@ -151,6 +151,51 @@ fn preallocated_space_reads_as_zeros() {
     });
 }
 
+/// Reading in place: whole blocks, one after the other, up to the file's end.
+fn frames_are_read_into(open: Open) {
+    let scratch = Scratch::new(false);
+    run(move || async move {
+        let path = scratch.file("segment");
+        let bytes = pattern(300_000);
+        fs::write_atomically(&path, bytes.clone()).await.expect("writes");
+        let file = File::open(&path, Open { create: false, ..open }).await.expect("opens");
+        let pool = FramePool::new(MAX_FRAME_BYTES);
+        let frame = pool.acquire(300_000).await;
+        let frame = file.read_frame(8192, frame, 100 * BLOCK_BYTES).await.expect("reads up to the end");
+        assert!(frame.as_slice() == &bytes[8192..]);
+        drop(frame);
+        let mut frame = pool.acquire(4 * BLOCK_BYTES).await;
+        for block in 0..4 {
+            frame = file.read_frame((block * BLOCK_BYTES) as u64, frame, BLOCK_BYTES).await.expect("reads a block");
+        }
+        assert!(frame.as_slice() == &bytes[..4 * BLOCK_BYTES]);
+        drop(frame);
+        let frame = file.read_frame(1 << 20, pool.acquire(1).await, 100).await.expect("reads nothing");
+        assert!(frame.is_empty());
+        drop(frame);
+        // Who doesn't wait leaves the memory alone until it has ended.
+        {
+            let mut read = std::pin::pin!(file.read_frame(0, pool.acquire(65_536).await, 65_536));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(read.as_mut().poll(&mut context).is_pending());
+        }
+        while pool.in_use_bytes() > 0 {
+            ringlog_ring::sleep_ms(1).await;
+        }
+        drop(scratch);
+    });
+}
+
+#[test]
+fn a_direct_file_is_read_into_frames() {
+    frames_are_read_into(Open::WRITE);
+}
+
+#[test]
+fn a_buffered_file_is_read_into_frames() {
+    frames_are_read_into(Open { direct: Direct::Off, ..Open::WRITE });
+}
+
 #[test]
 fn a_write_that_nobody_waits_for_still_happens() {
     let scratch = Scratch::new(false);
