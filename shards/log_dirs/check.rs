@@ -249,9 +249,9 @@ async fn take_over(
         let path = found.path.join(CLEAN_SHUTDOWN_FILE);
         remove_marker(fs, &path).await.map_err(LogDirFault::io(&path, "can't be removed"))
     } else if found.hosts_partitions {
-        // After a crash: the process may have made logs whose names it didn't live to sync. They are taken for what they
-        // are, so they have to stay.
-        fs.sync_dir(&found.path).await.map_err(LogDirFault::io(&found.path, "can't be synced"))
+        // After a crash: what the process wrote last is in the page cache only, if the host lived on. What is found is taken
+        // for what it is (a log by its topic id, to begin with), so all of it has to stay.
+        fs.syncfs(&found.path).await.map_err(LogDirFault::io(&found.path, "can't be synced"))
     } else {
         Ok(())
     }

@@ -13,7 +13,13 @@ impl Checks {
         }
         let voters = self.committed.present_voters();
         let views = || self.nodes.iter().filter(|view| view.is_controller);
-        if !self.are_whole() || views().any(|view| view.safe.voters().is_some_and(|own| own != voters)) {
+        // A change that is in a file, and isn't safe yet, may be so before long.
+        let has_others = |view: &super::NodeView| {
+            let mut seen = DiskLog::new(View::Seen);
+            seen.look(&self.world, view.host);
+            [&view.safe, &seen].into_iter().any(|log| log.voters().is_some_and(|own| own != voters))
+        };
+        if !self.are_whole() || views().any(has_others) {
             return false;
         }
         let unhurt = views().filter(|view| view.id != self.nodes[node].id && voters.holds(view.id, view.directory));
