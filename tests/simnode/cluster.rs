@@ -173,6 +173,7 @@ impl Cluster {
             return;
         }
         for directory in node.plan.directories() {
+            self.check_names(node, &directory);
             let rots = self.shared.is_none();
             let checked = self.with_files(node, &directory, |files| {
                 files.check_vouched()?;
@@ -180,6 +181,22 @@ impl Cluster {
             });
             if let Err(fault) = checked {
                 self.world.add_violation(format!("{directory} of node {} before a start: {fault}", node.plan.id));
+            }
+        }
+    }
+
+    /// Of a log that has records on the device the topic id is there, too: without it nobody finds them again.
+    fn check_names(&self, node: &Node, directory: &str) {
+        let list = |path: &Path| self.world.list(node.host, path).unwrap_or_default();
+        let is_safe = |path: &Path| self.world.safe_file(node.host, path).is_some_and(|bytes| !bytes.is_empty());
+        for name in list(Path::new(directory)) {
+            let path = Path::new(directory).join(&name);
+            let is_log = name.rsplit_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+            let has_records = || list(&path).iter().any(|file| file.ends_with(".log") && is_safe(&path.join(file)));
+            if is_log && has_records() && !is_safe(&path.join("partition.metadata")) {
+                let id = node.plan.id;
+                self.world
+                    .add_violation(format!("{} of node {id} is on the device without its topic id", path.display()));
             }
         }
     }
@@ -217,6 +234,10 @@ impl Cluster {
 
     /// The power goes.
     pub fn power_off(&mut self, place: usize) {
+        let node = &self.nodes[place];
+        if node.plan.is_broker && node.kafka.is_none() {
+            node.plan.directories().iter().for_each(|directory| self.check_names(node, directory));
+        }
         let node = &mut self.nodes[place];
         node.forget_what_is_over();
         let process = node.process.take();
