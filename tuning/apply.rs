@@ -23,7 +23,7 @@ const LIMITS_TEXT: &str = "[Service]\nLimitMEMLOCK=infinity\nLimitNOFILE=1048576
 /// Only with systemd there is anybody to read those.
 const SYSTEMD: &str = "etc/systemd/system";
 const HEADING: &str = "# Written by `ringlog tune --apply`; `ringlog tune --revert` removes it.\n";
-const KEPT: [Kept; 3] = [Kept::Sysctl, Kept::Tmpfiles, Kept::Udev];
+const KEPT: [Kept; 4] = [Kept::Sysctl, Kept::Tmpfiles, Kept::Udev, Kept::UdevNet];
 
 /// One thing that is done, or would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,9 +192,10 @@ fn current(found: &str) -> &str {
     crate::kernel::chosen_of(found).unwrap_or(found.trim())
 }
 
-/// Three numbers may have tabs between them.
+/// Three numbers may have tabs between them, and masks of CPUs more zeros before them.
 fn is_same(one: &str, other: &str) -> bool {
-    one.split_whitespace().eq(other.split_whitespace())
+    let plain = |text: &str| text.trim_start_matches(['0', ',']).to_owned();
+    one.split_whitespace().map(plain).eq(other.split_whitespace().map(plain))
 }
 
 /// Files of the kernel are written in one piece, and never made.

@@ -1,4 +1,4 @@
-//! CPU frequency, quota of the control group, NUMA.
+//! CPU frequency and idle states, quota of the control group, NUMA.
 
 use crate::finding::{Finding, Level};
 
@@ -7,11 +7,16 @@ use crate::finding::{Finding, Level};
 pub(crate) struct CpuFiles {
     /// `/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor`; none in most virtual machines.
     pub governors: Vec<String>,
+    /// Of the idle states that aren't off the one that takes longest to wake from: microseconds, and its name.
+    pub deepest_idle: Option<(u64, String)>,
     /// Quotas of the control groups that this process is in.
     pub quotas: Vec<Quota>,
     /// `/sys/devices/system/node/online`.
     pub nodes: Option<String>,
 }
+
+/// How long a CPU may take to wake up.
+pub(crate) const IDLE_LATENCY_MAX_US: u64 = 50;
 
 /// The quota of one control group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,13 @@ pub(crate) fn check(files: &CpuFiles, shards: usize) -> Vec<Finding> {
                 .unless(!slow, Level::Warning, remedy)
                 .unless(good, Level::Advice, remedy),
         );
+    }
+    if let Some((latency_us, state)) = &files.deepest_idle {
+        let why = "executors sleep whenever nothing is to be done; the deeper a core sleeps the later it answers";
+        let wanted = format!("up to {IDLE_LATENCY_MAX_US} µs");
+        let finding = Finding::new("CPU idle states", format!("up to {latency_us} µs to wake ({state})"), wanted, why);
+        let remedy = format!("cpupower idle-set -D {IDLE_LATENCY_MAX_US} (it costs power)");
+        findings.push(finding.unless(*latency_us <= IDLE_LATENCY_MAX_US, Level::Advice, remedy));
     }
     let least = files.quotas.iter().filter_map(Quota::cpus).min_by(f64::total_cmp);
     let why = "a group that has used up its quota stops on all cores for the rest of the period";

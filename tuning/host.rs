@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::cpu::{self, CpuFiles, Quota};
 use crate::kernel::{KernelFiles, LimitFiles, MemoryFiles, QUICK_CLOCK_SOURCES};
-use crate::network::NetworkFiles;
+use crate::network::{Interface, NetworkFiles};
 use crate::storage::StorageFiles;
 
 /// CPUs whose governors are looked at.
 const CPUS_MAX: usize = 1024;
 
+const CPUS: &str = "sys/devices/system/cpu";
+const INTERFACES: &str = "sys/class/net";
 const CLOCK_SOURCES: &str = "sys/devices/system/clocksource/clocksource0";
 
 /// The host's `/proc` and `/sys`.
@@ -37,6 +39,53 @@ impl Host {
         let file = |cpu: usize| PathBuf::from(format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"));
         let all = (0..CPUS_MAX).map(|cpu| (cpu, file(cpu)));
         all.filter(|(_, file)| self.root.join(file).exists()).collect()
+    }
+
+    /// CPUs that the host has.
+    pub(crate) fn cpu_count(&self) -> usize {
+        (0..CPUS_MAX).take_while(|cpu| self.root.join(CPUS).join(format!("cpu{cpu}")).exists()).count()
+    }
+
+    /// What idle CPUs may sink into: the CPU, the state's name, microseconds to wake from it, and the file that switches it
+    /// off, from the root.
+    pub(crate) fn idle_states(&self) -> Vec<(usize, String, u64, PathBuf)> {
+        let mut states = Vec::new();
+        for cpu in 0..self.cpu_count() {
+            let folder = Path::new(CPUS).join(format!("cpu{cpu}/cpuidle"));
+            for state in self.names(&folder) {
+                let read = |name: &str| self.read(folder.join(&state).join(name));
+                let latency_us = read("latency").and_then(|text| text.trim().parse().ok());
+                let (Some(name), Some(latency_us)) = (read("name"), latency_us) else { continue };
+                states.push((cpu, name.trim().to_owned(), latency_us, folder.join(&state).join("disable")));
+            }
+        }
+        states
+    }
+
+    /// The network interfaces that have a device.
+    pub(crate) fn interfaces(&self) -> Vec<Interface> {
+        let mut interfaces = Vec::new();
+        for name in self.names(Path::new(INTERFACES)) {
+            let folder = Path::new(INTERFACES).join(&name);
+            if !self.root.join(&folder).join("device").exists() {
+                continue;
+            }
+            let mut queues = Vec::new();
+            for queue in self.names(&folder.join("queues")).into_iter().filter(|queue| queue.starts_with("rx-")) {
+                let path = folder.join("queues").join(&queue).join("rps_cpus");
+                queues.extend(self.read(&path).map(|cpus| (queue, path, cpus)));
+            }
+            interfaces.push(Interface { name, queues });
+        }
+        interfaces
+    }
+
+    /// What lies in a folder, in order.
+    fn names(&self, folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The scheduler of the device below a log directory: the device's name, the file from the root, and whether it rotates.
@@ -75,12 +124,13 @@ impl Host {
     }
 
     pub(crate) fn cpu(&self) -> CpuFiles {
-        let cpus = self.root.join("sys/devices/system/cpu");
-        let governor = |cpu: usize| self.read(cpus.join(format!("cpu{cpu}/cpufreq/scaling_governor")));
-        let is_there = |cpu: &usize| cpus.join(format!("cpu{cpu}")).exists();
+        let governor = |cpu: usize| self.read(Path::new(CPUS).join(format!("cpu{cpu}/cpufreq/scaling_governor")));
+        let is_on = |path: &Path| self.read(path).is_none_or(|off| off.trim() == "0");
+        let idle = self.idle_states().into_iter().filter(|(.., path)| is_on(path));
         let groups = cpu::group_folders(&self.read("proc/self/cgroup").unwrap_or_default());
         CpuFiles {
-            governors: (0..CPUS_MAX).take_while(is_there).filter_map(governor).collect(),
+            governors: (0..self.cpu_count()).filter_map(governor).collect(),
+            deepest_idle: idle.map(|(_, name, latency_us, _)| (latency_us, name)).max(),
             quotas: groups.iter().filter_map(|folder| self.quota(folder)).collect(),
             nodes: self.read("sys/devices/system/node/online"),
         }
@@ -103,6 +153,8 @@ impl Host {
             wmem_max: read("core/wmem_max"),
             tcp_rmem: read("ipv4/tcp_rmem"),
             tcp_wmem: read("ipv4/tcp_wmem"),
+            interfaces: self.interfaces(),
+            cpus: self.cpu_count(),
         }
     }
 

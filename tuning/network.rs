@@ -1,6 +1,9 @@
-//! Sizes of queues and buffers of the network.
+//! Sizes of queues and buffers of the network, and who serves the queues.
+
+use std::path::PathBuf;
 
 use crate::finding::{Finding, Level};
+use crate::settings::is_zero;
 
 /// Contents of the files about the network, under `/proc/sys/net`.
 #[derive(Debug, Default)]
@@ -17,8 +20,30 @@ pub(crate) struct NetworkFiles {
     pub tcp_rmem: Option<String>,
     /// `ipv4/tcp_wmem`.
     pub tcp_wmem: Option<String>,
+    /// What is below `/sys/class/net`.
+    pub interfaces: Vec<Interface>,
+    /// CPUs of the host.
+    pub cpus: usize,
 }
 
+/// A network interface with a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interface {
+    /// What it is called.
+    pub name: String,
+    /// Its receive queues: each one's name, the file from the root with the CPUs that packets of it are handed on to, and what
+    /// that says.
+    pub queues: Vec<(String, PathBuf, String)>,
+}
+
+impl Interface {
+    /// Whether some of so many CPUs get nothing to do by the device itself.
+    pub fn is_short_of_queues(&self, cpus: usize) -> bool {
+        (1..cpus).contains(&self.queues.len())
+    }
+}
+
+const INTERFACE: &str = "sys/class/net";
 /// Connections that wait to be accepted.
 pub(crate) const WANTED_BACKLOG: u64 = 1024;
 /// Bytes on their way on one connection.
@@ -50,6 +75,18 @@ pub(crate) fn check(files: &NetworkFiles) -> Vec<Finding> {
         let finding = Finding::new(name, words.join(" "), format!("{of}{wanted} or more"), why);
         findings.push(finding.unless(largest >= wanted, Level::Advice, remedy));
     }
+    let cpus = files.cpus;
+    for interface in files.interfaces.iter().filter(|interface| interface.is_short_of_queues(cpus)) {
+        let (name, queues) = (&interface.name, interface.queues.len());
+        let is_steered = interface.queues.iter().all(|(.., mask)| !is_zero(mask));
+        let handed_on = if is_steered { "handed on to others" } else { "served by as many CPUs" };
+        let why = "the CPU that serves a queue does the network's work for all shards, and its own shard waits";
+        let wanted = format!("a queue for each of {cpus} CPUs, or packets handed on (RPS)");
+        let remedy =
+            format!("ringlog tune --apply, or write a mask of CPUs to /{INTERFACE}/{name}/queues/rx-*/rps_cpus");
+        let finding = Finding::new(format!("receive queues of {name}"), format!("{queues}, {handed_on}"), wanted, why);
+        findings.push(finding.unless(is_steered, Level::Advice, remedy));
+    }
     findings
 }
 
@@ -72,5 +109,24 @@ mod tests {
         assert_eq!(findings[0].remedy, "sysctl -w net.core.somaxconn=1024");
         assert_eq!(findings[3].remedy, "sysctl -w net.ipv4.tcp_wmem=\"4096 16384 2097152\"");
         assert!(check(&NetworkFiles::default()).is_empty());
+    }
+
+    #[test]
+    fn a_queue_for_all_cpus_is_told_of() {
+        let of = |masks: &[&str], cpus: usize| {
+            let queue = |(at, mask): (usize, &&str)| (format!("rx-{at}"), PathBuf::new(), (*mask).to_owned());
+            let queues = masks.iter().enumerate().map(queue).collect();
+            let files = NetworkFiles {
+                interfaces: vec![Interface { name: "eth0".to_owned(), queues }],
+                cpus,
+                ..NetworkFiles::default()
+            };
+            check(&files).first().map(|finding| finding.level)
+        };
+        assert_eq!(of(&["00\n"], 4), Some(Level::Advice));
+        assert_eq!(of(&["f\n"], 4), Some(Level::Ok));
+        assert_eq!(of(&["f\n", "0\n"], 4), Some(Level::Advice));
+        assert_eq!(of(&["0\n", "0\n"], 2), None, "each CPU has its own");
+        assert_eq!(of(&[], 2), None, "nothing is known of it");
     }
 }

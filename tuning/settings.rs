@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cpu::IDLE_LATENCY_MAX_US;
 use crate::host::Host;
 use crate::kernel::{QUICK_CLOCK_SOURCES, WANTED_SWAPPINESS, chosen_of};
 use crate::network::{WANTED_BACKLOG, WANTED_BUFFER_BYTES};
@@ -28,6 +29,8 @@ pub(crate) enum Want {
     AtMost(u64, u64),
     /// One of these words; where it is another, the first one is set, if the file offers it.
     OneOf(&'static [&'static str]),
+    /// This, where it is nothing but zeros.
+    Chosen(String),
 }
 
 /// What has a setting made again at the next start of the host.
@@ -40,6 +43,8 @@ pub(crate) enum Kept {
     Tmpfiles,
     /// A rule for the block device of the file.
     Udev,
+    /// A rule for the network interface of the file.
+    UdevNet,
 }
 
 impl Want {
@@ -64,6 +69,7 @@ impl Want {
                 let wanted = words.first().filter(|word| !is_choice || offered(word))?;
                 (!words.contains(&chosen)).then(|| (*wanted).to_owned())
             }
+            Want::Chosen(wanted) => is_zero(found).then(|| wanted.clone()),
         }
     }
 }
@@ -75,6 +81,7 @@ impl Kept {
             Kept::Sysctl => "etc/sysctl.d/60-ringlog.conf",
             Kept::Tmpfiles => "etc/tmpfiles.d/ringlog.conf",
             Kept::Udev => "etc/udev/rules.d/60-ringlog.rules",
+            Kept::UdevNet => "etc/udev/rules.d/60-ringlog-net.rules",
         })
     }
 
@@ -96,8 +103,33 @@ impl Kept {
                     attribute.display()
                 )
             }
+            Kept::UdevNet => {
+                // sys/class/net/INTERFACE/queues/QUEUE/ATTRIBUTE
+                let interface = file.ancestors().nth(3).and_then(Path::file_name).unwrap_or_default();
+                let attribute = file.strip_prefix(file.ancestors().nth(3).unwrap_or(file)).unwrap_or(file);
+                format!(
+                    "ACTION==\"add|change\", SUBSYSTEM==\"net\", KERNEL==\"{}\", ATTR{{{}}}=\"{value}\"",
+                    interface.display(),
+                    attribute.display()
+                )
+            }
         }
     }
+}
+
+/// Whether a mask of CPUs names none.
+pub(crate) fn is_zero(mask: &str) -> bool {
+    mask.contains('0') && mask.trim().chars().all(|digit| digit == '0' || digit == ',')
+}
+
+/// The mask of so many CPUs, as the kernel takes it: 32 of them between commas, the first last.
+fn mask_of(cpus: usize) -> String {
+    let group = |first: usize| match cpus - first {
+        32.. => "ffffffff".to_owned(),
+        few => format!("{:x}", (1_u64 << few) - 1),
+    };
+    let groups: Vec<String> = (0..cpus).step_by(32).map(group).rev().collect();
+    groups.join(",")
 }
 
 /// All that can be set for a node with these log directories.
@@ -131,6 +163,20 @@ pub(crate) fn all(host: &Host, log_dirs: &[PathBuf]) -> Vec<Setting> {
     let governor =
         |(cpu, path): (usize, PathBuf)| file(format!("governor of CPU {cpu}"), path, Want::OneOf(&["performance"]));
     settings.extend(host.governor_files().into_iter().map(governor));
+    for (cpu, state, latency_us, path) in host.idle_states() {
+        if latency_us > IDLE_LATENCY_MAX_US {
+            settings.push(file(format!("idle state {state} of CPU {cpu} off"), path, Want::OneOf(&["1"])));
+        }
+    }
+    let cpus = host.cpu_count();
+    for interface in host.interfaces().iter().filter(|interface| interface.is_short_of_queues(cpus)) {
+        settings.extend(interface.queues.iter().map(|(queue, path, _)| Setting {
+            name: format!("CPUs for {queue} of {}", interface.name),
+            file: path.clone(),
+            want: Want::Chosen(mask_of(cpus)),
+            kept: Kept::UdevNet,
+        }));
+    }
     for directory in log_dirs {
         let Some((device, path, rotates)) = host.scheduler_file(directory) else { continue };
         let want = Want::OneOf(if rotates { &["mq-deadline", "bfq"] } else { &["none", "mq-deadline"] });
@@ -159,6 +205,14 @@ mod tests {
         assert_eq!(scheduler.change("bfq [mq-deadline] none\n"), None);
         assert_eq!(scheduler.change("[bfq] kyber\n"), None, "it isn't offered");
         assert_eq!(Want::OneOf(&["performance"]).change("schedutil\n").as_deref(), Some("performance"));
+        let cpus = Want::Chosen(mask_of(4));
+        assert_eq!(cpus.change("00000000,00000000\n").as_deref(), Some("f"));
+        assert_eq!(cpus.change("3\n"), None, "somebody has chosen");
+        assert_eq!(cpus.change("\n"), None);
+        assert_eq!(
+            (mask_of(1), mask_of(32), mask_of(33)),
+            ("1".to_owned(), "ffffffff".to_owned(), "1,ffffffff".to_owned())
+        );
     }
 
     #[test]
@@ -173,5 +227,8 @@ mod tests {
         let scheduler = Path::new("sys/devices/pci0000:00/nvme/nvme0/nvme0n1/queue/scheduler");
         let rule = "ACTION==\"add|change\", SUBSYSTEM==\"block\", KERNEL==\"nvme0n1\", ATTR{queue/scheduler}=\"none\"";
         assert_eq!(Kept::Udev.line(scheduler, "none"), rule);
+        let queue = Path::new("sys/class/net/eth0/queues/rx-0/rps_cpus");
+        let rule = "ACTION==\"add|change\", SUBSYSTEM==\"net\", KERNEL==\"eth0\", ATTR{queues/rx-0/rps_cpus}=\"f\"";
+        assert_eq!(Kept::UdevNet.line(queue, "f"), rule);
     }
 }

@@ -29,6 +29,16 @@ impl MadeUp {
         host.has("proc/swaps", "Filename Type Size Used Priority\n/dev/vdb partition 1 0 -2\n");
         host.has("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n");
         host.has("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n");
+        for (state, name, latency, off) in [(0, "POLL", 0, 0), (1, "C1", 2, 0), (2, "C6", 133, 0), (3, "C9", 890, 1)] {
+            let folder = format!("sys/devices/system/cpu/cpu0/cpuidle/state{state}");
+            host.has(&format!("{folder}/name"), &format!("{name}\n"));
+            host.has(&format!("{folder}/latency"), &format!("{latency}\n"));
+            host.has(&format!("{folder}/disable"), &format!("{off}\n"));
+        }
+        host.has("sys/devices/system/cpu/cpu1/online", "1\n");
+        host.has("sys/class/net/eth0/queues/rx-0/rps_cpus", "0\n");
+        host.has("sys/class/net/eth0/device/vendor", "0x1af4\n");
+        host.has("sys/class/net/lo/queues/rx-0/rps_cpus", "0\n");
         host.has("sys/devices/pci/nvme0n1/queue/scheduler", "[bfq] none\n");
         host.has("sys/devices/pci/nvme0n1/queue/rotational", "0\n");
         host.has("etc/systemd/system/other.service", "");
@@ -90,6 +100,8 @@ fn a_host_is_set_once_kept_so_and_as_it_was_again() {
         "vm.swappiness",
         "transparent huge pages",
         "governor of CPU 0",
+        "idle state C6 of CPU 0 off",
+        "CPUs for rx-0 of eth0",
         "scheduler of nvme0n1",
         "/etc/systemd/system/ringlog.service.d/60-limits.conf",
     ];
@@ -103,6 +115,10 @@ fn a_host_is_set_once_kept_so_and_as_it_was_again() {
     );
     assert!(host.text("etc/tmpfiles.d/ringlog.conf").contains("transparent_hugepage/enabled - - - - madvise\n"));
     assert!(host.text("etc/udev/rules.d/60-ringlog.rules").contains("KERNEL==\"nvme0n1\""));
+    assert_eq!(host.text("sys/class/net/eth0/queues/rx-0/rps_cpus"), "3");
+    assert!(host.text("etc/udev/rules.d/60-ringlog-net.rules").contains("ATTR{queues/rx-0/rps_cpus}=\"3\""));
+    // As the kernel of a host with room for more CPUs shows it.
+    host.has("sys/class/net/eth0/queues/rx-0/rps_cpus", "00000000,00000003\n");
     let after = host.files();
     assert_eq!(apply(&host.0, &host.subject(), false).unwrap(), [], "a second time nothing is left to do");
     assert_eq!(host.files(), after);
