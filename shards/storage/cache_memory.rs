@@ -5,7 +5,7 @@
 //! all is taken, who has less than half gets more of it, step by step ([`CacheMemory::excess`]).
 //!
 //! Memory that the system gives for the first time costs: it has to be cleared, and in a virtual machine the host may have
-//! to find it first, which takes ten times as long. A core spends at most one part in [`TAKING_PART`] of its time on that,
+//! to find it first, which takes ten times as long. A core spends at most one part in [`TAKING_PARTS`] of its time on that,
 //! so that what is merely kept doesn't hold up what has to be done. Memory that was taken once is used again, which costs
 //! nothing.
 
@@ -14,8 +14,9 @@ use std::rc::Rc;
 
 use ringlog_ring as ring;
 
-/// See the module's text.
-const TAKING_PART: u64 = 8;
+/// See the module's text: for what was written, and for what was read. Producers wait for the core, and first readers for
+/// the disk.
+const TAKING_PARTS: [u64; 2] = [16, 8];
 /// So much of the memory changes hands at a time.
 const STEP_PART: usize = 16;
 
@@ -27,8 +28,8 @@ pub struct CacheMemory {
     kept_bytes: [Cell<usize>; 2],
     /// Asked for in vain, with less than half, since the last look.
     is_wanted: [Cell<bool>; 2],
-    /// Nothing is taken from the system before.
-    rests_until_ns: Cell<u64>,
+    /// By kind: nothing is taken from the system before.
+    rests_until_ns: [Cell<u64>; 2],
 }
 
 /// What memory is for.
@@ -105,24 +106,25 @@ impl CacheMemory {
     }
 
     /// Whether memory may be taken from the system now.
-    pub fn may_take(&self) -> bool {
-        ring::monotonic_ns() >= self.rests_until_ns.get()
+    pub fn may_take(&self, kind: Kind) -> bool {
+        ring::monotonic_ns() >= self.rests_until_ns[kind as usize].get()
     }
 
-    /// Takes memory from the system, or uses some for the first time, and sees how long that takes.
-    pub fn taking<R>(&self, take: impl FnOnce() -> R) -> R {
+    /// Takes memory from the system, and sees how long that takes.
+    pub fn taking<R>(&self, kind: Kind, take: impl FnOnce() -> R) -> R {
         let begun_ns = ring::monotonic_ns();
         let taken = take();
         let ended_ns = ring::monotonic_ns();
-        let rest_ns = (ended_ns - begun_ns).saturating_mul(TAKING_PART - 1);
-        self.rests_until_ns.set(self.rests_until_ns.get().max(ended_ns).saturating_add(rest_ns));
+        let rest_ns = (ended_ns - begun_ns).saturating_mul(TAKING_PARTS[kind as usize] - 1);
+        let rests_until_ns = &self.rests_until_ns[kind as usize];
+        rests_until_ns.set(rests_until_ns.get().max(ended_ns).saturating_add(rest_ns));
         taken
     }
 
     /// It may be taken again at once.
     #[cfg(test)]
     pub fn rested(&self) {
-        self.rests_until_ns.set(0);
+        self.rests_until_ns.iter().for_each(|until| until.set(0));
     }
 
     /// What is to be given up now, once in a while: what is above the limit, of both in proportion; and what one kind has
@@ -176,14 +178,13 @@ mod tests {
     #[test]
     fn a_core_does_other_things_most_of_the_time() {
         let memory = CacheMemory::new(1);
-        assert!(memory.may_take());
+        assert!(memory.may_take(Kind::Read));
         let begun_ns = ring::monotonic_ns();
-        memory.taking(|| std::thread::sleep(std::time::Duration::from_millis(2)));
-        let took_ns = ring::monotonic_ns() - begun_ns;
-        assert!(!memory.may_take() || took_ns > 14_000_000);
-        while !memory.may_take() {
+        memory.taking(Kind::Read, || std::thread::sleep(std::time::Duration::from_millis(2)));
+        assert!(memory.may_take(Kind::Written), "each has its own time");
+        while !memory.may_take(Kind::Read) {
             std::thread::yield_now();
         }
-        assert!(ring::monotonic_ns() - begun_ns >= TAKING_PART * 2_000_000);
+        assert!(ring::monotonic_ns() - begun_ns >= TAKING_PARTS[Kind::Read as usize] * 2_000_000);
     }
 }

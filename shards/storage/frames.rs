@@ -87,7 +87,7 @@ impl FrameCache {
     /// Keeps some of a store's clean frames: beside others if there is memory for that, else in place of the oldest kept
     /// ones. Whether there may be more clean ones.
     fn pass_on(&self, place: &Weak<dyn HoldsFrames>, store: &dyn HoldsFrames) -> bool {
-        let may_grow = self.memory.has_room(Kind::Written, GIVEN_UP_BYTES) && self.memory.may_take();
+        let may_grow = self.memory.has_room(Kind::Written, GIVEN_UP_BYTES) && self.memory.may_take(Kind::Written);
         if !may_grow && self.give_up_kept(GIVEN_UP_BYTES) == 0 {
             return store.release_clean_frames(GIVEN_UP_BYTES);
         }
@@ -126,7 +126,7 @@ impl FrameCache {
         if bytes < COUNTED_BYTES {
             return take();
         }
-        self.memory.taking(|| {
+        self.memory.taking(Kind::Written, || {
             let mut frame = take();
             frame.touch();
             frame

@@ -12,9 +12,9 @@
 //! others, and nothing is kept if all memory is held so, nor while the core has other things to do than to take memory from
 //! the system.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::{cell::Cell, cell::RefCell};
 
 use ringlog_ring::{Frame, FramePool};
 use rustc_hash::FxHashMap;
@@ -79,13 +79,13 @@ impl ReadCache {
 
     /// A frame for `len` bytes of a file, to be given to [`ReadCache::keep`]. `None` when all memory is in use.
     pub fn frame(&self, key: FileKey, position: u64, len: usize) -> Option<Frame> {
-        self.state.borrow_mut().begin(key, position, || self.memory.may_take());
+        self.state.borrow_mut().begin(key, position, || self.memory.may_take(Kind::Read));
         let take = || {
             let mut frame = self.pool.try_frame(len)?;
             frame.touch();
             Some(frame)
         };
-        self.pool.try_used_frame(len).or_else(|| self.memory.taking(take))
+        self.pool.try_used_frame(len).or_else(|| self.memory.taking(Kind::Read, take))
     }
 
     /// Bytes of the file from `position` on, at most `wanted`, as far as they are here without a gap.
@@ -253,7 +253,7 @@ mod tests {
 
     /// So many KiB, each byte of which is the number of its KiB in the file.
     fn keep(cache: &ReadCache, key: FileKey, start: usize, kib: usize) {
-        while !cache.memory.may_take() {
+        while !cache.memory.may_take(Kind::Read) {
             std::thread::yield_now();
         }
         keep_now(cache, key, start, kib);
@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn memory_is_not_taken_while_other_things_have_to_be_done() {
         let cache = cache(4);
-        cache.memory.taking(|| std::thread::sleep(std::time::Duration::from_secs(1)));
+        cache.memory.taking(Kind::Read, || std::thread::sleep(std::time::Duration::from_secs(1)));
         keep_now(&cache, key(1), 0, FRAME);
         assert_eq!(kept(&cache), 0);
         // It is asked once for a stretch, and again when somebody comes back.
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(kept(&cache), FRAME);
         // Where there is no room anyway memory changes hands, and none is taken.
         (2..6).for_each(|store| keep(&cache, key(store), 0, FRAME));
-        cache.memory.taking(|| std::thread::sleep(std::time::Duration::from_secs(1)));
+        cache.memory.taking(Kind::Read, || std::thread::sleep(std::time::Duration::from_secs(1)));
         keep_now(&cache, key(9), 0, FRAME);
         assert!(cache.has(key(9), 0) && kept(&cache) == 4 * FRAME);
     }

@@ -5,7 +5,7 @@ use ringlog_ring::{self as ring, BLOCK_BYTES, ByteSemaphore, Direct, ExecutorCon
 use ringlog_types::{Random, TimestampMs};
 
 use super::*;
-use crate::storage::cache_memory::CacheMemory;
+use crate::storage::cache_memory::{CacheMemory, Kind};
 use crate::storage::context::INDEX_WRITERS;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::padding::Padding;
@@ -212,7 +212,7 @@ fn clean_frames_give_way_to_new_appends() {
 /// So many bytes are written, and the memory for them asked for as appends do.
 async fn write(store: &Rc<SegmentStore>, context: &Rc<StoreContext>, from: u64, len: usize) {
     // Memory comes at its pace.
-    while !context.memory.may_take() {
+    while !context.memory.may_take(Kind::Written) {
         ring::yield_now().await;
     }
     assert!(store.has_room_for(len));
