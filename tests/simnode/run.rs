@@ -2,7 +2,7 @@
 //! be there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -472,7 +472,29 @@ impl Run<'_> {
         let groups = self.shared.groups.borrow();
         let mut plans = self.plan.workload.groups.iter().enumerate();
         let unrest = plans.find_map(|(group, plan)| groups.unrest(group, plan.members, healed_at_ns));
-        unrest.or_else(|| self.misplaced())
+        unrest.or_else(|| self.misplaced()).or_else(|| self.doubled())
+    }
+
+    /// A partition with one replica that lies on two nodes: one of them hasn't heard yet that it was deleted, and made anew
+    /// elsewhere.
+    fn doubled(&self) -> Option<String> {
+        let mut places = BTreeSet::new();
+        let brokers = self.cluster.nodes.iter().filter(|node| node.plan.is_broker && node.kafka.is_none());
+        for node in brokers.filter(|_| self.plan.replicas == 1) {
+            for directory in node.plan.directories() {
+                let names = self.world.list(node.host, Path::new(&directory)).unwrap_or_default();
+                let is_log = |name: &String| {
+                    let number = name.rsplit_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+                    number && !name.starts_with("__cluster_metadata")
+                };
+                for name in names.into_iter().filter(is_log) {
+                    if !places.insert(name.clone()) {
+                        return Some(format!("{name} lies on two nodes"));
+                    }
+                }
+            }
+        }
+        None
     }
 
     /// A replica that lies in another directory than the metadata says.
