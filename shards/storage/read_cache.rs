@@ -187,13 +187,20 @@ impl State {
         self.order.push_back((key, start, number));
         let pieces = &mut self.files.entry(key).or_default().by_start;
         // What begins within it and ends there has no reader any more.
+        let mut has_replaced = false;
         while let Some((&other, piece)) = pieces.range(start..).next()
             && other + piece.frame.len() as u64 <= end
         {
             pieces.remove(&other);
+            has_replaced = true;
         }
         let kept = memory.keep(Kind::Read, frame.capacity());
         pieces.insert(start, Piece { frame, number, was_used: Cell::new(false), _kept: kept });
+        if has_replaced {
+            // Their turns would stay as long as there is room, and the end of a log that grows is read again and again.
+            let is_there = |at: &u64, number: u64| pieces.get(at).is_some_and(|piece| piece.number == number);
+            self.order.retain(|(file, at, number)| *file != key || is_there(at, *number));
+        }
     }
 
     /// Gives up a piece. False when readers hold all of them.
@@ -308,6 +315,10 @@ mod tests {
         assert_eq!((kept(&cache), got(&cache, key(1), 0, 200)), (2 * FRAME, 90));
         keep(&cache, key(1), 0, 120);
         assert_eq!((kept(&cache), got(&cache, key(1), 0, 200)), (2 * FRAME, 120), "the two within it are gone");
+        for kib in 121..128 {
+            keep(&cache, key(1), 0, kib);
+        }
+        assert_eq!(cache.state.borrow().order.len(), 1, "what was replaced has no turn");
     }
 
     #[test]

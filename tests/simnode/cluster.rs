@@ -8,7 +8,7 @@ use std::rc::Rc;
 use ringlog_ring::sim::{Control, DiskSettings, Exit, HostId, HostSettings, MS, ProcessId, SECOND};
 use ringlog_types::Uuid;
 
-use crate::check::files::Files;
+use crate::check::files::{self, Files};
 use crate::client::Shared;
 use crate::kafka_peer::{self, Disk, Settings};
 use crate::node;
@@ -191,9 +191,8 @@ impl Cluster {
         let is_safe = |path: &Path| self.world.safe_file(node.host, path).is_some_and(|bytes| !bytes.is_empty());
         for name in list(Path::new(directory)) {
             let path = Path::new(directory).join(&name);
-            let is_log = name.rsplit_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
             let has_records = || list(&path).iter().any(|file| file.ends_with(".log") && is_safe(&path.join(file)));
-            if is_log && has_records() && !is_safe(&path.join("partition.metadata")) {
+            if files::is_log(&name) && has_records() && !is_safe(&path.join("partition.metadata")) {
                 let id = node.plan.id;
                 self.world
                     .add_violation(format!("{} of node {id} is on the device without its topic id", path.display()));

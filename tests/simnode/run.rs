@@ -11,7 +11,7 @@ use ringlog_shards::{Leftovers, LogCut};
 
 use crate::check::Asked;
 use crate::check::fenced;
-use crate::check::files::Range;
+use crate::check::files::{self, Range};
 use crate::check::in_sync::{self, Standing, Standings};
 use crate::check::replicas::{self, Batches};
 use crate::client::{
@@ -483,11 +483,7 @@ impl Run<'_> {
         for node in brokers.filter(|_| self.plan.replicas == 1) {
             for directory in node.plan.directories() {
                 let names = self.world.list(node.host, Path::new(&directory)).unwrap_or_default();
-                let is_log = |name: &String| {
-                    let number = name.rsplit_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
-                    number && !name.starts_with("__cluster_metadata")
-                };
-                for name in names.into_iter().filter(is_log) {
+                for name in names.into_iter().filter(|name| files::is_log(name)) {
                     if !places.insert(name.clone()) {
                         return Some(format!("{name} lies on two nodes"));
                     }

@@ -199,7 +199,7 @@ impl File {
         detached(async move {
             // When this is dropped half-way (the executor ends), the kernel may still write to the memory: leak it.
             let mut frame = ManuallyDrop::new(frame);
-            let size = len.next_multiple_of(BLOCK_BYTES);
+            let (size, before) = (len.next_multiple_of(BLOCK_BYTES), frame.len());
             let result = match &*this.0 {
                 Kind::Dma { file, .. } => {
                     // SAFETY: whole blocks behind what is published, and the frame is as long as a number of those; nobody
@@ -214,7 +214,7 @@ impl File {
             };
             let mut frame = ManuallyDrop::into_inner(frame);
             frame.publish(result?.min(len));
-            count_read(frame.len());
+            count_read(frame.len() - before);
             Ok(frame)
         })
         .await

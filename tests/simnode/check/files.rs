@@ -39,7 +39,12 @@ struct Batch {
 const HEADER_BYTES: usize = 61;
 const CONTROL_BIT: i16 = 1 << 5;
 const METADATA_LOG: &str = "__cluster_metadata-0";
-const SUFFIXES: [&str; 3] = ["-delete", "-stray", "-future"];
+
+/// Whether a folder is that of a partition's log, and not on its way to be another's or nobody's.
+pub fn is_log(name: &str) -> bool {
+    let has_number = name.rsplit_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+    has_number && name != METADATA_LOG
+}
 
 fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut found = [0; N];
@@ -73,10 +78,6 @@ impl Files<'_> {
         let ends = self.checkpoint("recovery-point-offset-checkpoint")?;
         let watermarks = self.checkpoint("replication-offset-checkpoint")?;
         let starts = self.checkpoint("log-start-offset-checkpoint")?;
-        let is_log = |name: &&String| {
-            let number = name.rsplit_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
-            number && !name.starts_with("__cluster_metadata") && !SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
-        };
         let crc = Crc32c::new();
         let mut found = BTreeMap::new();
         // A folder whose making was cut short has neither a topic's id nor records yet.
@@ -84,7 +85,7 @@ impl Files<'_> {
             let id = (self.read)(&format!("{name}/partition.metadata")).unwrap_or_default();
             !self.bases(name).is_empty() || String::from_utf8(id).is_ok_and(|text| text.contains("topic_id: "))
         };
-        for name in names.iter().filter(is_log).filter(is_made) {
+        for name in names.iter().filter(|name| is_log(name)).filter(is_made) {
             let start = starts.get(name).copied();
             let (first, end) = self.check_log(name, start, &crc).map_err(|fault| format!("{name}: {fault}"))?;
             let start = start.unwrap_or(first);
