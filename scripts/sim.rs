@@ -24,7 +24,8 @@ const HASHED_SEEDS: &str = "3";
 
 /// Packages whose tests belong to it.
 const TESTS: [&str; 4] = ["-p", "ringlog-ring", "-p", PACKAGE];
-/// The seeds that run before each change lands: these each time …
+/// The seeds that run before each change lands. They are the same each time: what a fresh seed finds is to be looked at without
+/// holding a change up that it isn't about.
 const IN_CI: [&[&str]; 12] = [
     &["nodes", "--from", "1022", "--seeds", "78"],
     &["replicas", "--from", "1", "--seeds", "50"],
@@ -45,8 +46,8 @@ const IN_CI: [&[&str]; 12] = [
     &["faults", "--from", "1", "--seeds", "60"],
     &["elections", "--from", "1", "--seeds", "120"],
 ];
-/// … and so many that no other state of the code had, some three minutes of two cores.
-const FRESH_IN_CI: [(&str, u32); 6] =
+/// So many that no other state of the code had, some three minutes of two cores.
+const FRESH: [(&str, u32); 6] =
     [("nodes", 400), ("replicas", 200), ("faults", 300), ("unclean", 80), ("mixed-replicas", 80), ("elections", 60)];
 /// Whose state that is.
 const SIMULATED: [&str; 3] = ["src", "shards", "tests/simnode"];
@@ -65,9 +66,9 @@ pub struct Options {
     /// With `--seed`: leave out parts of its plan, as in `faults:3,5`.
     #[arg(long, value_name = "PARTS", requires = "seed")]
     without: Vec<String>,
-    /// Run what every change must pass: the fixed seeds, and those that follow from the state of the code.
+    /// Run the seeds that follow from the state of the code.
     #[arg(long, exclusive = true)]
-    ci: bool,
+    fresh: bool,
     /// See that the same seeds give the same runs in a debug build.
     #[arg(long, exclusive = true)]
     profiles: bool,
@@ -116,8 +117,8 @@ pub fn run(options: &Options) -> Result<()> {
     if options.profiles {
         return compare_profiles();
     }
-    if options.ci {
-        return run_in_ci();
+    if options.fresh {
+        return run_fresh();
     }
     if let Some(text) = &options.mutants {
         return mutants::run(text);
@@ -134,17 +135,22 @@ fn fresh(seconds: &str) -> Vec<String> {
     SCENARIOS.iter().chain(&["--seconds", seconds]).map(|argument| (*argument).to_owned()).collect()
 }
 
-/// What every change must pass: the checks of the simulation, the fixed seeds, among them those that once found a fault, and
-/// fresh ones. Which those are the code says: the same state of it always has the same, so that nobody is surprised by what
-/// whoever ran this before has not seen.
+/// What every change must pass: the checks of the simulation, and the fixed seeds, among them those that once found a fault.
 pub fn run_in_ci() -> Result<()> {
     test()?;
-    let owned = |arguments: &[&str]| -> Vec<String> { arguments.iter().map(|it| (*it).to_owned()).collect() };
-    IN_CI.iter().try_for_each(|hunted| hunt(PROFILE, &owned(hunted)))?;
+    IN_CI.iter().try_for_each(|hunted| hunt(PROFILE, &owned(hunted)))
+}
+
+/// Seeds that follow from the state of the code: others for each, the same for whoever runs them again.
+fn run_fresh() -> Result<()> {
     let first = first_fresh_seed()?.to_string();
-    FRESH_IN_CI.iter().try_for_each(|(scenario, seeds)| {
+    FRESH.iter().try_for_each(|(scenario, seeds)| {
         hunt(PROFILE, &owned(&[scenario, "--from", &first, "--seeds", &seeds.to_string()]))
     })
+}
+
+fn owned(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|argument| (*argument).to_owned()).collect()
 }
 
 /// A number that is another for each state of the code that is simulated.
